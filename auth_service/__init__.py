@@ -1,0 +1,1 @@
+"""Users, sessions, tokens and keys; publishes events through an outbox."""

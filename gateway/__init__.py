@@ -1,0 +1,1 @@
+"""The gateway: owns every live connection and subscribes to the bus."""

@@ -1,0 +1,1 @@
+"""Posts, likes and comments; publishes events through an outbox."""

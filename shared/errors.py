@@ -1,0 +1,34 @@
+"""What can go wrong, by kind; each edge maps every kind to its own answer."""
+
+from enum import Enum
+from typing import ClassVar
+
+
+class ErrorKind(Enum):
+    """How a failure looks to whoever asked."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+
+
+class AppError(Exception):
+    """A failure that the caller is told of, with a stable code.
+
+    ``str(error)`` is the sentence for the caller: it holds no secret.
+    """
+
+    kind: ClassVar[ErrorKind]
+    code: ClassVar[str]
+    retry_after_seconds: int | None = None
+
+
+class Unavailable(AppError):
+    """Something we lean on does not answer now; the same request may succeed later."""
+
+    kind = ErrorKind.UNAVAILABLE
+    code = "unavailable"

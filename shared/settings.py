@@ -1,0 +1,72 @@
+"""Settings that every service reads, and how: the environment, or a file that it names."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class _EnvOrFile(EnvSettingsSource):
+    """``HUBBUB_X`` from the environment, else the content of the file that ``HUBBUB_X_FILE`` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if value is None:
+            for _, name, _ in self._extract_field_info(field, field_name):
+                path = self.env_vars.get(f"{name}_file")
+                if path is not None:
+                    return Path(path).read_text().rstrip("\n"), key, is_complex
+        return value, key, is_complex
+
+
+class ServiceSettings(BaseSettings):
+    """What all services share, under ``HUBBUB_``; units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HUBBUB_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
+    nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
+    jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
+    hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
+    token_issuer: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_ISSUER")
+    token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
+    max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
+    """Longer-lived tokens are refused; revocations are kept for as long."""
+    log_level: str = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
+    forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
+    """Proxies whose X-Forwarded-For is believed; comma-separated addresses, or ``*``."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _EnvOrFile(settings_cls)
+
+
+def environment_names(settings: type[ServiceSettings]) -> list[str]:
+    """The environment variables that a settings class reads, for the documentation's test."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return [
+        str(field.validation_alias or f"{prefix}{name}".upper())
+        for name, field in settings.model_fields.items()
+    ]
+
+
