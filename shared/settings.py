@@ -18,7 +18,7 @@ Bytes = Annotated[int, Field(gt=0)]
 
 
 class _EnvOrFile(EnvSettingsSource):
-    """``HUBBUB_X`` from the environment, else the content of the file that ``HUBBUB_X_FILE`` names."""
+    """``HUBBUB_X`` from the environment, else from the file that ``HUBBUB_X_FILE`` names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         value, key, is_complex = super().get_field_value(field, field_name)
@@ -68,5 +68,3 @@ def environment_names(settings: type[ServiceSettings]) -> list[str]:
         str(field.validation_alias or f"{prefix}{name}".upper())
         for name, field in settings.model_fields.items()
     ]
-
-

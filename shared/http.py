@@ -1,0 +1,123 @@
+"""What every HTTP service does alike: problem documents, request ids, limits, health, metrics."""
+
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+
+from shared.errors import AppError, ErrorKind
+from shared.request_context import RequestContext, current_request_id
+
+MAX_BODY_BYTES = 64 * 1024
+
+STATUS_OF_KIND: dict[ErrorKind, int] = {
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.CONFLICT: 409,
+    ErrorKind.INVALID: 422,
+    ErrorKind.THROTTLED: 429,
+    ErrorKind.UNAVAILABLE: 503,
+}
+
+_CODE_OF_STATUS = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_long",
+    422: "invalid",
+}
+
+
+class Problem(JSONResponse):
+    """An RFC 9457 problem document with a stable ``code``."""
+
+    media_type = "application/problem+json"
+    _escaped: ClassVar = json.JSONEncoder(separators=(",", ":")).encode  # survives lone surrogates
+
+    def render(self, content: Any) -> bytes:
+        return type(self)._escaped(content).encode()
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Problem:
+    """Build the answer; ``detail`` is a sentence for the caller and holds no secret."""
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": current_request_id(),
+        **more,
+    }
+    return Problem(content, status_code=status, headers=dict(headers or {}))
+
+
+async def _app_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    headers = {}
+    if error.kind is ErrorKind.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return problem(STATUS_OF_KIND[error.kind], error.code, str(error), headers=headers)
+
+
+async def _http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODE_OF_STATUS.get(error.status_code, "error")
+    return problem(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": [str(part) for part in found["loc"]], "message": found["msg"]}
+        for found in error.errors()  # never its "input": it may be a password
+    ]
+    return problem(422, "invalid", "the request does not fit", errors=errors)
+
+
+def install_edge(app: FastAPI) -> None:
+    """Give the application the error answers, request ids and body limit of every service."""
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_middleware(RequestContext, max_body_bytes=MAX_BODY_BYTES)
+
+
+def operations_router(*, registry: CollectorRegistry, ready: Callable[[], list[str]]) -> APIRouter:
+    """``/livez``, ``/readyz`` and ``/metrics``; ``ready`` names what stands in the way."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        reasons = ready()
+        if reasons:
+            return problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+    return router

@@ -1,0 +1,130 @@
+"""The life of a process: its signals, its listening socket, its background loops."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours; ``str`` is the sentence for the operator."""
+
+
+@contextmanager
+def stop_signals() -> Generator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set, once or repeatedly.
+
+    Uvicorn would raise the signal again at its end, and no surrounding
+    ``async with`` would close; so the signals are ours, from start to end.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def listen(host: str, port: int, *, backlog: int = 2048) -> socket.socket:
+    """Take the address now, so that a taken one is a sentence and not a failed server.
+
+    Port 0 takes a free one.
+
+    Raises:
+        CannotListen: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        taken.listen(backlog)
+    except (OSError, OverflowError) as error:
+        taken.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from error
+    taken.setblocking(False)
+    return taken
+
+
+def server_config(
+    app: ASGIApp,
+    *,
+    forwarded_allow_ips: str,
+    graceful_seconds: int = 2,
+    **websocket: Any,
+) -> uvicorn.Config:
+    """How every service is served: no access log (it would print tokens), our own logging."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=forwarded_allow_ips,
+        timeout_graceful_shutdown=graceful_seconds,
+        **websocket,
+    )
+
+
+class Server(uvicorn.Server):
+    """Serves until ``stop`` is set, and then returns, so that the caller can close the rest."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        stop: asyncio.Event,
+        drain: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``drain`` runs when nobody new is let in and all connections are still open."""
+        super().__init__(config)
+        self._stop = stop
+        self._drain = drain
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield  # they are stop_signals' business
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._stop.is_set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        if self._drain is not None:
+            await self._drain()
+        await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def running(*loops: Loop) -> AsyncGenerator[None]:
+    """Run the loops beside the body; one that raises ends the body and is heard of.
+
+    At the end of the body they are cancelled and waited for.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop()) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's main coroutine on uvloop."""
+    uvloop.run(main)
