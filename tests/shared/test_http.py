@@ -1,0 +1,150 @@
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter
+from pydantic import BaseModel
+
+from shared.errors import AppError, ErrorKind, Unavailable
+from shared.http import MAX_BODY_BYTES, STATUS_OF_KIND, install_edge, operations_router
+from shared.request_context import child_traceparent, current_traceparent
+
+
+class Login(BaseModel):
+    name: str
+    password: int
+
+
+class TooMany(AppError):
+    kind = ErrorKind.THROTTLED
+    code = "too_many"
+    retry_after_seconds = 7
+
+
+@pytest.fixture
+async def reasons() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def client(reasons: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
+    app, registry = FastAPI(), CollectorRegistry()
+    install_edge(app)
+    app.include_router(operations_router(registry=registry, ready=lambda: reasons))
+    Counter("hubbub_tests", "Tests.", registry=registry).inc()
+
+    @app.post("/login")
+    async def login(body: Login) -> dict[str, str | None]:
+        return {"name": body.name, "traceparent": current_traceparent()}
+
+    @app.get("/busy")
+    async def busy() -> None:
+        raise TooMany("slow down")
+
+    @app.get("/away")
+    async def away() -> None:
+        raise Unavailable("the database does not answer")
+
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def test_every_kind_of_error_has_a_status() -> None:
+    assert set(STATUS_OF_KIND) == set(ErrorKind)
+
+
+async def test_an_error_is_a_problem_document_with_its_code(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/away", headers={"X-Request-ID": "mine-1"})
+
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "code": "unavailable",
+        "detail": "the database does not answer",
+        "request_id": "mine-1",
+    }
+
+
+async def test_a_throttled_caller_is_told_when_to_come_back(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/busy")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+async def test_an_invalid_body_is_named_without_repeating_it(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/login", json={"name": "ann", "password": "s3cret"})
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid"
+    assert answer.json()["errors"][0]["where"] == ["body", "password"]
+    assert "s3cret" not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"name": "\\ud800", "password": 1e999}', b"[]"])
+async def test_a_broken_body_is_422(client: httpx2.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/login", content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code in (400, 422)
+    assert answer.json()["code"] in ("bad_request", "invalid")
+
+
+async def test_a_body_over_the_limit_is_413(client: httpx2.AsyncClient) -> None:
+    body = json.dumps({"name": "x" * MAX_BODY_BYTES, "password": 1})
+
+    answer = await client.post("/login", content=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_long")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [("/nowhere", "GET", 404, "not_found"), ("/login", "GET", 405, "method_not_allowed")],
+)
+async def test_the_frameworks_own_errors_are_problem_documents_too(
+    client: httpx2.AsyncClient, path: str, method: str, status: int, code: str
+) -> None:
+    answer = await client.request(method, path)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_request_id_that_is_no_word_is_replaced(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/livez", headers={"X-Request-ID": "a b<script>"})
+
+    assert answer.headers["x-request-id"].isalnum()
+
+
+async def test_the_callers_trace_goes_on_under_a_new_span(client: httpx2.AsyncClient) -> None:
+    incoming = child_traceparent(None)
+
+    answer = await client.post(
+        "/login", json={"name": "ann", "password": 1}, headers={"traceparent": incoming}
+    )
+
+    version, trace_id, span_id, flags = answer.json()["traceparent"].split("-")
+    assert (version, trace_id, flags) == ("00", incoming.split("-")[1], "01")
+    assert span_id != incoming.split("-")[2]
+
+
+async def test_readyz_names_what_stands_in_the_way(
+    client: httpx2.AsyncClient, reasons: list[str]
+) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+
+    reasons += ["the bus is away", "draining"]
+    answer = await client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert answer.json()["detail"] == "the bus is away; draining"
+    assert (await client.get("/livez")).status_code == 200
+
+
+async def test_metrics_are_those_of_the_given_registry(client: httpx2.AsyncClient) -> None:
+    assert "hubbub_tests_total 1.0" in (await client.get("/metrics")).text

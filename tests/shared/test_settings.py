@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import Bytes, ServiceSettings, environment_names
+
+
+class ASettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="HUBBUB_DEMO_")
+
+    max_frame_bytes: Bytes = 64
+
+
+def test_a_value_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBUB_DEMO_MAX_FRAME_BYTES", "9")
+    monkeypatch.setenv("HUBBUB_NATS_URL", "nats://n:1")
+
+    settings = ASettings()
+
+    assert (settings.max_frame_bytes, settings.nats_url) == (9, "nats://n:1")
+
+
+def test_a_value_comes_from_a_file_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    monkeypatch.setenv("HUBBUB_HMAC_SECRET_FILE", str(tmp_path / "secret"))
+
+    settings = ASettings()
+
+    assert settings.hmac_secret is not None
+    assert settings.hmac_secret.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(settings)
+
+
+def test_a_limit_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBUB_DEMO_MAX_FRAME_BYTES", "0")
+
+    with pytest.raises(ValidationError):
+        ASettings()
+
+
+def test_the_names_are_known_for_the_documentation() -> None:
+    names = environment_names(ASettings)
+
+    assert {"HUBBUB_NATS_URL", "HUBBUB_DEMO_MAX_FRAME_BYTES"} <= set(names)
