@@ -1,0 +1,80 @@
+// The page: signed out or signed in, and what the two rooms' frames do to it.
+
+import * as account from "./account.js";
+import * as chat from "./chat.js";
+import * as feed from "./feed.js";
+import { Live } from "./live.js";
+import * as notifications from "./notifications.js";
+import { onSubmit, show } from "./page.js";
+
+const DEMO_PASSWORD = "hubbub-demo";
+
+let me = null;
+let rooms = [];
+
+function draw() {
+  const signedIn = me !== null;
+  document.getElementById("signed-in").hidden = !signedIn;
+  document.getElementById("signed-out").hidden = signedIn;
+  document.getElementById("account").hidden = !signedIn;
+  show("me", me?.name ?? "");
+}
+
+function leave(why = "") {
+  rooms.forEach((room) => room.close());
+  rooms = [];
+  me = null;
+  [chat, feed, notifications].forEach((part) => part.reset());
+  show("status", why);
+  draw();
+}
+
+async function enter() {
+  me = await account.call("/auth/me");
+  draw();
+  await feed.load();
+  rooms = [
+    new Live("lobby", account.accessToken, (frame) => {
+      if (frame.type === "welcome") show("status", "");
+      if (frame.type === "offline") show("status", "Reconnecting…");
+      if (frame.type === "signed_out") return account.signOut().catch(() => {}).finally(() => leave("Your session has ended."));
+      chat.receive(frame, me);
+      notifications.receive(frame);
+    }),
+    new Live("feed", account.accessToken, (frame) => {
+      if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
+    }),
+  ];
+}
+
+onSubmit("sign-in", async ({ email, password }) => {
+  await account.signIn(email, password);
+  await enter();
+});
+onSubmit("register", async ({ email, name, password }) => {
+  await account.register(email, name, password);
+  await enter();
+});
+onSubmit("new-post", ({ title, body }) => feed.create(title, body));
+onSubmit("say", ({ body }) => {
+  const id = rooms[0].say(body);
+  if (id === null) throw new Error("Too many messages are waiting to be sent.");
+  chat.showPending(id, me.name, body);
+});
+
+for (const button of document.querySelectorAll("[data-demo]")) {
+  button.addEventListener("click", () => {
+    const form = document.getElementById("sign-in");
+    form.elements.email.value = `${button.dataset.demo}@example.com`;
+    form.elements.password.value = DEMO_PASSWORD;
+    form.requestSubmit();
+  });
+}
+document.getElementById("more-posts").addEventListener("click", () => feed.load());
+document.getElementById("sign-out").addEventListener("click", async () => {
+  await account.signOut().catch(() => {});
+  leave();
+});
+
+if (account.isSignedIn()) await enter().catch(() => leave("Please sign in again."));
+else draw();

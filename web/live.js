@@ -1,0 +1,118 @@
+// One room over one WebSocket that comes back by itself and misses nothing.
+
+const PING_MS = 20_000;
+const SILENCE_MS = 45_000;
+const RETRY_MS = { first: 300, most: 10_000 };
+const PENDING_MOST = 100;
+
+export class Live {
+  #room; #token; #on; #socket = null; #since = null; #epoch = null;
+  #pending = new Map(); #attempts = 0; #timers = []; #retry = null; #closed = false; #heard = 0;
+
+  /**
+   * @param {string} room
+   * @param {() => Promise<string>} token gives a fresh access token
+   * @param {(frame: object) => void} on called with every frame of the server, and with
+   *   {type: "offline"} and {type: "signed_out"}
+   */
+  constructor(room, token, on) {
+    this.#room = room;
+    this.#token = token;
+    this.#on = on;
+    this.#open();
+  }
+
+  /** Send a message; it is kept and sent again until the server says that it is stored. */
+  say(body) {
+    if (this.#pending.size >= PENDING_MOST) return null;
+    const command = { type: "message", id: crypto.randomUUID(), body };
+    this.#pending.set(command.id, command);
+    this.#send(command);
+    return command.id;
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#stopTimers();
+    this.#socket?.close();
+  }
+
+  #send(command) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(command));
+  }
+
+  async #open() {
+    let token;
+    try {
+      token = await this.#token();
+    } catch (error) {
+      if (error.status === 401) this.#on({ type: "signed_out" });
+      else this.#later();
+      return;
+    }
+    if (this.#closed) return;
+    const query = new URLSearchParams({ room: this.#room });
+    if (this.#since === null) query.set("history", "50");
+    else {
+      query.set("since", this.#since);
+      query.set("epoch", this.#epoch);
+    }
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/ws/chat?${query}`, ["bearer", token]);
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+  }
+
+  #receive(frame) {
+    this.#heard = Date.now();
+    if (frame.type === "welcome") {
+      this.#attempts = 0;
+      this.#epoch = frame.epoch;
+      this.#startTimers();
+      for (const command of this.#pending.values()) this.#send(command);
+    }
+    if (frame.type === "ack" || (frame.type === "error" && frame.code !== "unavailable")) {
+      this.#pending.delete(frame.id);
+    }
+    // An ack says where the own message lies, not that all before it has been seen.
+    if (frame.offset !== undefined && frame.type !== "ack") this.#since = frame.offset;
+    this.#on(frame);
+  }
+
+  #startTimers() {
+    this.#stopTimers();
+    this.#timers = [
+      setInterval(() => {
+        if (Date.now() - this.#heard > SILENCE_MS) this.#socket.close();
+        else this.#send({ type: "ping" });
+      }, PING_MS),
+      setInterval(async () => {
+        try {
+          this.#send({ type: "auth", token: await this.#token() });
+        } catch {
+          // The server closes at the old token's end, and the next try says why.
+        }
+      }, 60_000),
+    ];
+  }
+
+  #stopTimers() {
+    this.#timers.forEach(clearInterval);
+    this.#timers = [];
+  }
+
+  #lost(code, reason) {
+    this.#stopTimers();
+    if (this.#closed) return;
+    this.#on({ type: "offline", code, reason });
+    if (code === 1008 && reason === "Session ended") this.#on({ type: "signed_out" });
+    else this.#later();
+  }
+
+  #later() {
+    const wait = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** this.#attempts++);
+    this.#retry = setTimeout(() => this.#open(), wait * (0.5 + Math.random() / 2));
+  }
+}
