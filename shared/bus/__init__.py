@@ -1,0 +1,1 @@
+"""The bus between services: NATS JetStream. Nothing else in the project imports ``nats``."""

@@ -1,0 +1,315 @@
+"""One connection to NATS, which comes back by itself for as long as the process lives."""
+
+import asyncio
+import itertools
+import re
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
+from shared.bus.headers import status
+from shared.bus.light_client import Handler, LightClient, Subscription
+
+__all__ = [
+    "Bus", "BusLost", "BusUnavailable", "Handler", "MessageRejected", "Reply", "StreamMissing",
+    "Subscription", "connect_bus",
+]  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
+BAD_SUBJECT = 10004
+NO_RESPONDERS = 503
+
+_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
+_CONTROL_SLACK_BYTES = 64 * 1024  # nats-py's own pings, within its limit though past ours
+
+
+class Reply(NamedTuple):
+    """One answer to a request."""
+
+    payload: bytes
+    headers: bytes | None
+
+
+class Bus:
+    """One NATS connection. Made by `connect_bus`; callbacks and handlers run in its read loop."""
+
+    def __init__(self, *, inbox_prefix: str, max_pending_bytes: int) -> None:
+        self._client = LightClient(max_pending_bytes=max_pending_bytes)
+        self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+        self.closing = False
+        self._on_connected: list[Callable[[], None]] = []
+        self._on_disconnected: list[Callable[[], None]] = []
+        self._inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
+        self._tokens = itertools.count(1)
+        self._replies: dict[int, Callable[[bytes, bytes | None], None]] = {}
+        self._requests: set[asyncio.Future[list[Reply]]] = set()
+        self._client.subscribe_inline(f"{self._inbox}*", self._take_reply)
+
+    @property
+    def connected(self) -> bool:
+        return self._up.is_set() and self._client.is_connected
+
+    async def until_connected(self) -> None:
+        await self._up.wait()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of headers and payload together, past which the server cuts the connection."""
+        return self._client.max_payload
+
+    def on_connected(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it after every (re)connect, subscriptions included; the result detaches it."""
+        self._on_connected.append(callback)
+        return lambda: self._on_connected.remove(callback)
+
+    def on_disconnected(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it whenever the connection is lost; the result detaches it."""
+        self._on_disconnected.append(callback)
+        return lambda: self._on_disconnected.remove(callback)
+
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        """Call the handler from the read loop for every message; it must be quick.
+
+        What is sent afterwards on this connection reaches the server after the subscription.
+        """
+        return self._client.subscribe_inline(subject, handler)
+
+    def send(self, subject: str, payload: bytes, *, headers: bytes = b"", reply: str = "") -> None:
+        """Queue a message; nothing says that it arrives, unless a reply does.
+
+        Args:
+            headers: A whole block, from `encode_headers`.
+
+        Raises:
+            BusUnavailable: not connected, or too much is unsent already.
+            MessageRejected: the server would cut the connection for it.
+        """
+        if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+            raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+        size = len(headers) + len(payload)
+        if size > self._client.max_payload:
+            raise MessageRejected(TOO_LARGE, f"{size} bytes are more than the bus takes")
+        if headers:
+            line = f"HPUB {subject} {reply} {len(headers)} {size}\r\n"
+        else:
+            line = f"PUB {subject} {reply} {size}\r\n"
+        self._client.send_command(b"%b%b%b\r\n" % (line.encode(), headers, payload))
+
+    def expect_reply(self, handler: Callable[[bytes, bytes | None], None]) -> tuple[int, str]:
+        """Make a reply subject; the handler gets payload and headers until `forget_reply`.
+
+        Returns:
+            The token to forget it by, and the subject to give to `send`.
+        """
+        token = next(self._tokens)
+        self._replies[token] = handler
+        return token, f"{self._inbox}{token}"
+
+    def forget_reply(self, token: int) -> None:
+        self._replies.pop(token, None)
+
+    async def request(self, subject: str, payload: bytes, *, timeout_seconds: float) -> bytes:
+        """Send and wait for the one answer.
+
+        Raises:
+            BusUnavailable: not connected, nobody there, or no answer in time.
+        """
+        [reply] = await self.request_many(
+            subject, payload, is_last=lambda _: True, timeout_seconds=timeout_seconds
+        )
+        return reply.payload
+
+    async def request_many(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        is_last: Callable[[Reply], bool],
+        timeout_seconds: float,
+    ) -> list[Reply]:
+        """Send and collect the answers, up to and with the last.
+
+        Raises:
+            BusUnavailable: not connected, nobody there, or not all answers in time.
+        """
+        done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        replies: list[Reply] = []
+
+        def collect(answer: bytes, headers: bytes | None) -> None:
+            reply = Reply(answer, headers)
+            replies.append(reply)
+            if done.done():
+                return
+            if status(headers) == NO_RESPONDERS:
+                done.set_exception(BusUnavailable(f"nobody answers {subject}"))
+            elif is_last(reply):
+                done.set_result(replies)
+
+        token, inbox = self.expect_reply(collect)
+        self._requests.add(done)
+        try:
+            self.send(subject, payload, reply=inbox)
+            async with asyncio.timeout(timeout_seconds):
+                return await done
+        except TimeoutError as error:
+            raise BusUnavailable(f"no answer from {subject}") from error
+        finally:
+            self.forget_reply(token)
+            self._requests.discard(done)
+
+    def _take_reply(
+        self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes
+    ) -> None:
+        handler = self._replies.get(int(subject[len(self._inbox) :]))
+        if handler is not None:
+            handler(payload, headers)
+
+    # What follows is the life of the connection, called by connect_bus and by nats-py.
+
+    async def keep(
+        self,
+        servers: list[str],
+        *,
+        name: str,
+        creds: Path | None,
+        connect_seconds: float,
+        reconnect_seconds: float,
+        ping_seconds: float,
+        max_outstanding_pings: int,
+        max_pending_bytes: int,
+    ) -> None:
+        """Connect, however long it takes, and raise when nats-py gives the connection up.
+
+        Raises:
+            BusLost: it will not come back.
+        """
+        await self._client.connect(
+            servers,
+            name=name,
+            user_credentials=creds,
+            connect_timeout=connect_seconds,  # type: ignore[arg-type]
+            reconnect_time_wait=reconnect_seconds,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            ping_interval=ping_seconds,  # type: ignore[arg-type]
+            max_outstanding_pings=max_outstanding_pings,
+            pending_size=max_pending_bytes + _CONTROL_SLACK_BYTES,
+            flush_timeout=connect_seconds,
+            error_cb=self._heard_error,
+            disconnected_cb=self._went_down,
+            reconnected_cb=self._came_up,
+            closed_cb=self._was_closed,
+            lame_duck_mode_cb=self._was_asked_to_leave,
+        )
+        # No other task has run since the connection stood, so nothing was sent before this.
+        self._client.subscribe_again()
+        await self._came_up()
+        await self._lost.wait()
+        raise BusLost("the bus closed the connection for good")
+
+    async def close(self, *, close_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(close_seconds):
+                await self._client.close()
+        except TimeoutError:
+            log.warning("bus_close_timed_out")
+            self._client.abort()
+
+    async def _came_up(self) -> None:
+        log.info("bus_connected")
+        self._up.set()
+        self._call(self._on_connected)
+
+    async def _went_down(self) -> None:
+        self._up.clear()
+        self._client.forget_unsent()
+        for request in self._requests:
+            if not request.done():
+                request.set_exception(BusUnavailable("the connection to the bus was lost"))
+        if not self.closing:
+            log.warning("bus_disconnected")
+        self._call(self._on_disconnected)
+
+    async def _was_closed(self) -> None:
+        if not self.closing:
+            log.error("bus_lost")
+            self._lost.set()
+
+    async def _was_asked_to_leave(self) -> None:
+        log.info("bus_lame_duck")
+        await self._client.force_reconnect()
+
+    async def _heard_error(self, error: Exception) -> None:
+        if self._up.is_set():
+            log.warning("bus_error", error=str(error) or repr(error))
+        else:  # an attempt to connect; bus_disconnected said it once
+            log.debug("bus_connect_failed", error=str(error) or repr(error))
+
+    def _call(self, callbacks: list[Callable[[], None]]) -> None:
+        for callback in list(callbacks):
+            try:
+                callback()
+            except Exception:  # nats-py's reconnect task would die of it
+                log.exception("bus_callback_failed")
+
+
+@asynccontextmanager
+async def connect_bus(
+    url: str,
+    *,
+    name: str,
+    creds: Path | None = None,
+    inbox_prefix: str = "_INBOX",
+    connect_seconds: float = 2,
+    reconnect_seconds: float = 0.2,
+    ping_seconds: float = 5,
+    max_outstanding_pings: int = 2,
+    max_pending_bytes: int = 8 * 1024 * 1024,
+    close_seconds: float = 2,
+) -> AsyncGenerator[Bus]:
+    """A bus that connects in the background, so an absent server holds up nobody.
+
+    Args:
+        url: One server, or several with commas between them.
+
+    Raises:
+        BusLost: in the body, when the connection was closed for good.
+    """
+    bus = Bus(inbox_prefix=inbox_prefix, max_pending_bytes=max_pending_bytes)
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(
+                bus.keep(
+                    url.split(","),
+                    name=name,
+                    creds=creds,
+                    connect_seconds=connect_seconds,
+                    reconnect_seconds=reconnect_seconds,
+                    ping_seconds=ping_seconds,
+                    max_outstanding_pings=max_outstanding_pings,
+                    max_pending_bytes=max_pending_bytes,
+                )
+            )
+            try:
+                yield bus
+            except Exception as error:
+                failure = error  # raised below as it is: the group would wrap it
+            finally:
+                bus.closing = True
+                while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
+                    keeper.cancel()
+                    await asyncio.wait({keeper}, timeout=close_seconds)
+                await bus.close(close_seconds=close_seconds)
+    except* BusLost as lost:
+        failure = failure or BusLost(*lost.exceptions[0].args)
+    if failure is not None:
+        raise failure

@@ -1,0 +1,219 @@
+"""The streams: what each holds, for how long, and how they come into being."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shared.bus.client import Bus
+from shared.bus.direct_get import stream_state
+from shared.bus.errors import BusUnavailable, StreamMissing
+from shared.bus.subjects import CTL_LIVE, CTL_PUB, EVENTS, PRES_LIVE, PRES_PUB, RT_LIVE, RT_PUB
+
+log = structlog.get_logger(__name__)
+
+STREAMS = ("RT", "PRES", "CTL", "EVENTS")
+NOTIFY_CONSUMER = "notify"
+
+_NANOSECONDS = 1_000_000_000
+_EXISTS_DIFFERENTLY = 10058
+_NO_PEERS_YET = 10005  # of a cluster that is still finding itself
+
+Config = dict[str, Any]
+
+
+class BootstrapFailed(Exception):
+    """The bus refuses a stream or consumer as configured; somebody has to look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How much the streams keep."""
+
+    replicas: int = 1
+    rt_max_age_seconds: float = 24 * 3600
+    rt_max_bytes: int = 1024 * 1024 * 1024
+    rt_dedupe_seconds: float = 300
+    pres_dedupe_seconds: float = 10
+    pres_marker_seconds: float = 60
+    """How long the marker of an expired presence entry stays."""
+    ctl_max_age_seconds: float = 24 * 3600
+    """The longest life of a token: a revocation has to outlive it."""
+    ctl_dedupe_seconds: float = 300
+    events_max_age_seconds: float = 7 * 24 * 3600
+    events_dedupe_seconds: float = 600
+    notify_ack_seconds: float = 30
+    notify_max_unacked: int = 2000
+    request_seconds: float = 2
+    """For one answer of the bus."""
+    retry_seconds: float = 0.2
+    deadline_seconds: float = 30
+    """For all of it: JetStream needs a moment after its server's start."""
+
+
+async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
+    """Create the streams and the consumer, or bring them up to the settings.
+
+    May run any number of times, also at once. An epoch is written when its stream is
+    created and never changes afterwards: it names the life of the sequences.
+
+    Raises:
+        BusUnavailable: the bus did not do it in time.
+        BootstrapFailed: it refuses.
+    """
+    settings = settings or StreamSettings()
+    try:
+        async with asyncio.timeout(settings.deadline_seconds):
+            for config in _stream_configs(settings):
+                await _ensure_stream(bus, config, settings)
+            await _ensure_consumer(bus, settings)
+    except TimeoutError as error:
+        raise BusUnavailable("the bus did not make the streams in time") from error
+
+
+async def check_streams(bus: Bus) -> None:
+    """See that every stream is there.
+
+    Raises:
+        StreamMissing: one is not.
+        BusUnavailable: no answer.
+    """
+    for stream in STREAMS:
+        await stream_state(bus, stream)
+
+
+def _stream_configs(settings: StreamSettings) -> list[Config]:
+    return [
+        {
+            "name": "RT",
+            "subjects": [f"{RT_PUB}>"],
+            "republish": {"src": f"{RT_PUB}>", "dest": f"{RT_LIVE}>"},
+            "max_age": _nanoseconds(settings.rt_max_age_seconds),
+            "max_bytes": settings.rt_max_bytes,
+            "duplicate_window": _nanoseconds(settings.rt_dedupe_seconds),
+            "allow_direct": True,
+            "deny_delete": True,
+            # No limits per subject: they make interior holes, and then the first sequence
+            # no longer tells whether a client's offset is recoverable.
+            **_common(settings),
+        },
+        {
+            "name": "PRES",
+            "subjects": [f"{PRES_PUB}>"],
+            "republish": {"src": f"{PRES_PUB}>", "dest": f"{PRES_LIVE}>"},
+            "max_msgs_per_subject": 1,
+            "duplicate_window": _nanoseconds(settings.pres_dedupe_seconds),
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "allow_rollup_hdrs": True,
+            "subject_delete_marker_ttl": _nanoseconds(settings.pres_marker_seconds),
+            **_common(settings),
+        },
+        {
+            "name": "CTL",
+            "subjects": [f"{CTL_PUB}>"],
+            "republish": {"src": f"{CTL_PUB}>", "dest": f"{CTL_LIVE}>"},
+            "max_age": _nanoseconds(settings.ctl_max_age_seconds),
+            "duplicate_window": _nanoseconds(
+                min(settings.ctl_dedupe_seconds, settings.ctl_max_age_seconds)
+            ),
+            "allow_direct": True,
+            **_common(settings),
+        },
+        {
+            "name": "EVENTS",
+            "subjects": [f"{EVENTS}>"],
+            "max_age": _nanoseconds(settings.events_max_age_seconds),
+            "duplicate_window": _nanoseconds(settings.events_dedupe_seconds),
+            **_common(settings),
+        },
+    ]
+
+
+def _common(settings: StreamSettings) -> Config:
+    # File storage even on one node: a memory stream is gone, not empty, after a restart.
+    return {
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "num_replicas": settings.replicas,
+    }
+
+
+async def _ensure_stream(bus: Bus, config: Config, settings: StreamSettings) -> None:
+    name = config["name"]
+    fresh = {**config, "metadata": {"epoch": secrets.token_hex(8)}}
+    answer = await _ask(bus, f"STREAM.CREATE.{name}", fresh, settings)
+    error = answer.get("error")
+    if error is None:
+        log.info("stream_created", stream=name)
+        return
+    if error["err_code"] != _EXISTS_DIFFERENTLY:
+        raise BootstrapFailed(f"stream {name}: {error['description']}")
+    found = await _ask(bus, f"STREAM.INFO.{name}", {}, settings)
+    if "error" in found:
+        raise BootstrapFailed(f"stream {name}: {found['error']['description']}")
+    existing: Config = found["config"]
+    metadata = dict(existing.get("metadata") or {})
+    # From the creation, so that two who adopt a foreign stream at once agree.
+    metadata.setdefault("epoch", hashlib.sha256(found["created"].encode()).hexdigest()[:16])
+    wanted = {**existing, **config, "metadata": metadata}
+    if wanted == existing:
+        return
+    answer = await _ask(bus, f"STREAM.UPDATE.{name}", wanted, settings)
+    if "error" in answer:
+        raise BootstrapFailed(f"stream {name}: {answer['error']['description']}")
+    log.info("stream_updated", stream=name)
+
+
+async def _ensure_consumer(bus: Bus, settings: StreamSettings) -> None:
+    config = {
+        "durable_name": NOTIFY_CONSUMER,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": _nanoseconds(settings.notify_ack_seconds),
+        "max_ack_pending": settings.notify_max_unacked,
+        "max_deliver": -1,
+        "replay_policy": "instant",
+    }
+    request = {"stream_name": "EVENTS", "config": config}
+    subject = f"CONSUMER.DURABLE.CREATE.EVENTS.{NOTIFY_CONSUMER}"
+    answer = await _ask(bus, subject, request, settings)
+    if "error" in answer:
+        raise BootstrapFailed(f"consumer {NOTIFY_CONSUMER}: {answer['error']['description']}")
+
+
+async def _ask(bus: Bus, call: str, request: Config, settings: StreamSettings) -> Config:
+    """Ask until there is an answer that is more than "not now"; the caller has the deadline."""
+    payload = json.dumps(request).encode() if request else b""
+    while True:
+        await bus.until_connected()
+        try:
+            answer: Config = json.loads(
+                await bus.request(
+                    f"$JS.API.{call}", payload, timeout_seconds=settings.request_seconds
+                )
+            )
+        except BusUnavailable as unavailable:
+            reason = str(unavailable)
+        else:
+            error = answer.get("error")
+            if error is None or (error["code"] < 500 and error["err_code"] != _NO_PEERS_YET):
+                return answer
+            reason = error["description"]
+        log.info("stream_retry", call=call, reason=reason)
+        await asyncio.sleep(settings.retry_seconds)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * _NANOSECONDS)
+
+
+__all__ = [
+    "NOTIFY_CONSUMER", "STREAMS", "BootstrapFailed", "StreamMissing", "StreamSettings",
+    "bootstrap", "check_streams",
+]  # fmt: skip

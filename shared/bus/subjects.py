@@ -1,0 +1,70 @@
+"""Names on the bus: subjects, and the ids under which a message is stored once. Pure.
+
+A channel is one token of a subject. Only ``.`` needs an escape there, and ``~`` is
+in no channel name.
+"""
+
+import hashlib
+from urllib.parse import quote
+
+from shared.ids import ChannelName, UserId
+
+RT_PUB = "rt.pub."
+RT_LIVE = "rt.live."
+PRES_PUB = "pres.st."
+PRES_LIVE = "pres.live."
+CTL_PUB = "ctl.pub."
+CTL_LIVE = "ctl.live."
+EVENTS = "events."
+
+MAX_MESSAGE_ID_BYTES = 512
+
+_UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which parts the parts
+
+
+def token_of(channel: ChannelName) -> str:
+    """The channel as one token of a subject."""
+    return channel.replace(".", "~")
+
+
+def channel_of(token: str) -> ChannelName:
+    """The channel that `token_of` made the token from."""
+    return ChannelName(token.replace("~", "."))
+
+
+def publication_subject(channel: ChannelName) -> str:
+    """Where a publication into the channel is published."""
+    return f"{RT_PUB}{token_of(channel)}"
+
+
+def event_subject(service: str, event_type: str) -> str:
+    """Where a service publishes its events of one type."""
+    return f"{EVENTS}{service}.{event_type}"
+
+
+def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:
+    """The id of what a user publishes, under an id of the user's own choice."""
+    return _message_id("u", str(user_id), channel, client_id)
+
+
+def api_message_id(channel: ChannelName, key: str) -> str:
+    """The id of what a service publishes, under its idempotency key."""
+    return _message_id("api", channel, key)
+
+
+def event_message_id(event_id: str, channel: ChannelName) -> str:
+    """The id of the publication that an event becomes in a channel."""
+    return _message_id("ev", event_id, channel)
+
+
+def _message_id(*parts: str) -> str:
+    """Join the parts so that no two lists of parts give the same id.
+
+    The dedupe scope is the whole stream: an id that two channels or users could
+    share would swallow one's message. Surrogates that no client should send must
+    not raise here either.
+    """
+    joined = ":".join(quote(part, safe=_UNESCAPED, errors="surrogatepass") for part in parts)
+    if len(joined) <= MAX_MESSAGE_ID_BYTES:
+        return joined
+    return f"x:{hashlib.sha256(joined.encode()).hexdigest()}"
