@@ -1,0 +1,102 @@
+"""Namespaces: which channels there are, and who may do what in them. Pure."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from shared.channels import BadChannelName, namespace_of, parse_channel, personal_channel
+from shared.ids import ChannelName, UserId
+
+PERSONAL = "#"
+PRIVATE = "$"
+
+
+class Who(StrEnum):
+    """Who may subscribe to a channel, or publish into it."""
+
+    USERS = "users"
+    """Any signed-in user, and services."""
+    SERVICES = "services"
+    """Nobody over a connection."""
+
+
+class BadNamespaces(ValueError):
+    """The configuration of the namespaces contradicts itself; the process must not start."""
+
+
+class Namespace(BaseModel):
+    """The options of all channels that begin with one word."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subscribe: Who = Who.USERS
+    publish: Who = Who.SERVICES
+    history: bool = True
+    """Whether what was published may be read again: `since`, history, recovery."""
+    presence: bool = False
+    """Whether it is kept who is in the channel."""
+    join_leave: bool = False
+    """Whether its subscribers hear who comes and goes."""
+
+    @model_validator(mode="after")
+    def _contradicts_itself_nowhere(self) -> Self:
+        if self.join_leave and not self.presence:
+            raise ValueError("join_leave needs presence")
+        return self
+
+
+PERSONAL_OPTIONS = Namespace(subscribe=Who.SERVICES)  # its owner has it without asking
+
+DEFAULT_NAMESPACES: Mapping[str, Namespace] = {
+    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
+    "post": Namespace(),
+}
+
+
+class Namespaces:
+    """Answers every question of the form "may this user do that there?"."""
+
+    def __init__(self, options: Mapping[str, Namespace] = DEFAULT_NAMESPACES) -> None:
+        """
+        Raises:
+            BadNamespaces: a name that no channel can begin with.
+        """
+        for name in options:
+            if not _can_begin_a_channel(name):
+                raise BadNamespaces(f"no channel begins with {name!r}")
+        self._options = dict(options)
+
+    def options_of(self, channel: ChannelName) -> Namespace | None:
+        """The options of the channel, or None if there is no such namespace."""
+        if channel.startswith(PERSONAL):
+            return PERSONAL_OPTIONS
+        return self._options.get(namespace_of(channel))
+
+    def may_subscribe(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether the user may listen, with no subscription token."""
+        if channel.startswith(PERSONAL):
+            return channel == personal_channel(user_id)
+        if channel.startswith(PRIVATE):
+            return False
+        options = self.options_of(channel)
+        return options is not None and options.subscribe is Who.USERS
+
+    def may_publish(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether the user may publish over a connection that listens to the channel."""
+        options = self.options_of(channel)
+        return (
+            options is not None
+            and options.publish is Who.USERS
+            and self.may_subscribe(channel, user_id)
+        )
+
+
+def _can_begin_a_channel(name: str) -> bool:
+    try:
+        channel = parse_channel(f"{name}:x")
+    except BadChannelName:
+        return False
+    reserved = (PERSONAL, PRIVATE)
+    return bool(name) and namespace_of(channel) == name and not name.startswith(reserved)

@@ -1,0 +1,1 @@
+"""Sockets: frames, one connection, the sweep, the drain. Knows no channel and no JSON."""

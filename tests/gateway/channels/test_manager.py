@@ -1,0 +1,141 @@
+"""The registry against the plainest model of it: a set of connections and a set of listeners."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from gateway.channels.manager import CATCHING_UP, ConnectionManager, Encode
+from gateway.engine.frame import Frame
+from shared.ids import ChannelName, SessionId, UserId
+
+USERS = st.sampled_from([UserId(1), UserId(2), UserId(3)])
+SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
+CHANNELS = st.sampled_from([ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")])
+OFFSETS = st.integers(0, 20)
+
+
+class AMember:
+    def __init__(self, user_id: UserId, protocol: str = "chat") -> None:
+        self.user_id = user_id
+        self.protocol = protocol
+        self.sent: list[Frame] = []
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+
+class Registry(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.manager = ConnectionManager()
+        self.here: dict[AMember, SessionId | None] = {}
+        self.listens: dict[tuple[AMember, ChannelName], int] = {}
+
+    members = Bundle("members")
+
+    @rule(
+        target=members,
+        user=USERS,
+        session=SESSIONS,
+        protocol=st.sampled_from(["chat", "centrifuge"]),
+    )
+    def connect(self, user: UserId, session: SessionId | None, protocol: str) -> AMember:
+        member = AMember(user, protocol)
+        self.manager.connect(member, session)
+        self.here[member] = session
+        return member
+
+    @rule(member=members, session=SESSIONS)
+    def move_to_another_session(self, member: AMember, session: SessionId | None) -> None:
+        if member in self.here:
+            self.manager.connect(member, session)
+            self.here[member] = session
+
+    @rule(member=st.one_of(members, consumes(members)))
+    def disconnect(self, member: AMember) -> None:
+        self.manager.disconnect(member)
+        self.here.pop(member, None)
+        self.listens = {key: at for key, at in self.listens.items() if key[0] is not member}
+
+    @rule(member=members, channel=CHANNELS, live_from=st.one_of(OFFSETS, st.just(CATCHING_UP)))
+    def subscribe(self, member: AMember, channel: ChannelName, live_from: int) -> None:
+        if member in self.here:
+            subscription = self.manager.subscribe(member, channel, live_from)
+            kept = self.listens.setdefault((member, channel), live_from)
+            assert subscription.live_from == kept
+
+    @rule(member=members, channel=CHANNELS, offset=OFFSETS)
+    def turn_live(self, member: AMember, channel: ChannelName, offset: int) -> None:
+        if (member, channel) in self.listens:
+            self.manager.subscribe(member, channel).live_from = offset
+            self.listens[member, channel] = offset
+
+    @rule(member=members, channel=CHANNELS)
+    def unsubscribe(self, member: AMember, channel: ChannelName) -> None:
+        self.manager.unsubscribe(member, channel)
+        self.listens.pop((member, channel), None)
+
+    @rule(channel=CHANNELS, offset=st.one_of(OFFSETS, st.none()))
+    def broadcast(self, channel: ChannelName, offset: int | None) -> None:
+        expected = {
+            member
+            for (member, listened), live_from in self.listens.items()
+            if listened == channel and (offset is None or offset >= live_from)
+        }
+        encoded: list[str] = []
+
+        count = self.manager.broadcast(channel, self._encode_into(encoded), offset=offset)
+
+        self._assert_got_it(expected, count, encoded)
+
+    @rule(user=USERS)
+    def send_to_user(self, user: UserId) -> None:
+        expected = {member for member in self.here if member.user_id == user}
+        encoded: list[str] = []
+
+        count = self.manager.send_to_user(user, self._encode_into(encoded))
+
+        self._assert_got_it(expected, count, encoded)
+
+    def _encode_into(self, encoded: list[str]) -> Encode:
+        def encode(protocol: str) -> Frame:
+            encoded.append(protocol)
+            return Frame(protocol)
+
+        return encode
+
+    def _assert_got_it(self, expected: set[AMember], count: int, encoded: list[str]) -> None:
+        assert count == len(expected)
+        assert sorted(encoded) == sorted({member.protocol for member in expected}), "encoded once"
+        for member in self.here:
+            assert member.sent == ([Frame(member.protocol)] if member in expected else [])
+            member.sent.clear()
+
+    @invariant()
+    def it_agrees_with_the_model(self) -> None:
+        manager = self.manager
+        assert set(manager.connections()) == set(self.here)
+        assert manager.connection_count() == len(self.here)
+        assert manager.active_user_count() == len({member.user_id for member in self.here})
+        assert set(manager.channels()) == {channel for _, channel in self.listens}
+        for member in self.here:
+            assert {s.channel for s in manager.subscriptions_of(member)} == {
+                channel for listener, channel in self.listens if listener is member
+            }
+        for session in (SessionId("s1"), SessionId("s2")):
+            assert set(manager.connections_of_session(session)) == {
+                member for member, its_session in self.here.items() if its_session == session
+            }
+        for user in (UserId(1), UserId(2), UserId(3)):
+            assert set(manager.connections_of(user)) == {
+                member for member in self.here if member.user_id == user
+            }
+
+    @invariant()
+    def nothing_empty_is_kept(self) -> None:
+        manager = self.manager
+        for index in (manager._listeners, manager._users, manager._sessions):
+            assert all(index.values()), "a leak changes no behaviour, so it is looked for here"
+        assert len(manager._session_of) == sum(s is not None for s in self.here.values())
+
+
+TestRegistry = Registry.TestCase

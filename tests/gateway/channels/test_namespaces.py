@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gateway.channels.namespaces import BadNamespaces, Namespace, Namespaces, Who
+from shared.channels import parse_channel, personal_channel
+from shared.ids import ChannelName, UserId
+
+ANN, BEN = UserId(1), UserId(2)
+
+
+@pytest.mark.parametrize(
+    ("channel", "subscribes", "publishes"),
+    [
+        ("chat:lobby", True, True),
+        ("post:7", True, False),
+        ("#1", True, False),
+        ("#2", False, False),
+        ("#1,2", False, False),
+        ("#01", False, False),
+        ("$chat:secret", False, False),
+        ("$", False, False),
+        ("nonamespace", False, False),
+        ("other:x", False, False),
+        (":x", False, False),
+    ],
+)
+def test_the_defaults_say_who_may_do_what(channel: str, subscribes: bool, publishes: bool) -> None:
+    namespaces = Namespaces()
+
+    assert namespaces.may_subscribe(parse_channel(channel), ANN) is subscribes
+    assert namespaces.may_publish(parse_channel(channel), ANN) is publishes
+
+
+@given(st.from_regex(r"[A-Za-z0-9_:#$@.,-]{1,40}", fullmatch=True))
+def test_nobody_gets_the_personal_channel_of_another(text: str) -> None:
+    channel = parse_channel(text)
+
+    if channel.startswith("#") and Namespaces().may_subscribe(channel, BEN):
+        assert channel == personal_channel(BEN)
+
+
+@given(st.from_regex(r"[A-Za-z0-9_:#$@.,-]{1,40}", fullmatch=True))
+def test_who_may_publish_may_also_subscribe(text: str) -> None:
+    namespaces = Namespaces({"a": Namespace(publish=Who.USERS, subscribe=Who.SERVICES)})
+    for channel in (parse_channel(text), ChannelName(f"a:{text}")):
+        assert namespaces.may_subscribe(channel, ANN) or not namespaces.may_publish(channel, ANN)
+
+
+def test_a_configuration_that_contradicts_itself_is_refused_at_the_start() -> None:
+    with pytest.raises(ValidationError, match="join_leave needs presence"):
+        Namespace(join_leave=True)
+    with pytest.raises(ValidationError):
+        Namespace.model_validate({"histroy": True})
+    for name in ("", "#", "$chat", "a:b", "späti", "a b", "x" * 255):
+        with pytest.raises(BadNamespaces):
+            Namespaces({name: Namespace()})
