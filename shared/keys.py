@@ -1,0 +1,223 @@
+"""The public keys that we trust: known from the start, or fetched and kept fresh."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx2
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.process import running
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A key whose signatures we believe."""
+
+    kid: str
+    thumbprint: str
+    """Names the key itself, where a ``kid`` is only what its issuer calls it."""
+    public_key: Ed25519PublicKey
+
+
+class KeySource(Protocol):
+    """Where a verifier finds keys."""
+
+    @property
+    def known(self) -> bool:
+        """Whether any key is known, so that a token can be judged at all."""
+
+    def find(self, kid: str) -> TrustedKey | None:
+        """The key that the issuer calls ``kid``."""
+
+    def trusts(self, thumbprint: str) -> bool:
+        """Whether the key is one of ours still."""
+
+    async def look_again(self) -> None:
+        """Ask the issuer anew, unless that was done a moment ago."""
+
+
+class FixedKeys:
+    """Keys that are known from the start."""
+
+    def __init__(self, keys: Iterable[TrustedKey]) -> None:
+        self._keys = {key.kid: key for key in keys}
+
+    @property
+    def known(self) -> bool:
+        return bool(self._keys)
+
+    def find(self, kid: str) -> TrustedKey | None:
+        return self._keys.get(kid)
+
+    def trusts(self, thumbprint: str) -> bool:
+        return any(key.thumbprint == thumbprint for key in self._keys.values())
+
+    async def look_again(self) -> None:
+        """There is nobody to ask."""
+
+
+class JwksKeys:
+    """Keys from an issuer's URL; the last good set stays in force while the issuer is away."""
+
+    def __init__(
+        self,
+        url: str,
+        client: httpx2.AsyncClient,
+        *,
+        refresh_seconds: float = 300.0,
+        retry_seconds: float = 1.0,
+        look_again_seconds: float = 5.0,
+        fetch_seconds: float = 5.0,
+        max_bytes: int = 64 * 1024,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``look_again_seconds``: strangers' tokens may make us ask the issuer this often."""
+        self._url = url
+        self._client = client
+        self._refresh_seconds = refresh_seconds
+        self._retry_seconds = retry_seconds
+        self._look_again_seconds = look_again_seconds
+        self._fetch_seconds = fetch_seconds
+        self._max_bytes = max_bytes
+        self._monotonic = monotonic
+        self._keys = FixedKeys(())
+        self._looking = asyncio.Lock()
+        self._next_look = monotonic()
+
+    @property
+    def known(self) -> bool:
+        return self._keys.known
+
+    def find(self, kid: str) -> TrustedKey | None:
+        return self._keys.find(kid)
+
+    def trusts(self, thumbprint: str) -> bool:
+        return self._keys.trusts(thumbprint)
+
+    async def look_again(self) -> None:
+        async with self._looking:  # whoever waited here finds what the first one brought
+            if self._monotonic() >= self._next_look:
+                await self._fetch()
+
+    async def run(self) -> None:
+        """Keep the keys fresh until cancelled."""
+        while True:
+            async with self._looking:
+                fetched = await self._fetch()
+            await asyncio.sleep(self._refresh_seconds if fetched else self._retry_seconds)
+
+    async def _fetch(self) -> bool:
+        self._next_look = self._monotonic() + self._look_again_seconds
+        try:
+            async with asyncio.timeout(self._fetch_seconds):
+                keys = read_jwks(await self._read())
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
+            log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
+            return False
+        self._keys = FixedKeys(keys)
+        return True
+
+    async def _read(self) -> bytes:
+        async with self._client.stream("GET", self._url) as response:
+            response.raise_for_status()
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise BadKeySet(f"over {self._max_bytes} bytes")
+        return bytes(body)
+
+
+@asynccontextmanager
+async def jwks_keys(url: str) -> AsyncGenerator[JwksKeys]:
+    """The keys behind ``url``, kept fresh while inside; does not wait for the issuer."""
+    async with httpx2.AsyncClient() as client:
+        keys = JwksKeys(url, client)
+        async with running(keys.run):
+            yield keys
+
+
+class BadKeySet(ValueError):
+    """The text is no JWK set, or none of its keys is one that we can use."""
+
+
+class _Jwk(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    kty: str
+    crv: str | None = None
+    x: str | None = None
+    kid: str | None = None
+    use: str = "sig"
+    alg: str = "EdDSA"
+
+
+class _JwkSet(BaseModel):
+    keys: list[_Jwk]
+
+
+def read_jwks(body: bytes) -> list[TrustedKey]:
+    """The Ed25519 signing keys of a JWK set; keys of other kinds are passed over.
+
+    Raises:
+        BadKeySet: not a JWK set, or without a key for us. (Were an empty set believed,
+            one wrong answer of the issuer would sign everybody out.)
+    """
+    try:
+        jwks = _JwkSet.model_validate_json(body)
+    except ValidationError as error:
+        raise BadKeySet("not a JWK set") from error
+    keys = [key for jwk in jwks.keys if (key := _trusted_key(jwk)) is not None]
+    if not keys:
+        raise BadKeySet("no Ed25519 signing key in it")
+    return keys
+
+
+def _trusted_key(jwk: _Jwk) -> TrustedKey | None:
+    if (jwk.kty, jwk.crv, jwk.use, jwk.alg) != ("OKP", "Ed25519", "sig", "EdDSA") or jwk.x is None:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(jwk.x + "=" * (-len(jwk.x) % 4))
+        return trusted_key(Ed25519PublicKey.from_public_bytes(raw), kid=jwk.kid)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def trusted_key(public_key: Ed25519PublicKey, *, kid: str | None = None) -> TrustedKey:
+    """Trust a public key, under its thumbprint unless its issuer calls it otherwise."""
+    own = thumbprint(public_key)
+    return TrustedKey(kid=kid or own, thumbprint=own, public_key=public_key)
+
+
+def public_jwk(key: TrustedKey) -> Mapping[str, Any]:
+    """The key as a JWK set holds it."""
+    return {**_required_members(key.public_key), "kid": key.kid, "use": "sig", "alg": "EdDSA"}
+
+
+def thumbprint(public_key: Ed25519PublicKey) -> str:
+    """The key's own name.
+
+    Source: RFC 7638 section 3, and RFC 8037 appendix A.3 for this kind of key.
+    """
+    members = json.dumps(_required_members(public_key), separators=(",", ":"), sort_keys=True)
+    return _base64url(hashlib.sha256(members.encode()).digest())
+
+
+def _required_members(public_key: Ed25519PublicKey) -> dict[str, str]:
+    return {"crv": "Ed25519", "kty": "OKP", "x": _base64url(public_key.public_bytes_raw())}
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,283 @@
+"""Access tokens: who somebody is, if a key that we trust says so."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+import structlog
+from jwt.algorithms import HMACAlgorithm, OKPAlgorithm
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from shared.errors import AppError, ErrorKind, Unavailable
+from shared.ids import SessionId, UserId
+from shared.keys import FixedKeys, KeySource, jwks_keys
+from shared.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_NAME_CHARS = 64
+MAX_SESSION_ID_CHARS = 64
+MAX_USER_ID = 2**63 - 1
+CLOCK_SKEW_SECONDS = 30.0
+"""How far an issuer's clock may be ahead of ours."""
+
+_SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class InvalidToken(AppError):
+    """The token is not one that we believe. The reason is ours; no part of the token is in it."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+    code = "invalid_token"
+
+
+class KeysUnknown(Unavailable):
+    """The issuer's keys were never fetched, so its tokens can't be judged yet."""
+
+    code = "keys_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says, verified. Times are unix seconds."""
+
+    user_id: UserId
+    name: str
+    session_id: SessionId | None
+    issued_at: float | None
+    expires_at: float
+    key: str | None = None
+    """Thumbprint of the key that vouches for it; none for the HMAC secret."""
+
+
+class _Payload(BaseModel):
+    """Strict, so that neither ``"exp": "12"`` nor ``"exp": true`` is a time."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    sub: str
+    exp: FiniteFloat
+    iat: FiniteFloat | None = None
+    nbf: FiniteFloat | None = None
+    sid: str | None = None
+    iss: Any = None
+    aud: Any = None
+    jti: Any = None
+    name: Any = None
+
+
+class TokenVerifier:
+    """Says who a token stands for, or refuses.
+
+    There are two families, and a token can't choose between them: EdDSA is checked
+    with the issuer's public keys only, HS256 with the shared secret only.
+    """
+
+    def __init__(
+        self,
+        keys: KeySource | None,
+        *,
+        issuer: str,
+        audience: str,
+        hmac_secret: str | None,
+        max_token_seconds: float,
+        max_remembered_tokens: int = 10_000,
+        now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
+    ) -> None:
+        """Nothing is fetched here.
+
+        Raises:
+            ValueError: the HMAC secret is empty, or looks like a public key.
+        """
+        self._keys = keys
+        self._secret = None if hmac_secret is None else _checked_secret(hmac_secret)
+        self._issuer = issuer
+        self._audience = audience
+        self._max_token_seconds = max_token_seconds
+        self._max_remembered_tokens = max_remembered_tokens
+        self._now = now
+        self._remembered: dict[bytes, Claims] = {}
+        self._eddsa = _jws("EdDSA", OKPAlgorithm())
+        self._hs256 = _jws("HS256", _HmacOfAnyLength(HMACAlgorithm.SHA256))
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is at least one way to check a token."""
+        return self._secret is not None or (self._keys is not None and self._keys.known)
+
+    async def verify(self, token: str) -> Claims:
+        """Check a token.
+
+        A signature costs a tenth of a millisecond, so the claims of tokens seen before are
+        remembered (never the tokens); what can change in the meantime is asked anew.
+
+        Raises:
+            InvalidToken: for whatever is wrong with it.
+            KeysUnknown: its issuer's keys were never seen; later it may be fine.
+        """
+        if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
+            raise InvalidToken("the token is not a signed JWT")
+        digest = hashlib.sha256(token.encode()).digest()
+        remembered = self._remembered.get(digest)
+        if remembered is not None:
+            self.confirm(remembered)
+            return remembered
+        claims = await self._check(token)
+        if len(self._remembered) >= self._max_remembered_tokens:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = claims
+        return claims
+
+    def confirm(self, claims: Claims) -> None:
+        """Ask again what changes with time: the expiry, and whether we trust the key still.
+
+        Raises:
+            InvalidToken: one of them is over.
+        """
+        if claims.expires_at <= self._now():
+            raise InvalidToken("the token has expired")
+        if claims.key is None:
+            trusted = self._secret is not None
+        else:
+            trusted = self._keys is not None and self._keys.trusts(claims.key)
+        if not trusted:
+            raise InvalidToken("the token's key is not trusted")
+
+    async def _check(self, token: str) -> Claims:
+        try:
+            header = self._eddsa.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken("the token is not a signed JWT") from None
+        match header.get("alg"):
+            case "EdDSA" if self._keys is not None:
+                return await self._check_eddsa(token, header.get("kid"), self._keys)
+            case "HS256" if self._secret is not None:
+                payload = self._open(self._hs256, token, self._secret)
+                return self._claims(payload, key=None)
+            case _:
+                raise InvalidToken("the token's algorithm is not accepted here")
+
+    async def _check_eddsa(self, token: str, kid: object, keys: KeySource) -> Claims:
+        if not isinstance(kid, str):
+            raise InvalidToken("the token names no key")
+        if not keys.known:
+            raise KeysUnknown("the keys to check tokens with are not known yet")
+        key = keys.find(kid)
+        if key is None:
+            await keys.look_again()
+            key = keys.find(kid)
+        if key is None:
+            raise InvalidToken("the token's key is not trusted")
+        payload = self._open(self._eddsa, token, key.public_key)
+        if payload.iss != self._issuer or payload.aud is None:
+            raise InvalidToken("the token is of another issuer")
+        if payload.iat is None or not payload.sid or not payload.jti:
+            raise InvalidToken("the token lacks a claim")
+        return self._claims(payload, key=key.thumbprint)
+
+    def _open(self, jws: jwt.PyJWS, token: str, key: Any) -> _Payload:
+        try:
+            payload = jws.decode_complete(token, key, algorithms=jws.get_algorithms())["payload"]
+            return _Payload.model_validate_json(payload)
+        except ValidationError:  # its text holds the payload: not to be chained into a log
+            raise InvalidToken("the token's claims are not readable") from None
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken("the token's signature is wrong") from None
+
+    def _claims(self, payload: _Payload, *, key: str | None) -> Claims:
+        now = self._now()
+        audiences = payload.aud if isinstance(payload.aud, list) else [payload.aud]
+        if payload.aud is not None and self._audience not in audiences:  # RFC 7519 section 4.1.3
+            raise InvalidToken("the token is for another audience")
+        if payload.exp <= now:
+            raise InvalidToken("the token has expired")
+        issued_at = now if payload.iat is None else payload.iat
+        if max(issued_at, payload.nbf or 0.0) > now + CLOCK_SKEW_SECONDS:
+            raise InvalidToken("the token is not valid yet")
+        if payload.exp - issued_at > self._max_token_seconds:
+            raise InvalidToken("the token's lifetime is too long")  # it would outlive revocations
+        if not _SUBJECT.fullmatch(payload.sub) or int(payload.sub) > MAX_USER_ID:
+            raise InvalidToken("the token's subject is not a user id")
+        if payload.sid is not None and not 1 <= len(payload.sid) <= MAX_SESSION_ID_CHARS:
+            raise InvalidToken("the token's session is not readable")
+        return Claims(
+            user_id=UserId(int(payload.sub)),
+            name=shown_name(payload.name) or f"User {payload.sub}",
+            session_id=None if payload.sid is None else SessionId(payload.sid),
+            issued_at=payload.iat,
+            expires_at=payload.exp,
+            key=key,
+        )
+
+
+def shown_name(name: object) -> str:
+    """A name as it may stand before others: no control characters, no direction tricks, short."""
+    if not isinstance(name, str):
+        return ""
+    kept = (
+        character
+        for character in name[: 4 * MAX_NAME_CHARS]
+        if character not in _BIDI_OVERRIDES and unicodedata.category(character) not in _UNPRINTABLE
+    )
+    return "".join(kept).strip()[:MAX_NAME_CHARS].rstrip()
+
+
+@asynccontextmanager
+async def open_verifier(
+    settings: ServiceSettings, *, own_keys: FixedKeys | None = None
+) -> AsyncGenerator[TokenVerifier]:
+    """The verifier that the settings describe.
+
+    ``own_keys`` stand in for the JWKS URL where the issuer lives in the same process.
+    """
+
+    def verifier(keys: KeySource | None) -> TokenVerifier:
+        secret = settings.hmac_secret
+        return TokenVerifier(
+            keys,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            hmac_secret=None if secret is None else secret.get_secret_value(),
+            max_token_seconds=settings.max_token_seconds,
+        )
+
+    if own_keys is not None or settings.jwks_url is None:
+        yield verifier(own_keys)
+        return
+    async with jwks_keys(settings.jwks_url) as keys:
+        yield verifier(keys)
+
+
+class _HmacOfAnyLength(HMACAlgorithm):
+    """Warns of a short secret once, in our log, where PyJWT would at every token."""
+
+    def check_key_length(self, key: bytes) -> str | None:
+        return None
+
+
+def _jws(algorithm: str, implementation: HMACAlgorithm | OKPAlgorithm) -> jwt.PyJWS:
+    jws = jwt.PyJWS(algorithms=[])
+    jws.register_algorithm(algorithm, implementation)
+    return jws
+
+
+def _checked_secret(secret: str) -> bytes:
+    if not secret:
+        raise ValueError("the HMAC secret is empty: anybody could sign with it")
+    try:
+        key = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.InvalidKeyError as error:
+        raise ValueError("the HMAC secret is a public key, which anybody has") from error
+    if len(key) < 32:  # RFC 7518 section 3.2
+        log.warning("hmac_secret_is_short", bytes=len(key), wanted_bytes=32)
+    return key
