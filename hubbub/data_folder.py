@@ -1,0 +1,114 @@
+"""The data folder of one `hubbub up`: where everything lies, and who may use it."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hubbub.errors import CommandFailed
+
+DEFAULT_PATH = Path(".hubbub")
+
+
+class DataFolderInUse(CommandFailed):
+    """Another process holds the folder."""
+
+
+class Running(BaseModel):
+    """How the other commands find the system that runs on a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pid: int
+    url: str
+    nats_url: str
+
+
+class DataFolder:
+    """Paths, keys and the lock. Nothing is made before `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.nats = self.path / "nats"
+        self.signing_key = self.path / "signing_key.pem"
+        self._api_key = self.path / "api_key"
+        self._running = self.path / "running.json"
+
+    def create(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandFailed(f"cannot make {self.path}: {error.strerror}") from error
+
+    def database_url(self, service: str) -> str:
+        return f"sqlite+aiosqlite:///{self.path / service}.sqlite3"
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Keep the folder for this process.
+
+        Raises:
+            DataFolderInUse: another process has it.
+        """
+        descriptor = take_lock(self.path / "lock")
+        if descriptor is None:
+            running = self.running()
+            who = f" by process {running.pid} ({running.url})" if running else ""
+            raise DataFolderInUse(f"the data folder {self.path} is in use{who}")
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def api_key_file(self) -> Path:
+        """Where the key of `/api` lies; made if there is none."""
+        if not self._api_key.exists():
+            write_private(self._api_key, f"{secrets.token_urlsafe(32)}\n".encode())
+        return self._api_key
+
+    @contextmanager
+    def announced(self, running: Running) -> Generator[None]:
+        """Let the other commands find us for as long as we run."""
+        write_private(self._running, running.model_dump_json().encode())
+        try:
+            yield
+        finally:
+            self._running.unlink(missing_ok=True)
+
+    def running(self) -> Running | None:
+        """What runs here; possibly no more, if it was killed."""
+        try:
+            return Running.model_validate_json(self._running.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, at once or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def take_lock(path: Path) -> int | None:
+    """Lock the file and return its descriptor, or None if it is somebody else's.
+
+    The lock belongs to the open file: a child that inherits the descriptor
+    holds it too, until all of them have closed it or died.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

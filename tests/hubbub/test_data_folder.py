@@ -1,0 +1,109 @@
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hubbub.data_folder import DataFolder, DataFolderInUse, Running, take_lock, write_private
+from hubbub.errors import CommandFailed
+
+RUNNING = Running(pid=4711, url="http://127.0.0.1:8000", nats_url="nats://127.0.0.1:4222")
+
+HOLDER = """
+import sys
+from pathlib import Path
+from hubbub.data_folder import DataFolder
+
+folder = DataFolder(Path(sys.argv[1]))
+with folder.locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    folder = DataFolder(tmp_path / "deep" / "data")
+    folder.create()
+    return folder
+
+
+def test_a_second_user_of_a_folder_is_told_who_has_it(folder: DataFolder) -> None:
+    with (
+        folder.locked(),
+        folder.announced(RUNNING),
+        pytest.raises(DataFolderInUse, match=r"in use by process 4711 \(http://127.0.0.1:8000\)"),
+        DataFolder(folder.path).locked(),
+    ):
+        pass
+
+
+def test_the_lock_goes_with_the_process_however_it_ends(folder: DataFolder) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(DataFolderInUse), folder.locked():
+            pass
+        holder.kill()
+        holder.wait(timeout=10)
+
+    with folder.locked():
+        pass
+
+
+def test_a_lock_is_held_until_the_last_copy_of_it_is_closed(tmp_path: Path) -> None:
+    first = take_lock(tmp_path / "lock")
+    assert first is not None
+    copy = os.dup(first)
+    os.close(first)
+
+    assert take_lock(tmp_path / "lock") is None
+    os.close(copy)
+    second = take_lock(tmp_path / "lock")
+    assert second is not None
+    os.close(second)
+
+
+def test_keys_are_for_the_owners_eyes_and_stay_the_same(folder: DataFolder) -> None:
+    first = folder.api_key_file.read_text().strip()
+    again = DataFolder(folder.path).api_key_file
+
+    assert len(first) >= 32
+    assert again.read_text().strip() == first
+    assert stat.S_IMODE(again.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    write_private(tmp_path / "key", b"old and long")
+    write_private(tmp_path / "key", b"new")
+
+    assert (tmp_path / "key").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "key"]
+
+
+def test_what_runs_is_found_while_it_runs(folder: DataFolder) -> None:
+    with folder.announced(RUNNING):
+        assert DataFolder(folder.path).running() == RUNNING
+
+    assert folder.running() is None
+
+
+def test_an_unreadable_announcement_is_none(folder: DataFolder) -> None:
+    (folder.path / "running.json").write_text("{")
+
+    assert folder.running() is None
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(CommandFailed, match=r"cannot make .*: Not a directory"):
+        DataFolder(tmp_path / "file" / "data").create()

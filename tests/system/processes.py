@@ -1,0 +1,195 @@
+"""Whole processes for tests: started as an operator would, stopped for sure, their logs kept."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+T = TypeVar("T")
+
+
+def until(ask: Callable[[], T], *, seconds: float = READY_SECONDS, why: str = "") -> T:
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {why}"
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of so many consecutive ports on which nobody listens now."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first: int = probe.getsockname()[1]
+        if first + count < 65536 and all(map(_is_free, range(first, first + count))):
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class HubbubProcess:
+    """One `hubbub …` process; what it prints lies in ``log_file``."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        log_file: Path,
+        env: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """
+        Args:
+            env: All the ``HUBBUB_`` variables that it gets; those of the test run are dropped.
+        """
+        self.arguments = arguments
+        self.log_file = log_file
+        self.host = host
+        self.port = port
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
+        with log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hubbub", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=inherited | dict(env or {}),
+                start_new_session=True,  # so that `interrupt` reaches it as a terminal would
+            )
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://{self.host}:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def until_ready(self, *, seconds: float = READY_SECONDS) -> None:
+        """Return when /readyz says so; fail with the log if it ends or takes too long."""
+        until(lambda: self._ended() or self.is_ready(), seconds=seconds, why=f"ready\n{self.log}")
+        assert not self._ended(), f"it ended with {self.process.returncode}:\n{self.log}"
+
+    def is_ready(self) -> bool:
+        try:
+            answer = httpx2.get(f"{self.url}/readyz", timeout=1, trust_env=False)
+        except httpx2.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    def until_logged(self, text: str, *, seconds: float = READY_SECONDS) -> None:
+        until(lambda: text in self.log, seconds=seconds, why=f"{text!r} logged\n{self.log}")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: SIGINT for the whole foreground group, as a terminal sends it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL, now."""
+        self.process.kill()
+        self.process.wait(timeout=STOP_SECONDS)
+
+    def wait(self, *, seconds: float = STOP_SECONDS) -> int:
+        """The exit status; fails with the log if it doesn't end in time."""
+        try:
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.log}") from None
+
+    def stop(self) -> int:
+        """SIGTERM and the exit status."""
+        self.process.terminate()
+        return self.wait()
+
+    def _ended(self) -> bool:
+        return self.process.poll() is not None
+
+
+class Processes:
+    """Starts hubbub's processes for one test; `ended` stops whatever is left."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._started: list[HubbubProcess] = []
+
+    def up(
+        self,
+        *options: str,
+        data: Path | None = None,
+        gateways: int = 1,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> HubbubProcess:
+        """Start the whole system; its gateways are on consecutive ports."""
+        port = free_ports(gateways) if port is None else port
+        folder = data or self._home / "data"
+        place = ["--port", str(port), "--data", str(folder), "--gateways", str(gateways)]
+        return self.start("up", *place, *options, port=port, env=env)
+
+    def service(
+        self, name: str, *, env: Mapping[str, str], port: int | None = None
+    ) -> HubbubProcess:
+        """Start one of gateway, posts, auth from its environment."""
+        port = free_ports() if port is None else port
+        place = ["--host", "127.0.0.1", "--port", str(port)]
+        return self.start(name, *place, port=port, env=env)
+
+    def start(
+        self, *arguments: str, port: int = 0, env: Mapping[str, str] | None = None
+    ) -> HubbubProcess:
+        """Start any command; its output lies in a file named after it."""
+        log_file = self._home / f"{len(self._started)}-{arguments[0]}.log"
+        process = HubbubProcess(*arguments, log_file=log_file, env=env, port=port)
+        self._started.append(process)
+        return process
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {' '.join(p.arguments)}\n{p.log}" for p in self._started)
+
+    def end(self) -> None:
+        for process in self._started:
+            process.process.terminate()
+        for process in self._started:
+            try:
+                process.process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def processes_in(home: Path) -> Iterator[Processes]:
+    """Processes whose logs lie in ``home``; all are gone at the end."""
+    started = Processes(home)
+    try:
+        yield started
+    finally:
+        started.end()
