@@ -1,0 +1,1 @@
+"""Protocols: bytes to commands, and publications to frames. Pure."""

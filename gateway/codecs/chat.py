@@ -1,0 +1,94 @@
+"""`/ws/chat` in plain JSON: text to commands, publications and answers to frames."""
+
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from gateway.codecs.chat_frames import Authenticate, CommandId, Ping, PublishMessage
+from gateway.engine.frame import Frame
+from shared.ids import ChannelName
+from shared.publications import Publication
+
+PROTOCOL = "chat"
+
+ChatCommand = PublishMessage | Ping | Authenticate
+
+_COMMANDS: dict[str, type[ChatCommand]] = {
+    "message": PublishMessage,
+    "ping": Ping,
+    "auth": Authenticate,
+}
+_COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
+_OUR_CODES = frozenset({"bad_body", "bad_id", "too_long"})
+
+
+class BadCommand(ValueError):
+    """The text is no command: answered with an `error` of this code, and the connection lives."""
+
+    def __init__(self, code: str, message: str, command_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.command_id = command_id
+
+
+def decode_command(text: str) -> ChatCommand:
+    """Read one command from one WebSocket message.
+
+    Raises:
+        BadCommand: whatever else the text is. (Too long never gets here: the engine closes.)
+    """
+    try:
+        values = pydantic_core.from_json(text, allow_inf_nan=False)
+    except (ValueError, TypeError) as error:  # TypeError: a lone surrogate in the text itself
+        raise BadCommand("bad_json", "not JSON") from error
+    if not isinstance(values, dict):
+        raise BadCommand("bad_json", "not a JSON object")
+    kind = values.get("type")
+    command = _COMMANDS.get(kind) if isinstance(kind, str) else None
+    if command is None:
+        raise BadCommand("unknown_type", "no such type of message", _valid_id(values))
+    try:
+        return command.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, values) from error
+
+
+def encode(message: BaseModel) -> Frame:
+    """The frame of any message that isn't a publication; what is None is left out."""
+    return Frame(message.model_dump_json(exclude_none=True))
+
+
+def encode_publication(
+    channel: ChannelName, offset: int, publication: Publication, *, personal: bool
+) -> Frame:
+    """A publication as the room's listeners, or the owner of the personal channel, see it."""
+    data, sender = publication.data, publication.sender
+    message: dict[str, Any]
+    if personal and isinstance(data, dict) and isinstance(data.get("event"), str):
+        message = {**data, "type": "notification"}
+    elif personal:
+        message = {"type": "publication", "channel": channel, "data": data}
+    elif sender is not None and isinstance(data, dict) and isinstance(data.get("body"), str):
+        message = {"type": "message", "user_id": sender.user_id, "name": sender.name}
+        message["body"] = data["body"]
+    else:
+        message = {"type": "publication", "data": data}
+    message["offset"] = offset
+    # What a service published may hold NaN, which is no JSON for a browser.
+    return Frame(pydantic_core.to_json(message, inf_nan_mode="null").decode())
+
+
+def _explain(error: ValidationError, values: dict[Any, Any]) -> BadCommand:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "type"
+    code = first["type"] if first["type"] in _OUR_CODES else f"bad_{field}"
+    return BadCommand(code, f"{field}: {first['msg']}", _valid_id(values))
+
+
+def _valid_id(values: dict[Any, Any]) -> str | None:
+    try:
+        return _COMMAND_ID.validate_python(values.get("id"), strict=True)
+    except ValidationError:
+        return None

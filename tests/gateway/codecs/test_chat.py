@@ -1,0 +1,181 @@
+import json
+from typing import Any, Literal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from gateway.codecs import chat_frames
+from gateway.codecs.chat import BadCommand, decode_command, encode, encode_publication
+from gateway.codecs.chat_frames import Authenticate, Error, Ping, PublishMessage
+from shared.channels import parse_channel
+from shared.ids import UserId
+from shared.publications import Publication, Sender
+
+ROOM = parse_channel("chat:lobby")
+ANN = Sender(user_id=UserId(1), name="Ann")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates and NUL too
+
+
+def error_of(text: str) -> BadCommand:
+    with pytest.raises(BadCommand) as caught:
+        decode_command(text)
+    return caught.value
+
+
+def code_of(text: str) -> str | None:
+    try:
+        decode_command(text)
+    except BadCommand as error:
+        return error.code
+    return None
+
+
+@given(ANY_TEXT)
+@example("[" * 100_000)
+@example('{"type":"message","body":' * 50_000)
+@example('{"type":"message","body":"\\ud800"}')
+@example('{"type":"message","body":"\ud800"}')
+@example('{"type":"message","id":' + "9" * 60_000 + "}")
+@example('{"type":"message","body":1e999}')
+@example('{"type":"message","body":NaN}')
+@example('{"type":"message","body":"\x00"}')
+@example("\ufeff{}")
+@example("")
+def test_any_text_is_a_command_or_a_bad_command(text: str) -> None:
+    try:
+        decode_command(text)
+    except BadCommand as error:
+        encode(Error(code=error.code, message=error.message, id=error.command_id))
+
+
+@given(JSON)
+def test_any_json_is_a_command_or_a_bad_command(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps({"type": "message", "body": value, "id": value})):
+        assert code_of(text) in {
+            None, "bad_json", "unknown_type", "bad_body", "bad_id", "too_long"
+        }  # fmt: skip
+
+
+@given(st.text(min_size=1, max_size=900), st.text(min_size=1, max_size=16))
+def test_a_message_arrives_as_it_was_sent(body: str, command_id: str) -> None:
+    sent = {"type": "message", "body": body, "id": command_id, "newer": [1]}
+
+    assert decode_command(json.dumps(sent)) == PublishMessage(body=body, id=command_id)
+    unescaped = json.dumps(sent, ensure_ascii=False)
+    assert decode_command(unescaped) == PublishMessage(body=body, id=command_id)
+
+
+def test_the_other_commands_are_read() -> None:
+    assert decode_command('{"type":"ping","id":7}') == Ping()
+    assert decode_command('{"type":"auth","token":"t"}') == Authenticate(token="t")
+    assert decode_command('{"type":"message","body":"x","id":null}') == PublishMessage(body="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "echoed"),
+    [
+        ("{", "bad_json", None),
+        ("[]", "bad_json", None),
+        ('"ping"', "bad_json", None),
+        ('{"id":"a"}', "unknown_type", "a"),
+        ('{"type":"shout","id":"a"}', "unknown_type", "a"),
+        ('{"type":["ping"],"id":7}', "unknown_type", None),
+        ('{"type":"message","id":"a"}', "bad_body", "a"),
+        ('{"type":"message","id":"a","body":7}', "bad_body", "a"),
+        ('{"type":"message","id":"a","body":""}', "bad_body", "a"),
+        ('{"type":"message","id":"a","body":null}', "bad_body", "a"),
+        ('{"type":"message","body":"x","id":7}', "bad_id", None),
+        ('{"type":"message","body":"x","id":""}', "bad_id", None),
+        ('{"type":"message","body":"x","id":"%s"}' % ("ü" * 33), "bad_id", None),
+        ('{"type":"message","id":"a","body":"%s"}' % ("x" * 4097), "too_long", "a"),
+        ('{"type":"message","id":"a","body":"%s"}' % ("ü" * 2049), "too_long", "a"),
+        ('{"type":"auth","id":"a"}', "bad_token", "a"),
+        ('{"type":"auth","token":7}', "bad_token", None),
+    ],
+)
+def test_each_mistake_has_its_code_and_echoes_a_valid_id(
+    text: str, code: str, echoed: str | None
+) -> None:
+    error = error_of(text)
+
+    assert (error.code, error.command_id) == (code, echoed)
+    assert error.message
+
+
+def test_the_longest_body_and_id_are_taken() -> None:
+    text = json.dumps({"type": "message", "body": "ü" * 2048, "id": "i" * 64})
+
+    assert decode_command(text) == PublishMessage(body="ü" * 2048, id="i" * 64)
+
+
+def test_what_a_user_said_is_a_message() -> None:
+    frame = encode_publication(
+        ROOM, 17, Publication(data={"body": "hi", "x": 1}, sender=ANN), personal=False
+    )
+
+    assert json.loads(frame) == {
+        "type": "message", "user_id": 1, "name": "Ann", "body": "hi", "offset": 17,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [None, 7, "x", [], {"body": "looks like one"}])
+def test_what_a_service_published_is_a_publication(data: Any) -> None:
+    frame = encode_publication(ROOM, 18, Publication(data=data), personal=False)
+
+    assert json.loads(frame) == {"type": "publication", "data": data, "offset": 18}
+
+
+def test_an_event_in_the_personal_channel_is_a_notification() -> None:
+    data = {"event": "post_liked", "id": "e1", "post_id": 7, "type": "x", "offset": "y", "z": None}
+
+    frame = encode_publication(
+        parse_channel("#1"), 21, Publication(data=data, event_id="e1"), personal=True
+    )
+
+    assert json.loads(frame) == {
+        "type": "notification", "event": "post_liked", "id": "e1", "post_id": 7, "z": None,
+        "offset": 21,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [None, [1], {"event": 7}, {"body": "hi"}])
+def test_anything_else_in_the_personal_channel_names_its_channel(data: Any) -> None:
+    frame = encode_publication(
+        parse_channel("#1"), 22, Publication(data=data, sender=ANN), personal=True
+    )
+
+    expected = {"type": "publication", "channel": "#1", "data": data, "offset": 22}
+    assert json.loads(frame) == expected
+
+
+_EXTRA: dict[bool, Literal["allow", "forbid"]] = {True: "allow", False: "forbid"}
+
+
+def _model_of(frame: dict[str, Any]) -> type[BaseModel]:
+    for model in chat_frames.PUSHES:
+        if model.model_fields["type"].default == frame["type"]:
+            return model
+    raise AssertionError(frame)
+
+
+@given(JSON, st.booleans(), st.booleans())
+def test_every_publication_is_valid_json_and_fits_its_schema(
+    data: Any, personal: bool, sent: bool
+) -> None:
+    publication = Publication(data=data, sender=ANN if sent else None)
+
+    frame = encode_publication(ROOM, 1, publication, personal=personal)
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    message = json.loads(frame, parse_constant=no_constant)
+    model = _model_of(message)
+    assert model.model_validate(message, extra=_EXTRA[model is chat_frames.Notification])
