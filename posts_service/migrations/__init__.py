@@ -1,0 +1,1 @@
+"""How the database of the posts service came to look as it does."""

@@ -1,0 +1,6 @@
+"""Run by Alembic for every command."""
+
+from posts_service.tables import Base
+from shared import migrations
+
+migrations.run(Base.metadata)

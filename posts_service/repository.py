@@ -1,0 +1,123 @@
+"""Every SQL statement of the posts service.
+
+Whoever changes a post, or what hangs on it, locks the post's row first (`lock_post`) and
+keeps it until the commit: so changes of one post, and with them their outbox rows, are
+numbered in the order in which they commit, and what was read stays true.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Select, delete, exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from posts_service.tables import CommentRow, LikeNoticeRow, LikeRow, PostRow
+from shared.ids import PostId, UserId
+
+
+class SeenPost(NamedTuple):
+    """A post, and whether its reader likes it."""
+
+    post: PostRow
+    liked: bool
+
+
+async def add_post(session: AsyncSession, post: PostRow) -> None:
+    """Store it; it has its id then."""
+    session.add(post)
+    await session.flush()
+
+
+async def lock_post(session: AsyncSession, post_id: PostId) -> PostRow | None:
+    """The post as it stands now, nobody else's to change until commit.
+
+    On SQLite the write transaction itself is the lock.
+    """
+    found = select(PostRow).where(PostRow.id == post_id).with_for_update()
+    return await session.scalar(found)
+
+
+async def find_post(session: AsyncSession, post_id: PostId, reader_id: UserId) -> SeenPost | None:
+    found = (await session.execute(_seen_by(reader_id).where(PostRow.id == post_id))).first()
+    return None if found is None else SeenPost(*found.tuple())
+
+
+async def post_exists(session: AsyncSession, post_id: PostId) -> bool:
+    return await session.scalar(select(PostRow.id).where(PostRow.id == post_id)) is not None
+
+
+async def posts_before(
+    session: AsyncSession, before_id: int | None, reader_id: UserId, *, limit: int
+) -> list[SeenPost]:
+    """Newest first, below ``before_id`` by the primary key; from the newest if it is None."""
+    posts = _seen_by(reader_id).order_by(PostRow.id.desc()).limit(limit)
+    if before_id is not None:
+        posts = posts.where(PostRow.id < before_id)
+    return [SeenPost(post, liked) for post, liked in await session.execute(posts)]
+
+
+def _seen_by(reader_id: UserId) -> Select[PostRow, bool]:
+    liked = exists().where(LikeRow.post_id == PostRow.id, LikeRow.user_id == reader_id)
+    return select(PostRow, liked)
+
+
+async def delete_post(session: AsyncSession, post: PostRow) -> None:
+    """Its likes and comments go with it, by their foreign keys."""
+    await session.execute(delete(PostRow).where(PostRow.id == post.id))
+
+
+async def is_liked(session: AsyncSession, post: PostRow, user_id: UserId) -> bool:
+    return await session.get(LikeRow, (post.id, user_id)) is not None
+
+
+async def add_like(session: AsyncSession, post: PostRow, user_id: UserId) -> None:
+    """Record it and count it, on a locked post that the user doesn't like yet."""
+    session.add(LikeRow(post_id=post.id, user_id=user_id))
+    post.like_count += 1
+    await session.flush()
+
+
+async def remove_like(session: AsyncSession, post: PostRow, user_id: UserId) -> None:
+    """Forget it and count it, on a locked post that the user likes."""
+    mine = delete(LikeRow).where(LikeRow.post_id == post.id, LikeRow.user_id == user_id)
+    await session.execute(mine)
+    post.like_count -= 1
+    await session.flush()
+
+
+async def claim_like_notice(
+    session: AsyncSession, post: PostRow, liker_id: UserId, *, now: datetime, not_since: datetime
+) -> bool:
+    """Note that the author of a locked post is told of this like now.
+
+    Returns:
+        False, and nothing noted, if the author was told of it after ``not_since``.
+    """
+    notice = await session.get(LikeNoticeRow, (post.id, liker_id))
+    if notice is None:
+        session.add(LikeNoticeRow(post_id=post.id, user_id=liker_id, notified_at=now))
+        return True
+    if notice.notified_at > not_since:
+        return False
+    notice.notified_at = now
+    return True
+
+
+async def add_comment(session: AsyncSession, post: PostRow, comment: CommentRow) -> None:
+    """Store it and count it, on a locked post; it has its id then."""
+    session.add(comment)
+    post.comment_count += 1
+    await session.flush()
+
+
+async def comments_after(
+    session: AsyncSession, post_id: PostId, after_id: int, *, limit: int
+) -> list[CommentRow]:
+    """Oldest first, above ``after_id``, along the index of post and id."""
+    comments = (
+        select(CommentRow)
+        .where(CommentRow.post_id == post_id, CommentRow.id > after_id)
+        .order_by(CommentRow.id)
+        .limit(limit)
+    )
+    return list(await session.scalars(comments))

@@ -1,0 +1,91 @@
+"""Bodies of requests and answers; DESIGN's small print as types."""
+
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+T = TypeVar("T")
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:  # PostgreSQL can't store it
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+# Lone surrogates are refused by pydantic's `str` itself: they have no UTF-8.
+_NoNul = AfterValidator(_without_nul)
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _NoNul
+]
+Body = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000), _NoNul
+]
+CommentBody = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), _NoNul
+]
+
+
+class NewPost(BaseModel):
+    """``POST /posts``."""
+
+    title: Title
+    body: Body
+
+
+class PostEdit(BaseModel):
+    """``PATCH /posts/{id}``: what is left out stays as it is."""
+
+    title: Title = ""
+    body: Body = ""
+
+
+class NewComment(BaseModel):
+    """``POST /posts/{id}/comments``."""
+
+    body: CommentBody
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Post(_Answer):
+    """A post as the asking user sees it."""
+
+    id: int
+    title: str
+    body: str
+    author_id: int
+    author_name: str
+    like_count: int
+    comment_count: int
+    liked: bool
+    """Whether the asking user likes it."""
+    created_at: datetime
+
+
+class Comment(_Answer):
+    """A comment on a post."""
+
+    id: int
+    post_id: int
+    body: str
+    author_id: int
+    author_name: str
+    created_at: datetime
+
+
+class LikeState(_Answer):
+    """What all verbs of a like answer."""
+
+    liked: bool
+    like_count: int
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; ``next_cursor`` is None on the last."""
+
+    items: list[T]
+    next_cursor: str | None
