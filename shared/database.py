@@ -1,0 +1,239 @@
+"""The database of a service: its connections, its transactions, and what they say when it is away.
+
+Two databases, one meaning: SQLite for a single process, PostgreSQL for many.
+"""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    DateTime,
+    Dialect,
+    PoolProxiedConnection,
+    TypeDecorator,
+    event,
+    exc,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from shared.errors import Unavailable
+
+Sessions = async_sessionmaker[AsyncSession]
+
+_READ_ONLY = "read_only"
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+}
+_POSTGRES_AWAY = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P01", "3D000")
+"""Classes and codes of SQLSTATE: connection, resources, shutdown and cancel, system, locks."""
+
+
+class DatabaseAway(Unavailable):
+    """The database does not answer, or not in time; nothing of the transaction was kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer now")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLimits:
+    """How much of the database one process may hold, and for how long."""
+
+    pool_connections: int = 10
+    pool_wait_seconds: float = 5
+    """For a free connection, when all are in use."""
+    connect_seconds: float = 5
+    statement_seconds: float = 10
+    lock_seconds: float = 5
+    """For a lock that another transaction holds; on SQLite, for its one writer."""
+    idle_transaction_seconds: float = 30
+    """PostgreSQL ends a transaction that sat idle for so long, and frees its locks."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC; SQLite alone would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs its time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def database_url(text: str) -> URL:
+    """Read a URL as people write them, and give it the driver that we use."""
+    url = make_url(text)
+    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+
+
+def open_engine(url: str, limits: DatabaseLimits) -> AsyncEngine:
+    """Make the engine; nothing connects before it is used. The caller disposes of it."""
+    where = database_url(url)
+    pool: dict[str, Any] = {
+        "pool_size": limits.pool_connections,
+        "max_overflow": 0,
+        "pool_timeout": limits.pool_wait_seconds,
+    }
+    if where.get_backend_name() == "sqlite":
+        engine = create_async_engine(
+            where,
+            # We say BEGIN ourselves: the driver would wait with it until the first write.
+            connect_args={"isolation_level": None, "timeout": limits.lock_seconds},
+            **(pool if where.database not in (None, "", ":memory:") else {}),
+        )
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(
+        where,
+        pool_pre_ping=True,  # a restarted server costs nobody an error
+        connect_args={
+            "timeout": limits.connect_seconds,
+            # The server cancels first; the driver's own limit is for a server that is silent.
+            "command_timeout": limits.statement_seconds + limits.connect_seconds,
+            "server_settings": {
+                "statement_timeout": _milliseconds(limits.statement_seconds),
+                "lock_timeout": _milliseconds(limits.lock_seconds),
+                "idle_in_transaction_session_timeout": _milliseconds(
+                    limits.idle_transaction_seconds
+                ),
+            },
+        },
+        **pool,
+    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _prepare_sqlite(connection: PoolProxiedConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait for each other
+    cursor.execute("PRAGMA synchronous = FULL")  # an answered commit survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once, unless the transaction promised only to read.
+
+    One that reads first and writes later can't wait for the lock: what it read
+    may be stale by then, and SQLite answers "database is locked" without waiting.
+    """
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@asynccontextmanager
+async def connect_database(
+    url: str, *, limits: DatabaseLimits | None = None
+) -> AsyncGenerator[Sessions]:
+    """Sessions on the database; it may be away now and come back later.
+
+    Open transactions by `transaction`, which tells a database that is away as `DatabaseAway`.
+    """
+    engine = open_engine(url, limits or DatabaseLimits())
+    try:
+        yield async_sessionmaker(engine, expire_on_commit=False)
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def transaction(
+    sessions: Sessions, *, read_only: bool = False
+) -> AsyncGenerator[AsyncSession]:
+    """One transaction: committed at the end, rolled back when the body raises.
+
+    A reading one neither waits for writers nor holds them up; PostgreSQL refuses its writes.
+
+    Raises:
+        DatabaseAway: the database does not answer; the transaction may be tried again.
+    """
+    options = {_READ_ONLY: True, "postgresql_readonly": True} if read_only else {}
+    with telling_when_away():
+        async with sessions(execution_options=options) as session, session.begin():
+            yield session
+
+
+def transaction_dependency(
+    sessions: Sessions, *, read_only: bool = False
+) -> Callable[[], AsyncGenerator[AsyncSession]]:
+    """Make the FastAPI dependency of one request's transaction.
+
+    Use it as ``Depends(…, scope="function")``: by default FastAPI ends a
+    dependency, and so would commit, only after the answer has left.
+    """
+
+    async def of_request() -> AsyncGenerator[AsyncSession]:
+        async with transaction(sessions, read_only=read_only) as session:
+            yield session
+
+    return of_request
+
+
+async def database_now(session: AsyncSession) -> datetime:
+    """The time by the one clock that all users of the database share."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)  # SQLite's users are on one machine
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
+
+
+@contextmanager
+def telling_when_away() -> Generator[None]:
+    """Raise `DatabaseAway` for errors that say nothing of the statement, only of the server."""
+    try:
+        yield
+    except (OSError, exc.TimeoutError) as error:  # asyncpg lets OSError and TimeoutError through
+        raise DatabaseAway from error
+    except exc.DBAPIError as error:
+        if _is_away(error):
+            raise DatabaseAway from error
+        raise
+
+
+def _is_away(error: exc.DBAPIError) -> bool:
+    original = error.orig
+    if error.connection_invalidated:
+        return True
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", 0)
+        return code & 0xFF in _SQLITE_AWAY  # the low byte is the primary code
+    state = getattr(original, "sqlstate", None)
+    # Without a state the driver itself gave up: the connection was closed under it.
+    return (
+        isinstance(error, exc.InterfaceError) if state is None else state.startswith(_POSTGRES_AWAY)
+    )

@@ -1,0 +1,1 @@
+"""The outbox: what a service tells others, committed with the change that it tells of."""

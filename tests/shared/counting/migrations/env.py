@@ -1,0 +1,4 @@
+from shared import migrations
+from tests.shared.counting.tables import Base
+
+migrations.run(Base.metadata)
