@@ -56,7 +56,7 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        return self._up.is_set() and self._client.is_connected
+        return self._up.is_set()
 
     async def until_connected(self) -> None:
         await self._up.wait()

@@ -12,6 +12,7 @@ from shared.bus.headers import header, number, sequence_of, status
 _END_OF_BATCH = 204
 _NOT_FOUND = 404
 _NO_SUCH_STREAM = 10059
+_NO_MESSAGE = 10037
 
 
 class StoredMessage(NamedTuple):
@@ -131,6 +132,30 @@ async def stream_state(bus: Bus, stream: str, *, timeout_seconds: float = 2.0) -
         last_time=state["last_ts"],
         epoch=(answer["config"].get("metadata") or {}).get("epoch", ""),
     )
+
+
+async def leader_holds_from(
+    bus: Bus, stream: str, sequence: int, *, timeout_seconds: float = 2.0
+) -> bool:
+    """Whether anything is stored at or after the sequence: the leader can't be behind.
+
+    Raises:
+        BusUnavailable: no answer, or no leader.
+    """
+    request = {"seq": sequence, "next_by_subj": ">"}
+    answer = json.loads(
+        await bus.request(
+            f"$JS.API.STREAM.MSG.GET.{stream}",
+            json.dumps(request).encode(),
+            timeout_seconds=timeout_seconds,
+        )
+    )
+    error = answer.get("error")
+    if error is None:
+        return True
+    if error.get("err_code") == _NO_MESSAGE:
+        return False
+    raise BusUnavailable(f"stream {stream}: {error.get('description')}")
 
 
 def _message(reply: Reply) -> StoredMessage:

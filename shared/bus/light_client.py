@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from nats.aio.client import Client
+from nats.errors import UnexpectedEOF
 
 from shared.bus.errors import BusUnavailable
 
@@ -133,6 +134,23 @@ class LightClient(Client):
             subscription.handler(subject, data, headers, reply)
         except Exception:  # one bad message must not end the read loop
             log.exception("bus_handler_failed", subject=subscription._subject)
+
+    async def _read_loop(self) -> None:
+        """Nats-py's ends at any surprise, and the connection seems alive until pings fail."""
+        await super()._read_loop()
+        if self.is_connected and asyncio.current_task() is self._reading_task:
+            log.warning("bus_read_loop_ended")
+            await self._process_op_err(UnexpectedEOF())
+
+    async def _attempt_reconnect(self) -> None:
+        self.abort()  # closing would first wait for a server that hangs to read what is unsent
+        try:
+            await super()._attempt_reconnect()
+        except Exception:  # it would be the end of the task, and nobody would hear of it
+            log.exception("bus_reconnect_failed")
+            self._status = Client.CLOSED
+            if self._closed_cb is not None:
+                await self._closed_cb()
 
     async def _process_pong(self) -> None:
         """A cancelled flush() leaves a finished future, on which nats-py's read loop would die."""
