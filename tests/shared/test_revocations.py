@@ -1,0 +1,137 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.ids import SessionId, UserId
+from shared.revocations import Revocation, Revocations, SessionRevoked, UserRevoked
+from shared.tokens import CLOCK_SKEW_SECONDS, Claims
+from tests.fixtures.tokens import MAX_TOKEN_SECONDS, NOW, Clock
+
+
+def some_claims(
+    user_id: int = 7, session: str | None = "s-1", issued_at: float | None = NOW - 10
+) -> Claims:
+    session_id = None if session is None else SessionId(session)
+    return Claims(UserId(user_id), "Ann", session_id, issued_at, NOW + 600)
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def session_revoked(session: str = "s-1", *, at: float = NOW) -> bytes:
+    message = SessionRevoked(session_id=SessionId(session), user_id=UserId(7), time=moment(at))
+    return message.model_dump_json().encode()
+
+
+def user_revoked(user_id: int = 7, *, at: float = NOW) -> bytes:
+    return UserRevoked(user_id=UserId(user_id), time=moment(at)).model_dump_json().encode()
+
+
+def some_revocations(clock: Clock | None = None) -> Revocations:
+    return Revocations(max_token_seconds=MAX_TOKEN_SECONDS, now=clock or Clock())
+
+
+def test_a_revoked_session_takes_all_its_tokens_with_it_and_nobody_elses() -> None:
+    revocations = some_revocations()
+
+    revocation = revocations.apply(session_revoked("s-1"))
+
+    assert revocation == Revocation(SessionId("s-1"), UserId(7), NOW)
+    assert revocations.is_revoked(some_claims(issued_at=NOW + 5))
+    assert revocation.covers(some_claims(issued_at=NOW + 5))
+    for other in (some_claims(session="s-2"), some_claims(session=None)):
+        assert not revocations.is_revoked(other)
+        assert not revocation.covers(other)
+
+
+def test_a_revoked_user_keeps_only_what_was_issued_afterwards() -> None:
+    revocations = some_revocations()
+
+    revocation = revocations.apply(user_revoked(7, at=NOW - 5))
+
+    assert revocation is not None
+    for claims, over in [
+        (some_claims(issued_at=NOW - 5), True),
+        (some_claims(issued_at=NOW - 4), False),
+        (some_claims(issued_at=None), True),
+        (some_claims(user_id=8), False),
+    ]:
+        assert revocations.is_revoked(claims) is over
+        assert revocation.covers(claims) is over
+
+
+def test_an_older_revocation_of_a_user_does_not_undo_a_newer_one() -> None:
+    revocations = some_revocations()
+
+    revocations.apply(user_revoked(at=NOW - 5))
+    revocations.apply(user_revoked(at=NOW - 50))
+
+    assert revocations.is_revoked(some_claims(issued_at=NOW - 10))
+
+
+def test_a_revocation_is_kept_for_as_long_as_a_token_may_live_and_then_dropped() -> None:
+    clock = Clock()
+    revocations = some_revocations(clock)
+    revocations.apply(session_revoked("s-1"))
+    revocations.apply(user_revoked(7))
+
+    clock.now += MAX_TOKEN_SECONDS
+    revocations.apply(session_revoked("s-2", at=clock.now))
+    assert revocations.is_revoked(some_claims())
+    assert len(revocations) == 3
+
+    clock.now += CLOCK_SKEW_SECONDS + 1
+    revocations.apply(session_revoked("s-3", at=clock.now))
+    assert len(revocations) == 2
+
+
+def test_a_revocation_older_than_any_token_is_not_even_taken_in() -> None:
+    revocations = some_revocations()
+
+    assert revocations.apply(session_revoked(at=NOW - MAX_TOKEN_SECONDS - 60)) is None
+    assert len(revocations) == 0
+
+
+def test_a_clock_that_is_ahead_does_not_keep_a_revocation_for_ever() -> None:
+    clock = Clock()
+    revocations = some_revocations(clock)
+    revocations.apply(session_revoked(at=NOW + 10**9))
+    assert revocations.is_revoked(some_claims())
+
+    clock.now += MAX_TOKEN_SECONDS + CLOCK_SKEW_SECONDS + 1
+    revocations.apply(session_revoked("s-2", at=clock.now))
+
+    assert len(revocations) == 1
+
+
+def test_unknown_fields_of_a_newer_writer_are_passed_over() -> None:
+    revocations = some_revocations()
+    message = json.loads(session_revoked()) | {"reason": "new here"}
+
+    assert revocations.apply(json.dumps(message).encode()) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"v": 2}, {"type": "session_started"}, {"session_id": ""}, {"session_id": "s" * 65},
+     {"user_id": 0}, {"user_id": 2**63}, {"time": "noon"}, {"time": "2027-01-01T00:00:00"}],
+    ids=str,
+)  # fmt: skip
+def test_a_message_that_is_no_revocation_changes_nothing(changes: dict[str, Any]) -> None:
+    revocations = some_revocations()
+
+    assert revocations.apply(json.dumps(json.loads(session_revoked()) | changes).encode()) is None
+    assert len(revocations) == 0
+
+
+@given(st.binary())
+def test_any_bytes_are_a_revocation_or_nothing(payload: bytes) -> None:
+    revocations = some_revocations()
+
+    assert revocations.apply(payload) is None
+    assert len(revocations) == 0

@@ -1,0 +1,441 @@
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import Unavailable
+from shared.keys import FixedKeys, JwksKeys, public_jwk, trusted_key
+from shared.process import running
+from shared.tokens import (
+    MAX_TOKEN_BYTES,
+    InvalidToken,
+    KeysUnknown,
+    TokenVerifier,
+    shown_name,
+)
+from tests.fixtures.tokens import (
+    FOREIGN,
+    MAX_TOKEN_SECONDS,
+    NOW,
+    OUR_KEY,
+    OURS,
+    SECRET,
+    Clock,
+    a_crafted_token,
+    a_foreign_token,
+    a_token,
+    a_verifier,
+    base64url,
+    some_claims,
+)
+from tests.fixtures.waiting import eventually
+
+
+async def refusal_of(token: str, verifier: TokenVerifier | None = None) -> str:
+    with pytest.raises(InvalidToken) as refused:
+        await (verifier or a_verifier()).verify(token)
+    return str(refused.value)
+
+
+async def test_a_token_of_our_issuer_says_who_it_stands_for() -> None:
+    claims = await a_verifier().verify(a_token(some_claims()))
+
+    assert (claims.user_id, claims.name, claims.session_id) == (7, "Ann", "s-1")
+    assert (claims.issued_at, claims.expires_at) == (NOW - 10, NOW + 890)
+
+
+async def test_a_token_of_a_foreign_hmac_issuer_needs_only_a_subject_and_an_expiry() -> None:
+    claims = await a_verifier().verify(a_foreign_token({"sub": "7", "exp": NOW + 60}))
+
+    assert (claims.user_id, claims.name, claims.session_id) == (7, "User 7", None)
+    assert claims.issued_at is None
+
+
+async def test_a_short_hmac_secret_works_without_a_warning_at_each_token() -> None:
+    verifier = a_verifier(hmac_secret="secret")
+
+    token = a_foreign_token({"sub": "7", "exp": NOW + 60, "name": "Bo"}, secret="secret")
+
+    assert (await verifier.verify(token)).name == "Bo"
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "", None, "HS512", "ES256", ["HS256"], {}])
+async def test_an_algorithm_other_than_our_two_is_refused(alg: object) -> None:
+    header = {"alg": alg, "kid": OUR_KEY.kid}
+
+    assert "algorithm" in await refusal_of(a_crafted_token(header, some_claims()))
+
+
+@pytest.mark.parametrize("as_secret", ["raw", "pem", "jwk", "base64url"])
+async def test_our_public_key_does_not_pass_for_an_hmac_secret(as_secret: str) -> None:
+    public = OURS.public_key()
+    secret = {
+        "raw": public.public_bytes_raw(),
+        "pem": public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        "jwk": json.dumps(dict(public_jwk(OUR_KEY))).encode(),
+        "base64url": base64url(public.public_bytes_raw()).encode(),
+    }[as_secret]
+    forged = a_crafted_token({"alg": "HS256", "kid": OUR_KEY.kid}, some_claims(), secret=secret)
+
+    assert "signature" in await refusal_of(forged)
+    assert "algorithm" in await refusal_of(forged, a_verifier(hmac_secret=None))
+
+
+async def test_a_token_signed_with_a_key_of_somebody_else_is_refused() -> None:
+    assert "signature" in await refusal_of(a_token(some_claims(), key=FOREIGN))
+    assert "key" in await refusal_of(a_token(some_claims(), key=FOREIGN, kid="theirs"))
+    assert "key" in await refusal_of(a_token(some_claims(), kid=None))
+
+
+async def test_a_token_cannot_bring_its_own_key() -> None:
+    jwk = dict(public_jwk(trusted_key(FOREIGN.public_key())))
+    headers = {"kid": "theirs", "jwk": jwk, "jku": "http://127.0.0.1:1/keys"}
+    token = jwt.api_jws.encode(json.dumps(some_claims()).encode(), FOREIGN, "EdDSA", headers)
+
+    assert "key" in await refusal_of(token)
+
+
+async def test_a_changed_token_is_refused() -> None:
+    header, payload, signature = a_token(some_claims()).split(".")
+    other = base64url(json.dumps(some_claims(sub="8")))
+
+    assert "signature" in await refusal_of(f"{header}.{other}.{signature}")
+    assert "signature" in await refusal_of(f"{header}.{payload}.{signature[:-8]}AAAAAAAA")
+
+
+async def test_each_family_needs_its_own_key() -> None:
+    own, foreign = a_token(some_claims()), a_foreign_token({"sub": "7", "exp": NOW + 60})
+
+    assert "algorithm" in await refusal_of(own, a_verifier(keys=None))
+    assert "algorithm" in await refusal_of(foreign, a_verifier(hmac_secret=None))
+    assert not a_verifier(keys=None, hmac_secret=None).ready
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "elsewhere"}, {"iss": ["hubbub"]}, {"aud": "elsewhere"}, {"aud": ["x", "y"]},
+        {"aud": 7}, {"exp": NOW}, {"exp": NOW - 1}, {"exp": str(NOW + 60)}, {"exp": True},
+        {"exp": 1e400}, {"exp": float("nan")}, {"exp": NOW + MAX_TOKEN_SECONDS},
+        {"exp": 10**30}, {"iat": NOW + 60}, {"nbf": NOW + 60}, {"iat": "yesterday"},
+        {"sid": ""}, {"sid": "s" * 65}, {"sid": 5}, {"jti": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_token_with_an_unfit_claim_is_refused(changes: dict[str, Any]) -> None:
+    await refusal_of(a_token(some_claims(**changes)))
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "jti", "iat", "exp"])
+async def test_our_own_tokens_carry_every_claim(claim: str) -> None:
+    await refusal_of(a_token(some_claims(**{claim: None})))
+
+
+@pytest.mark.parametrize("claim", ["sub", "exp"])
+async def test_a_foreign_token_lacks_no_subject_and_no_expiry(claim: str) -> None:
+    claims = {"sub": "7", "exp": NOW + 60}
+    del claims[claim]
+
+    await refusal_of(a_foreign_token(claims))
+
+
+async def test_a_foreign_token_for_another_audience_is_refused() -> None:
+    claims = {"sub": "7", "exp": NOW + 60, "aud": "elsewhere"}
+
+    assert "audience" in await refusal_of(a_foreign_token(claims))
+
+
+async def test_a_foreign_token_that_lives_too_long_is_refused() -> None:
+    claims = {"sub": "7", "exp": NOW + MAX_TOKEN_SECONDS + 1}
+
+    assert "lifetime" in await refusal_of(a_foreign_token(claims))
+    late = a_foreign_token(claims | {"exp": NOW + 60, "iat": NOW + 59 - MAX_TOKEN_SECONDS})
+    assert "lifetime" in await refusal_of(late)
+
+
+@pytest.mark.parametrize(
+    "sub",
+    ["", "0", "-1", "+7", "07", "7.0", " 7", "7 ", "7\n", "\u0667", "7_0", "1e3", "0x7", "ann",
+     str(2**63), "9" * 400, 7, None, ["7"], True],
+)  # fmt: skip
+async def test_a_subject_that_is_no_canonical_user_id_is_refused(sub: object) -> None:
+    await refusal_of(a_foreign_token({"sub": sub, "exp": NOW + 60}))
+
+
+async def test_the_largest_user_id_is_one() -> None:
+    token = a_foreign_token({"sub": str(2**63 - 1), "exp": NOW + 60})
+
+    assert (await a_verifier().verify(token)).user_id == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("  Ann \t", "Ann"), ("A\0n\x1bn\u2028", "Ann"), ("\u202eevil\u2066", "evil"),
+        ("x" * 100, "x" * 64), ("", "User 7"), ("\n\n", "User 7"), (None, "User 7"),
+        (17, "User 7"), ({"a": 1}, "User 7"), ("Zoë 🦊", "Zoë 🦊"),
+    ],
+)  # fmt: skip
+async def test_a_name_is_made_fit_to_be_shown(name: object, shown: str) -> None:
+    token = a_foreign_token({"sub": "7", "exp": NOW + 60, "name": name})
+
+    assert (await a_verifier().verify(token)).name == shown
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_a_shown_name_is_short_and_shown_again_as_it_is(name: str) -> None:
+    shown = shown_name(name)
+
+    assert len(shown) <= 64
+    assert shown_name(shown) == shown
+    assert "\0" not in shown
+    shown.encode()
+
+
+async def test_a_token_is_measured_before_it_is_parsed() -> None:
+    claims = some_claims(padding="x" * MAX_TOKEN_BYTES)
+
+    assert await refusal_of(a_token(claims)) == "the token is not a signed JWT"
+
+
+async def test_a_refusal_holds_no_part_of_the_token() -> None:
+    token = a_token(some_claims(exp="seven", name="Hedwig"))
+
+    with pytest.raises(InvalidToken) as refused:
+        await a_verifier().verify(token)
+
+    told = repr(refused.value) + repr(refused.value.__cause__)
+    assert not any(part in told for part in [*token.split("."), "seven", "Hedwig"])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+header_like = json_values | st.fixed_dictionaries(
+    {"alg": st.sampled_from(["EdDSA", "HS256", "none"]) | json_values},
+    optional={"kid": json_values, "b64": json_values, "crit": json_values, "typ": json_values},
+)
+
+
+@given(st.text(st.characters(exclude_categories=[])) | st.binary().map(lambda b: b.decode("latin")))
+async def test_any_text_as_a_token_is_an_invalid_token(text: str) -> None:
+    await refusal_of(text)
+
+
+@given(header_like, json_values)
+async def test_any_header_and_any_unsigned_payload_are_an_invalid_token(
+    header: object, claims: object
+) -> None:
+    await refusal_of(a_crafted_token(header, claims))
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+async def test_any_bytes_within_a_token_are_an_invalid_token(header: bytes, payload: bytes) -> None:
+    await refusal_of(f"{base64url(header)}.{base64url(payload)}.{base64url(b'x')}")
+
+
+@given(json_values | st.dictionaries(st.sampled_from(["sub", "exp", "iat", "aud"]), json_values))
+async def test_any_claims_that_the_issuer_signed_are_read_or_refused(claims: object) -> None:
+    token = a_foreign_token(claims)  # type: ignore[arg-type]
+
+    with contextlib.suppress(InvalidToken):
+        assert (await a_verifier().verify(token)).user_id > 0
+
+
+async def test_deeply_nested_json_is_an_invalid_token() -> None:
+    deep = "[" * 2900
+
+    await refusal_of(f"{base64url(deep)}.{base64url(deep)}.x")
+    payload = base64url(deep)
+    signed = f"{base64url(json.dumps({'alg': 'HS256'}))}.{payload}"
+    signature = hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest()
+    await refusal_of(f"{signed}.{base64url(signature)}")
+
+
+async def test_a_remembered_token_expires_all_the_same() -> None:
+    clock = Clock()
+    verifier, token = a_verifier(now=clock), a_token(some_claims())
+    claims = await verifier.verify(token)
+
+    clock.now = claims.expires_at
+
+    assert "expired" in await refusal_of(token, verifier)
+    with pytest.raises(InvalidToken, match="expired"):
+        verifier.confirm(claims)
+
+
+async def test_a_remembered_token_falls_with_its_key() -> None:
+    keys = FixedKeys([OUR_KEY])
+    verifier, token = a_verifier(keys=keys), a_token(some_claims())
+    claims = await verifier.verify(token)
+
+    same_kid = trusted_key(FOREIGN.public_key(), kid=OUR_KEY.kid)
+    keys.__init__([same_kid])  # type: ignore[misc]
+
+    assert "key" in await refusal_of(token, verifier)
+    with pytest.raises(InvalidToken, match="key"):
+        verifier.confirm(claims)
+
+
+async def test_so_many_tokens_are_remembered_and_no_more() -> None:
+    verifier = a_verifier(max_remembered_tokens=3)
+
+    for number in range(1, 10):
+        await verifier.verify(a_foreign_token({"sub": str(number), "exp": NOW + 60}))
+
+    assert len(verifier._remembered) == 3
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "-----BEGIN PUBLIC KEY-----\nMCo=\n-----END PUBLIC KEY-----"]
+)
+def test_a_secret_that_anybody_has_is_refused_at_the_start(secret: str) -> None:
+    with pytest.raises(ValueError, match="anybody"):
+        a_verifier(hmac_secret=secret)
+
+
+class Issuer:
+    """A real ASGI application with a JWKS that can be changed and taken away."""
+
+    def __init__(self) -> None:
+        self.body = json.dumps({"keys": [dict(public_jwk(OUR_KEY))]}).encode()
+        self.status = 200
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += 1
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def jwks_of(issuer: Issuer, monotonic: Callable[[], float] = lambda: 0.0) -> JwksKeys:
+    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer))
+    return JwksKeys("http://auth/jwks.json", client, look_again_seconds=5, monotonic=monotonic)
+
+
+async def test_before_the_keys_were_fetched_no_token_is_judged() -> None:
+    keys = jwks_of(Issuer())
+    verifier = a_verifier(keys=keys, hmac_secret=None)
+
+    assert not verifier.ready
+    with pytest.raises(KeysUnknown) as unknown:
+        await verifier.verify(a_token(some_claims()))
+    assert isinstance(unknown.value, Unavailable)
+
+    await keys.look_again()
+
+    assert verifier.ready
+    await verifier.verify(a_token(some_claims()))
+
+
+async def test_an_unknown_key_id_asks_the_issuer_once_in_a_while() -> None:
+    issuer, clock = Issuer(), Clock()
+    keys = jwks_of(issuer, clock)
+    verifier = a_verifier(keys=keys)
+    await keys.look_again()
+    clock.now += 5
+
+    for number in range(20):
+        await refusal_of(a_token(some_claims(), key=FOREIGN, kid=f"guess-{number}"), verifier)
+    assert issuer.asked == 2
+
+    clock.now += 5
+    newer = trusted_key(FOREIGN.public_key())
+    issuer.body = json.dumps(
+        {"keys": [dict(public_jwk(OUR_KEY)), dict(public_jwk(newer))]}
+    ).encode()
+    claims = await verifier.verify(a_token(some_claims(), key=FOREIGN, kid=newer.kid))
+
+    assert (claims.user_id, issuer.asked) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b""), (200, b"<html>"), (200, b'{"keys":[]}'), (200, b"x" * 70_000), (200, b"\xff"),
+     (200, b'{"keys":[{"kty":"RSA"},{"kty":"OKP","crv":"Ed25519","x":"AA"}]}')],
+)  # fmt: skip
+async def test_a_bad_answer_of_the_issuer_leaves_the_keys_in_force(
+    status: int, body: bytes
+) -> None:
+    issuer, clock = Issuer(), Clock()
+    keys = jwks_of(issuer, clock)
+    await keys.look_again()
+
+    issuer.status, issuer.body = status, body
+    clock.now += 60
+    await keys.look_again()
+
+    assert issuer.asked == 2
+    await a_verifier(keys=keys).verify(a_token(some_claims()))
+
+
+async def test_a_key_that_the_issuer_withdrew_is_trusted_no_more() -> None:
+    issuer, clock = Issuer(), Clock()
+    keys = jwks_of(issuer, clock)
+    await keys.look_again()
+    verifier = a_verifier(keys=keys)
+    claims = await verifier.verify(a_token(some_claims()))
+
+    newer = trusted_key(FOREIGN.public_key())
+    issuer.body = json.dumps({"keys": [dict(public_jwk(newer))]}).encode()
+    clock.now += 60
+    await keys.look_again()
+
+    with pytest.raises(InvalidToken, match="key"):
+        verifier.confirm(claims)
+
+
+async def test_keys_are_fetched_again_until_the_issuer_answers() -> None:
+    issuer = Issuer()
+    issuer.status = 503
+    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer))
+    keys = JwksKeys("http://auth/jwks.json", client, retry_seconds=0.01)
+
+    async with running(keys.run):
+        await eventually(lambda: issuer.asked >= 3)
+        assert not keys.known
+        issuer.status = 200
+        await eventually(lambda: keys.known)
+
+
+async def test_keys_of_other_kinds_and_uses_are_passed_over() -> None:
+    issuer = Issuer()
+    private = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(FOREIGN))
+    issuer.body = json.dumps(
+        {
+            "keys": [
+                {"kty": "oct", "k": base64url(SECRET), "kid": "a", "alg": "HS256"},
+                dict(public_jwk(OUR_KEY)) | {"kid": "b", "use": "enc"},
+                private | {"kid": "c", "kty": "EC"},
+                dict(public_jwk(OUR_KEY)),
+            ]
+        }
+    ).encode()
+    keys = jwks_of(issuer)
+    await keys.look_again()
+
+    assert [keys.find(kid) for kid in "abc"] == [None] * 3
+    assert keys.find(OUR_KEY.kid) == OUR_KEY
+
+
+def test_a_thumbprint_is_that_of_the_standard() -> None:
+    """The key and its thumbprint stand in RFC 8037, appendix A."""
+    raw = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+    key = trusted_key(Ed25519PrivateKey.from_private_bytes(raw).public_key())
+
+    assert key.thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
