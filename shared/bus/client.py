@@ -1,18 +1,15 @@
 """One connection to NATS, which comes back by itself for as long as the process lives."""
 
 import asyncio
-import itertools
 import re
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
 from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
-from shared.bus.headers import status
+from shared.bus.inbox import Inbox, Reply, ReplyHandler
 from shared.bus.light_client import Handler, LightClient, Subscription
 
 __all__ = [
@@ -24,18 +21,10 @@ log = structlog.get_logger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
 BAD_SUBJECT = 10004
-NO_RESPONDERS = 503
 
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
 _MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
 _CONTROL_SLACK_BYTES = 64 * 1024  # nats-py's own pings, within its limit though past ours
-
-
-class Reply(NamedTuple):
-    """One answer to a request."""
-
-    payload: bytes
-    headers: bytes | None
 
 
 class Bus:
@@ -48,11 +37,8 @@ class Bus:
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
-        self._inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
-        self._tokens = itertools.count(1)
-        self._replies: dict[int, Callable[[bytes, bytes | None], None]] = {}
-        self._requests: set[asyncio.Future[list[Reply]]] = set()
-        self._client.subscribe_inline(f"{self._inbox}*", self._take_reply)
+        self._inbox = Inbox(inbox_prefix)
+        self._client.subscribe_inline(self._inbox.subject, self._inbox.take)
 
     @property
     def connected(self) -> bool:
@@ -104,18 +90,16 @@ class Bus:
             line = f"PUB {subject} {reply} {size}\r\n"
         self._client.send_command(b"%b%b%b\r\n" % (line.encode(), headers, payload))
 
-    def expect_reply(self, handler: Callable[[bytes, bytes | None], None]) -> tuple[int, str]:
-        """Make a reply subject; the handler gets payload and headers until `forget_reply`.
+    def expect_reply(self, handler: ReplyHandler) -> tuple[int, str]:
+        """Make a reply subject whose answers go to the handler until `forget_reply`.
 
         Returns:
             The token to forget it by, and the subject to give to `send`.
         """
-        token = next(self._tokens)
-        self._replies[token] = handler
-        return token, f"{self._inbox}{token}"
+        return self._inbox.expect(handler)
 
     def forget_reply(self, token: int) -> None:
-        self._replies.pop(token, None)
+        self._inbox.forget(token)
 
     async def request(self, subject: str, payload: bytes, *, timeout_seconds: float) -> bytes:
         """Send and wait for the one answer.
@@ -124,7 +108,7 @@ class Bus:
             BusUnavailable: not connected, nobody there, or no answer in time.
         """
         [reply] = await self.request_many(
-            subject, payload, is_last=lambda _: True, timeout_seconds=timeout_seconds
+            subject, payload, is_last=lambda _reply: True, timeout_seconds=timeout_seconds
         )
         return reply.payload
 
@@ -141,37 +125,11 @@ class Bus:
         Raises:
             BusUnavailable: not connected, nobody there, or not all answers in time.
         """
-        done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        replies: list[Reply] = []
-
-        def collect(answer: bytes, headers: bytes | None) -> None:
-            reply = Reply(answer, headers)
-            replies.append(reply)
-            if done.done():
-                return
-            if status(headers) == NO_RESPONDERS:
-                done.set_exception(BusUnavailable(f"nobody answers {subject}"))
-            elif is_last(reply):
-                done.set_result(replies)
-
-        token, inbox = self.expect_reply(collect)
-        self._requests.add(done)
-        try:
-            self.send(subject, payload, reply=inbox)
-            async with asyncio.timeout(timeout_seconds):
-                return await done
-        except TimeoutError as error:
-            raise BusUnavailable(f"no answer from {subject}") from error
-        finally:
-            self.forget_reply(token)
-            self._requests.discard(done)
-
-    def _take_reply(
-        self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes
-    ) -> None:
-        handler = self._replies.get(int(subject[len(self._inbox) :]))
-        if handler is not None:
-            handler(payload, headers)
+        return await self._inbox.collect(
+            lambda inbox: self.send(subject, payload, reply=inbox),
+            is_last=is_last,
+            timeout_seconds=timeout_seconds,
+        )
 
     # What follows is the life of the connection, called by connect_bus and by nats-py.
 
@@ -231,9 +189,7 @@ class Bus:
     async def _went_down(self) -> None:
         self._up.clear()
         self._client.forget_unsent()
-        for request in self._requests:
-            if not request.done():
-                request.set_exception(BusUnavailable("the connection to the bus was lost"))
+        self._inbox.connection_lost()
         if not self.closing:
             log.warning("bus_disconnected")
         self._call(self._on_disconnected)

@@ -36,6 +36,7 @@ class Filler:
         *,
         prefix_tokens: int,
         hand_over: Callable[[StoredMessage | Gap], None],
+        on_filled: Callable[[int], None],
         limits: FollowerLimits,
     ) -> None:
         """
@@ -48,6 +49,7 @@ class Filler:
         self._sequencer = sequencer
         self._prefix_tokens = prefix_tokens
         self._hand_over = hand_over
+        self._on_filled = on_filled
         self._limits = limits
         self._direct = DirectGet(bus, stream)
 
@@ -109,10 +111,14 @@ class Filler:
             check()
             if state.first > gap:
                 raise RetentionPassed(state)
+        filled = 0
         for message in batch.messages:
+            filled += message.sequence > self._sequencer.position
             name = message.subject.split(".", self._prefix_tokens)[-1]
             for due in self._sequencer.fill(message.sequence, message._replace(subject=name)):
                 self._hand_over(due)
+        if filled:
+            self._on_filled(filled)
 
     async def _leader_has_no_more(self, target: int, check: Callable[[], None]) -> bool:
         """Step over what was removed from the stream's end; False if replicas merely lag."""

@@ -27,6 +27,7 @@ from shared.bus.headers import sequence_of
 from shared.bus.limits import FollowerLimits
 from shared.bus.position import RETENTION, Position, why_void
 from shared.bus.sequencer import Gap, Sequencer
+from shared.bus.verification import Verification
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class Follower:
                 on at its end.
             on_skipped: Filling stepped over these sequences, first and last: they no longer
                 exist, and what they said was not delivered.
-            on_filled: How many messages came from the stream because no live copy did.
+            on_filled: How many messages were read from the stream, as no live copy had come.
             from_start: Deliver all that the stream holds before it counts as caught up.
             after: Having doubted, deliver nothing until that follower has verified itself:
                 revocations come before publications.
@@ -71,7 +72,6 @@ class Follower:
         self._deliver = deliver
         self._on_reset = on_reset
         self._on_skipped = on_skipped
-        self._on_filled = on_filled
         self._from_start = from_start
         self._after = after
         self._limits = limits or FollowerLimits()
@@ -85,16 +85,13 @@ class Follower:
             self._sequencer,
             prefix_tokens=live_prefix.count("."),
             hand_over=self._hand_over,
+            on_filled=on_filled,
             limits=self._limits,
         )
         self._last: StoredMessage | None = None
         """The message at the position, where that was delivered."""
         self._time_at_jump = ""
-        self._verified = asyncio.Event()
-        self._verification = asyncio.Event()  # a new one for each
-        self._verified_at = 0.0
-        self._doubts = 0
-        self._doubted_at = 0.0
+        self._verification = Verification()
         self._answered_at = 0.0
         self._suspicious = False
         self._replaying = False
@@ -114,16 +111,16 @@ class Follower:
     @property
     def caught_up(self) -> bool:
         """Connected, and verified since the last doubt."""
-        return self._verified.is_set()
+        return self._verification.holds
 
     async def until_caught_up(self) -> None:
-        await self._verified.wait()
+        await self._verification.until_holds()
 
     async def until_verified_since(self, moment: float) -> None:
         """Wait for a verification that began after the moment, by the monotonic clock."""
-        while not self.caught_up or self._verified_at < moment:
+        while not self.caught_up or self._verification.began_at < moment:
             self._suspect()
-            await self._verification.wait()
+            await self._verification.until_next()
 
     async def run(self) -> None:
         """Follow until cancelled; neither a bad message nor a failing callback ends it."""
@@ -207,9 +204,7 @@ class Follower:
 
     def _doubt(self) -> None:
         """Deliver nothing until verified."""
-        self._doubts += 1
-        self._doubted_at = time.monotonic()
-        self._verified.clear()
+        self._verification.doubt()
         self._wake.set()
 
     async def _pause(self, failure: Exception) -> None:
@@ -236,7 +231,7 @@ class Follower:
     async def _look(self) -> None:
         """Verify or fill, if there is a reason to."""
         now = time.monotonic()
-        is_due = now - self._verified_at >= self._limits.verify_seconds
+        is_due = now - self._verification.began_at >= self._limits.verify_seconds
         if self._suspicious or is_due or not self.caught_up:
             await self._verify()
         elif self.lag or now - self._active_at >= self._limits.idle_seconds:
@@ -246,7 +241,7 @@ class Follower:
         self._active_at = self._answered_at = time.monotonic()
 
     async def _verify(self) -> None:
-        check = partial(self._expect_no_doubt_since, self._doubts)
+        check = partial(self._verification.check, self._verification.doubts)
         if not self.caught_up:
             await self._until_predecessor_verified()
         began_at = time.monotonic()
@@ -270,39 +265,30 @@ class Follower:
         if not self.caught_up:
             log.info("follower_caught_up", stream=self._stream, position=self.position)
         self._replaying = False
-        self._verified_at = began_at
-        self._verified.set()
+        self._verification.confirm(began_at)
         for held in self._sequencer.due():
             self._hand_over(held)
         if self.lag:
             self._wake.set()
-        self._verification.set()
-        self._verification = asyncio.Event()
 
     async def _until_predecessor_verified(self) -> None:
         if self._after is None:
             return
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
-                await self._after.until_verified_since(self._doubted_at)
+                await self._after.until_verified_since(self._verification.doubted_at)
         except TimeoutError as error:
             raise BusUnavailable("the follower to come after is not verified") from error
 
-    def _expect_no_doubt_since(self, doubts: int) -> None:
-        if doubts != self._doubts:
-            raise BusUnavailable("in doubt again")
-
     async def _fill(self, target: int) -> None:
-        check = partial(self._expect_no_doubt_since, self._doubts)
+        check = partial(self._verification.check, self._verification.doubts)
         while True:
-            before = self.position
             try:
                 await self._filler.fill(target, check=check)
             except RetentionPassed as passed:
                 self._reset(RETENTION, passed.state)
                 target = passed.state.last
             else:
-                self._on_filled(self.position - before)
                 return
 
     def _begin(self, state: StreamState) -> None:
@@ -315,7 +301,7 @@ class Follower:
 
     def _reset(self, reason: str, state: StreamState) -> None:
         log.warning("follower_reset", stream=self._stream, reason=reason, was=self.position)
-        self._verified.clear()
+        self._verification.suspend()
         self._wake.set()
         self._begin(state)
         self._sequencer.forget_ahead()
