@@ -1,0 +1,6 @@
+"""The `hubbub` command."""
+
+from hubbub.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""How a command finds the bus: by name, by the environment, or by what runs on a data folder."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hubbub.data_folder import DEFAULT_PATH, DataFolder
+from hubbub.errors import CommandFailed
+from shared.bus.client import Bus, connect_bus
+from shared.settings import ServiceSettings
+
+CONNECT_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGenerator[Bus]:
+    """The bus that ``nats`` names, else what runs on ``data``, else HUBBUB_NATS_URL, else ``up``'s.
+
+    Raises:
+        CommandFailed: nothing runs there, or it does not answer.
+    """
+    settings = ServiceSettings()
+    url = nats or _url(data, settings)
+    async with connect_bus(url, name=name, creds=settings.nats_creds) as bus:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await bus.until_connected()
+        except TimeoutError:
+            raise CommandFailed(f"NATS does not answer at {_shown(url)}") from None
+        yield bus
+
+
+def _url(data: Path | None, settings: ServiceSettings) -> str:
+    if data is None and "nats_url" in settings.model_fields_set:
+        return settings.nats_url
+    folder = DataFolder(data or DEFAULT_PATH)
+    running = folder.running()
+    if running is None:
+        raise CommandFailed(
+            f"nothing runs on {folder.path}: start `hubbub up`, or name a NATS server"
+            " by --nats or HUBBUB_NATS_URL"
+        )
+    return running.nats_url
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,0 +1,59 @@
+"""What is wrong with the environment's settings, by the names that the operator knows."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
+
+from auth_service.settings import AuthSettings
+from gateway.settings import GatewaySettings
+from hubbub.environment import inherited_environment
+from posts_service.settings import PostsSettings
+from shared.settings import ServiceSettings, environment_names
+
+SETTINGS: Mapping[str, type[ServiceSettings]] = {
+    "auth": AuthSettings,
+    "posts": PostsSettings,
+    "gateway": GatewaySettings,
+}
+
+
+def problems_of(service: str) -> list[str]:
+    """What keeps the service from starting, and what it was meant to read but never will."""
+    settings = SETTINGS[service]
+    problems = _unread(service)
+    try:
+        settings()
+    except ValidationError as error:
+        problems += problems_in(error)
+    except (SettingsError, OSError) as error:
+        problems.append(str(error))
+    return problems
+
+
+def problems_in(error: ValidationError) -> list[str]:
+    """Each problem by its variable; never the value, which may be a secret."""
+    prefixes = {each.__name__: each.model_config["env_prefix"] for each in SETTINGS.values()}
+    prefix = prefixes.get(error.title, "HUBBUB_")
+    return [
+        f"{_variable(prefix, found['loc'])}: {found['msg']}"
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _variable(prefix: str, place: tuple[int | str, ...]) -> str:
+    name, *rest = place or ("settings",)
+    variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
+    return ".".join([variable, *map(str, rest)])
+
+
+def _unread(service: str) -> list[str]:
+    """Misspelt variables: named like the service's or everybody's, and read by nobody."""
+    known = {name for settings in SETTINGS.values() for name in environment_names(settings)}
+    known |= {f"{name}_FILE" for name in known}
+    others = tuple(f"HUBBUB_{each.upper()}_" for each in SETTINGS if each != service)
+    return [
+        f"{name}: no such setting"
+        for name in sorted(inherited_environment())
+        if name.startswith("HUBBUB_") and not name.startswith(others) and name not in known
+    ]

@@ -1,0 +1,172 @@
+"""The command line. Each command imports what it needs: `--version` should not wait for FastAPI."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from hubbub.errors import CommandFailed
+
+SERVICES = ("auth", "posts", "gateway")
+
+_data = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Data folder of `hubbub up`.",
+    show_default=".hubbub",
+)
+_nats = click.option("--nats", metavar="URL", help="A NATS server, instead of a data folder's.")
+_host = click.option("--host", default="127.0.0.1", show_default=True)
+_port = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+_service = click.Choice(SERVICES)
+
+
+class Commands(click.Group):
+    """Turns the failures that an operator can do something about into one line."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            from hubbub.failures import as_sentence  # it knows many parts
+
+            sentence = as_sentence(error)
+            if sentence is None:
+                raise
+            raise CommandFailed(sentence) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("hubbub"), prog_name="hubbub")
+def cli() -> None:
+    """Hubbub: chat, notifications and presence over NATS JetStream."""
+
+
+@cli.command()
+@_host
+@_port
+@_data
+@click.option("--gateways", type=click.IntRange(1, 64), default=1, show_default=True)
+def up(host: str, port: int, data: Path | None, gateways: int) -> None:
+    """Run the whole system; further gateways are on the next ports."""
+    from hubbub.data_folder import DEFAULT_PATH
+    from hubbub.up import UpOptions, run_up
+
+    run_up(UpOptions(host=host, port=port, data=data or DEFAULT_PATH, gateways=gateways))
+
+
+def _serve(service: str) -> click.Command:
+    @cli.command(service, help=f"Run the {service} service from environment settings.")
+    @_host
+    @_port
+    @click.option("--stop-with-stdin", is_flag=True, hidden=True)
+    def serve(host: str, port: int, stop_with_stdin: bool) -> None:
+        from hubbub.serve import serve_service
+
+        serve_service(service, host, port, stop_with_stdin=stop_with_stdin)
+
+    return serve
+
+
+for _name in SERVICES:
+    _serve(_name)
+
+
+@cli.command()
+@click.option("--service", type=click.Choice(["auth", "posts"]))
+@_data
+def migrate(service: str | None, data: Path | None) -> None:
+    """Bring databases to the newest revision.
+
+    Those of a data folder, or the one of HUBBUB_DATABASE_URL for --service.
+    """
+    from hubbub.provision import migrate_databases
+    from shared.process import run
+
+    run(migrate_databases(service=service, data=data))
+
+
+@cli.command()
+@click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True)
+@_data
+@_nats
+def bootstrap(replicas: int, data: Path | None, nats: str | None) -> None:
+    """Create the streams on NATS, or bring them up to date."""
+    from hubbub.provision import bootstrap_streams
+    from shared.process import run
+
+    run(bootstrap_streams(replicas=replicas, data=data, nats=nats))
+
+
+@cli.command()
+@click.argument("channel")
+@click.argument("json", required=False)
+@click.option("--key", help="The same key in the same channel is stored once.")
+@_data
+@_nats
+def publish(
+    channel: str, json: str | None, key: str | None, data: Path | None, nats: str | None
+) -> None:
+    """Publish JSON into CHANNEL.
+
+    With "-" alone: lines of {"channel", "data"} and maybe a "key" on standard input.
+    """
+    from hubbub.publish import run_publish
+
+    if (channel == "-") is (json is not None):
+        raise click.UsageError("give CHANNEL and JSON, or - alone")
+    if not run_publish(channel, json, key=key, data=data, nats=nats):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("channel")
+@click.option("--from-start", is_flag=True, help="Begin with what the stream still holds.")
+@_data
+@_nats
+def tail(channel: str, from_start: bool, data: Path | None, nats: str | None) -> None:
+    """Print every publication of CHANNEL, a JSON line each."""
+    from hubbub.tail import run_tail
+
+    run_tail(channel, from_start=from_start, data=data, nats=nats)
+
+
+@cli.command()
+@click.option("--user", "user_id", type=click.IntRange(min=1), required=True, metavar="ID")
+@click.option("--name", help="How others see the user.")
+@click.option("--seconds", type=click.IntRange(min=1), default=3600, show_default=True)
+@_data
+def token(user_id: int, name: str | None, seconds: int, data: Path | None) -> None:
+    """Print an access token.
+
+    Signed by the key of a data folder, or with HUBBUB_HMAC_SECRET.
+    """
+    from hubbub.token import make_token
+
+    click.echo(make_token(user_id, name=name, seconds=seconds, data=data))
+
+
+@cli.command("check-config")
+@click.argument("service", type=_service, required=False)
+def check_config(service: str | None) -> None:
+    """Check the environment's settings, of one SERVICE or of all."""
+    from hubbub.check_config import problems_of
+
+    failed = False
+    for name in [service] if service else SERVICES:
+        problems = problems_of(name)
+        failed = failed or bool(problems)
+        for problem in problems:
+            click.echo(f"{name}: {problem}", err=True)
+        if not problems:
+            click.echo(f"{name}: ok")
+    if failed:
+        sys.exit(1)
+
+
+def main() -> NoReturn:
+    """The `hubbub` script."""
+    cli()
+    raise AssertionError("click exits by itself")

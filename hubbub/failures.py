@@ -1,0 +1,25 @@
+"""Failures that an operator can do something about, as one line each, without secrets."""
+
+from pydantic import ValidationError
+
+from hubbub.check_config import problems_in
+from hubbub.errors import CommandFailed
+from shared.bus.errors import BusLost, MessageRejected
+from shared.bus.streams import BootstrapFailed
+from shared.errors import AppError
+from shared.process import CannotListen
+
+_SPEAKING = (CommandFailed, AppError, BootstrapFailed, BusLost, CannotListen, MessageRejected)
+
+
+def as_sentence(error: BaseException) -> str | None:
+    """What to tell the operator; None for a failure that needs its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        sentences = [as_sentence(each) for each in error.exceptions]
+        known = dict.fromkeys(each for each in sentences if each is not None)
+        return "; ".join(known) if all(sentences) else None
+    if isinstance(error, ValidationError):
+        return "; ".join(problems_in(error))
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, _SPEAKING) else None

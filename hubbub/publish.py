@@ -1,0 +1,190 @@
+"""`hubbub publish`: one publication, or a stream of them from standard input."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import Any
+
+import click
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hubbub.bus_access import bus_of
+from hubbub.errors import CommandFailed
+from hubbub.lines import lines_of
+from shared.bus.client import Bus
+from shared.bus.errors import BusUnavailable, MessageRejected
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publishing import publish
+from shared.channels import BadChannelName, parse_channel
+from shared.ids import ChannelName
+from shared.process import run, stop_signals
+from shared.telemetry import configure_logging
+
+DEADLINE_SECONDS = 10.0
+MAX_IN_FLIGHT = 1000
+
+
+class Line(BaseModel):
+    """One line of standard input."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")  # a misspelt "key" would be no key
+
+    channel: str
+    data: Any
+    key: str | None = None
+    """The same key in the same channel is stored once."""
+
+
+class BadLine(ValueError):
+    """The line is no publication; ``str`` says why."""
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read one JSON value.
+
+    Raises:
+        BadLine: it is none.
+    """
+    try:
+        return pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadLine(f"not JSON: {error}") from error
+
+
+def read_line(line: bytes | None) -> tuple[ChannelName, Line]:
+    """Read one line of standard input; None is one that was too long.
+
+    Raises:
+        BadLine: it can't be published.
+    """
+    if line is None:
+        raise BadLine("too long")
+    try:
+        read = Line.model_validate(read_json(line))
+        return parse_channel(read.channel), read
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadLine(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    except BadChannelName as error:
+        raise BadLine(f"channel: {error}") from error
+
+
+async def publish_one(bus: Bus, channel: str, text: str, *, key: str | None) -> None:
+    """Publish the JSON value and print its offset."""
+    try:
+        name, data = parse_channel(channel), read_json(text)
+    except (BadChannelName, BadLine) as error:
+        raise CommandFailed(f"cannot publish: {error}") from error
+    async with start_publisher(bus) as publisher:
+        stored = await publish(publisher, name, data, key=key, deadline_seconds=DEADLINE_SECONDS)
+    again = " (it was there already)" if stored.duplicate else ""
+    click.echo(f"stored at offset {stored.offset}{again}")
+
+
+class _Tally:
+    """How the lines fared, told at the end."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self.stored = 0
+        self.failed = 0
+
+    def fail(self, number: int, reason: object) -> None:
+        self.failed += 1
+        click.echo(f"line {number}: {reason}", err=True)
+
+    def summary(self) -> str:
+        seconds = time.monotonic() - self._started
+        rate = self.stored / seconds if seconds else 0
+        return f"{self.stored} stored, {self.failed} failed in {seconds:.2f} s ({rate:.0f}/s)"
+
+
+async def publish_lines(
+    bus: Bus,
+    lines: AsyncIterable[bytes | None],
+    *,
+    stop: asyncio.Event,
+    max_in_flight: int = MAX_IN_FLIGHT,
+) -> bool:
+    """Publish each line, many in flight, in their order; print a summary at the end.
+
+    One that has to be sent again may come after later ones. ``stop`` ends the
+    reading; what is in flight by then is still waited for.
+
+    Returns:
+        Whether all were stored.
+    """
+    tally = _Tally()
+    room = asyncio.Semaphore(max_in_flight)
+    async with (
+        start_publisher(bus, window=max_in_flight) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+
+        async def read_all() -> None:
+            number = 0
+            async for line in lines:
+                number += 1
+                if line is not None and not line.strip():
+                    continue
+                try:
+                    channel, read = read_line(line)
+                except BadLine as error:
+                    tally.fail(number, error)
+                    continue
+                await room.acquire()
+                group.create_task(_publish(publisher, number, channel, read, tally, room))
+
+        reading = group.create_task(read_all())
+        stopping = group.create_task(stop.wait())
+        await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        reading.cancel()
+        stopping.cancel()
+    click.echo(tally.summary())
+    sys.stdout.flush()
+    return not tally.failed
+
+
+async def _publish(
+    publisher: Publisher,
+    number: int,
+    channel: ChannelName,
+    line: Line,
+    tally: _Tally,
+    room: asyncio.Semaphore,
+) -> None:
+    try:
+        await publish(
+            publisher, channel, line.data, key=line.key, deadline_seconds=DEADLINE_SECONDS
+        )
+    except (BusUnavailable, MessageRejected) as error:
+        tally.fail(number, error)
+    else:
+        tally.stored += 1
+    finally:
+        room.release()
+
+
+def run_publish(
+    channel: str, text: str | None, *, key: str | None, data: Path | None, nats: str | None
+) -> bool:
+    """The command: one publication, or lines if there is no text; whether all were stored."""
+    configure_logging("WARNING", json=False)
+    all_stored = True
+
+    async def main() -> None:
+        nonlocal all_stored
+        with stop_signals() as stop:
+            async with bus_of(nats=nats, data=data, name="hubbub-publish") as bus:
+                if text is not None:
+                    await publish_one(bus, channel, text, key=key)
+                else:
+                    lines = lines_of(sys.stdin.fileno())
+                    all_stored = await publish_lines(bus, lines, stop=stop)
+
+    run(main())
+    return all_stored

@@ -1,0 +1,121 @@
+"""`hubbub tail`: every publication of a channel, one JSON line each."""
+
+import asyncio
+import contextlib
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+import pydantic_core
+import structlog
+
+from hubbub.bus_access import bus_of
+from hubbub.errors import CommandFailed
+from shared.bus.client import Bus
+from shared.bus.direct_get import StoredMessage
+from shared.bus.follower import Follower
+from shared.bus.subjects import RT_LIVE, token_of
+from shared.channels import BadChannelName, parse_channel
+from shared.ids import ChannelName
+from shared.process import run, running
+from shared.publications import BadPublication, Publication
+from shared.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+CATCH_UP_SECONDS = 10.0
+READER_CHECK_SECONDS = 0.5
+
+
+class _Printer:
+    """Prints what belongs to the channel, until nobody reads it any more."""
+
+    def __init__(self, channel: ChannelName, output: TextIO) -> None:
+        self._channel = channel
+        self._subject = token_of(channel)
+        self._output = output
+        self.reader_gone = asyncio.Event()
+
+    def deliver(self, message: StoredMessage) -> None:
+        if message.subject != self._subject:
+            return
+        try:
+            publication = Publication.decode(message.payload)
+        except BadPublication:
+            log.warning("not_a_publication", channel=self._channel, offset=message.sequence)
+            return
+        line = {
+            "channel": self._channel,
+            "offset": message.sequence,
+            "time": message.time,
+            **publication.model_dump(exclude_none=True, exclude={"data"}),
+            "data": publication.data,
+        }
+        try:
+            self._output.write(pydantic_core.to_json(line).decode() + "\n")
+            self._output.flush()
+        except BrokenPipeError:
+            self.reader_gone.set()
+
+    async def watch_reader(self) -> None:
+        """Notice that the pipe's reader has gone even though nothing is published."""
+        poll = select.poll()
+        poll.register(self._output.fileno(), 0)  # errors and hang-ups are always told
+        while not self.reader_gone.is_set():
+            await asyncio.sleep(READER_CHECK_SECONDS)
+            if any(happened & (select.POLLERR | select.POLLHUP) for _, happened in poll.poll(0)):
+                self.reader_gone.set()
+
+
+async def tail(bus: Bus, channel: ChannelName, *, from_start: bool) -> None:
+    """Print until cancelled or until nobody reads.
+
+    Args:
+        from_start: Begin with what the stream still holds.
+    """
+    printer = _Printer(channel, sys.stdout)
+    follower = Follower(
+        bus,
+        "RT",
+        RT_LIVE,
+        deliver=printer.deliver,
+        on_reset=lambda reason: click.echo(f"started anew: {reason}", err=True),
+        on_skipped=lambda first, last: click.echo(f"gone: offsets {first} to {last}", err=True),
+        from_start=from_start,
+    )
+    async with running(follower.run, printer.watch_reader):
+        try:
+            # Reading all that there is takes its time; the end of a stream is near.
+            async with asyncio.timeout(None if from_start else CATCH_UP_SECONDS):
+                await follower.until_caught_up()
+        except TimeoutError:
+            raise CommandFailed("the bus has no stream RT yet: run `hubbub bootstrap`") from None
+        click.echo(f"listening to {channel} after offset {follower.position}", err=True)
+        await printer.reader_gone.wait()
+    _discard_rest(sys.stdout)
+
+
+def _discard_rest(output: TextIO) -> None:
+    """Let Python's own flush at exit succeed, so that a reader that left is no error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output.fileno())
+    os.close(nowhere)
+
+
+def run_tail(text: str, *, from_start: bool, data: Path | None, nats: str | None) -> None:
+    """The command; Ctrl-C is its ordinary end."""
+    configure_logging("WARNING", json=False)
+    try:
+        channel = parse_channel(text)
+    except BadChannelName as error:
+        raise CommandFailed(f"no channel: {error}") from error
+
+    async def main() -> None:
+        async with bus_of(nats=nats, data=data, name="hubbub-tail") as bus:
+            await tail(bus, channel, from_start=from_start)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run(main())

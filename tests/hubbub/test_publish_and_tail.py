@@ -1,0 +1,234 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from hubbub.data_folder import DataFolder, Running
+from shared.bus.client import connect_bus
+from shared.bus.publisher import start_publisher
+from shared.bus.subjects import publication_subject
+from shared.channels import parse_channel
+from shared.ids import ChannelName
+from tests.fixtures.nats import NatsServer
+
+HUBBUB = [sys.executable, "-m", "hubbub"]
+
+
+@pytest.fixture(scope="module")
+def url(nats_url: str) -> str:
+    """The run's server, on which the streams exist."""
+    subprocess.run([*HUBBUB, "bootstrap", "--nats", nats_url], check=True, timeout=30)
+    return nats_url
+
+
+@pytest.fixture
+def channel(url: str) -> ChannelName:
+    """A channel of this test's own."""
+    return parse_channel(f"test:{uuid4()}")
+
+
+class Tail:
+    """A running `hubbub tail` that listens already."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*HUBBUB, "tail", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.readline()
+        assert self.said.startswith("listening to "), self.said + self.process.stderr.read()
+
+    def line(self) -> dict[str, object]:
+        assert self.process.stdout is not None
+        read: dict[str, object] = json.loads(self.process.stdout.readline())
+        return read
+
+
+@pytest.fixture
+def start_tail(url: str) -> Iterator[Callable[..., Tail]]:
+    tails: list[Tail] = []
+
+    def start(*arguments: str, nats: str = url) -> Tail:
+        tails.append(Tail(*arguments, "--nats", nats))
+        return tails[-1]
+
+    yield start
+    for tail in tails:
+        tail.process.kill()
+        tail.process.communicate()
+
+
+def publish(
+    *arguments: str, nats: str, lines: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HUBBUB, "publish", *arguments, "--nats", nats],
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_what_is_published_is_printed_a_json_line_each(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+
+    first = publish(channel, '{"price": 12.5}', nats=url)
+    publish(f"{channel}x", '"of another channel"', nats=url)
+    publish(channel, '"Grüße"', nats=url)
+
+    line = tail.line()
+    assert (line["channel"], line["data"]) == (channel, {"price": 12.5})
+    assert first.stdout == f"stored at offset {line['offset']}\n"
+    assert tail.line()["data"] == "Grüße"
+
+
+def test_the_same_key_is_stored_once(url: str, channel: ChannelName) -> None:
+    first = publish(channel, "1", "--key", "k", nats=url)
+    second = publish(channel, "1", "--key", "k", nats=url)
+
+    assert second.stdout == first.stdout.replace("\n", " (it was there already)\n")
+
+
+def test_lines_are_published_in_their_order_and_counted(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+    lines = "".join(json.dumps({"channel": channel, "data": n}) + "\n" for n in range(3000))
+
+    done = publish("-", nats=url, lines=lines)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3000 stored, 0 failed in ")
+    assert [tail.line()["data"] for _ in range(3000)] == list(range(3000))
+
+
+def test_bad_lines_are_named_and_the_others_published(url: str, channel: ChannelName) -> None:
+    lines = [
+        json.dumps({"channel": channel, "data": 1}),
+        "{",
+        "",
+        '{"channel": "a b", "data": 1}',
+        json.dumps({"channel": channel}),
+        json.dumps({"channel": channel, "data": 1, "kye": "k"}),
+        '{"channel": "c", "data": NaN}',
+        "9" * 2_000_000,
+        json.dumps({"channel": channel, "data": 2}),  # without a newline
+    ]
+
+    done = publish("-", nats=url, lines="\n".join(lines))
+
+    named = [line.partition(":")[0] for line in done.stderr.splitlines()]
+    assert sorted(named) == [f"line {number}" for number in (2, 4, 5, 6, 7, 8)]
+    assert "line 5: data: Field required" in done.stderr
+    assert done.stdout.startswith("2 stored, 6 failed")
+    assert done.returncode == 1
+
+
+def test_a_line_is_published_before_the_next_one_is_there(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+    with subprocess.Popen(
+        [*HUBBUB, "publish", "-", "--nats", url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as publishing:
+        assert publishing.stdin is not None
+        publishing.stdin.write(json.dumps({"channel": channel, "data": "at once"}) + "\n")
+        publishing.stdin.flush()
+
+        assert tail.line()["data"] == "at once"
+
+        publishing.send_signal(signal.SIGINT)  # while its input is open still
+        said, _ = publishing.communicate(timeout=10)
+    assert said.startswith("1 stored, 0 failed")
+    assert publishing.returncode == 0
+
+
+def test_tail_can_begin_with_what_the_stream_holds(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    publish(channel, '"before"', nats=url)
+
+    tail = start_tail(channel, "--from-start")
+
+    assert tail.line()["data"] == "before"
+
+
+def test_tail_misses_nothing_while_the_server_is_away(
+    nats_server: Callable[[], NatsServer], start_tail: Callable[..., Tail]
+) -> None:
+    server = nats_server()
+    subprocess.run([*HUBBUB, "bootstrap", "--nats", server.url], check=True, timeout=30)
+    tail = start_tail("test:a", nats=server.url)
+
+    publish("test:a", "1", nats=server.url)
+    server.kill()
+    server.start()
+    publish("test:a", "2", nats=server.url)
+
+    assert [tail.line()["data"], tail.line()["data"]] == [1, 2]
+
+
+async def test_tail_goes_on_after_what_is_no_publication(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+    async with connect_bus(url, name="test") as bus, start_publisher(bus) as publisher:
+        await publisher.publish(publication_subject(channel), b"\xff", message_id=str(uuid4()))
+
+    publish(channel, '"good"', nats=url)
+
+    assert tail.line()["data"] == "good"
+
+
+def test_tail_ends_without_complaint_on_ctrl_c(
+    channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+
+    tail.process.send_signal(signal.SIGINT)
+
+    _, complaints = tail.process.communicate(timeout=10)
+    assert (tail.process.returncode, complaints) == (0, "")
+
+
+def test_tail_ends_without_complaint_when_nobody_reads(
+    channel: ChannelName, start_tail: Callable[..., Tail]
+) -> None:
+    tail = start_tail(channel)
+    assert tail.process.stdout is not None
+
+    tail.process.stdout.close()
+
+    assert tail.process.stderr is not None
+    assert tail.process.stderr.read() == ""
+    assert tail.process.wait(timeout=10) == 0
+
+
+def test_a_data_folder_leads_to_the_bus(url: str, channel: ChannelName, tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    running = Running(pid=1, url="http://127.0.0.1:1", nats_url=url)
+    with folder.announced(running):
+        done = subprocess.run(
+            [*HUBBUB, "publish", channel, "1", "--data", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+
+    assert done.stdout.startswith("stored at offset ")
