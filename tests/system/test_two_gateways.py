@@ -1,0 +1,125 @@
+"""What users of two gateways see of each other."""
+
+from contextlib import AsyncExitStack
+
+from tests.system.conftest import System, a_token
+from tests.system.tab import Tab, open_tab
+
+
+async def test_a_like_reaches_all_tabs_of_the_author_on_both_gateways(system: System) -> None:
+    ada, grace = a_token(1, "Ada"), a_token(2, "Grace")
+    async with AsyncExitStack() as stack:
+        adas = [
+            await stack.enter_async_context(open_tab(url, ada))
+            for url in [*system.ws_urls, system.ws_urls[0]]
+        ]
+        graces = await stack.enter_async_context(open_tab(system.ws_urls[1], grace))
+        author = await stack.enter_async_context(system.posts_client(1, "Ada"))
+        liker = await stack.enter_async_context(system.posts_client(2, "Grace"))
+
+        post = (await author.post("/posts", json={"title": "Engines", "body": "…"})).json()
+        await author.post(f"/posts/{post['id']}/like")  # one's own: nobody is told
+        liked = (await liker.post(f"/posts/{post['id']}/like")).json()
+        notified = [await tab.until(lambda f: f["type"] == "notification") for tab in adas]
+        await graces.say("last", "all that was to come has come")
+        for tab in adas:
+            await tab.until(lambda f: f["type"] == "message")
+
+    assert liked == {"liked": True, "like_count": 2}
+    for frame in notified:
+        assert frame["event"] == "post_liked"
+        assert (frame["post_id"], frame["post_title"]) == (post["id"], "Engines")
+        assert frame["liked_by"] == "Grace"
+        assert frame == notified[0]
+    assert [len(tab.of_type("notification")) for tab in [*adas, graces]] == [1, 1, 1, 0]
+
+
+async def test_one_user_on_two_gateways_is_one_joined_one_left_and_equal_counts(
+    system: System,
+) -> None:
+    async with AsyncExitStack() as stack:
+        watchers = [
+            await stack.enter_async_context(open_tab(url, a_token(user, f"Watcher {user}")))
+            for user, url in enumerate(system.ws_urls, start=1)
+        ]
+        await watchers[0].until(lambda f: f["type"] == "user_joined")
+        async with AsyncExitStack() as tabs:
+            for url in [*system.ws_urls, *system.ws_urls]:
+                tab = await tabs.enter_async_context(open_tab(url, a_token(7, "Ann")))
+                assert tab.frames[0]["count"] == 3
+            for watcher in watchers:
+                await watcher.until(lambda f: f["type"] == "user_joined" and f["user_id"] == 7)
+        for watcher in watchers:
+            await watcher.until(lambda f: f["type"] == "user_left" and f["user_id"] == 7)
+
+    for watcher in watchers:
+        about_ann = [f for f in watcher.frames if f.get("user_id") == 7]
+        assert about_ann == [
+            {"type": "user_joined", "user_id": 7, "name": "Ann", "count": 3},
+            {"type": "user_left", "user_id": 7, "name": "Ann", "count": 2},
+        ]
+
+
+async def test_the_same_id_in_two_rooms_is_two_messages(system: System) -> None:
+    token = a_token(1, "Ada")
+    async with (
+        open_tab(system.ws_urls[0], token, room="one") as one,
+        open_tab(system.ws_urls[1], token, room="two") as two,
+    ):
+        first, second = await one.say("m1", "hello"), await two.say("m1", "hello")
+        again = await two.say("m2", "bye")
+        for tab in (one, two):
+            await tab.until(lambda f: f["type"] == "message" and f["body"] == "hello")
+        await two.until(lambda f: f["type"] == "message" and f["body"] == "bye")
+
+    assert first["offset"] < second["offset"] < again["offset"]
+    assert (one.bodies(), two.bodies()) == (["hello"], ["hello", "bye"])
+
+
+async def test_what_a_service_publishes_over_http_reaches_the_room_on_both_gateways(
+    system: System,
+) -> None:
+    async with (
+        open_tab(system.ws_urls[0], a_token(1)) as one,
+        open_tab(system.ws_urls[1], a_token(2)) as two,
+        system.api_client() as api,
+    ):
+        body = {"channel": "chat:lobby", "data": {"text": "hi"}, "idempotency_key": "k"}
+        answers = [(await api.post("/api/publish", json=body)).json() for _ in range(2)]
+        frames = [await tab.until(lambda f: f["type"] == "publication") for tab in (one, two)]
+        assert one.frames[0]["users"][0]["name"] == "User 1"
+
+    assert answers[0] == answers[1]
+    offset = answers[0]["result"]["offset"]
+    assert frames == [{"type": "publication", "data": {"text": "hi"}, "offset": offset}] * 2
+    assert answers[0]["result"]["epoch"] == one.epoch == two.epoch
+
+
+async def test_250_users_cross_the_crowd_line_both_ways(system: System) -> None:
+    async with AsyncExitStack() as stack:
+        watcher = await stack.enter_async_context(open_tab(system.ws_urls[0], a_token(1, "Ada")))
+        async with AsyncExitStack() as crowd:
+            tabs: list[Tab] = []
+            for first in range(100, 350, 25):
+                opening = [
+                    open_tab(system.ws_urls[user % 2], a_token(user))
+                    for user in range(first, first + 25)
+                ]
+                tabs += [await crowd.enter_async_context(tab) for tab in opening]
+            await watcher.until(lambda f: f["type"] == "user_count" and f["count"] == 251)
+            late = await crowd.enter_async_context(open_tab(system.ws_urls[1], a_token(999)))
+            assert late.frames[0]["count"] == 252
+            assert len(late.frames[0]["users"]) == 200
+            await watcher.until(lambda f: f["type"] == "user_count" and f["count"] == 252)
+        await watcher.until(lambda f: f["type"] == "users", seconds=40)
+        await watcher.until(lambda f: f["type"] == "user_left" and f["count"] == 1, seconds=40)
+
+    joined = watcher.of_type("user_joined")
+    assert len(joined) <= 200
+    assert len({frame["user_id"] for frame in joined}) == len(joined)
+    counts = [frame["count"] for frame in watcher.of_type("user_count")]
+    assert len(counts) < 100, "announcing each would cost the square"
+    known = {user["user_id"] for user in watcher.of_type("users")[-1]["users"]}
+    after = watcher.frames[watcher.frames.index(watcher.of_type("users")[-1]) + 1 :]
+    known -= {frame["user_id"] for frame in after if frame["type"] == "user_left"}
+    assert known == {1}
