@@ -92,6 +92,11 @@ class Tab:
         assert frame is not None
         return frame
 
+    async def until_has(self, bodies: set[str]) -> None:
+        """Return when all of these were said here."""
+        async with asyncio.timeout(2 * DEADLINE_SECONDS), self.changed:
+            await self.changed.wait_for(lambda: bodies <= set(self.bodies()))
+
     async def until_closed(self) -> tuple[int, str]:
         async with asyncio.timeout(DEADLINE_SECONDS), self.changed:
             await self.changed.wait_for(lambda: self.closed is not None)

@@ -22,8 +22,7 @@ async def _talk(tab: Tab, name: str, *, count: int = MESSAGES_EACH) -> list[str]
 
 async def _until_all_have(tabs: list[Tab], bodies: set[str]) -> None:
     for tab in tabs:
-        async with asyncio.timeout(30), tab.changed:
-            await tab.changed.wait_for(lambda tab=tab: bodies <= set(tab.bodies()))
+        await tab.until_has(bodies)
 
 
 def _assert_each_once_in_order(tabs: list[Tab], said: list[list[str]]) -> None:
@@ -49,7 +48,7 @@ async def test_clients_of_a_killed_gateway_go_on_at_the_other_and_have_every_mes
         ]
         async with asyncio.TaskGroup() as group:
             talks = [group.create_task(_talk(tab, f"u{number}")) for number, tab in enumerate(tabs)]
-            await tabs[2].until(lambda f: f.get("body") == "u0-20")
+            await tabs[2].until_has({"u0-20"})
             system.gateways[0].kill()
         said = [talk.result() for talk in talks]
         await _until_all_have(tabs, set(chain(*said)))
@@ -82,7 +81,7 @@ async def test_nothing_acked_is_lost_when_the_nats_server_is_killed_and_started_
         async with asyncio.TaskGroup() as group:
             talks = [group.create_task(_talk(tab, f"u{number}")) for number, tab in enumerate(tabs)]
             for line in ("u0-10", "u0-30"):
-                await tabs[1].until(lambda f, line=line: f.get("body") == line)
+                await tabs[1].until_has({line})
                 system.nats.kill()
                 system.nats.start()
         said = [talk.result() for talk in talks]
