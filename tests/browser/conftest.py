@@ -1,0 +1,38 @@
+"""A real Chromium, and a whole system for it to look at."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.system.processes import HubbubProcess, processes_in
+
+NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
+QUIET = (  # what Chromium would ask of the internet
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's own Chromium; skips where there is none, unless nothing may be skipped."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        assert not NOTHING_SKIPPED, "there is no Chromium"
+        pytest.skip("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def hubbub(tmp_path: Path) -> Iterator[HubbubProcess]:
+    with processes_in(tmp_path) as processes:
+        up = processes.up()
+        up.until_ready()
+        yield up

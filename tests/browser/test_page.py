@@ -1,0 +1,126 @@
+"""The first page, as two people see it in two windows."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.system.processes import HubbubProcess
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def windows(
+    browser: Browser, hubbub: HubbubProcess, complaints: list[str]
+) -> Iterator[tuple[Page, Page]]:
+    """Two windows of two people, who share nothing."""
+    contexts = [browser.new_context(), browser.new_context()]
+    pages = []
+    for context in contexts:
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else 0)
+        page.goto(hubbub.url)
+        pages.append(page)
+    yield pages[0], pages[1]
+    for context in contexts:
+        context.close()
+
+
+def sign_in(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(page.locator("#me")).to_have_text(name.capitalize())
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def test_two_windows_show_each_others_actions_live(
+    windows: tuple[Page, Page], complaints: list[str]
+) -> None:
+    ada, grace = windows
+    sign_in(ada, "Ada")
+    expect(ada.locator("#count")).to_have_text("1 here")
+    sign_in(grace, "Grace")
+
+    for page in windows:
+        expect(page.locator("#count")).to_have_text("2 here")
+        expect(page.locator("#users li")).to_have_count(2)
+    expect(ada.locator("#messages")).to_contain_text("Grace joined")
+
+    say(ada, "Good morning <b>Grace</b>")
+    for page in windows:
+        expect(page.locator("#messages li:not(.notice)")).to_have_text(
+            ["Ada Good morning <b>Grace</b>"]
+        )
+
+    ada.get_by_label("Title").fill("Engines")
+    ada.get_by_label("Text").fill("Of analysis and difference")
+    ada.get_by_role("button", name="Post").click()
+    liked = grace.get_by_role("button", name="Like, 0 likes")
+    liked.click()
+    expect(grace.get_by_role("button", name="Unlike, 1 likes")).to_be_visible()
+    expect(ada.get_by_role("button", name="Like, 1 likes")).to_be_visible()
+
+    expect(ada.locator("#unread")).to_have_text("1")
+    expect(grace.locator("#unread")).to_be_hidden()
+    ada.get_by_role("button", name="notifications").click()
+    expect(ada.locator("#notifications")).to_have_text("Grace liked “Engines”")
+
+    grace.get_by_role("button", name="Sign out").click()
+    expect(ada.locator("#messages")).to_contain_text("Grace left")
+    expect(ada.locator("#count")).to_have_text("1 here")
+    expect(grace.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert complaints == []
+
+
+def test_a_wrong_password_is_a_sentence_in_the_form(windows: tuple[Page, Page]) -> None:
+    page, _ = windows
+    form = page.locator("#sign-in")
+    form.get_by_label("Email").fill("ada@example.com")
+    form.get_by_label("Password").fill("not the password")
+    form.get_by_role("button", name="Sign in").click()
+
+    expect(form.get_by_role("alert")).not_to_be_empty()
+    expect(page.locator("#signed-in")).to_be_hidden()
+
+
+def test_a_newcomer_registers_and_finds_what_was_said_before(windows: tuple[Page, Page]) -> None:
+    ada, newcomer = windows
+    sign_in(ada, "Ada")
+    say(ada, "before you came")
+    expect(ada.locator("#messages .pending")).to_have_count(0)
+    form = newcomer.locator("#register")
+    form.get_by_label("Email").fill("mary@example.com")
+    form.get_by_label("Name").fill("Mary")
+    form.get_by_label("Password").fill("a long password")
+    form.get_by_role("button", name="Register").click()
+
+    expect(newcomer.locator("#me")).to_have_text("Mary")
+    expect(newcomer.locator("#messages")).to_contain_text("before you came")
+
+
+def test_a_page_that_lost_its_connection_comes_back_and_misses_nothing(
+    windows: tuple[Page, Page],
+) -> None:
+    ada, grace = windows
+    sign_in(ada, "Ada")
+    sign_in(grace, "Grace")
+    expect(ada.locator("#count")).to_have_text("2 here")
+
+    grace.context.set_offline(True)
+    grace.evaluate("window.dispatchEvent(new Event('offline'))")
+    say(ada, "while you were away")
+    expect(ada.locator("#messages .pending")).to_have_count(0)
+    grace.context.set_offline(False)
+
+    expect(grace.locator("#messages li:not(.notice)")).to_have_text(["Ada while you were away"])
+    expect(grace.locator("#status")).to_be_empty()
