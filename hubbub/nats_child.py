@@ -19,6 +19,7 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from hubbub.backoff import Backoff
 from hubbub.data_folder import take_lock
 from hubbub.errors import CommandFailed
 from shared.process import running
@@ -32,10 +33,6 @@ POLL_SECONDS = 0.01
 STOP_SECONDS = 2.0
 PREDECESSOR_SECONDS = 10.0
 """How long a server whose parent was killed may take to let go of the store."""
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
-STEADY_SECONDS = 10.0
-"""One that lived this long is started again after the first pause, not the next longer one."""
 
 # A shell gives its background jobs /dev/null as input unless told otherwise, so
 # the pipe is moved to descriptor 3 first. The server must not outlive a shell
@@ -132,17 +129,14 @@ class NatsServer:
 
     async def keep_alive(self) -> None:
         """Start it again, at the same address, whenever it ends; until cancelled."""
-        pause = FIRST_PAUSE_SECONDS
+        backoff = Backoff()
         while True:
             assert self._process is not None
             started = time.monotonic()
             status = await self._process.wait()
             self._let_go()
             log.error("nats_server_ended", status=status, log=str(self.log_file))
-            if time.monotonic() - started >= STEADY_SECONDS:
-                pause = FIRST_PAUSE_SECONDS
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(backoff.pause_after(time.monotonic() - started))
             try:
                 await self.start()
             except NatsServerFailed as error:

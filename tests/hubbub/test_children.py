@@ -1,0 +1,133 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psutil
+
+from hubbub.backoff import Backoff
+from hubbub.children import Child
+from shared.process import running
+from tests.system.processes import until
+
+ENV = dict(os.environ)
+QUICK = Backoff(first_seconds=0.01, longest_seconds=0.05)
+
+OBEDIENT = "import sys, time; from hubbub.lifeline import stop_with_stdin; stop_with_stdin()\n"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+
+PARENT = """
+import sys
+from hubbub.children import Child
+from shared.process import run
+import os
+
+child = Child("c", [sys.executable, "-c", sys.argv[1]], dict(os.environ))
+run(child.run())
+"""
+
+
+async def soon(ask: Callable[[], object]) -> None:
+    """Wait for the condition without blocking the loop."""
+    await anyio.to_thread.run_sync(lambda: until(ask, seconds=20))
+
+
+def script(told: Path, then: str = "") -> str:
+    """A child that writes down its pid, in one step, and then lives on."""
+    tell = f"import os; f={str(told)!r}; open(f+'.new','w').write(str(os.getpid()))"
+    return f"{OBEDIENT}{tell}; os.rename(f+'.new', f)\n{then}\ntime.sleep(60)"
+
+
+def pid_in(told: Path) -> int:
+    return int(told.read_text()) if told.exists() else 0
+
+
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    child = Child("c", [sys.executable, "-c", script(told)], ENV, backoff=QUICK)
+
+    async with running(child.run):
+        await soon(lambda: pid_in(told))
+        first = pid_in(told)
+        os.kill(first, signal.SIGKILL)
+        await soon(lambda: pid_in(told) != first)
+
+        assert child.pid == pid_in(told)
+
+
+async def test_a_child_that_keeps_dying_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    script = f"open({str(tries)!r}, 'a').write('x')"
+    child = Child("c", [sys.executable, "-S", "-c", script], ENV, backoff=QUICK)
+
+    async with running(child.run):
+        await soon(lambda: tries.exists() and len(tries.read_text()) >= 4)
+
+    assert QUICK.pause_after(0) == QUICK.longest_seconds
+
+
+def test_pauses_double_up_to_a_limit_and_shorten_after_a_steady_life() -> None:
+    backoff = Backoff(first_seconds=1, longest_seconds=3, steady_seconds=10)
+
+    pauses = [backoff.pause_after(lived) for lived in (0, 0, 0, 0, 10, 0)]
+
+    assert pauses == [1, 2, 3, 3, 1, 2]
+
+
+async def test_a_child_ends_with_the_body_and_nothing_is_left(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    child = Child("c", [sys.executable, "-c", script(told)], ENV)
+
+    async with running(child.run):
+        await soon(lambda: pid_in(told))
+
+    assert not psutil.pid_exists(pid_in(told))
+    assert child.pid is None
+
+
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    command = [sys.executable, "-c", script(told, then=STUBBORN)]
+    child = Child("c", command, ENV, stop_seconds=0.2)
+
+    async with running(child.run):
+        await soon(lambda: pid_in(told))
+
+    assert not psutil.pid_exists(pid_in(told))
+
+
+async def test_a_child_that_was_asked_to_stop_is_not_started_again(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    child = Child("c", [sys.executable, "-c", script(told)], ENV, backoff=QUICK)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child.run)
+        await soon(lambda: pid_in(told))
+        child.ask_to_stop()  # the group ends, so `run` has ended by itself
+
+    assert child.pid is None
+
+
+async def test_the_terminals_signals_do_not_reach_a_child(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    child = Child("c", [sys.executable, "-c", script(told)], ENV)
+
+    async with running(child.run):
+        await soon(lambda: pid_in(told))
+
+        assert os.getpgid(pid_in(told)) != os.getpgid(0)
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", PARENT, script(told)]) as parent:
+        until(lambda: pid_in(told))
+        child = psutil.Process(pid_in(told))
+
+        parent.kill()
+
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
