@@ -1,0 +1,165 @@
+"""The hub over real sockets, with receivers that know no protocol."""
+
+import asyncio
+import struct
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from gateway.engine.connection import Close
+from gateway.engine.frame import Frame
+from tests.gateway.engine.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
+from tests.gateway.serving import until
+
+
+async def test_texts_come_in_and_frames_go_out() -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        for text in ("a", "ü\x00", "x" * 65000):
+            await tab.send(text)
+            assert await tab.recv() == text
+        assert len(gateway.hub) == 1
+        await tab.close(1000)
+        await until(lambda: len(gateway.hub) == 0)
+
+        assert gateway.echoes[0].ended == Close(1000, "")
+        assert gateway.closes == [Close(1000, "")]
+
+
+async def test_a_close_flushes_first() -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        await tab.send("close")
+        assert await tab.recv() == "goodbye"
+        assert await ended(tab) == (1008, "as you wish")
+
+
+@pytest.mark.parametrize(
+    ("send", "code"),
+    [
+        (b"binary", 1003),
+        ("x" * 65537, 1009),
+        ([" " * 40000, "x" * 40000], 1009),
+    ],
+)
+async def test_what_is_no_message_for_us_ends_the_connection(
+    send: str | bytes | list[str], code: int
+) -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        await tab.send(send)
+        assert (await ended(tab))[0] == code
+
+
+@pytest.mark.parametrize("command", ["fail", "fail later"])
+async def test_what_fails_above_costs_one_connection_and_is_logged(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab, gateway.tab() as other:
+        await tab.send(command)
+        assert await ended(tab) == (1011, "internal error")
+
+        await other.send("still here")
+        assert await other.recv() == "still here"
+        assert "_failed" in capsys.readouterr().out
+
+
+async def test_a_paused_connection_reads_on_when_it_is_resumed() -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        await tab.send("pause")
+        await tab.send("later")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await tab.recv()
+
+        gateway.echoes[0].released.set()
+        assert await tab.recv() == "later"
+
+
+async def test_a_peer_that_vanishes_in_silence_is_noticed() -> None:
+    async with a_gateway(ping_seconds=0.1, pong_seconds=0.1) as gateway:
+        tab = await gateway.tab()
+        tab.transport.pause_reading()  # answers no ping
+        await until(lambda: len(gateway.hub) == 0)
+        tab.transport.abort()
+
+
+async def test_a_stalled_reader_is_bounded_and_told_and_holds_up_nobody() -> None:
+    async with (
+        a_gateway(max_pending_bytes=100_000, close_seconds=2) as gateway,
+        a_stalled_tab(gateway.port) as raw,
+    ):
+        await until(lambda: len(gateway.echoes) == 1)
+        stalled = gateway.echoes[0].connection
+        async with gateway.tab() as tab:
+            await until(lambda: len(gateway.echoes) == 2)
+            lively = gateway.echoes[1].connection
+            sent = 0
+            while stalled.is_open:
+                sent += 1
+                assert sent < 5000, "it is never given up"
+                frame = Frame(f"{sent}:".ljust(10_000))
+                stalled.send(frame)
+                lively.send(frame)
+                assert stalled.buffered_bytes <= 100_000
+                assert str(await tab.recv()).startswith(f"{sent}:")
+
+            assert stalled.closing == Close(1013, "too slow")
+            tail = (await read_to_the_end(raw))[-12:]
+            assert tail == b"\x88\x0a" + struct.pack("!H", 1013) + b"too slow"
+
+
+async def test_a_reader_that_never_reads_again_is_dropped() -> None:
+    async with (
+        a_gateway(max_pending_bytes=100_000, close_seconds=0.3) as gateway,
+        a_stalled_tab(gateway.port),
+    ):
+        await until(lambda: len(gateway.echoes) == 1)
+        stalled = gateway.echoes[0].connection
+        while stalled.is_open:
+            stalled.send(Frame("x" * 10_000))
+            await asyncio.sleep(0)
+
+        await until(lambda: len(gateway.hub) == 0)
+        assert gateway.closes == [Close(1013, "too slow")]
+
+
+async def test_the_socket_of_a_peer_that_ignores_the_close_does_not_linger() -> None:
+    async with a_gateway(close_seconds=0.3) as gateway, a_stalled_tab(gateway.port) as raw:
+        await until(lambda: len(gateway.echoes) == 1)
+
+        gateway.echoes[0].connection.close(1008, "go")
+
+        assert (await read_to_the_end(raw))[-2:] == b"go"
+
+
+async def test_a_drain_closes_everybody_at_a_pace_and_ends_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_gateway(drain_seconds=1, drain_closes_per_second=20) as gateway:
+        tabs = [await gateway.tab() for _ in range(10)]
+        moments: list[float] = []
+
+        async def watch(tab: ClientConnection) -> None:
+            assert await ended(tab) == (1012, "restarting")
+            moments.append(loop.time())
+
+        async with asyncio.TaskGroup() as group:
+            for tab in tabs:
+                group.create_task(watch(tab))
+            await gateway.hub.drain()
+        assert len(gateway.hub) == 0
+        assert max(moments) - min(moments) > 0.3, "not all at once"
+
+
+async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        a_gateway(drain_seconds=0.5, max_pending_bytes=10**9) as gateway,
+        a_stalled_tab(gateway.port),
+    ):
+        await until(lambda: len(gateway.echoes) == 1)
+        for _ in range(1000):
+            gateway.echoes[0].connection.send(Frame("x" * 10_000))
+
+        started = loop.time()
+        await gateway.hub.drain()
+
+        assert loop.time() - started < 2
+        await until(lambda: len(gateway.hub) == 0)

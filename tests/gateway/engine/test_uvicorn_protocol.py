@@ -1,0 +1,79 @@
+"""What a hostile peer may send: it costs its connection, and no traceback."""
+
+import asyncio
+import logging
+import socket
+import struct
+
+import pytest
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+
+from tests.gateway.engine.sockets import (
+    a_gateway,
+    a_handshake,
+    a_stalled_tab,
+    read_to_the_end,
+)
+from tests.gateway.serving import until
+
+HOSTILE = [
+    b"\x81\x02\xff\xfe",  # not masked
+    b"\xc1\x80\0\0\0\0",  # a reserved bit
+    b"\x83\x80\0\0\0\0",  # a reserved opcode
+    b"\x09\x80\0\0\0\0",  # a ping in parts
+    b"\x89\xfe\x00\xff\0\0\0\0" + b"x" * 255,  # a ping that is too long
+    b"\x80\x80\0\0\0\0",  # a continuation of nothing
+    b"\x88\x81\0\0\0\0\x03",  # a close with half a code
+    RawFrame(Opcode.CLOSE, struct.pack("!H", 999)).serialize(mask=True),
+    RawFrame(Opcode.CLOSE, struct.pack("!H", 1000) + b"\xff").serialize(mask=True),
+    RawFrame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True),
+    RawFrame(Opcode.TEXT, b"\xed\xa0\x80").serialize(mask=True),
+    RawFrame(Opcode.TEXT, b"\xc3", fin=False).serialize(mask=True)
+    + RawFrame(Opcode.CONT, b"(").serialize(mask=True),
+    b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+    b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+]
+
+
+@pytest.mark.parametrize("bytes_", HOSTILE)
+async def test_no_bytes_make_a_traceback(bytes_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with a_gateway(close_seconds=0.5) as gateway, a_stalled_tab(gateway.port) as raw:
+        await asyncio.get_running_loop().sock_sendall(raw, bytes_)
+        await read_to_the_end(raw)
+        await until(lambda: len(gateway.hub) == 0)
+
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+HANDSHAKES = [
+    a_handshake(target=b"/?a=\xff"),
+    a_handshake(target="/ä".encode()),
+    a_handshake(target=b"/?a=" + b"x" * 10_000),
+    a_handshake(key=b"x"),
+    a_handshake(version=b"99"),
+    a_handshake(method=b"POST"),
+    a_handshake(more=b"X: \xff\xfe\r\nSec-WebSocket-Protocol: bearer, \xe4\r\n"),
+    a_handshake(more=b"X: " + b"y" * 20_000 + b"\r\n"),
+    a_handshake(more=b"X: y\r\n" * 200),
+]
+
+
+@pytest.mark.parametrize("bytes_", HANDSHAKES)
+async def test_no_handshake_makes_a_traceback(
+    bytes_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    loop = asyncio.get_running_loop()
+    async with a_gateway(close_seconds=0.5) as gateway:
+        with socket.socket() as raw:
+            raw.setblocking(False)
+            await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
+            await loop.sock_sendall(raw, bytes_)
+            async with asyncio.timeout(5):
+                answer = await loop.sock_recv(raw, 4096)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+        await until(lambda: len(gateway.hub) == 0)
+
+    assert not [record for record in caplog.records if record.exc_info]
