@@ -39,7 +39,10 @@ async def lock_post(session: AsyncSession, post_id: PostId) -> PostRow | None:
 
 async def find_post(session: AsyncSession, post_id: PostId, reader_id: UserId) -> SeenPost | None:
     found = (await session.execute(_seen_by(reader_id).where(PostRow.id == post_id))).first()
-    return None if found is None else SeenPost(*found.tuple())
+    if found is None:
+        return None
+    post, liked = found
+    return SeenPost(post, liked)
 
 
 async def post_exists(session: AsyncSession, post_id: PostId) -> bool:

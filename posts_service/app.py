@@ -1,0 +1,92 @@
+"""The posts service put together: its parts as `up` needs them, and an application of its own."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+
+from posts_service.api import create_router
+from posts_service.settings import PostsSettings
+from shared.authentication import authenticate
+from shared.bus.client import Bus
+from shared.bus.follower import Follower
+from shared.bus.publisher import Publisher
+from shared.bus.subjects import CTL_LIVE
+from shared.database import connect_database
+from shared.http import install_edge, operations_router
+from shared.outbox.relay import run_relay
+from shared.process import running
+from shared.revocations import Revocations
+from shared.tokens import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class PostsParts:
+    """The running service, without an application around it."""
+
+    router: APIRouter
+    ready: Callable[[], list[str]]
+    """What stands in the way of answering; empty when nothing does."""
+
+
+@asynccontextmanager
+async def serving(
+    settings: PostsSettings,
+    *,
+    bus: Bus,
+    publisher: Publisher,
+    verifier: TokenVerifier,
+    registry: CollectorRegistry,
+) -> AsyncGenerator[PostsParts]:
+    """The service with its background loops; it starts whether or not the bus is there."""
+    revocations = Revocations(max_token_seconds=settings.max_token_seconds)
+    control = Follower(
+        bus,
+        "CTL",
+        CTL_LIVE,
+        deliver=lambda message: _heed(revocations, message.payload),
+        from_start=True,
+    )
+    # Once, not now: with the bus away we go on with what we know.
+    revocations_known = asyncio.Event()
+
+    async def learn_revocations() -> None:
+        await control.until_caught_up()
+        revocations_known.set()
+
+    def ready() -> list[str]:
+        reasons = []
+        if not verifier.ready:
+            reasons.append("the keys to check tokens with are not known yet")
+        if not revocations_known.is_set():
+            reasons.append("the revocations were never read")
+        return reasons
+
+    async with connect_database(settings.database_url) as sessions:
+        router = create_router(
+            sessions,
+            authenticate(verifier, revocations, revocations_known=revocations_known.is_set),
+            like_notice_interval=settings.like_notice_interval,
+        )
+        async with running(
+            control.run,
+            learn_revocations,
+            lambda: run_relay(sessions, publisher),
+        ):
+            yield PostsParts(router, ready)
+
+
+def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
+    """The service as a process of its own serves it."""
+    app = FastAPI(title="Hubbub: posts")
+    install_edge(app)
+    app.include_router(parts.router)
+    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    return app
+
+
+def _heed(revocations: Revocations, payload: bytes) -> None:
+    revocations.apply(payload)

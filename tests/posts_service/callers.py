@@ -1,0 +1,47 @@
+"""People who call the posts service, and what they find in its outbox."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import jwt
+from fastapi import FastAPI
+from sqlalchemy import select
+
+from shared.database import Sessions, transaction
+from shared.events import Envelope
+from shared.outbox.table import OutboxRow
+
+HMAC_SECRET = "a secret for tests, and long enough"
+
+
+def a_token(user_id: int, name: str, **claims: Any) -> str:
+    """A token as a foreign issuer makes it."""
+    expires = datetime.now(UTC) + timedelta(minutes=5)
+    payload = {"sub": str(user_id), "name": name, "exp": int(expires.timestamp()), **claims}
+    return jwt.encode(payload, HMAC_SECRET, algorithm="HS256")
+
+
+def a_client(
+    app: FastAPI, user_id: int, name: str, *, raise_app_exceptions: bool = True
+) -> httpx2.AsyncClient:
+    """A signed-in client of the application; the caller closes it."""
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=raise_app_exceptions),
+        base_url="http://posts",
+        headers={"Authorization": f"Bearer {a_token(user_id, name)}"},
+    )
+
+
+async def a_post(author: httpx2.AsyncClient, title: str = "Hello", body: str = "World") -> int:
+    """Have the author write a post; return its id."""
+    answer = await author.post("/posts", json={"title": title, "body": body})
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+async def events(sessions: Sessions) -> list[Envelope]:
+    """What the outbox holds, in the order in which it will leave."""
+    async with transaction(sessions, read_only=True) as session:
+        rows = await session.scalars(select(OutboxRow).order_by(OutboxRow.position))
+        return [Envelope.model_validate_json(row.payload) for row in rows]

@@ -1,0 +1,52 @@
+"""The posts service as its callers see it, on either database; no bus is needed for that."""
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from posts_service.api import create_router
+from posts_service.app import PostsParts, create_app
+from shared.authentication import authenticate
+from shared.database import Sessions, connect_database
+from shared.migrations import migrate
+from shared.revocations import Revocations
+from shared.tokens import TokenVerifier
+from tests.posts_service.callers import HMAC_SECRET, a_client
+
+
+@pytest.fixture
+async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
+    """An empty database of the service."""
+    await migrate(database_url, "posts_service")
+    async with connect_database(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(sessions: Sessions) -> FastAPI:
+    verifier = TokenVerifier(
+        None, issuer="hubbub", audience="hubbub", hmac_secret=HMAC_SECRET, max_token_seconds=86_400
+    )
+    authenticated = authenticate(
+        verifier, Revocations(max_token_seconds=86_400), revocations_known=lambda: True
+    )
+    router = create_router(sessions, authenticated, like_notice_interval=timedelta(days=1))
+    return create_app(PostsParts(router, ready=list), registry=CollectorRegistry())
+
+
+@pytest.fixture
+async def ada(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    """User 1."""
+    async with a_client(app, 1, "Ada") as client:
+        yield client
+
+
+@pytest.fixture
+async def grace(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    """User 2."""
+    async with a_client(app, 2, "Grace") as client:
+        yield client
