@@ -34,6 +34,7 @@ class Bus:
         self._client = LightClient(max_pending_bytes=max_pending_bytes)
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
+        self._last_error = ""
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -183,6 +184,7 @@ class Bus:
 
     async def _came_up(self) -> None:
         log.info("bus_connected")
+        self._last_error = ""
         self._up.set()
         self._call(self._on_connected)
 
@@ -204,10 +206,10 @@ class Bus:
         await self._client.force_reconnect()
 
     async def _heard_error(self, error: Exception) -> None:
-        if self._up.is_set():
-            log.warning("bus_error", error=str(error) or repr(error))
-        else:  # an attempt to connect; bus_disconnected said it once
-            log.debug("bus_connect_failed", error=str(error) or repr(error))
+        text = str(error) or repr(error)
+        if text != self._last_error:  # once, not at every attempt to connect
+            log.warning("bus_error", error=text)
+        self._last_error = text
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in list(callbacks):

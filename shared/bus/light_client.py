@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.errors import UnexpectedEOF
 
 from shared.bus.errors import BusUnavailable
@@ -141,6 +141,11 @@ class LightClient(Client):
         if self.is_connected and asyncio.current_task() is self._reading_task:
             log.warning("bus_read_loop_ended")
             await self._process_op_err(UnexpectedEOF())
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Nats-py forgets to close the socket of an attempt that the server refused."""
+        self.abort()
+        await super()._connect_to_server(s)
 
     async def _attempt_reconnect(self) -> None:
         self.abort()  # closing would first wait for a server that hangs to read what is unsent

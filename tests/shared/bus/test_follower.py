@@ -2,19 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
 
 from shared.bus.client import Bus
 from shared.bus.direct_get import StoredMessage
 from shared.bus.follower import Follower
 from shared.bus.publisher import start_publisher
 from shared.bus.subjects import RT_LIVE
-
-
-async def eventually(condition: Callable[[], bool], *, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+from tests.fixtures.waiting import eventually
 
 
 async def test_what_is_published_is_delivered_in_order(bus: Bus) -> None:
