@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Protocol, TypeVar
 
 from gateway.engine.frame import Frame
+from gateway.errors import Close
 from shared.ids import ChannelName, SessionId, UserId
+from shared.tokens import Claims
 
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""
@@ -21,11 +23,18 @@ class Member(Protocol):
     def user_id(self) -> UserId: ...
 
     @property
+    def claims(self) -> Claims:
+        """What its token says, now."""
+
+    @property
     def protocol(self) -> str:
         """Which frames it understands."""
 
     def send(self, frame: Frame) -> None:
         """Never waits, never fails, never changes the registry."""
+
+    def close(self, close: Close) -> None:
+        """End it; it leaves the registry later, by itself."""
 
 
 class Subscription:
@@ -51,13 +60,14 @@ class ConnectionManager:
         self._sessions: dict[SessionId, set[Member]] = {}
         self._session_of: dict[Member, SessionId] = {}
 
-    def connect(self, member: Member, session_id: SessionId | None = None) -> None:
-        """Add a member, or move one that is here to another session of its user."""
+    def connect(self, member: Member) -> None:
+        """Add a member, or take note that one that is here has another token of its user."""
         if member in self._subscriptions:
             self._leave_session(member)
         else:
             self._subscriptions[member] = {}
             self._users.setdefault(member.user_id, set()).add(member)
+        session_id = member.claims.session_id
         if session_id is not None:
             self._session_of[member] = session_id
             self._sessions.setdefault(session_id, set()).add(member)

@@ -7,15 +7,14 @@ from typing import Any
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.engine.connection import Close, CloseCode, Connection, Receiver
+from gateway.engine.connection import Connection, Receiver
 from gateway.engine.limits import Limits
 from gateway.engine.uvicorn_protocol import transport_of
+from gateway.errors import BINARY_FRAME, INTERNAL_ERROR, Close
 
 log = structlog.get_logger(__name__)
 
 LOST = Close(1006, "")
-BINARY_FRAME = Close(CloseCode.UNSUPPORTED_DATA, "binary frames are not understood")
-BROKEN = Close(CloseCode.INTERNAL_ERROR, "internal error")
 
 
 class AsgiSocket:
@@ -90,11 +89,11 @@ class AsgiSocket:
             callback(*arguments)
         except Exception:
             log.exception("receiver_failed")
-            self.connection.close(*BROKEN)
+            self.connection.close(*INTERNAL_ERROR)
 
     async def _survive(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception:
             log.exception("connection_work_failed")
-            self.connection.close(*BROKEN)
+            self.connection.close(*INTERNAL_ERROR)

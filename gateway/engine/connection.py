@@ -4,32 +4,12 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Coroutine
-from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from gateway.engine.frame import Frame, size_of
 from gateway.engine.limits import Limits
+from gateway.errors import TOO_SLOW, Close
 from shared.ids import ConnectionId
-
-
-class CloseCode(IntEnum):
-    """The codes with which this gateway ends a connection. Source: RFC 6455, section 7.4."""
-
-    UNSUPPORTED_DATA = 1003
-    POLICY_VIOLATION = 1008
-    INTERNAL_ERROR = 1011
-    SERVICE_RESTART = 1012
-    TRY_AGAIN_LATER = 1013
-
-
-class Close(NamedTuple):
-    """Why a connection ends, as its peer reads it."""
-
-    code: int
-    reason: str
-
-
-TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
 
 class Receiver(Protocol):

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from starlette.websockets import WebSocket
 
 from gateway.engine.asgi import AsgiSocket
-from gateway.engine.connection import Close, CloseCode, Connection, Receiver
+from gateway.engine.connection import Connection, Receiver
 from gateway.engine.limits import Limits
 from gateway.engine.uvicorn_protocol import transport_of
-
-RESTARTING = Close(CloseCode.SERVICE_RESTART, "restarting")
+from gateway.errors import RESTARTING, Close
 
 _TICK_SECONDS = 0.05
 _SWEEP_SLICE = 1000  # connections between two turns of the loop

@@ -5,7 +5,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from gateway.channels.manager import CATCHING_UP, ConnectionManager, Encode
 from gateway.engine.frame import Frame
+from gateway.errors import Close
 from shared.ids import ChannelName, SessionId, UserId
+from shared.tokens import Claims
 
 USERS = st.sampled_from([UserId(1), UserId(2), UserId(3)])
 SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
@@ -14,10 +16,17 @@ OFFSETS = st.integers(0, 20)
 
 
 class AMember:
-    def __init__(self, user_id: UserId, protocol: str = "chat") -> None:
+    def __init__(self, user_id: UserId, session_id: SessionId | None, protocol: str) -> None:
         self.user_id = user_id
         self.protocol = protocol
         self.sent: list[Frame] = []
+        self.sign_in(session_id)
+
+    def sign_in(self, session_id: SessionId | None) -> None:
+        self.claims = Claims(self.user_id, "Ann", session_id, issued_at=0, expires_at=1)
+
+    def close(self, close: Close) -> None:
+        raise NotImplementedError
 
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
@@ -39,15 +48,16 @@ class Registry(RuleBasedStateMachine):
         protocol=st.sampled_from(["chat", "centrifuge"]),
     )
     def connect(self, user: UserId, session: SessionId | None, protocol: str) -> AMember:
-        member = AMember(user, protocol)
-        self.manager.connect(member, session)
+        member = AMember(user, session, protocol)
+        self.manager.connect(member)
         self.here[member] = session
         return member
 
     @rule(member=members, session=SESSIONS)
     def move_to_another_session(self, member: AMember, session: SessionId | None) -> None:
         if member in self.here:
-            self.manager.connect(member, session)
+            member.sign_in(session)
+            self.manager.connect(member)
             self.here[member] = session
 
     @rule(member=st.one_of(members, consumes(members)))

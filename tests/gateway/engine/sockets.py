@@ -9,10 +9,11 @@ from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.engine.connection import Close, Connection
+from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
+from gateway.errors import Close
 from shared.process import running
 from tests.gateway.serving import served
 

@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.connection import Close, Connection
+from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame, size_of
 from gateway.engine.limits import Limits
+from gateway.errors import Close
 
 LIMITS = Limits(max_pending_bytes=100, write_seconds=5, close_seconds=3)
 

@@ -6,8 +6,8 @@ import struct
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from gateway.engine.connection import Close
 from gateway.engine.frame import Frame
+from gateway.errors import Close
 from tests.gateway.engine.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
 from tests.gateway.serving import until
 

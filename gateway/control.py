@@ -1,0 +1,33 @@
+"""Revocations on the control stream, and the connections that they end."""
+
+import structlog
+
+from gateway.channels.manager import ConnectionManager
+from gateway.errors import SESSION_ENDED
+from shared.bus.direct_get import StoredMessage
+from shared.revocations import Revocations
+
+log = structlog.get_logger(__name__)
+
+
+class Control:
+    """Hears of every revocation, from the stream's start."""
+
+    def __init__(self, revocations: Revocations, manager: ConnectionManager) -> None:
+        self._revocations = revocations
+        self._manager = manager
+
+    def heed(self, message: StoredMessage) -> None:
+        """Apply a message of the control stream: later sign-ins fail, open connections end."""
+        revocation = self._revocations.apply(message.payload)
+        if revocation is None:
+            return
+        if revocation.session_id is not None:
+            members = self._manager.connections_of_session(revocation.session_id)
+        else:
+            members = self._manager.connections_of(revocation.user_id)
+        ended = [member for member in members if revocation.covers(member.claims)]
+        for member in ended:
+            member.close(SESSION_ENDED)
+        if ended:
+            log.info("session_ended", user_id=revocation.user_id, connections=len(ended))

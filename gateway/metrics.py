@@ -1,0 +1,73 @@
+"""What is counted here, for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.errors import Close
+
+_OUR_CODES = frozenset({1000, 1001, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
+_PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class GatewayMetrics:
+    """The gateway's collectors, on a registry of the process's own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._connections = Gauge("hubbub_connections", "Open sockets.", registry=registry)
+        self._users = Gauge("hubbub_users", "Users with a socket here.", registry=registry)
+        self._channels = Gauge(
+            "hubbub_channels", "Channels that somebody here listens to.", registry=registry
+        )
+        self.deliveries = Counter(
+            "hubbub_deliveries", "Publications handed to connections.", registry=registry
+        )
+        self.commands = Counter("hubbub_commands", "Commands of tabs.", ["type"], registry=registry)
+        self.errors = Counter(
+            "hubbub_errors", "Commands answered with an error.", ["code"], registry=registry
+        )
+        self.replayed = Counter(
+            "hubbub_replayed", "Publications sent to those who came back.", registry=registry
+        )
+        self.resets = Counter(
+            "hubbub_resets", "Tabs told that what they missed can't be had.", registry=registry
+        )
+        self._closes = Counter(
+            "hubbub_closes", "Connections that ended.", ["code"], registry=registry
+        )
+        self._lag = Gauge(
+            "hubbub_follower_lag", "Messages known and not delivered.", ["stream"],
+            registry=registry,
+        )  # fmt: skip
+        self._fills = Counter(
+            "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
+            registry=registry,
+        )  # fmt: skip
+        self._publish_seconds = Histogram(
+            "hubbub_publish_seconds", "From a publish to its answer.", registry=registry,
+            buckets=_PUBLISH_BUCKETS,
+        )  # fmt: skip
+
+    def observe(
+        self, *, connections: Callable[[], int], users: Callable[[], int],
+        channels: Callable[[], int],
+    ) -> None:  # fmt: skip
+        """Ask these whenever somebody reads the metrics."""
+        self._connections.set_function(connections)
+        self._users.set_function(users)
+        self._channels.set_function(channels)
+
+    def observe_lag(self, stream: str, lag: Callable[[], int]) -> None:
+        self._lag.labels(stream).set_function(lag)
+
+    def filled(self, stream: str) -> Callable[[int], None]:
+        """The counter of one stream's fills."""
+        fills = self._fills.labels(stream)
+        return lambda count: fills.inc(count)
+
+    def published(self, seconds: float) -> None:
+        self._publish_seconds.observe(seconds)
+
+    def closed(self, close: Close) -> None:
+        """Peers may send any code; only known ones become a label."""
+        self._closes.labels(str(close.code) if close.code in _OUR_CODES else "other").inc()
