@@ -46,7 +46,7 @@ class LikeRow(Base):
     __tablename__ = "likes"
 
     post_id: Mapped[int] = mapped_column(
-        ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
+        BigInteger, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
     )
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
@@ -57,7 +57,7 @@ class LikeNoticeRow(Base):
     __tablename__ = "like_notices"
 
     post_id: Mapped[int] = mapped_column(
-        ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
+        BigInteger, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
     )
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     notified_at: Mapped[datetime] = mapped_column(Moment)
@@ -73,7 +73,7 @@ class CommentRow(Base):
     )
 
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
-    post_id: Mapped[int] = mapped_column(ForeignKey("posts.id", ondelete="CASCADE"))
+    post_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("posts.id", ondelete="CASCADE"))
     author_id: Mapped[int] = mapped_column(BigInteger)
     author_name: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
