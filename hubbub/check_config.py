@@ -10,6 +10,7 @@ from gateway.settings import GatewaySettings
 from hubbub.environment import inherited_environment
 from posts_service.settings import PostsSettings
 from shared.settings import ServiceSettings, environment_names
+from shared.tokens import TokenVerifier
 
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "auth": AuthSettings,
@@ -23,7 +24,7 @@ def problems_of(service: str) -> list[str]:
     settings = SETTINGS[service]
     problems = _unread(service)
     try:
-        settings()
+        problems += _about_trust(service, settings())
     except ValidationError as error:
         problems += problems_in(error)
     except (SettingsError, OSError) as error:
@@ -31,20 +32,39 @@ def problems_of(service: str) -> list[str]:
     return problems
 
 
+def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
+    secret = settings.hmac_secret
+    if service != "auth" and secret is None and settings.jwks_url is None:
+        return ["neither HUBBUB_JWKS_URL nor HUBBUB_HMAC_SECRET: no token could be checked"]
+    try:
+        TokenVerifier(
+            None,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            hmac_secret=None if secret is None else secret.get_secret_value(),
+            max_token_seconds=settings.max_token_seconds,
+        )
+    except ValueError as error:
+        return [f"HUBBUB_HMAC_SECRET: {error}"]
+    return []
+
+
 def problems_in(error: ValidationError) -> list[str]:
     """Each problem by its variable; never the value, which may be a secret."""
     prefixes = {each.__name__: each.model_config["env_prefix"] for each in SETTINGS.values()}
     prefix = prefixes.get(error.title, "HUBBUB_")
     return [
-        f"{_variable(prefix, found['loc'])}: {found['msg']}"
+        f"{_variable(prefix, found['loc'])}{found['msg'].removeprefix('Value error, ')}"
         for found in error.errors(include_url=False, include_input=False, include_context=False)
     ]
 
 
 def _variable(prefix: str, place: tuple[int | str, ...]) -> str:
-    name, *rest = place or ("settings",)
+    if not place:
+        return ""  # it is about several, and names them
+    name, *rest = place
     variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
-    return ".".join([variable, *map(str, rest)])
+    return ".".join([variable, *map(str, rest)]) + ": "
 
 
 def _unread(service: str) -> list[str]:

@@ -143,7 +143,7 @@ def token(user_id: int, name: str | None, seconds: int, data: Path | None) -> No
 
     Signed by the key of a data folder, or with HUBBUB_HMAC_SECRET.
     """
-    from hubbub.token import make_token
+    from hubbub.make_token import make_token
 
     click.echo(make_token(user_id, name=name, seconds=seconds, data=data))
 

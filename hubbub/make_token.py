@@ -1,0 +1,48 @@
+"""`hubbub token`: an access token for trying things out, as the running services believe it."""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jwt
+
+from auth_service.signing import TokenIssuer
+from hubbub.data_folder import DEFAULT_PATH, DataFolder
+from hubbub.errors import CommandFailed
+from shared.ids import SessionId, UserId
+from shared.keys import BadSigningKey
+from shared.settings import ServiceSettings
+from shared.tokens import shown_name
+
+
+def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | None) -> str:
+    """Sign with HUBBUB_HMAC_SECRET where it is set, unless a data folder is named, else its key.
+
+    The token is of a session that nobody began, so only its expiry ends it.
+    """
+    settings = ServiceSettings()
+    shown = f"User {user_id}" if name is None else name
+    if not shown or shown_name(shown) != shown:
+        raise CommandFailed("the name can't be shown: it is empty, too long or has odd characters")
+    if seconds > settings.max_token_seconds:
+        raise CommandFailed(
+            f"nobody would believe a token of over {settings.max_token_seconds:g} s"
+            " (HUBBUB_MAX_TOKEN_SECONDS)"
+        )
+    if data is None and settings.hmac_secret is not None:
+        now = int(datetime.now(UTC).timestamp())
+        claims = {"sub": str(user_id), "name": shown, "iat": now, "exp": now + seconds}
+        return jwt.encode(claims, settings.hmac_secret.get_secret_value(), "HS256")
+    key = DataFolder(data or DEFAULT_PATH).signing_key
+    try:
+        issuer = TokenIssuer(
+            key.read_text(),
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            access_token_seconds=seconds,
+        )
+    except FileNotFoundError:
+        raise CommandFailed(f"there is no signing key in {key.parent}: run `hubbub up`") from None
+    except BadSigningKey as error:
+        raise CommandFailed(f"{key}: {error}") from None
+    return issuer.issue(UserId(user_id), shown, SessionId(secrets.token_hex(16)))

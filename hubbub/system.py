@@ -1,0 +1,117 @@
+"""The three services as one application, and what they stand on."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+import auth_service.app
+import gateway.app
+import posts_service.app
+from auth_service.app import AuthParts
+from auth_service.settings import AuthSettings
+from gateway.settings import GatewaySettings
+from hubbub.data_folder import DataFolder
+from hubbub.page import add_page
+from hubbub.progress import saying
+from hubbub.provision import PACKAGES, stream_settings
+from posts_service.settings import PostsSettings
+from shared.bus.client import Bus, connect_bus
+from shared.bus.publisher import start_publisher
+from shared.bus.streams import bootstrap
+from shared.http import install_edge, operations_router
+from shared.migrations import migrate
+from shared.tokens import open_verifier
+
+# The whole of `up` stops within 5 s; on its own a gateway may take longer.
+DRAIN_SECONDS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each service's settings, with what the data folder decides."""
+
+    auth: AuthSettings
+    posts: PostsSettings
+    gateway: GatewaySettings
+
+    @classmethod
+    def on(cls, folder: DataFolder, *, nats_url: str) -> "Settings":
+        """The environment may say anything else; a key of its own for `/api` too."""
+        gateway = GatewaySettings(nats_url=nats_url)
+        kept: dict[str, Any] = {}
+        if gateway.api_key is None:
+            kept["api_key"] = folder.api_key_file.read_text().strip()
+        if "drain_seconds" not in gateway.model_fields_set:
+            kept["drain_seconds"] = DRAIN_SECONDS
+        return cls(
+            auth=AuthSettings(
+                nats_url=nats_url,
+                database_url=folder.database_url("auth"),
+                signing_key=folder.signing_key.read_text(),
+            ),
+            posts=PostsSettings(nats_url=nats_url, database_url=folder.database_url("posts")),
+            gateway=GatewaySettings(nats_url=nats_url, **kept),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The running services, behind one application."""
+
+    app: FastAPI
+    auth: AuthParts
+    ready: Callable[[], list[str]]
+    """What stands in the way of serving; empty when nothing does."""
+    drain: Callable[[], Awaitable[None]]
+    server_options: Mapping[str, Any]
+    """How the gateway wants its WebSockets served."""
+
+
+@asynccontextmanager
+async def prepared_bus(nats_url: str, settings: Settings) -> AsyncGenerator[Bus]:
+    """A connection to the bus, on which the streams exist."""
+    async with connect_bus(nats_url, name="hubbub-up") as bus:
+        with saying("creating or checking the streams"):
+            await bootstrap(bus, stream_settings(settings.gateway))
+        yield bus
+
+
+async def prepare_databases(settings: Settings) -> None:
+    """Bring both databases to the newest revision."""
+    urls = {"auth": settings.auth.database_url, "posts": settings.posts.database_url}
+    for service, url in urls.items():
+        with saying(f"migrating the database of {service}"):
+            await migrate(url, PACKAGES[service])
+
+
+@asynccontextmanager
+async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
+    """Auth, posts and the gateway, with their background loops."""
+    registry = CollectorRegistry()
+    async with (
+        start_publisher(bus) as publisher,
+        auth_service.app.serving(settings.auth, publisher=publisher, registry=registry) as auth,
+        open_verifier(settings.gateway, own_keys=auth.keys) as verifier,
+        posts_service.app.serving(
+            settings.posts, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+        ) as posts,
+        gateway.app.serving(
+            settings.gateway, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+        ) as gateway_parts,
+    ):
+        parts = (auth, posts, gateway_parts)
+
+        def ready() -> list[str]:
+            return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
+
+        app = FastAPI(title="Hubbub")
+        install_edge(app)
+        for part in parts:
+            app.include_router(part.router)
+        app.include_router(operations_router(registry=registry, ready=ready))
+        add_page(app)
+        yield System(app, auth, ready, gateway_parts.drain, gateway_parts.server_options)

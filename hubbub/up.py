@@ -1,0 +1,187 @@
+"""`hubbub up`: the whole system in one process, from the lock to the last goodbye."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import httpx2
+
+from auth_service.app import AuthParts
+from auth_service.signing import make_signing_key
+from hubbub.children import Child
+from hubbub.data_folder import DataFolder, Running
+from hubbub.demo import (
+    DEMO_PASSWORD,
+    DemoUser,
+    ensure_demo_users,
+    is_loopback,
+    remove_demo_users,
+)
+from hubbub.environment import inherited_environment
+from hubbub.nats_child import nats_server
+from hubbub.progress import saying
+from hubbub.system import (
+    Settings,
+    System,
+    prepare_databases,
+    prepared_bus,
+    system_on,
+)
+from shared.process import Server, listen, run, running, server_config, stop_signals
+from shared.settings import ServiceSettings
+from shared.telemetry import configure_logging
+
+GRACEFUL_SECONDS = 1
+"""For requests that are being answered when we stop."""
+READY_POLL_SECONDS = 0.05
+NOT_READY_SECONDS = 5.0
+"""How often to say what we are waiting for."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line says."""
+
+    host: str
+    port: int
+    data: Path
+    gateways: int
+
+
+def run_up(options: UpOptions) -> None:
+    """Serve until a signal; a second one changes nothing."""
+    configure_logging(ServiceSettings().log_level, json=False)
+    run(_until_stopped(options))
+
+
+async def _until_stopped(options: UpOptions) -> None:
+    serving = asyncio.Event()
+    with stop_signals() as stop:
+        async with asyncio.TaskGroup() as group:
+            life = group.create_task(_live(options, stop, serving))
+            stopping = group.create_task(stop.wait())
+            await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not serving.is_set():
+                life.cancel()  # what was started so far is closed, in order
+
+
+async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event) -> None:
+    folder = DataFolder(options.data)
+    folder.create()
+    async with AsyncExitStack() as held:
+        held.enter_context(folder.locked())
+        taken = held.enter_context(listen(options.host, options.port))
+        port = taken.getsockname()[1]
+        further = range(port + 1, port + options.gateways)
+        for each in further:
+            listen(options.host, each).close()  # a taken port is a sentence now, not a dead child
+        with saying("starting nats-server"):
+            nats = await held.enter_async_context(nats_server(folder.nats))
+        make_signing_key(folder.signing_key)
+        settings = Settings.on(folder, nats_url=nats.url)
+        await prepare_databases(settings)
+        bus = await held.enter_async_context(prepared_bus(nats.url, settings))
+        with saying("starting the services"):
+            system = await held.enter_async_context(system_on(bus, settings))
+            users = await _demo_users(system.auth, options.host)
+        url = _origin(options.host, port)
+        held.enter_context(folder.announced(Running(pid=os.getpid(), url=url, nats_url=nats.url)))
+        children = [_gateway(options.host, each, url, nats.url, folder) for each in further]
+        config = server_config(
+            system.app,
+            forwarded_allow_ips=settings.gateway.forwarded_allow_ips,
+            graceful_seconds=GRACEFUL_SECONDS,
+            **system.server_options,
+        )
+        http = Server(config, stop=stop, drain=_drain_of(system, children))
+        origins = [_origin(options.host, each) for each in further]
+        banner = _banner(url, origins, users, folder)
+        serving.set()
+        async with running(
+            *(child.run for child in children),
+            lambda: _greet(http, system, origins, banner),
+        ):
+            await http.serve(sockets=[taken])
+
+
+async def _demo_users(auth: AuthParts, host: str) -> list[DemoUser]:
+    if is_loopback(host):
+        return await ensure_demo_users(auth)
+    await remove_demo_users(auth)
+    return []
+
+
+def _origin(host: str, port: int) -> str:
+    """Where a browser on this machine finds us."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _gateway(host: str, port: int, origin: str, nats_url: str, folder: DataFolder) -> Child:
+    """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
+    place = ["--host", host, "--port", str(port), "--stop-with-stdin"]
+    env = {
+        **inherited_environment(),
+        "HUBBUB_NATS_URL": nats_url,
+        "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
+        "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
+    }
+    return Child(f"gateway:{port}", [sys.executable, "-m", "hubbub", "gateway", *place], env)
+
+
+def _drain_of(system: System, children: Sequence[Child]) -> Callable[[], Awaitable[None]]:
+    async def drain() -> None:
+        for child in children:
+            child.ask_to_stop()  # they drain while we do
+        await system.drain()
+
+    return drain
+
+
+async def _greet(http: Server, system: System, origins: Sequence[str], banner: str) -> None:
+    """Say where everything is, once it is there; and until then what it is waiting for."""
+    loop = asyncio.get_running_loop()
+    next_word = loop.time() + 1
+    async with httpx2.AsyncClient(verify=False, trust_env=False) as client:
+        while not_ready := await _not_ready(http, system, origins, client):
+            if loop.time() >= next_word:
+                click.echo(f"… waiting: {'; '.join(not_ready)}")
+                next_word = loop.time() + NOT_READY_SECONDS
+            await asyncio.sleep(READY_POLL_SECONDS)
+    click.echo(banner)
+
+
+async def _not_ready(
+    http: Server, system: System, origins: Sequence[str], client: httpx2.AsyncClient
+) -> list[str]:
+    if not http.started:
+        return ["the server is not listening yet"]
+    reasons = system.ready()
+    for origin in origins:
+        try:
+            answer = await client.get(f"{origin}/readyz", timeout=1.0)
+        except httpx2.HTTPError:
+            reasons.append(f"the gateway at {origin} does not answer yet")
+        else:
+            if answer.status_code != httpx2.codes.OK:
+                reasons.append(f"the gateway at {origin} is not ready yet")
+    return reasons
+
+
+def _banner(url: str, origins: Sequence[str], users: Sequence[DemoUser], folder: DataFolder) -> str:
+    lines = [f"Hubbub {version('hubbub')} is ready: {url}"]
+    if origins:
+        lines.append(f"  further gateways  {' '.join(origins)}")
+    if users:
+        emails = " or ".join(user.email for user in users)
+        lines.append(f"  sign in as        {emails}, password {DEMO_PASSWORD}")
+    lines.append(f"  data              {folder.path}")
+    lines.append(f"  key of /api       {folder.api_key_file}")
+    return "\n".join(lines)
