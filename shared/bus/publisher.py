@@ -90,6 +90,7 @@ class Publisher:
         self._in_flight: dict[int, _Entry] = {}  # in the order in which they were first sent
         self._waiting: OrderedDict[int, _Entry] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     @property
     def unanswered(self) -> int:
@@ -118,6 +119,8 @@ class Publisher:
                 again with the same id.
             MessageRejected: it can never be stored.
         """
+        if self._stopped:
+            raise BusUnavailable("the publisher has stopped")
         started = time.monotonic()
         all_headers = {"Nats-Msg-Id": message_id, **headers}
         if ttl is not None:
@@ -148,6 +151,8 @@ class Publisher:
             self._send(entry)
 
     def stop(self) -> None:
+        """Give up whatever is unanswered."""
+        self._stopped = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
