@@ -35,8 +35,6 @@ async def create_post(session: AsyncSession, author: Claims, *, title: str, body
         author_name=author.name,
         title=title,
         body=body,
-        like_count=0,
-        comment_count=0,
         created_at=datetime.now(UTC),
     )
     await repository.add_post(session, post)

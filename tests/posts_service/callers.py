@@ -23,13 +23,13 @@ def a_token(user_id: int, name: str, **claims: Any) -> str:
 
 
 def a_client(
-    app: FastAPI, user_id: int, name: str, *, raise_app_exceptions: bool = True
+    app: FastAPI, user_id: int, name: str, *, raise_app_exceptions: bool = True, **claims: Any
 ) -> httpx2.AsyncClient:
     """A signed-in client of the application; the caller closes it."""
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app, raise_app_exceptions=raise_app_exceptions),
         base_url="http://posts",
-        headers={"Authorization": f"Bearer {a_token(user_id, name)}"},
+        headers={"Authorization": f"Bearer {a_token(user_id, name, **claims)}"},
     )
 
 

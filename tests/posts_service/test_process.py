@@ -1,0 +1,66 @@
+"""The service as a process: it listens, answers, and goes when told to."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from shared.migrations import migrate
+from tests.posts_service.callers import HMAC_SECRET, a_token
+
+DEADLINE_SECONDS = 20
+
+
+def a_free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended by itself"
+        try:
+            if httpx2.get(f"{url}/livez").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.02)
+    pytest.fail("the service does not answer")
+
+
+async def test_sigterm_ends_the_process_with_0_even_without_a_bus(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    await migrate(sqlite_url, "posts_service")
+    port = a_free_port()
+    environment = {
+        **os.environ,
+        "HUBBUB_DATABASE_URL": sqlite_url,
+        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{a_free_port()}",
+        "HUBBUB_HMAC_SECRET": HMAC_SECRET,
+    }
+    main = f"from posts_service.__main__ import main; main('127.0.0.1', {port})"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", main], env=environment, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until_alive(process, url)
+        token = a_token(1, "Ada")
+        answer = httpx2.get(f"{url}/posts", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 503  # nobody has told it of the revocations
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    written = (tmp_path / "log").read_text()
+    assert "Traceback" not in written
+    assert token not in written
