@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import httpx2
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.process import running
@@ -213,6 +214,25 @@ def thumbprint(public_key: Ed25519PublicKey) -> str:
     """
     members = json.dumps(_required_members(public_key), separators=(",", ":"), sort_keys=True)
     return _base64url(hashlib.sha256(members.encode()).digest())
+
+
+class BadSigningKey(ValueError):
+    """The text is no Ed25519 private key; it is not repeated here."""
+
+
+def read_signing_key(pem: str) -> Ed25519PrivateKey:
+    """Read the private key that an issuer signs with.
+
+    Raises:
+        BadSigningKey: not a PEM, or of another kind of key.
+    """
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BadSigningKey("not a private key in PEM") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadSigningKey("not an Ed25519 key")
+    return key
 
 
 def _required_members(public_key: Ed25519PublicKey) -> dict[str, str]:

@@ -1,0 +1,46 @@
+"""The auth service as a process of its own."""
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+
+from auth_service.app import create_app, serving
+from auth_service.settings import AuthSettings
+from shared.bus.client import connect_bus
+from shared.bus.publisher import start_publisher
+from shared.process import Server, listen, run, server_config, stop_signals
+from shared.telemetry import configure_logging
+
+
+async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set.
+
+    Raises:
+        CannotListen: the address is taken or not ours.
+    """
+    registry = CollectorRegistry()
+    with listen(host, port) as taken:
+        async with (
+            connect_bus(settings.nats_url, name="auth", creds=settings.nats_creds) as bus,
+            start_publisher(bus) as publisher,
+            serving(settings, publisher=publisher, registry=registry) as parts,
+        ):
+            app = create_app(parts, registry=registry)
+            config = server_config(app, forwarded_allow_ips=settings.forwarded_allow_ips)
+            await Server(config, stop=stop).serve(sockets=[taken])
+
+
+async def serve_until_signal(host: str, port: int) -> None:
+    settings = AuthSettings()
+    configure_logging(settings.log_level, json=True)
+    with stop_signals() as stop:
+        await serve(settings, host=host, port=port, stop=stop)
+
+
+def main(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, with the settings of the environment."""
+    run(serve_until_signal(host, port))
+
+
+if __name__ == "__main__":
+    main("127.0.0.1", 8000)

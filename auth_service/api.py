@@ -1,0 +1,125 @@
+"""The routes of the auth service: parse, call one use case, answer."""
+
+import ipaddress
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_service import use_cases
+from auth_service.errors import InvalidRefreshToken
+from auth_service.passwords import Passwords
+from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, User
+from auth_service.signing import TokenIssuer
+from auth_service.use_cases import Throttle, Tokens
+from shared.authentication import bearer_token
+from shared.database import Sessions, transaction, transaction_dependency
+from shared.keys import public_jwk
+from shared.tokens import Claims, TokenVerifier
+
+JWKS_MAX_AGE_SECONDS = 60
+
+
+def client_address(request: Request) -> str:
+    """Who to count failures of: an address, or the network of one household where it is IPv6."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address.packed, 64), strict=False))
+
+
+ClientAddress = Annotated[str, Depends(client_address)]
+
+
+def create_router(
+    sessions: Sessions,
+    passwords: Passwords,
+    issuer: TokenIssuer,
+    verifier: TokenVerifier,
+    *,
+    throttle: Throttle,
+    refresh_lifetime: timedelta,
+) -> APIRouter:
+    """All routes, with their full paths.
+
+    Args:
+        verifier: Believes the issuer's tokens and no others. Whether their session is over
+            is asked of the database, which knows before anybody else.
+    """
+    router = APIRouter(prefix="/auth", tags=["auth"])
+
+    async def verified(token: Annotated[str, Depends(bearer_token)]) -> Claims:
+        return await verifier.verify(token)
+
+    # Types, made here because what they depend on is. The scope commits before the answer.
+    Caller = Annotated[Claims, Depends(verified)]  # noqa: N806
+    Writing = Annotated[  # noqa: N806
+        AsyncSession, Depends(transaction_dependency(sessions), scope="function")
+    ]
+    Reading = Annotated[  # noqa: N806
+        AsyncSession, Depends(transaction_dependency(sessions, read_only=True), scope="function")
+    ]
+
+    @router.post("/register", status_code=201)
+    async def register(new: NewUser) -> User:
+        user = await use_cases.register(
+            sessions, passwords, email=new.email, name=new.name, password=new.password
+        )
+        return User.model_validate(user)
+
+    @router.post("/token")
+    async def sign_in(
+        form: Annotated[SignIn, Form()], address: ClientAddress, response: Response
+    ) -> TokenPair:
+        tokens = await use_cases.sign_in(
+            sessions,
+            passwords,
+            issuer,
+            throttle=throttle,
+            refresh_lifetime=refresh_lifetime,
+            email=form.username,
+            password=form.password,
+            address=address,
+        )
+        return _pair(tokens, issuer, response)
+
+    @router.post("/token/refresh")
+    async def refresh(body: Refresh, response: Response) -> TokenPair:
+        async with transaction(sessions) as db:
+            tokens = await use_cases.refresh(
+                db, issuer, body.refresh_token, lifetime=refresh_lifetime
+            )
+        if isinstance(tokens, InvalidRefreshToken):
+            raise tokens
+        return _pair(tokens, issuer, response)
+
+    @router.post("/logout", status_code=204)
+    async def logout(caller: Caller, db: Writing) -> None:
+        await use_cases.end_session(db, caller)
+
+    @router.get("/me")
+    async def me(caller: Caller, db: Reading) -> User:
+        return User.model_validate((await use_cases.living_session(db, caller)).user)
+
+    @router.get("/.well-known/jwks.json")
+    async def jwks(response: Response) -> JwkSet:
+        response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"
+        return JwkSet(keys=[dict(public_jwk(issuer.public_key))])
+
+    return router
+
+
+def _pair(tokens: Tokens, issuer: TokenIssuer, response: Response) -> TokenPair:
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749 section 5.1
+    return TokenPair(
+        access_token=tokens.access_token,
+        expires_in=issuer.access_token_seconds,
+        refresh_token=tokens.refresh_token,
+    )

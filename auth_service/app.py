@@ -1,0 +1,139 @@
+"""The auth service put together: its parts as `up` needs them, and an application of its own."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from argon2 import PasswordHasher
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+from shared.outbox.relay import run_relay
+
+from auth_service import use_cases
+from auth_service.api import create_router
+from auth_service.passwords import Passwords, hashing_passwords
+from auth_service.settings import AuthSettings
+from auth_service.signing import TokenIssuer
+from auth_service.use_cases import Throttle
+from shared.bus.publisher import Publisher
+from shared.database import DatabaseAway, Sessions, connect_database, transaction
+from shared.http import install_edge, operations_router
+from shared.ids import UserId
+from shared.keys import FixedKeys
+from shared.process import running
+from shared.tokens import TokenVerifier
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthParts:
+    """The running service, without an application around it."""
+
+    router: APIRouter
+    keys: FixedKeys
+    """What its tokens are checked with, for others in the same process."""
+    issuer: TokenIssuer
+    sessions: Sessions
+    passwords: Passwords
+
+    def ready(self) -> list[str]:
+        """What stands in the way of answering: nothing; an absent bus only delays the news."""
+        return []
+
+    async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
+        """The user with this email, made if there is none; who is there stays as they are."""
+        return await use_cases.ensure_user(
+            self.sessions, self.passwords, email=email, name=name, password=password
+        )
+
+
+@asynccontextmanager
+async def assembled(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
+    """The service without its background loops, on a migrated database."""
+    issuer = TokenIssuer(
+        settings.signing_key.get_secret_value(),
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        access_token_seconds=settings.access_token_seconds,
+    )
+    keys = FixedKeys([issuer.public_key])
+    verifier = TokenVerifier(
+        keys,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        hmac_secret=None,  # whom we did not sign in has no account here
+        max_token_seconds=settings.max_token_seconds,
+    )
+    hasher = PasswordHasher(
+        time_cost=settings.argon2_passes,
+        memory_cost=settings.argon2_memory_kib,
+        parallelism=settings.argon2_lanes,
+    )
+    async with (
+        hashing_passwords(
+            hasher, threads=settings.hash_threads, wait_seconds=settings.hash_wait_seconds
+        ) as passwords,
+        connect_database(settings.database_url) as sessions,
+    ):
+        router = create_router(
+            sessions,
+            passwords,
+            issuer,
+            verifier,
+            throttle=_throttle(settings),
+            refresh_lifetime=settings.refresh_token_lifetime,
+        )
+        yield AuthParts(router, keys, issuer, sessions, passwords)
+
+
+@asynccontextmanager
+async def serving(
+    settings: AuthSettings, *, publisher: Publisher, registry: CollectorRegistry
+) -> AsyncGenerator[AuthParts]:
+    """The service with its background loops; it starts whether or not the bus is there."""
+    async with (
+        assembled(settings) as parts,
+        running(
+            lambda: run_relay(parts.sessions, publisher),
+            lambda: prune_for_ever(parts.sessions, settings),
+        ),
+    ):
+        yield parts
+
+
+def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
+    """The service as a process of its own serves it."""
+    app = FastAPI(title="Hubbub: auth")
+    install_edge(app)
+    app.include_router(parts.router)
+    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    return app
+
+
+async def prune_for_ever(sessions: Sessions, settings: AuthSettings) -> None:
+    """Delete what has expired, a batch a transaction, until cancelled."""
+    throttle = _throttle(settings)
+    while True:
+        try:
+            more = True
+            while more:
+                async with transaction(sessions) as db:
+                    more = await use_cases.prune(
+                        db, throttle=throttle, max_token_seconds=settings.max_token_seconds
+                    )
+        except DatabaseAway:
+            log.warning("prune_failed")
+        except Exception:
+            log.exception("prune_failed")
+        await asyncio.sleep(settings.prune_interval_seconds)
+
+
+def _throttle(settings: AuthSettings) -> Throttle:
+    return Throttle(
+        seconds=settings.throttle_seconds,
+        per_account=settings.failures_per_account,
+        per_address=settings.failures_per_address,
+    )

@@ -1,0 +1,46 @@
+"""What can go wrong with accounts and sessions, as callers see it."""
+
+from typing import ClassVar
+
+from shared.errors import AppError, ErrorKind
+
+
+class EmailTaken(AppError):
+    """There is an account with this email, in whatever case."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.CONFLICT
+    code: ClassVar[str] = "email_taken"
+
+    def __init__(self) -> None:
+        super().__init__("there is an account with this email already")
+
+
+class WrongCredentials(AppError):
+    """No such user, or not their password; which of the two is nobody's business."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.UNAUTHENTICATED
+    code: ClassVar[str] = "wrong_credentials"
+
+    def __init__(self) -> None:
+        super().__init__("the email or the password is wrong")
+
+
+class TooManyFailures(AppError):
+    """So many sign-ins failed, for this account or from this address, that we don't listen."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.THROTTLED
+    code: ClassVar[str] = "too_many_failures"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("too many sign-ins have failed; try again later")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidRefreshToken(AppError):
+    """Unknown, expired, used before, or of a session that is over."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.UNAUTHENTICATED
+    code: ClassVar[str] = "invalid_refresh_token"
+
+    def __init__(self) -> None:
+        super().__init__("the refresh token is not valid; sign in again")

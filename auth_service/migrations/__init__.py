@@ -1,0 +1,1 @@
+"""How the database of the auth service came to look as it does."""

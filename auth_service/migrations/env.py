@@ -1,0 +1,6 @@
+"""Run by Alembic for every command."""
+
+from auth_service.tables import Base
+from shared import migrations
+
+migrations.run(Base.metadata)

@@ -1,0 +1,58 @@
+"""What the auth service reads from its environment."""
+
+from datetime import timedelta
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from shared.keys import read_signing_key
+from shared.settings import Count, Seconds, ServiceSettings
+
+
+class AuthSettings(ServiceSettings):
+    """Units are in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="HUBBUB_AUTH_")
+
+    database_url: str = Field(validation_alias="HUBBUB_DATABASE_URL")
+    signing_key: SecretStr
+    """An Ed25519 private key as PEM; everybody who has it can be anybody."""
+    access_token_seconds: Seconds = 900
+    refresh_token_seconds: Seconds = 30 * 86_400
+    """A session that was not refreshed for so long is over."""
+
+    throttle_seconds: Seconds = 60
+    failures_per_account: Count = 10
+    """Failed sign-ins within ``throttle_seconds``, after which further ones are refused unheard."""
+    failures_per_address: Count = 100
+
+    hash_threads: Count = 2
+    """Passwords hashed at a time; each takes a core, and the memory below."""
+    hash_wait_seconds: Seconds = 10
+    """For a free thread; past it the caller is told to come again."""
+    argon2_memory_kib: Count = 64 * 1024
+    argon2_passes: Count = 3
+    argon2_lanes: Count = 4
+
+    prune_interval_seconds: Seconds = 300
+    """How often what has expired is deleted."""
+
+    @field_validator("signing_key")
+    @classmethod
+    def _signs(cls, pem: SecretStr) -> SecretStr:
+        read_signing_key(pem.get_secret_value())
+        return pem
+
+    @model_validator(mode="after")
+    def _tokens_are_believed(self) -> Self:
+        if self.access_token_seconds > self.max_token_seconds:
+            raise ValueError(
+                "HUBBUB_AUTH_ACCESS_TOKEN_SECONDS is over HUBBUB_MAX_TOKEN_SECONDS: "
+                "everybody would refuse our tokens"
+            )
+        return self
+
+    @property
+    def refresh_token_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.refresh_token_seconds)

@@ -1,0 +1,88 @@
+"""The key that signs access tokens, and the tokens: signed ones and opaque ones."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from shared.ids import SessionId, UserId
+from shared.keys import TrustedKey, read_signing_key, trusted_key
+
+
+class TokenIssuer:
+    """Issues access tokens that `shared.tokens.TokenVerifier` believes."""
+
+    def __init__(
+        self,
+        pem: str,
+        *,
+        issuer: str,
+        audience: str,
+        access_token_seconds: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """
+        Raises:
+            BadSigningKey: the PEM is not that of an Ed25519 private key.
+        """
+        self._key = read_signing_key(pem)
+        self._issuer = issuer
+        self._audience = audience
+        self._now = now
+        self.access_token_seconds = int(access_token_seconds)
+        self.public_key: TrustedKey = trusted_key(self._key.public_key())
+
+    def issue(self, user_id: UserId, name: str, session_id: SessionId) -> str:
+        issued_at = int(self._now().timestamp())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user_id),
+            "name": name,
+            "sid": session_id,
+            "jti": secrets.token_urlsafe(12),
+            "iat": issued_at,
+            "exp": issued_at + self.access_token_seconds,
+        }
+        return jwt.encode(claims, self._key, "EdDSA", headers={"kid": self.public_key.kid})
+
+
+def new_refresh_token() -> str:
+    """256 bits of chance, which say nothing to anybody but our database."""
+    return secrets.token_urlsafe(32)
+
+
+def digest_of(refresh_token: str) -> bytes:
+    """What we keep of it. It is too random to be guessed, so a fast hash is enough."""
+    return hashlib.sha256(refresh_token.encode()).digest()
+
+
+def make_signing_key(path: Path) -> None:
+    """Write a new key for its owner alone to read, unless there is one; never half a key."""
+    if path.exists():
+        return
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it has the mode, a path has not
+            file.write(pem)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(new, path)
+    except FileExistsError:
+        pass  # another process was first, and its key holds
+    finally:
+        new.unlink()

@@ -1,0 +1,81 @@
+"""The tables of the auth service."""
+
+from datetime import datetime
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.database import Moment
+
+# SQLite numbers rows by itself only in a column that it calls INTEGER.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+
+SESSION_ID_CHARS = 32
+
+
+class Base(DeclarativeBase):
+    """The tables of the service; the outbox has its own."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class UserRow(Base):
+    """An account."""
+
+    __tablename__ = "users"
+    # An id names a personal channel, so a deleted user's is never given again.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(_RowId, primary_key=True)
+    email: Mapped[str] = mapped_column(Text)
+    """As its owner wrote it."""
+    email_key: Mapped[str] = mapped_column(Text, unique=True)
+    """As emails are compared."""
+    name: Mapped[str] = mapped_column(Text)
+    password_hash: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class SessionRow(Base):
+    """One sign-in, with all tokens that descend from it: the family of its refresh tokens."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(String(SESSION_ID_CHARS), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    """When its newest refresh token expires."""
+    revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class RefreshTokenRow(Base):
+    """A refresh token, of which we keep no more than its digest."""
+
+    __tablename__ = "refresh_tokens"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    session_id: Mapped[str] = mapped_column(
+        ForeignKey("sessions.id", ondelete="CASCADE"), index=True
+    )
+    expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    used_at: Mapped[datetime | None] = mapped_column(Moment)
+    """Kept until it expires, so that a second use is known for what it is."""
+
+
+class FailuresRow(Base):
+    """The newest failed sign-ins of one account or from one address."""
+
+    __tablename__ = "sign_in_failures"
+
+    key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    failed_at: Mapped[list[float]] = mapped_column(JSON)
+    """Unix seconds, ascending, no more of them than matter."""
+    last_at: Mapped[datetime] = mapped_column(Moment, index=True)

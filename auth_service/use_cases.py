@@ -1,0 +1,277 @@
+"""What the auth service does, one function each.
+
+Where a password is hashed the function opens its transactions itself: one that
+stayed open for so long would hold up every other writer.
+"""
+
+import hashlib
+import math
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_service import repository
+from auth_service.errors import EmailTaken, InvalidRefreshToken, TooManyFailures, WrongCredentials
+from auth_service.passwords import Passwords
+from auth_service.repository import FoundSession
+from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
+from auth_service.tables import RefreshTokenRow, SessionRow, UserRow
+from shared.database import Sessions, database_now, transaction
+from shared.errors import AppError
+from shared.ids import SessionId, UserId
+from shared.outbox.table import append
+from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from shared.tokens import Claims, InvalidToken
+
+log = structlog.get_logger(__name__)
+
+PRUNE_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """How many sign-ins may fail within ``seconds``."""
+
+    seconds: float
+    per_account: int
+    per_address: int
+
+    def limits(self, email: str, address: str) -> dict[str, int]:
+        """What to count under, with its limit. The account comes first: locks have an order."""
+        account = hashlib.sha256(email_key(email).encode()).hexdigest()
+        return {f"account:{account}": self.per_account, f"address:{address}": self.per_address}
+
+    def blocked_until(self, failed_at: list[float], limit: int) -> float:
+        """When one may fail again; in the past if one may now."""
+        return failed_at[-limit] + self.seconds if len(failed_at) >= limit else 0.0
+
+
+class Tokens(NamedTuple):
+    """What a session is continued with."""
+
+    access_token: str
+    refresh_token: str
+
+
+def email_key(email: str) -> str:
+    """The email as it is compared: in any case the same."""
+    return unicodedata.normalize("NFC", email.strip()).casefold()
+
+
+async def register(
+    sessions: Sessions, passwords: Passwords, *, email: str, name: str, password: str
+) -> UserRow:
+    """Make an account.
+
+    Raises:
+        EmailTaken: there is one with this email.
+        TooBusy: too many passwords wait to be hashed.
+    """
+    async with transaction(sessions, read_only=True) as db:
+        if await repository.find_user(db, email_key(email)) is not None:
+            raise EmailTaken
+    user = UserRow(
+        email=email,
+        email_key=email_key(email),
+        name=name,
+        password_hash=await passwords.hash(password),
+        created_at=datetime.now(UTC),
+    )
+    async with transaction(sessions) as db:
+        await repository.add_user(db, user)
+    log.info("user_registered", user_id=user.id)
+    return user
+
+
+async def ensure_user(
+    sessions: Sessions, passwords: Passwords, *, email: str, name: str, password: str
+) -> UserId:
+    """The user with this email, made if there is none; who is there stays as they are."""
+    async with transaction(sessions, read_only=True) as db:
+        found = await repository.find_user(db, email_key(email))
+    if found is None:
+        found = await register(sessions, passwords, email=email, name=name, password=password)
+    return UserId(found.id)
+
+
+async def sign_in(
+    sessions: Sessions,
+    passwords: Passwords,
+    issuer: TokenIssuer,
+    *,
+    throttle: Throttle,
+    refresh_lifetime: timedelta,
+    email: str,
+    password: str,
+    address: str,
+) -> Tokens:
+    """Begin a session.
+
+    The throttle is asked twice: before the password is hashed, to save the work, and
+    afterwards, under a lock. So of guesses that are made all at once no more are answered
+    than of guesses in a row, and a right one among the rest is refused like a wrong one.
+
+    Raises:
+        WrongCredentials: no such user, or not their password.
+        TooManyFailures: for this account or from this address.
+        TooBusy: too many passwords wait to be hashed.
+    """
+    limits = throttle.limits(email, address)
+    async with transaction(sessions, read_only=True) as db:
+        await _check_failures(db, throttle, limits, lock=False)
+        user = await repository.find_user(db, email_key(email))
+    matches = await passwords.verify(None if user is None else user.password_hash, password)
+    if user is None or not matches:
+        async with transaction(sessions) as db:
+            failure = await _record_failure(db, throttle, limits)
+        log.info("sign_in_failed", user_id=None if user is None else user.id, code=failure.code)
+        raise failure
+    new_hash = None
+    if passwords.is_outdated(user.password_hash):
+        new_hash = await passwords.hash(password)
+    async with transaction(sessions) as db:
+        await _check_failures(db, throttle, limits, lock=True)
+        if new_hash is not None:
+            await repository.replace_hash(db, user, new_hash)
+        now = datetime.now(UTC)
+        session = SessionRow(
+            id=uuid4().hex, user_id=user.id, created_at=now, expires_at=now + refresh_lifetime
+        )
+        await repository.add_session(db, session)
+        tokens = await _issue(db, issuer, FoundSession(session, user))
+    log.info("session_started", session_id=session.id, user_id=user.id)
+    return tokens
+
+
+async def refresh(
+    db: AsyncSession, issuer: TokenIssuer, refresh_token: str, *, lifetime: timedelta
+) -> Tokens | InvalidRefreshToken:
+    """Trade a refresh token for the next pair; of several who try at once, one succeeds.
+
+    Whoever comes second may be a thief, or the owner after a thief: the session ends for
+    both. (RFC 9700 section 4.14.2.)
+
+    Returns:
+        The failure too, so that it is raised after what it ended has been committed.
+    """
+    now = datetime.now(UTC)
+    digest = digest_of(refresh_token)
+    token = await repository.find_refresh_token(db, digest)
+    if token is None:
+        return InvalidRefreshToken()
+    found = await repository.lock_session(db, SessionId(token.session_id))
+    if found is None or found.session.revoked_at is not None:
+        return InvalidRefreshToken()
+    if not await repository.use_refresh_token(db, digest, now=now):
+        log.warning(
+            "refresh_token_reused", session_id=found.session.id, user_id=found.session.user_id
+        )
+        _revoke(db, found.session, now=now)
+        return InvalidRefreshToken()
+    if token.expires_at <= now:
+        return InvalidRefreshToken()
+    found.session.expires_at = now + lifetime
+    return await _issue(db, issuer, found)
+
+
+async def living_session(db: AsyncSession, claims: Claims) -> FoundSession:
+    """The session that the claims are of.
+
+    Raises:
+        InvalidToken: it is over.
+    """
+    found = None
+    if claims.session_id is not None:
+        found = await repository.find_session(db, claims.session_id, claims.user_id)
+    return _living(found, claims)
+
+
+async def end_session(db: AsyncSession, claims: Claims) -> None:
+    """Sign out: from now on everybody refuses the session's tokens.
+
+    Raises:
+        InvalidToken: it is over already.
+    """
+    found = None
+    if claims.session_id is not None:
+        found = await repository.lock_session(db, claims.session_id)
+    _revoke(db, _living(found, claims).session, now=datetime.now(UTC))
+
+
+async def prune(db: AsyncSession, *, throttle: Throttle, max_token_seconds: float) -> bool:
+    """Delete a batch of what has expired; return whether there may be more."""
+    now = datetime.now(UTC)
+    # A session is kept for as long as an access token of it may live.
+    ended = now - timedelta(seconds=max_token_seconds)
+    forgotten = await database_now(db) - timedelta(seconds=throttle.seconds)
+    deleted = (
+        await repository.prune_sessions(db, before=ended, limit=PRUNE_BATCH),
+        await repository.prune_refresh_tokens(db, before=now, limit=PRUNE_BATCH),
+        await repository.prune_failures(db, before=forgotten, limit=PRUNE_BATCH),
+    )
+    return PRUNE_BATCH in deleted
+
+
+def _living(found: FoundSession | None, claims: Claims) -> FoundSession:
+    if found is None or found.user.id != claims.user_id or found.session.revoked_at is not None:
+        raise InvalidToken("the session is over")
+    return found
+
+
+def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
+    """End a locked session that lives, and tell everybody, once."""
+    session.revoked_at = now
+    message = SessionRevoked(
+        session_id=SessionId(session.id), user_id=UserId(session.user_id), time=now
+    )
+    append(
+        db,
+        subject=SESSION_REVOKED_SUBJECT,
+        aggregate=f"session:{session.id}",
+        message_id=f"session_revoked:{session.id}",
+        payload=message.model_dump_json().encode(),
+    )
+    log.info("session_revoked", session_id=session.id, user_id=session.user_id)
+
+
+async def _issue(db: AsyncSession, issuer: TokenIssuer, found: FoundSession) -> Tokens:
+    session, user = found
+    refresh_token = new_refresh_token()
+    await repository.add_refresh_token(
+        db,
+        RefreshTokenRow(
+            digest=digest_of(refresh_token),
+            session_id=session.id,
+            expires_at=session.expires_at,
+        ),
+    )
+    access_token = issuer.issue(UserId(user.id), user.name, SessionId(session.id))
+    return Tokens(access_token, refresh_token)
+
+
+async def _check_failures(
+    db: AsyncSession, throttle: Throttle, limits: dict[str, int], *, lock: bool
+) -> None:
+    failures = await repository.read_failures(db, list(limits), lock=lock)
+    until = max(throttle.blocked_until(failures.get(key, []), limits[key]) for key in limits)
+    now = (await database_now(db)).timestamp()
+    if until > now:
+        raise TooManyFailures(math.ceil(until - now))
+
+
+async def _record_failure(db: AsyncSession, throttle: Throttle, limits: dict[str, int]) -> AppError:
+    """Count it, unless as many as may fail have; return what the caller is told."""
+    rows = [await repository.lock_failures(db, key) for key in limits]
+    now = (await database_now(db)).timestamp()
+    until = max(throttle.blocked_until(row.failed_at, limits[row.key]) for row in rows)
+    if until > now:
+        return TooManyFailures(math.ceil(until - now))
+    for row in rows:
+        row.failed_at = [*row.failed_at, now][-limits[row.key] :]
+        row.last_at = datetime.fromtimestamp(now, UTC)
+    return WrongCredentials()
