@@ -1,11 +1,8 @@
 """Namespaces: which channels there are, and who may do what in them. Pure."""
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
-
+from gateway.settings import DEFAULT_NAMESPACES, Namespace, Who
 from shared.channels import BadChannelName, namespace_of, parse_channel, personal_channel
 from shared.ids import ChannelName, UserId
 
@@ -13,46 +10,11 @@ PERSONAL = "#"
 PRIVATE = "$"
 
 
-class Who(StrEnum):
-    """Who may subscribe to a channel, or publish into it."""
-
-    USERS = "users"
-    """Any signed-in user, and services."""
-    SERVICES = "services"
-    """Nobody over a connection."""
-
-
 class BadNamespaces(ValueError):
     """The configuration of the namespaces contradicts itself; the process must not start."""
 
 
-class Namespace(BaseModel):
-    """The options of all channels that begin with one word."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subscribe: Who = Who.USERS
-    publish: Who = Who.SERVICES
-    history: bool = True
-    """Whether what was published may be read again: `since`, history, recovery."""
-    presence: bool = False
-    """Whether it is kept who is in the channel."""
-    join_leave: bool = False
-    """Whether its subscribers hear who comes and goes."""
-
-    @model_validator(mode="after")
-    def _contradicts_itself_nowhere(self) -> Self:
-        if self.join_leave and not self.presence:
-            raise ValueError("join_leave needs presence")
-        return self
-
-
 PERSONAL_OPTIONS = Namespace(subscribe=Who.SERVICES)  # its owner has it without asking
-
-DEFAULT_NAMESPACES: Mapping[str, Namespace] = {
-    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
-    "post": Namespace(),
-}
 
 
 class Namespaces:

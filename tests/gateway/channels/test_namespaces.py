@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.channels.namespaces import BadNamespaces, Namespace, Namespaces, Who
+from gateway.channels.namespaces import BadNamespaces, Namespaces
+from gateway.settings import Namespace, Who
 from shared.channels import parse_channel, personal_channel
 from shared.ids import ChannelName, UserId
 

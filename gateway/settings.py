@@ -1,0 +1,105 @@
+"""What the gateway reads from its environment: every limit, with its unit in its name."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import Bytes, Count, Seconds, ServiceSettings
+
+Grace = Annotated[float, Field(ge=0)]
+
+
+class Who(StrEnum):
+    """Who may subscribe to a channel, or publish into it."""
+
+    USERS = "users"
+    """Any signed-in user, and services."""
+    SERVICES = "services"
+    """Nobody over a connection."""
+
+
+class Namespace(BaseModel):
+    """The options of all channels that begin with one word."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subscribe: Who = Who.USERS
+    publish: Who = Who.SERVICES
+    history: bool = True
+    """Whether what was published may be read again: `since`, history, recovery."""
+    presence: bool = False
+    """Whether it is kept who is in the channel."""
+    join_leave: bool = False
+    """Whether its subscribers hear who comes and goes."""
+
+    @model_validator(mode="after")
+    def _contradicts_itself_nowhere(self) -> Self:
+        if self.join_leave and not self.presence:
+            raise ValueError("join_leave needs presence")
+        return self
+
+
+DEFAULT_NAMESPACES: Mapping[str, Namespace] = {
+    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
+    "post": Namespace(),
+}
+
+
+class GatewaySettings(ServiceSettings):
+    """One gateway; those of one system have to agree on presence and crowds."""
+
+    model_config = SettingsConfigDict(env_prefix="HUBBUB_GATEWAY_")
+
+    api_key: SecretStr | None = Field(None, validation_alias="HUBBUB_API_KEY")
+    """Who may use `/api`; without one it is off."""
+    namespaces: Mapping[str, Namespace] = DEFAULT_NAMESPACES
+    """The options of each namespace, as JSON."""
+
+    # One connection.
+    max_frame_bytes: Bytes = 64 * 1024
+    """Of one message of a tab; longer ones end the connection with 1009."""
+    max_pending_bytes: Bytes = 256 * 1024
+    """Queued for a tab and unsent; with more it is too slow, and closed with 1013."""
+    max_waiting_commands: Count = 64
+    """Of one tab; with more of them nothing further is read from it."""
+    auth_seconds: Seconds = 10
+    """For the token to come, if it is not in the handshake."""
+    ping_seconds: Seconds = 20
+    """Below the 60 s after which common proxies give an idle connection up."""
+    pong_seconds: Seconds = 15
+    write_seconds: Seconds = 15
+    """How long a socket may take nothing before its connection is too slow."""
+    close_seconds: Seconds = 5
+    """From a close to the end of the socket, whatever the tab does."""
+
+    # The end of the process.
+    drain_seconds: Seconds = 20
+    """For all connections to leave; keep it below the orchestrator's kill timeout."""
+    drain_closes_per_second: Count = 500
+    """More, if ``drain_seconds`` would not suffice."""
+
+    # Publications.
+    publish_seconds: Seconds = 5
+    """For one publication to be stored, with all its tries."""
+    replay_limit: Count = 1000
+    """Publications that a returning tab may have missed; with more it is sent a `reset`."""
+    ring_messages: Count = 10_000
+    ring_bytes: Bytes = 64 * 1024 * 1024
+    """Of recent publications, kept so that few who come back have to ask the stream."""
+
+    # Presence.
+    presence_wait_seconds: Grace = 1
+    """How long `welcome` waits for the tab's own entry."""
+    presence_grace_seconds: Grace = 5
+    """From a user's last tab to the leave; hides the reload of a page."""
+    lease_seconds: Seconds = 10
+    renew_seconds: Seconds = 3
+    crowd_size: Count = 200
+    """Users of a channel, past which only their count is pushed."""
+    crowd_resume: Count = 160
+    """With fewer, joined and left are pushed again."""
+    crowd_seconds: Seconds = 1
+    """Between two counts of a crowd."""
