@@ -1,0 +1,228 @@
+"""The table: a function of the stream's content, however a gateway came to know it."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState
+from gateway.presence.subjects import EntryKey, LeaseKey
+from gateway.presence.table import PresenceChange, PresenceTable
+from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+
+CHANNEL = ChannelName("chat:lobby")
+ANN, BOB = UserId(1), UserId(2)
+
+channels = st.sampled_from([CHANNEL, ChannelName("chat:two")])
+users = st.sampled_from([UserId(n) for n in range(1, 5)])
+
+
+def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> LeaseFact:
+    return LeaseFact(LeaseKey(NodeId(node)), sequence, state)
+
+
+def entry(
+    node: str, sequence: int, user_id: UserId = ANN, since: float = 0, name: str = "Ann"
+) -> EntryFact:
+    key = EntryKey(CHANNEL, user_id, NodeId(node))
+    return EntryFact(key, sequence, Entry(name, since, (ConnectionId("c"),)))
+
+
+def no_entry(node: str, sequence: int, user_id: UserId = ANN) -> EntryFact:
+    return EntryFact(EntryKey(CHANNEL, user_id, NodeId(node)), sequence, None)
+
+
+def removes(fact: Fact) -> bool:
+    if isinstance(fact, LeaseFact):
+        return fact.state is LeaseState.ENDED
+    return fact.entry is None
+
+
+def a_table(*facts: Fact) -> PresenceTable:
+    table = PresenceTable()
+    for fact in facts:
+        table.apply(fact)
+    return table
+
+
+def test_a_user_on_two_nodes_joins_once_and_leaves_once() -> None:
+    table = a_table(lease("a", 1), lease("b", 2))
+
+    changes = [
+        table.apply(fact)
+        for fact in (entry("a", 3), entry("b", 4), no_entry("a", 5), no_entry("b", 6))
+    ]
+
+    assert changes == [
+        [PresenceChange(CHANNEL, ANN, "Ann", True, 1)],
+        [],
+        [],
+        [PresenceChange(CHANNEL, ANN, "Ann", False, 0)],
+    ]
+
+
+def test_users_are_told_in_the_order_in_which_they_came() -> None:
+    table = a_table(lease("a", 1), lease("b", 2), entry("a", 3, BOB, since=2, name="Bob"))
+    table.apply(entry("b", 4, ANN, since=1))
+    table.apply(entry("a", 5, ANN, since=9, name="Ann of old"))
+    table.apply(entry("a", 6, BOB, since=2, name="Bob"))  # another tab changes no order
+
+    assert table.users(CHANNEL) == [(ANN, "Ann of old"), (BOB, "Bob")]
+    assert table.users(CHANNEL, limit=1) == [(ANN, "Ann of old")]
+
+
+def test_entries_without_a_lease_do_not_count() -> None:
+    table = a_table(entry("a", 1))
+
+    assert table.count(CHANNEL) == 0
+    assert table.orphaned_nodes() == ["a"]
+    assert [change.joined for change in table.apply(lease("a", 2))] == [True]
+
+
+def test_users_of_an_expired_lease_count_until_somebody_ends_it() -> None:
+    table = a_table(lease("a", 1), entry("a", 2))
+
+    assert table.apply(lease("a", 3, LeaseState.EXPIRED)) == []
+    assert table.expired_leases() == {"a": 3}
+    assert [change.joined for change in table.apply(lease("a", 4, LeaseState.ENDED))] == [False]
+    assert table.expired_leases() == {}
+
+
+def test_nobody_leaves_who_is_announced_anew_before_the_end() -> None:
+    table = a_table(lease("a", 1), entry("a", 2), lease("a", 3, LeaseState.EXPIRED))
+
+    changes = [
+        table.apply(fact)
+        for fact in (lease("a2", 4), entry("a2", 5), lease("a", 6, LeaseState.ENDED))
+    ]
+
+    assert changes == [[], [], []]
+
+
+def test_what_comes_after_a_snapshot_and_was_in_it_is_no_news() -> None:
+    table = a_table(lease("a", 1), entry("a", 2))
+    left = table.become(a_table(lease("a", 1)), up_to=4)
+
+    late = [*table.apply(entry("a", 3)), *table.apply(no_entry("a", 4))]
+
+    assert [change.joined for change in left] == [False]
+    assert late == []
+
+
+class Gateway:
+    """A table, and what those who listen to it believe."""
+
+    def __init__(self) -> None:
+        self.table = PresenceTable()
+        self.believed: set[tuple[ChannelName, UserId]] = set()
+
+    def take(self, changes: list[PresenceChange]) -> None:
+        for change in changes:
+            place = (change.channel, change.user_id)
+            assert (place in self.believed) is not change.joined, "strictly one after the other"
+            self.believed ^= {place}
+            assert change.count == sum(channel == change.channel for channel, _ in self.believed)
+
+
+class OneStreamAndTwoGateways(RuleBasedStateMachine):
+    """One is always there. The other is away at times, and then reads what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence = 0
+        self.nodes = 0
+        self.content: dict[EntryKey | LeaseKey, Fact] = {}
+        self.present, self.absent = Gateway(), Gateway()
+        self.missed: list[Fact] | None = None
+
+    def store(self, fact: Fact) -> None:
+        self.content[fact.key] = fact
+        self.present.take(self.present.table.apply(fact))
+        if self.missed is None:
+            self.absent.take(self.absent.table.apply(fact))
+        else:
+            self.missed.append(fact)
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def nodes_in(self, *states: LeaseState) -> list[NodeId]:
+        return [
+            fact.key.node
+            for fact in self.content.values()
+            if isinstance(fact, LeaseFact) and fact.state in states
+        ]
+
+    @precondition(lambda self: self.nodes < 6)
+    @rule()
+    def a_node_starts(self) -> None:
+        self.nodes += 1
+        self.store(lease(f"n{self.nodes}", self.next_sequence()))
+
+    @precondition(lambda self: self.nodes_in(LeaseState.LIVE))
+    @rule(data=st.data(), renews=st.booleans())
+    def a_lease_is_renewed_or_expires(self, data: st.DataObject, renews: bool) -> None:
+        node = data.draw(st.sampled_from(self.nodes_in(LeaseState.LIVE)))
+        state = LeaseState.LIVE if renews else LeaseState.EXPIRED
+        self.store(lease(node, self.next_sequence(), state))
+
+    @precondition(lambda self: self.nodes_in(LeaseState.EXPIRED))
+    @rule(data=st.data(), purges=st.booleans())
+    def an_expired_lease_is_ended(self, data: st.DataObject, purges: bool) -> None:
+        node = data.draw(st.sampled_from(self.nodes_in(LeaseState.EXPIRED)))
+        self.store(lease(node, self.next_sequence(), LeaseState.ENDED))
+        if purges:  # without a trace
+            for key in list(self.content):
+                if isinstance(key, EntryKey) and key.node == node:
+                    del self.content[key]
+
+    @precondition(lambda self: self.nodes)
+    @rule(data=st.data(), channel=channels, user=users, since=st.integers(0, 3), put=st.booleans())
+    def an_entry_is_written(
+        self, data: st.DataObject, channel: ChannelName, user: UserId, since: int, put: bool
+    ) -> None:
+        node = NodeId(f"n{data.draw(st.integers(1, self.nodes))}")  # even one that is gone
+        body = Entry(f"User {user}", since, ()) if put else None
+        self.store(EntryFact(EntryKey(channel, user, node), self.next_sequence(), body))
+
+    @rule()
+    def removals_expire(self) -> None:  # without a trace
+        self.content = {key: fact for key, fact in self.content.items() if not removes(fact)}
+
+    @precondition(lambda self: self.missed is None)
+    @rule()
+    def one_goes_away(self) -> None:
+        self.missed = []
+
+    @precondition(lambda self: self.missed is not None)
+    @rule()
+    def one_comes_back(self) -> None:
+        assert self.missed is not None
+        stored = sorted(self.content.values(), key=lambda fact: fact.sequence)
+        self.absent.take(self.absent.table.become(a_table(*stored), self.sequence))
+        for fact in self.missed:  # as by a follower that lags behind the snapshot
+            assert self.absent.table.apply(fact) == []
+        self.missed = None
+
+    def truth(self) -> set[tuple[ChannelName, UserId]]:
+        counting = self.nodes_in(LeaseState.LIVE, LeaseState.EXPIRED)
+        return {
+            (fact.key.channel, fact.key.user_id)
+            for fact in self.content.values()
+            if isinstance(fact, EntryFact) and fact.entry and fact.key.node in counting
+        }
+
+    @invariant()
+    def all_who_are_there_know_the_truth(self) -> None:
+        assert self.present.believed == self.truth()
+        if self.missed is None:
+            assert self.absent.believed == self.truth()
+            for channel in {channel for channel, _ in self.truth()}:
+                assert self.present.table.users(channel) == self.absent.table.users(channel)
+
+    @invariant()
+    def nothing_is_kept_of_empty_channels(self) -> None:
+        channels_kept = set(self.present.table._channels)
+        assert channels_kept == {channel for channel, _ in self.truth()}
+
+
+TestOneStreamAndTwoGateways = OneStreamAndTwoGateways.TestCase
