@@ -60,5 +60,13 @@ def configure_logging(level: str, *, json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for library in ("uvicorn", "uvicorn.error", "uvicorn.asgi", "httpx2", "httpcore2", "nats"):
+    for library in (
+        "uvicorn",
+        "uvicorn.error",
+        "uvicorn.asgi",
+        "httpx2",
+        "httpcore2",
+        "nats",
+        "alembic",
+    ):
         logging.getLogger(library).setLevel(logging.WARNING)
