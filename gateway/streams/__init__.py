@@ -1,0 +1,1 @@
+"""Publications between the bus and the rooms above: recent, stored, live, and new ones."""

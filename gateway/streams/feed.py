@@ -1,0 +1,129 @@
+"""Everything that is published, as it happens: from the RT stream to the ring and the listeners."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.streams.ring import Ring
+from shared.bus.client import Bus
+from shared.bus.direct_get import StoredMessage
+from shared.bus.follower import Follower
+from shared.bus.limits import FollowerLimits
+from shared.bus.subjects import RT_LIVE, channel_of
+from shared.channels import BadChannelName, parse_channel
+from shared.ids import ChannelName
+
+log = structlog.get_logger(__name__)
+
+FanOut = Callable[[ChannelName, int, bytes], None]
+"""Gets channel, offset and payload of each publication, once, in the order of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingLimits:
+    """How much of the recent past stays in memory, over all channels."""
+
+    max_count: int = 50_000
+    max_bytes: int = 32 * 1024 * 1024
+    """Of payloads."""
+
+
+class Feed:
+    """Where this gateway stands in the RT stream, and what it saw last."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        fan_out: FanOut,
+        on_reset: Callable[[str], None] = lambda _reason: None,
+        on_skipped: Callable[[int], None] = lambda _count: None,
+        on_filled: Callable[[int], None] = lambda _count: None,
+        on_undecodable: Callable[[], None] = lambda: None,
+        after: Follower | None = None,
+        ring_limits: RingLimits | None = None,
+        limits: FollowerLimits | None = None,
+    ) -> None:
+        """All callbacks are synchronous.
+
+        Args:
+            on_reset: The position has jumped, for the given reason: listeners may have missed
+                something that can't be had any more.
+            on_skipped: So many publications were removed from the stream before they came here.
+            on_filled: So many were read from the stream, as no live copy had come.
+            on_undecodable: A message was skipped, since its subject names no channel.
+            after: Having doubted, deliver nothing until that follower has verified itself.
+        """
+        ring_limits = ring_limits or RingLimits()
+        self.ring = Ring(max_count=ring_limits.max_count, max_bytes=ring_limits.max_bytes)
+        self.resets = 0
+        """How often the position has jumped; who waited for something looks whether it grew."""
+        self.last_reset = ""
+        self._fan_out = fan_out
+        self._on_reset = on_reset
+        self._on_skipped = on_skipped
+        self._on_undecodable = on_undecodable
+        self._follower = Follower(
+            bus,
+            "RT",
+            RT_LIVE,
+            deliver=self._deliver,
+            on_reset=self._reset,
+            on_skipped=self._skipped,
+            on_filled=on_filled,
+            after=after,
+            limits=limits,
+        )
+
+    @property
+    def epoch(self) -> str:
+        """Which life of the stream the position belongs to; empty before the first contact."""
+        return self._follower.epoch
+
+    @property
+    def position(self) -> int:
+        """The offset through which everything was fanned out; 0 before the first contact."""
+        return self._follower.position
+
+    @property
+    def caught_up(self) -> bool:
+        return self._follower.caught_up
+
+    @property
+    def lag(self) -> int:
+        """How many offsets are known to come after the position."""
+        return self._follower.lag
+
+    async def until_caught_up(self) -> None:
+        await self._follower.until_caught_up()
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled."""
+        await self._follower.run()
+
+    def _deliver(self, message: StoredMessage) -> None:
+        try:
+            channel = _decode(message.subject)
+        except BadChannelName:
+            log.warning("publication_undecodable", offset=message.sequence)
+            self._on_undecodable()
+            return
+        self.ring.append(message.sequence, channel, message.payload)
+        self._fan_out(channel, message.sequence, message.payload)
+
+    def _reset(self, reason: str) -> None:
+        self.ring.clear()
+        self.resets += 1
+        self.last_reset = reason
+        self._on_reset(reason)
+
+    def _skipped(self, first: int, last: int) -> None:
+        log.warning("publications_skipped", first=first, last=last)
+        self._on_skipped(last - first + 1)
+
+
+def _decode(token: str) -> ChannelName:
+    if "." in token:
+        raise BadChannelName("more than one token")
+    return parse_channel(channel_of(token))

@@ -1,0 +1,222 @@
+"""What the RT stream holds of a channel, read so that nothing is silently missing.
+
+Batches come from any replica, and one that lags lacks the tail. So where an answer
+ends, the leader is asked what comes next: nothing up to the target, or ask again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from gateway.streams.ring import Kept
+from shared.bus.direct_get import Batch, StoredMessage, StreamState
+from shared.bus.errors import BusUnavailable
+from shared.bus.headers import header
+from shared.bus.subjects import RT_PUB, channel_of, publication_subject
+from shared.ids import ChannelName
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How much is read at a time, and how long it may take."""
+
+    batch_count: int = 200
+    batch_bytes: int = 128 * 1024
+    """As the stream counts them: headers and subjects too. One message always fits."""
+    deadline_seconds: float = 5.0
+    """For one read, with all its tries."""
+    retry_seconds: float = 0.05
+    max_reads: int = 32
+    """At the same time; others wait, within their deadline."""
+    max_probes: int = 40
+    """To find where the last N of a channel begin."""
+
+
+class Reads(Protocol):
+    """The RT stream, as `shared.bus.stream_reader.StreamReader` reads it."""
+
+    async def batch(self, request: Mapping[str, Any]) -> Batch: ...
+    async def state(self) -> StreamState: ...
+    async def next_on_leader(self, subject: str, sequence: int) -> StoredMessage | None: ...
+    async def last_on_leader(self, subject: str) -> StoredMessage | None: ...
+    async def message_on_leader(self, sequence: int) -> StoredMessage | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a channel's history without a hole, if the stream still begins before it."""
+
+    publications: list[Kept]
+    through: int
+    """It reaches up to here, and so do the publications."""
+    count: int
+    """How many the channel has from the stretch's beginning on, those after it included."""
+
+
+class History:
+    """Reads of channels; each tries again until its deadline, and then is `BusUnavailable`."""
+
+    def __init__(self, stream: Reads, limits: HistoryLimits | None = None) -> None:
+        self._stream = stream
+        self._limits = limits or HistoryLimits()
+        self._turns = asyncio.Semaphore(self._limits.max_reads)
+
+    async def state(self) -> StreamState:
+        """Where the stream begins and ends, and its epoch, as its leader knows them.
+
+        Raises:
+            BusUnavailable: no answer by the deadline.
+        """
+        return await self._persist(self._stream.state)
+
+    async def read(self, channel: ChannelName, after: int, *, up_to: int) -> Stretch:
+        """Read a channel from an offset on, at most one batch of it.
+
+        Whether the stream still began at or before ``after + 1``, only a `state` that
+        is read afterwards can tell.
+
+        Raises:
+            BusUnavailable: no answer by the deadline, or only from replicas that lag.
+        """
+        return await self._persist(lambda: self._read(channel, after, up_to))
+
+    async def last(self, channel: ChannelName, count: int, *, up_to: int) -> list[Kept]:
+        """The channel's last publications up to an offset, ascending, without a hole.
+
+        Fewer than ``count`` only if the stream holds no more, or dropped some meanwhile.
+
+        Raises:
+            BusUnavailable: no answer by the deadline.
+        """
+        begin = await self._begin_of_last(channel, count, up_to)
+        newest: deque[Kept] = deque(maxlen=count)
+        through = begin - 1
+        while through < up_to:
+            stretch = await self.read(channel, through, up_to=up_to)
+            newest.extend(stretch.publications)
+            through = stretch.through
+        return list(newest)
+
+    async def holds(self, channel: ChannelName, message_id: str, *, since: datetime) -> bool:
+        """Whether the channel has a publication with that message id, stored since the moment.
+
+        Raises:
+            BusUnavailable: no answer by the deadline, or only from replicas that lag.
+        """
+        subject = publication_subject(channel)
+        newest = await self._persist(lambda: _boxed(self._stream.last_on_leader(subject)))
+        if newest[0] is None or datetime.fromisoformat(newest[0].time) < since:
+            return False
+        target, seen = newest[0].sequence, 0
+        page: dict[str, Any] = {"start_time": since.isoformat()}
+        while seen < target:
+            messages = await self._persist(partial(self._page, subject, page))
+            if any(_message_id(message) == message_id for message in messages):
+                return True
+            seen = messages[-1].sequence
+            page = {"seq": seen + 1}
+        return False
+
+    async def stored(self, offset: int) -> StoredMessage | None:
+        """The message at the offset, if the stream still holds it.
+
+        Raises:
+            BusUnavailable: no answer by the deadline.
+        """
+        [message] = await self._persist(lambda: _boxed(self._stream.message_on_leader(offset)))
+        return message
+
+    async def _read(self, channel: ChannelName, after: int, up_to: int) -> Stretch | None:
+        subject = publication_subject(channel)
+        batch = await self._stream.batch(self._request(subject, {"seq": after + 1}))
+        kept = [_kept(message) for message in batch.messages]
+        end = kept[-1].offset if kept else after
+        count = len(kept) + batch.pending
+        if end < up_to and batch.pending:
+            return Stretch(kept, end, count)
+        if end < up_to:
+            following = await self._stream.next_on_leader(subject, end + 1)
+            if following is not None and following.sequence <= up_to:
+                return Stretch(kept, end, count) if kept else None
+        return Stretch([each for each in kept if each.offset <= up_to], up_to, count)
+
+    async def _page(self, subject: str, start: Mapping[str, Any]) -> list[StoredMessage] | None:
+        return (await self._stream.batch(self._request(subject, start))).messages or None
+
+    async def _begin_of_last(self, channel: ChannelName, count: int, up_to: int) -> int:
+        """Find an offset from which on there are enough, and not many more.
+
+        No request reads a subject backwards. But how many come after a place is cheap to
+        ask, so the place is guessed from the channel's density and then bisected.
+        """
+        first = (await self.state()).first
+        beyond = await self._count_from(channel, up_to + 1)
+        total = await self._count_from(channel, first) - beyond
+        generous = 4 * count
+        if total <= generous:
+            return first
+        enough, too_few = first, up_to + 1
+        begin = max(first, up_to + 1 - (up_to + 1 - first) * 2 * count // total)
+        for _ in range(self._limits.max_probes):
+            if begin == enough:
+                break
+            found = await self._count_from(channel, begin) - beyond
+            if found < count:
+                too_few = begin
+            else:
+                enough = begin
+                if found <= generous:
+                    break
+            begin = (enough + too_few) // 2
+        return enough
+
+    async def _count_from(self, channel: ChannelName, offset: int) -> int:
+        request = {"seq": offset, "next_by_subj": publication_subject(channel), "batch": 1}
+        batch = await self._persist(lambda: self._stream.batch(request))
+        return len(batch.messages) + batch.pending
+
+    def _request(self, subject: str, start: Mapping[str, Any]) -> dict[str, Any]:
+        limits = self._limits
+        return {
+            **start,
+            "next_by_subj": subject,
+            "batch": limits.batch_count,
+            "max_bytes": limits.batch_bytes,
+        }
+
+    async def _persist(self, read: Callable[[], Awaitable[T | None]]) -> T:
+        """Read until there is an answer; None is a replica that lags."""
+        failure = BusUnavailable("replicas of the stream lag behind its leader")
+        try:
+            async with asyncio.timeout(self._limits.deadline_seconds), self._turns:
+                while True:
+                    try:
+                        answer = await read()
+                    except BusUnavailable as unavailable:
+                        failure = unavailable
+                    else:
+                        if answer is not None:
+                            return answer
+                    await asyncio.sleep(self._limits.retry_seconds)
+        except TimeoutError:
+            raise failure from None
+
+
+async def _boxed(message: Awaitable[StoredMessage | None]) -> tuple[StoredMessage | None]:
+    """Nothing, as an answer rather than as a reason to ask again."""
+    return (await message,)
+
+
+def _kept(message: StoredMessage) -> Kept:
+    channel = channel_of(message.subject.removeprefix(RT_PUB))
+    return Kept(message.sequence, channel, message.payload)
+
+
+def _message_id(message: StoredMessage) -> str:
+    return (header(message.headers, b"Nats-Msg-Id") or b"").decode()

@@ -1,0 +1,141 @@
+"""Recent publications of all channels, so that few who come back have to ask the stream. Pure."""
+
+import heapq
+import sys
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from shared.ids import ChannelName
+
+NOTHING = sys.maxsize
+"""The floor of a ring that has seen nothing yet, so it can vouch for nothing."""
+
+
+class Kept(NamedTuple):
+    """A publication as the stream holds it."""
+
+    offset: int
+    channel: ChannelName
+    payload: bytes
+
+
+class Ring:
+    """The last publications, bounded in number and bytes.
+
+    All that was ever published with an offset above the floor is here: who has
+    everything up to the floor gets the rest from here, and needs nothing else.
+    """
+
+    def __init__(self, *, max_count: int, max_bytes: int) -> None:
+        self.floor = NOTHING
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._offsets: dict[ChannelName, _Offsets] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def channel_count(self) -> int:
+        """Of how many channels something is kept."""
+        return len(self._offsets)
+
+    @property
+    def payload_bytes(self) -> int:
+        return self._bytes
+
+    def append(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+        """Add the next publication of the stream: nothing lies between it and the last one."""
+        if self.floor == NOTHING:
+            self.floor = offset - 1
+        self._kept[offset] = Kept(offset, channel, payload)
+        self._bytes += len(payload)
+        offsets = self._offsets.get(channel)
+        if offsets is None:
+            offsets = self._offsets[channel] = _Offsets()
+        offsets.append(offset)
+        while len(self._kept) > self._max_count or self._bytes > self._max_bytes:
+            self._evict()
+
+    def clear(self) -> None:
+        """Forget everything: the stream began anew, or was left for a while."""
+        self.floor = NOTHING
+        self._bytes = 0
+        self._kept.clear()
+        self._offsets.clear()
+
+    def get(self, offset: int) -> Kept | None:
+        return self._kept.get(offset)
+
+    def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[Kept]:
+        """What the channels have after an offset, ascending; read it before the ring changes."""
+        runs = [
+            found.after(offset)
+            for channel in set(channels)
+            if (found := self._offsets.get(channel)) is not None
+        ]
+        merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
+        return (self._kept[each] for each in merged)
+
+    def count_after(self, channels: Iterable[ChannelName], offset: int) -> int:
+        """How many `after` would give."""
+        return sum(
+            found.count_after(offset)
+            for channel in set(channels)
+            if (found := self._offsets.get(channel)) is not None
+        )
+
+    def last(self, channel: ChannelName, count: int) -> list[Kept] | None:
+        """The channel's last ones, ascending; None if the stream may hold more of them."""
+        offsets = self._offsets.get(channel)
+        newest = offsets.last(count) if offsets is not None else []
+        if len(newest) < count and self.floor != 0:
+            return None
+        return [self._kept[offset] for offset in newest]
+
+    def _evict(self) -> None:
+        offset, kept = self._kept.popitem(last=False)
+        self.floor = offset
+        self._bytes -= len(kept.payload)
+        offsets = self._offsets[kept.channel]
+        if not offsets.drop_first():
+            del self._offsets[kept.channel]  # else one would stay for every room ever seen
+
+
+class _Offsets:
+    """The offsets of one channel, ascending; dropping the first is O(1) in the long run."""
+
+    __slots__ = ("_begin", "_offsets")
+
+    def __init__(self) -> None:
+        self._offsets: list[int] = []
+        self._begin = 0
+
+    def append(self, offset: int) -> None:
+        self._offsets.append(offset)
+
+    def drop_first(self) -> bool:
+        """Return whether any are left."""
+        self._begin += 1
+        if self._begin * 2 >= len(self._offsets):
+            del self._offsets[: self._begin]
+            self._begin = 0
+        return bool(self._offsets)
+
+    def after(self, offset: int) -> Iterator[int]:
+        for place in range(self._place_after(offset), len(self._offsets)):
+            yield self._offsets[place]
+
+    def count_after(self, offset: int) -> int:
+        return len(self._offsets) - self._place_after(offset)
+
+    def last(self, count: int) -> list[int]:
+        return self._offsets[max(self._begin, len(self._offsets) - count) :]
+
+    def _place_after(self, offset: int) -> int:
+        return bisect_right(self._offsets, offset, lo=self._begin)

@@ -1,0 +1,98 @@
+"""A stream in memory that answers like JetStream; `test_history.py` holds it to the real one."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.bus.direct_get import Batch, StoredMessage, StreamState
+from shared.bus.subjects import publication_subject
+from shared.ids import ChannelName
+
+BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def _nothing() -> None:
+    pass
+
+
+class ModelStream:
+    """RT: its leader holds everything, its replicas may lack the tail."""
+
+    def __init__(
+        self,
+        *,
+        lag: Callable[[], int] = lambda: 0,
+        meanwhile: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        """
+        Args:
+            lag: How many messages the replica that answers lacks.
+            meanwhile: Awaited before each answer and after it: whatever else happens.
+        """
+        self.epoch = "epoch-1"
+        self.first = 1
+        self.messages: list[StoredMessage] = []
+        self._lag = lag
+        self._meanwhile = meanwhile
+
+    @property
+    def last(self) -> int:
+        return len(self.messages)
+
+    def add(self, channel: ChannelName, payload: bytes, message_id: str = "") -> int:
+        sequence = self.last + 1
+        time = (BEGAN_AT + timedelta(seconds=sequence)).isoformat()
+        headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\nNats-Time-Stamp: {time}\r\n\r\n"
+        subject = publication_subject(channel)
+        self.messages.append(StoredMessage(sequence, subject, payload, headers.encode()))
+        return sequence
+
+    def drop(self, count: int) -> None:
+        """Retention: the oldest go."""
+        self.first = min(self.first + count, self.last + 1)
+
+    async def batch(self, request: Mapping[str, Any]) -> Batch:
+        await self._meanwhile()
+        held = self.messages[self.first - 1 : max(self.last - self._lag(), 0)]
+        subject = request["next_by_subj"]
+        found = [
+            each for each in held if subject in (">", each.subject) and _is_asked(each, request)
+        ]
+        messages: list[StoredMessage] = []
+        size = 0
+        for each in found[: request["batch"]]:
+            size += len(each.payload) + len(each.subject) + len(each.headers)
+            if messages and size > request.get("max_bytes", size):
+                break
+            messages.append(each)
+        answer = Batch(messages, len(found) - len(messages), None)
+        await self._meanwhile()
+        return answer
+
+    async def state(self) -> StreamState:
+        await self._meanwhile()
+        state = StreamState(self.first, self.last, "", self.epoch)
+        await self._meanwhile()
+        return state
+
+    async def next_on_leader(self, subject: str, sequence: int) -> StoredMessage | None:
+        await self._meanwhile()
+        held = [each for each in self.messages[self.first - 1 :] if each.subject == subject]
+        answer = next((each for each in held if each.sequence >= sequence), None)
+        await self._meanwhile()
+        return answer
+
+    async def last_on_leader(self, subject: str) -> StoredMessage | None:
+        held = [each for each in self.messages[self.first - 1 :] if each.subject == subject]
+        return held[-1] if held else None
+
+    async def message_on_leader(self, sequence: int) -> StoredMessage | None:
+        is_held = self.first <= sequence <= self.last
+        return self.messages[sequence - 1] if is_held else None
+
+
+def _is_asked(message: StoredMessage, request: Mapping[str, Any]) -> bool:
+    if "start_time" in request:
+        since = datetime.fromisoformat(request["start_time"])
+        return datetime.fromisoformat(message.time) >= since
+    return bool(message.sequence >= request["seq"])

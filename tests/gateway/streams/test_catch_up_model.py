@@ -1,0 +1,178 @@
+"""Catching up while the rest goes on: publications, deliveries, retention, replicas that lag."""
+
+import asyncio
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
+from gateway.streams.history import History, HistoryLimits
+from gateway.streams.ring import Ring
+from shared.bus.position import EPOCH_CHANGED
+from shared.bus.subjects import RT_PUB
+from shared.ids import ChannelName
+from tests.gateway.streams.model_stream import ModelStream
+
+CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]
+PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001)
+REPLAY_LIMIT = 12
+IN_SMALL_BATCHES = CatchUpLimits(replay_limit=REPLAY_LIMIT, batch_count=2, batch_bytes=20)
+
+
+class World:
+    """A stream, and one gateway that follows it at its own pace."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
+        self.ring = Ring(max_count=data.draw(st.integers(1, 8)), max_bytes=10_000)
+        self.resets = 0
+        self.last_reset = ""
+        self.epoch = self.stream.epoch
+        self.position = 0
+        self.steps_left = data.draw(st.integers(0, 25))
+        self.may_drop = data.draw(st.booleans())
+        self.clients: list[Client] = []
+        self.steps = 0
+        self.reset_at_step: int | None = None
+
+    def publish(self, count: int) -> None:
+        for channel in self.data.draw(
+            st.lists(st.sampled_from(CHANNELS), min_size=count, max_size=count)
+        ):
+            self.stream.add(channel, b"%d" % self.stream.last)
+
+    def deliver(self, count: int) -> None:
+        """The follower hears of the next ones; whoever is live gets them at once."""
+        for message in self.stream.messages[self.position : self.position + count]:
+            channel = ChannelName(message.subject.removeprefix(RT_PUB))
+            self.position = message.sequence
+            self.ring.append(message.sequence, channel, message.payload)
+            for client in self.clients:
+                client.hear(message.sequence, channel)
+
+    async def go_on(self) -> None:
+        """Some of everything, for as long as there are steps left."""
+        await asyncio.sleep(0)
+        self.steps += 1
+        if self.steps == self.reset_at_step:
+            self.begin_anew()
+        if self.steps_left <= 0:
+            return
+        self.steps_left -= 1
+        self.publish(self.data.draw(st.integers(0, 3)))
+        self.deliver(self.data.draw(st.integers(0, 4)))
+        if self.may_drop and self.data.draw(st.integers(0, 9)) == 0:
+            self.stream.drop(self.data.draw(st.integers(0, min(5, self.position))))
+
+    def begin_ring_here(self) -> None:
+        """As after a start: nothing of what was before is in memory."""
+        self.ring.clear()
+
+    def begin_anew(self) -> None:
+        """The stream is another one, and the follower has found out."""
+        self.resets += 1
+        self.last_reset = EPOCH_CHANGED
+        self.epoch = self.stream.epoch = "epoch-2"
+        self.ring.clear()
+
+    def _draw_lag(self) -> int:
+        return self.data.draw(st.sampled_from([0, 1, 3, 6])) if self.steps_left > 0 else 0
+
+
+class Client:
+    """One subscriber: what it was sent, however it came."""
+
+    def __init__(self, channels: list[ChannelName], offset: int) -> None:
+        self.channels = channels
+        self.offset = offset
+        self.live_from: int | None = None
+        self.got: list[int] = []
+        self.refused: Reason | None = None
+
+    def send(self, offset: int, _channel: ChannelName, _payload: bytes) -> None:
+        assert self.live_from is None
+        self.got.append(offset)
+
+    def go_live(self, from_offset: int) -> None:
+        self.live_from = from_offset
+
+    def hear(self, offset: int, channel: ChannelName) -> None:
+        if self.live_from is not None and offset >= self.live_from and channel in self.channels:
+            self.got.append(offset)
+
+    def should_have(self, stream: ModelStream) -> list[int]:
+        subjects = {f"{RT_PUB}{channel}" for channel in self.channels}
+        later = stream.messages[self.offset :]
+        return [message.sequence for message in later if message.subject in subjects]
+
+    async def come_back(self, catch_up: CatchUp, world: World, epoch: str | None) -> None:
+        try:
+            await catch_up.run(
+                self.channels,
+                self.offset,
+                epoch,
+                send=self.send,
+                drained=world.go_on,
+                go_live=self.go_live,
+            )
+        except Unrecoverable as unrecoverable:
+            self.refused = unrecoverable.reason
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObject) -> None:
+    world = World(data)
+    world.publish(data.draw(st.integers(0, 12)))
+    world.deliver(data.draw(st.integers(0, 12)))
+    if data.draw(st.booleans()):
+        world.begin_ring_here()
+    else:
+        world.publish(data.draw(st.integers(0, 6)))
+        world.deliver(data.draw(st.integers(0, 6)))
+    for _ in range(data.draw(st.integers(1, 2))):
+        channels = data.draw(st.lists(st.sampled_from(CHANNELS), min_size=1, unique=True))
+        world.clients.append(Client(channels, data.draw(st.integers(0, world.stream.last))))
+
+    async def all_come_back() -> None:
+        catch_up = CatchUp(world, History(world.stream, PATIENT), IN_SMALL_BATCHES)
+        async with asyncio.TaskGroup() as group:
+            for client in world.clients:
+                epoch = data.draw(st.sampled_from([None, world.epoch]))
+                group.create_task(client.come_back(catch_up, world, epoch))
+
+    asyncio.run(all_come_back())
+    world.publish(3)
+    world.deliver(world.stream.last)
+
+    for client in world.clients:
+        missed = client.should_have(world.stream)
+        if client.refused is None:
+            assert client.got == missed
+        elif client.refused is Reason.TOO_MANY:
+            assert not client.got
+            assert len(missed) > REPLAY_LIMIT
+        else:
+            assert client.refused is Reason.TOO_OLD
+            assert client.got == missed[: len(client.got)]  # no hole, even so
+            assert world.stream.first > client.offset + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_stream_that_begins_anew_in_mid_replay_is_not_mixed_with_the_old_one(
+    data: st.DataObject,
+) -> None:
+    world = World(data)
+    world.may_drop = False
+    world.publish(12)
+    world.deliver(12)
+    client = Client(CHANNELS, data.draw(st.integers(0, 12)))
+    world.reset_at_step = data.draw(st.integers(0, 10))
+
+    catch_up = CatchUp(world, History(world.stream, PATIENT), IN_SMALL_BATCHES)
+    asyncio.run(client.come_back(catch_up, world, None))
+
+    assert client.refused is (Reason.EPOCH if world.resets else None)
+    assert (client.live_from is None) == bool(world.resets)

@@ -1,0 +1,101 @@
+"""The ring against a list of everything that was ever published."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from gateway.streams.ring import NOTHING, Kept, Ring
+from shared.ids import ChannelName
+
+CHANNELS = [ChannelName(f"chat:{name}") for name in "abc"]
+
+channels = st.sampled_from(CHANNELS)
+channel_sets = st.sets(channels, min_size=1)
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Whatever was published above the floor is there, of every set of channels, in order."""
+
+    @initialize(
+        max_count=st.integers(1, 8), max_bytes=st.integers(1, 60), position=st.integers(0, 5)
+    )
+    def begin(self, max_count: int, max_bytes: int, position: int) -> None:
+        self.max_count, self.max_bytes = max_count, max_bytes
+        self.ring = Ring(max_count=max_count, max_bytes=max_bytes)
+        self.position = position
+        self.published: list[Kept] = []
+
+    @rule(channel=channels, size=st.integers(0, 20), skipped=st.integers(0, 2))
+    def publish(self, channel: ChannelName, size: int, skipped: int) -> None:
+        self.position += 1 + skipped
+        self.published.append(Kept(self.position, channel, bytes(size)))
+        self.ring.append(*self.published[-1])
+
+    @rule()
+    def begin_anew(self) -> None:
+        self.ring.clear()
+        self.published.clear()
+
+    @rule(wanted=channel_sets, back=st.integers(0, 12))
+    def read_what_comes_after(self, wanted: set[ChannelName], back: int) -> None:
+        offset = max(self.position - back, 0)
+        expected = [
+            kept for kept in self._held() if kept.channel in wanted and kept.offset > offset
+        ]
+
+        assert list(self.ring.after(wanted, offset)) == expected
+        assert self.ring.count_after(wanted, offset) == len(expected)
+
+    @rule(channel=channels, count=st.integers(1, 6))
+    def read_the_last(self, channel: ChannelName, count: int) -> None:
+        of_channel = [kept for kept in self.published if kept.channel == channel]
+        found = self.ring.last(channel, count)
+
+        held = [kept for kept in self._held() if kept.channel == channel]
+        if len(held) >= count or self.ring.floor == 0:
+            assert found == of_channel[-count:]
+        else:
+            assert found is None
+
+    @invariant()
+    def it_is_bounded_and_no_smaller_than_need_be(self) -> None:
+        held = self._held()
+        assert len(self.ring) == len(held) <= self.max_count
+        assert self.ring.payload_bytes == sum(len(kept.payload) for kept in held) <= self.max_bytes
+        if len(held) < len(self.published):
+            one_more = self.published[-len(held) - 1 :]
+            assert (
+                len(one_more) > self.max_count
+                or sum(len(kept.payload) for kept in one_more) > self.max_bytes
+            )
+
+    @invariant()
+    def the_floor_tells_the_truth(self) -> None:
+        if not self.published:
+            assert self.ring.floor == NOTHING
+            return
+        for kept in self.published:
+            assert (self.ring.get(kept.offset) == kept) == (kept.offset > self.ring.floor)
+
+    def _held(self) -> list[Kept]:
+        return [kept for kept in self.published if kept.offset > self.ring.floor]
+
+
+TestRing = RingMachine.TestCase
+TestRing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> None:
+    ring = Ring(max_count=10, max_bytes=1000)
+    ring.append(1, CHANNELS[0], b"first of all")
+
+    assert ring.last(CHANNELS[1], 5) == []
+    assert ring.last(CHANNELS[0], 5) == [Kept(1, CHANNELS[0], b"first of all")]
+
+
+def test_channels_that_nothing_is_kept_of_cost_nothing() -> None:
+    ring = Ring(max_count=3, max_bytes=1000)
+    for offset in range(1, 1000):
+        ring.append(offset, ChannelName(f"chat:{offset}"), b"x")
+
+    assert ring.channel_count == 3
