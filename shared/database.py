@@ -3,7 +3,9 @@
 Two databases, one meaning: SQLite for a single process, PostgreSQL for many.
 """
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ from shared.errors import Unavailable
 
 Sessions = async_sessionmaker[AsyncSession]
 
-_READ_ONLY = "read_only"
+_READING = {"read_only": True, "postgresql_readonly": True}
+_RETRY_SECONDS = 0.01
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgres": "postgresql+asyncpg",
@@ -140,7 +143,7 @@ def _milliseconds(seconds: float) -> str:
 
 def _prepare_sqlite(connection: PoolProxiedConnection, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait for each other
+    # Only what takes no lock: a connection that fails here would keep what it holds.
     cursor.execute("PRAGMA synchronous = FULL")  # an answered commit survives a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -152,7 +155,7 @@ def _begin_sqlite(connection: Connection) -> None:
     One that reads first and writes later can't wait for the lock: what it read
     may be stale by then, and SQLite answers "database is locked" without waiting.
     """
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    read_only = connection.get_execution_options().get("read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
@@ -182,10 +185,13 @@ async def transaction(
     Raises:
         DatabaseAway: the database does not answer; the transaction may be tried again.
     """
-    options = {_READ_ONLY: True, "postgresql_readonly": True} if read_only else {}
     with telling_when_away():
-        async with sessions(execution_options=options) as session, session.begin():
-            yield session
+        if read_only:
+            async with sessions(execution_options=_READING) as session:
+                yield session
+        else:
+            async with sessions.begin() as session:
+                yield session
 
 
 def transaction_dependency(
@@ -212,6 +218,26 @@ async def database_now(session: AsyncSession) -> datetime:
     return now
 
 
+async def keep_a_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
+    """Make SQLite readers and its writer not wait for each other; the file remembers it.
+
+    Raises:
+        DatabaseAway: the file couldn't be had alone for that moment, not within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        async with engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            try:
+                await driver.execute_fetchall("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this lock SQLite itself never waits.
+                if time.monotonic() > deadline or not _is_sqlite_away(error):
+                    raise DatabaseAway from error
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
 @contextmanager
 def telling_when_away() -> Generator[None]:
     """Raise `DatabaseAway` for errors that say nothing of the statement, only of the server."""
@@ -230,10 +256,14 @@ def _is_away(error: exc.DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     if isinstance(original, sqlite3.Error):
-        code = getattr(original, "sqlite_errorcode", 0)
-        return code & 0xFF in _SQLITE_AWAY  # the low byte is the primary code
+        return _is_sqlite_away(original)
     state = getattr(original, "sqlstate", None)
     # Without a state the driver itself gave up: the connection was closed under it.
     return (
         isinstance(error, exc.InterfaceError) if state is None else state.startswith(_POSTGRES_AWAY)
     )
+
+
+def _is_sqlite_away(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _SQLITE_AWAY  # the low byte is the primary code

@@ -15,7 +15,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
-from shared.database import DatabaseLimits, Moment, open_engine, telling_when_away
+from shared.database import (
+    DatabaseLimits,
+    Moment,
+    keep_a_write_ahead_log,
+    open_engine,
+    telling_when_away,
+)
 from shared.outbox.table import MAX_NAME_LENGTH, OutboxTables
 
 _LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
@@ -128,6 +134,8 @@ async def _run_command(
     engine = open_engine(url, limits)
     try:
         with telling_when_away():
+            if engine.dialect.name == "sqlite":
+                await keep_a_write_ahead_log(engine, limits.lock_seconds)
             async with engine.begin() as connection:
                 await connection.run_sync(run_on)
     finally:

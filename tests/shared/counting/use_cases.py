@@ -10,8 +10,7 @@ from tests.shared.counting.tables import CounterRow
 async def count_up(session: AsyncSession, name: str) -> int:
     """Return the new value, whose event ``events.test.<name>`` has it as its payload."""
     add_one = update(CounterRow).where(CounterRow.name == name).values(value=CounterRow.value + 1)
-    value = await session.scalar(add_one.returning(CounterRow.value))
-    assert value is not None
+    value: int = (await session.execute(add_one.returning(CounterRow.value))).scalar_one()
     append(
         session,
         subject=f"events.test.{name}",

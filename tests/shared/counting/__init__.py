@@ -1,1 +1,0 @@
-"""The smallest service with an outbox, as far as its database goes: it counts, and tells of it."""
