@@ -5,6 +5,7 @@ A service has ``migrations/env.py`` of two lines, ``from shared import migration
 makes the outbox's tables by `create_outbox`.
 """
 
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -104,12 +105,14 @@ def create_outbox() -> None:
     op.create_index(
         "ix_outbox_sent", "outbox", ["sent_at"], postgresql_where=sent, sqlite_where=sent
     )
-    op.create_table(
+    lease = op.create_table(
         "outbox_lease",
         sa.Column("name", sa.String(32), primary_key=True),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("expires_at", Moment(), nullable=False),
     )
+    long_ago = datetime(1970, 1, 1, tzinfo=UTC)
+    op.bulk_insert(lease, [{"name": "relay", "owner": "", "expires_at": long_ago}])
 
 
 def drop_outbox() -> None:

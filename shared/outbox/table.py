@@ -12,6 +12,9 @@ from shared.database import Moment
 APPENDED = "outbox_appended"
 """In ``session.info``: this transaction has something for the relay."""
 
+RELAY = "relay"
+"""The name of the one lease."""
+
 MAX_NAME_LENGTH = 255
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -44,7 +47,7 @@ class OutboxRow(OutboxTables):
 
 
 class OutboxLease(OutboxTables):
-    """The one relay that may publish now."""
+    """The one relay that may publish now. The migration makes the one row."""
 
     __tablename__ = "outbox_lease"
 

@@ -1,0 +1,54 @@
+"""The relay's SQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, func, select, update
+
+from shared.database import Sessions, transaction
+from shared.outbox.table import UNSENT, OutboxRow
+
+
+async def oldest_unsent(sessions: Sessions, limit: int) -> Sequence[OutboxRow]:
+    """The first unsent rows by their places, in a transaction that is over when they are here.
+
+    Always from the beginning: on PostgreSQL a lower place may be committed after a higher one.
+    """
+    async with transaction(sessions, read_only=True) as session:
+        first = select(OutboxRow).where(UNSENT).order_by(OutboxRow.position).limit(limit)
+        return (await session.scalars(first)).all()
+
+
+async def mark(sessions: Sessions, *, sent: Sequence[int], poisoned: Mapping[int, str]) -> None:
+    """Write down what became of rows, by their places; poison with its error."""
+    if not sent and not poisoned:
+        return
+    now = datetime.now(UTC)
+    async with transaction(sessions) as session:
+        if sent:
+            of_sent = update(OutboxRow).where(OutboxRow.position.in_(sent))
+            await session.execute(of_sent.values(sent_at=now))
+        for position, error in poisoned.items():
+            of_one = update(OutboxRow).where(OutboxRow.position == position)
+            await session.execute(of_one.values(poisoned_at=now, error=error))
+
+
+async def unsent(sessions: Sessions) -> tuple[int, datetime | None]:
+    """How many rows are unsent, and since when the oldest."""
+    async with transaction(sessions, read_only=True) as session:
+        measured = select(func.count(), func.min(OutboxRow.created_at)).where(UNSENT)
+        depth, oldest = (await session.execute(measured)).one()
+        return depth, oldest
+
+
+async def prune(sessions: Sessions, older_than: datetime, limit: int) -> int:
+    """Delete the longest sent rows, at most so many; return how many."""
+    async with transaction(sessions) as session:
+        longest_sent = (
+            select(OutboxRow.position)
+            .where(OutboxRow.sent_at < older_than)
+            .order_by(OutboxRow.sent_at)
+            .limit(limit)
+        )
+        gone = delete(OutboxRow).where(OutboxRow.position.in_(longest_sent))
+        return len((await session.execute(gone.returning(OutboxRow.position))).all())
