@@ -36,6 +36,9 @@ class Member(Protocol):
     def close(self, close: Close) -> None:
         """End it; it leaves the registry later, by itself."""
 
+    def start_over(self, reason: str) -> None:
+        """There is a hole in what it was sent, which it has to be told."""
+
 
 class Subscription:
     """One member in one channel: catching up, or live from an offset on."""

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.types import ASGIApp
 
-from gateway.engine.uvicorn_protocol import websocket_options
 from shared.process import Server, listen, server_config
 
 DEADLINE_SECONDS = 10.0
@@ -18,13 +18,13 @@ async def served(
     app: ASGIApp,
     *,
     drain: Callable[[], Awaitable[None]] | None = None,
-    ping_seconds: float = 20,
-    pong_seconds: float = 15,
+    options: Mapping[str, Any],
 ) -> AsyncGenerator[int]:
-    """Serve it on a free port, which is yielded; at the end stop as a process would."""
-    options = websocket_options(
-        max_frame_bytes=65536, ping_seconds=ping_seconds, pong_seconds=pong_seconds
-    )
+    """Serve it on a free port, which is yielded; at the end stop as a process would.
+
+    Args:
+        options: How its WebSockets want to be served.
+    """
     stop = asyncio.Event()
     with listen("127.0.0.1", 0) as socket:
         config = server_config(app, forwarded_allow_ips="127.0.0.1", **options)

@@ -13,6 +13,7 @@ from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
+from gateway.engine.uvicorn_protocol import websocket_options
 from gateway.errors import Close
 from shared.process import running
 from tests.gateway.serving import served
@@ -82,8 +83,9 @@ async def a_gateway(
         served(
             gateway.app,
             drain=gateway.hub.drain,
-            ping_seconds=ping_seconds,
-            pong_seconds=pong_seconds,
+            options=websocket_options(
+                max_frame_bytes=65536, ping_seconds=ping_seconds, pong_seconds=pong_seconds
+            ),
         ) as gateway.port,
     ):
         yield gateway

@@ -1,0 +1,238 @@
+"""The gateway put together: its parts as `up` needs them, and an application of its own."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, WebSocket
+from prometheus_client import CollectorRegistry
+
+from gateway.channels.manager import ConnectionManager
+from gateway.channels.namespaces import Namespaces
+from gateway.codecs.asyncapi import chat_document
+from gateway.control import Control
+from gateway.engine.connection import Connection
+from gateway.engine.hub import Hub
+from gateway.engine.limits import Limits
+from gateway.engine.uvicorn_protocol import websocket_options
+from gateway.metrics import GatewayMetrics
+from gateway.presence.limits import PresenceLimits
+from gateway.presence.presence import Presence
+from gateway.session.chat import ChatSession
+from gateway.session.fanout import Fanout
+from gateway.session.handshake import read_handshake
+from gateway.session.parts import ChatParts, Guard
+from gateway.session.publishing import UserPublisher
+from gateway.settings import GatewaySettings
+from gateway.streams.catch_up import CatchUp, CatchUpLimits
+from gateway.streams.feed import Feed, RingLimits
+from gateway.streams.history import History
+from shared.bus.client import Bus
+from shared.bus.follower import Follower
+from shared.bus.publisher import Publisher
+from shared.bus.stream_reader import StreamReader
+from shared.bus.subjects import CTL_LIVE
+from shared.http import install_edge, operations_router
+from shared.process import running
+from shared.revocations import Revocations
+from shared.tokens import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """The running gateway, without an application around it."""
+
+    router: APIRouter
+    ready: Callable[[], list[str]]
+    """What stands in the way of serving; empty when nothing does."""
+    drain: Callable[[], Awaitable[None]]
+    """Ask everybody to come back elsewhere; when nobody new is let in any more."""
+    server_options: Mapping[str, Any]
+    """How its WebSockets want to be served, for `shared.process.server_config`."""
+    manager: ConnectionManager
+
+
+class Gateway:
+    """The rooms of one gateway and how they hang together. Nothing runs yet."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        bus: Bus,
+        publisher: Publisher,
+        verifier: TokenVerifier,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._verifier = verifier
+        self._draining = False
+        self.metrics = GatewayMetrics(registry)
+        self.manager = ConnectionManager()
+        self.hub = Hub(_engine_limits(settings), on_closed=self.metrics.closed)
+        revocations = Revocations(max_token_seconds=settings.max_token_seconds)
+        self.control = Follower(
+            bus,
+            "CTL",
+            CTL_LIVE,
+            deliver=Control(revocations, self.manager).heed,
+            on_filled=self.metrics.filled("CTL"),
+            from_start=True,
+        )
+        self.presence = Presence(
+            bus,
+            publisher,
+            on_change=lambda change: self.fanout.change_presence(change),
+            limits=_presence_limits(settings),
+        )
+        self.fanout = Fanout(
+            self.manager,
+            self.metrics,
+            names=self.presence.users,
+            count=self.presence.count,
+            crowd_size=settings.crowd_size,
+            crowd_resume=settings.crowd_resume,
+            crowd_seconds=settings.crowd_seconds,
+        )
+        self.feed = Feed(
+            bus,
+            fan_out=self.fanout.publish,
+            on_reset=self.fanout.start_over,
+            on_filled=self.metrics.filled("RT"),
+            after=self.control,
+            ring_limits=RingLimits(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
+        )
+        history = History(StreamReader(bus, "RT"))
+        self.chat = ChatParts(
+            guard=Guard(verifier, revocations),
+            manager=self.manager,
+            namespaces=Namespaces(settings.namespaces),
+            presence=self.presence,
+            feed=self.feed,
+            catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
+            publish=UserPublisher(
+                publisher,
+                self.feed.ring,
+                history,
+                publish_seconds=settings.publish_seconds,
+                on_published=self.metrics.published,
+            ),
+            metrics=self.metrics,
+            settings=settings,
+            not_ready=self.not_ready,
+        )
+        self._observe()
+
+    def not_ready(self) -> list[str]:
+        """Why nobody can be let in now, in the operator's words."""
+        stands_in_the_way = {
+            "draining": self._draining,
+            "the bus is not connected": not self._bus.connected,
+            "the keys to check tokens with are not known yet": not self._verifier.ready,
+            "the revocations are not read up to their end": not self.control.caught_up,
+            "the publications are not read up to their end": not self.feed.caught_up,
+            "who is present is not known": not self.presence.caught_up,
+        }
+        return [reason for reason, is_so in stands_in_the_way.items() if is_so]
+
+    async def drain(self) -> None:
+        self._draining = True
+        await self.hub.drain()
+        await self.presence.withdraw()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Carry one `/ws/chat` connection to its end."""
+        handshake = read_handshake(websocket.query_params, websocket.scope["subprotocols"])
+
+        def open_session(connection: Connection) -> ChatSession:
+            session = ChatSession(connection, handshake, self.chat)
+            session.open()
+            return session
+
+        await self.hub.serve(websocket, open_session, subprotocol=handshake.subprotocol)
+
+    def _observe(self) -> None:
+        self.metrics.observe(
+            connections=lambda: len(self.hub),
+            users=self.manager.active_user_count,
+            channels=lambda: len(self.manager.channels()),
+        )
+        self.metrics.observe_lag("RT", lambda: self.feed.lag)
+        self.metrics.observe_lag("CTL", lambda: self.control.lag)
+        self.metrics.observe_lag("PRES", lambda: self.presence.lag)
+
+
+@asynccontextmanager
+async def serving(
+    settings: GatewaySettings,
+    *,
+    bus: Bus,
+    publisher: Publisher,
+    verifier: TokenVerifier,
+    registry: CollectorRegistry,
+) -> AsyncGenerator[GatewayParts]:
+    """The gateway with its background loops; it starts whether or not the bus is there."""
+    gateway = Gateway(settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry)
+    async with running(
+        gateway.control.run,
+        gateway.feed.run,
+        gateway.presence.run,
+        gateway.fanout.run,
+        gateway.hub.sweep,
+    ):
+        yield GatewayParts(
+            router=create_router(gateway),
+            ready=gateway.not_ready,
+            drain=gateway.drain,
+            server_options=websocket_options(
+                max_frame_bytes=settings.max_frame_bytes,
+                ping_seconds=settings.ping_seconds,
+                pong_seconds=settings.pong_seconds,
+            ),
+            manager=gateway.manager,
+        )
+
+
+def create_router(gateway: Gateway) -> APIRouter:
+    """The gateway's URLs."""
+    router = APIRouter()
+
+    @router.websocket("/ws/chat")
+    async def chat(websocket: WebSocket) -> None:
+        await gateway.serve(websocket)
+
+    @router.get("/asyncapi", tags=["operations"])
+    async def asyncapi() -> dict[str, Any]:
+        return chat_document(version=version("hubbub"))
+
+    return router
+
+
+def create_app(parts: GatewayParts, *, registry: CollectorRegistry) -> FastAPI:
+    """The gateway as a process of its own serves it."""
+    app = FastAPI(title="Hubbub: gateway")
+    install_edge(app)
+    app.include_router(parts.router)
+    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    return app
+
+
+def _engine_limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        max_pending_bytes=settings.max_pending_bytes,
+        write_seconds=settings.write_seconds,
+        close_seconds=settings.close_seconds,
+        drain_seconds=settings.drain_seconds,
+        drain_closes_per_second=settings.drain_closes_per_second,
+    )
+
+
+def _presence_limits(settings: GatewaySettings) -> PresenceLimits:
+    return PresenceLimits(
+        grace_seconds=settings.presence_grace_seconds,
+        lease_seconds=settings.lease_seconds,
+        renew_seconds=settings.renew_seconds,
+    )

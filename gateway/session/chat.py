@@ -1,0 +1,237 @@
+"""One tab in one room: who it is, what it may do, and what becomes of each of its commands."""
+
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import structlog
+from pydantic import BaseModel
+
+from gateway.codecs.chat import PROTOCOL, BadCommand, ChatCommand, decode_command, encode
+from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, Pong, PublishMessage
+from gateway.engine.connection import Connection
+from gateway.engine.frame import Frame
+from gateway.errors import (
+    INVALID_ROOM,
+    INVALID_TOKEN,
+    NOT_READY,
+    TOKEN_EXPIRED,
+    Close,
+    MayNotPublish,
+    MayNotSubscribe,
+    OtherUser,
+    error_code,
+)
+from gateway.session.arrival import Arrival
+from gateway.session.commands import CommandQueue
+from gateway.session.handshake import ChatHandshake
+from gateway.session.parts import ChatParts
+from shared.channels import personal_channel
+from shared.errors import AppError, Unavailable
+from shared.ids import ChannelName, UserId
+from shared.publications import Sender
+from shared.tokens import Claims, InvalidToken
+
+log = structlog.get_logger(__name__)
+
+
+class ChatSession:
+    """The life of one `/ws/chat` connection: awaiting a token, arriving, live, lost.
+
+    Nothing here waits but what a command or the arrival needs, and that runs as
+    work of the connection: a session that idles is this object and nothing else.
+    """
+
+    protocol: ClassVar[str] = PROTOCOL
+
+    __slots__ = (
+        "_arrival", "_awaits_token", "_channel", "_claims", "_commands", "_connection",
+        "_handshake", "_is_welcomed", "_parts",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, handshake: ChatHandshake, parts: ChatParts) -> None:
+        self._connection = connection
+        self._handshake = handshake
+        self._parts = parts
+        self._awaits_token = False
+        self._is_welcomed = False
+        self._claims: Claims | None = None
+        self._arrival: Arrival | None = None
+        self._commands: CommandQueue[ChatCommand | BadCommand] = CommandQueue(
+            connection, self._execute, max_waiting=parts.settings.max_waiting_commands
+        )
+
+    # As the registry knows it.
+
+    @property
+    def claims(self) -> Claims:
+        assert self._claims is not None  # who isn't admitted isn't registered
+        return self._claims
+
+    @property
+    def user_id(self) -> UserId:
+        return self.claims.user_id
+
+    def send(self, frame: Frame) -> None:
+        self._connection.send(frame)
+
+    def close(self, close: Close) -> None:
+        self._connection.close(*close)
+
+    # As its connection knows it.
+
+    def open(self) -> None:
+        """Begin, with a token or waiting for one."""
+        if self._handshake.channel is None:
+            self.close(INVALID_ROOM)
+        elif self._parts.not_ready():
+            self.close(NOT_READY)
+        elif self._handshake.token is not None:
+            self._connection.start(self._enter(self._handshake.token, self._handshake.channel))
+        else:
+            self._awaits_token = True
+            deadline = _now() + self._parts.settings.auth_seconds
+            self._connection.close_at(deadline, *INVALID_TOKEN)
+
+    def received(self, text: str) -> None:
+        command: ChatCommand | BadCommand
+        try:
+            command = decode_command(text)
+        except BadCommand as bad:
+            command = bad
+        if self._awaits_token:
+            self._take_token(command)
+            return
+        self._parts.metrics.commands.labels(_label(command)).inc()
+        if isinstance(command, Ping) and self._is_welcomed:
+            self._pong()  # not in its turn: it asks whether we are there
+        else:
+            self._commands.put(command)
+
+    def lost(self, close: Close) -> None:
+        self._parts.manager.disconnect(self)
+        if self._claims is None or self._handshake.channel is None:
+            return
+        self._parts.presence.leave(
+            self._handshake.channel, self._claims.user_id, self._connection.id
+        )
+        self._log().info("disconnected", code=close.code, reason=close.reason)
+
+    def start_over(self, reason: str) -> None:
+        """The stream's offsets began anew, or some are lost to everybody here."""
+        if self._arrival is not None:
+            self._arrival.start_over(reason)
+
+    # Signing in.
+
+    def _take_token(self, command: ChatCommand | BadCommand) -> None:
+        if not isinstance(command, Authenticate) or self._handshake.channel is None:
+            self.close(INVALID_TOKEN)
+            return
+        self._awaits_token = False
+        self._connection.start(self._enter(command.token, self._handshake.channel))
+
+    async def _enter(self, token: str, channel: ChannelName) -> None:
+        try:
+            claims = await self._parts.guard.verify(token)
+            if self._connection.is_open:
+                arrival = self._admit(claims, channel)
+                await arrival.run()
+        except InvalidToken:
+            self.close(INVALID_TOKEN)
+        except MayNotSubscribe:
+            self.close(INVALID_ROOM)
+        except Unavailable as unavailable:
+            log.info("arrival_failed", connection_id=self._connection.id, reason=str(unavailable))
+            self.close(NOT_READY)
+
+    def _admit(self, claims: Claims, channel: ChannelName) -> Arrival:
+        """Register the connection; all that it depends on is asked in this one step."""
+        parts = self._parts
+        parts.guard.confirm(claims)
+        options = parts.namespaces.options_of(channel)
+        if options is None or not parts.namespaces.may_subscribe(channel, claims.user_id):
+            raise MayNotSubscribe(f"no subscribing to {channel}")
+        self._claims = claims
+        self._connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+        parts.manager.connect(self)
+        room = parts.manager.subscribe(self, channel)
+        personal = parts.manager.subscribe(self, personal_channel(claims.user_id))
+        if options.presence:
+            parts.presence.enter(channel, claims.user_id, claims.name, self._connection.id)
+        self._arrival = Arrival(
+            self._connection, parts, self._handshake, claims, room, personal,
+            options=options, on_welcomed=self._welcomed,
+        )  # fmt: skip
+        self._log().info("connected", session_id=claims.session_id)
+        return self._arrival
+
+    def _welcomed(self) -> None:
+        self._is_welcomed = True
+        self._commands.open()
+
+    # Commands.
+
+    async def _execute(self, command: ChatCommand | BadCommand) -> None:
+        match command:
+            case BadCommand():
+                self._refuse(command.code, command.message, command.command_id)
+            case Ping():
+                self._pong()
+            case PublishMessage():
+                await self._answer(command, self._publish(command))
+            case Authenticate():
+                await self._answer(command, self._prolong(command))
+
+    async def _answer(
+        self, command: PublishMessage | Authenticate, work: Coroutine[Any, Any, None]
+    ) -> None:
+        try:
+            await work
+        except AppError as error:
+            self._refuse(error_code(error), str(error), command.id)
+
+    async def _publish(self, command: PublishMessage) -> None:
+        room, claims = self._handshake.channel, self.claims
+        if room is None or not self._parts.namespaces.may_publish(room, claims.user_id):
+            raise MayNotPublish("only services publish here")
+        sender = Sender(user_id=claims.user_id, name=claims.name)
+        offset = await self._parts.publish(room, sender, command.body, client_id=command.id)
+        if command.id is not None:
+            self._tell(Ack(id=command.id, offset=offset))
+
+    async def _prolong(self, command: Authenticate) -> None:
+        claims = await self._parts.guard.verify(command.token)
+        if not self._connection.is_open:
+            return
+        self._parts.guard.confirm(claims)
+        if claims.user_id != self.user_id:
+            raise OtherUser("the token is of another user")
+        self._claims = claims
+        self._parts.manager.connect(self)
+        self._connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+
+    def _pong(self) -> None:
+        assert self._arrival is not None  # there is no welcome without one
+        self._tell(Pong(offset=self._arrival.place))
+
+    def _refuse(self, code: str, message: str, command_id: str | None) -> None:
+        self._parts.metrics.errors.labels(code).inc()
+        self._tell(Error(code=code, message=message, id=command_id))
+
+    def _tell(self, message: BaseModel) -> None:
+        self._connection.send(encode(message))
+
+    def _log(self) -> structlog.stdlib.BoundLogger:
+        bound: structlog.stdlib.BoundLogger = log.bind(
+            connection_id=self._connection.id, user_id=self.user_id
+        )
+        return bound
+
+
+def _label(command: ChatCommand | BadCommand) -> str:
+    return "bad" if isinstance(command, BadCommand) else command.type
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

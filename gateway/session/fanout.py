@@ -1,0 +1,107 @@
+"""What happens in the cluster, told to those who listen here: one frame for all of them."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from pydantic import BaseModel
+
+from gateway.channels.manager import ConnectionManager
+from gateway.channels.namespaces import PERSONAL
+from gateway.codecs.chat import PROTOCOL, encode, encode_publication
+from gateway.codecs.chat_frames import Person, UserCount, UserJoined, UserLeft, Users
+from gateway.engine.frame import Frame
+from gateway.metrics import GatewayMetrics
+from gateway.presence.crowds import Crowds, NamesPush
+from gateway.presence.table import PresenceChange
+from gateway.streams.catch_up import Reason
+from shared.bus.position import RETENTION
+from shared.ids import ChannelName, UserId
+from shared.publications import BadPublication, Publication
+
+log = structlog.get_logger(__name__)
+
+Names = Callable[[ChannelName, int], list[tuple[UserId, str]]]
+
+
+class Fanout:
+    """Gives publications, comings and goings to the connections of this gateway."""
+
+    def __init__(
+        self,
+        manager: ConnectionManager,
+        metrics: GatewayMetrics,
+        *,
+        names: Names,
+        count: Callable[[ChannelName], int],
+        crowd_size: int,
+        crowd_resume: int,
+        crowd_seconds: float,
+    ) -> None:
+        """
+        Args:
+            names: The first users of a channel, at most so many.
+            count: How many users it has.
+        """
+        self._manager = manager
+        self._metrics = metrics
+        self._names = names
+        self._crowds = Crowds(count, size=crowd_size, resume=crowd_resume)
+        self._crowd_size = crowd_size
+        self._crowd_seconds = crowd_seconds
+
+    def publish(self, channel: ChannelName, offset: int, payload: bytes) -> None:
+        """Tell the channel's listeners of a publication; decoded only if there are any."""
+        if not self._manager.listeners(channel):
+            return
+        try:
+            publication = Publication.decode(payload)
+        except BadPublication:
+            log.warning("publication_unreadable", channel=channel, offset=offset)
+            return
+        personal = channel.startswith(PERSONAL)
+
+        def encode_for(protocol: str) -> Frame:
+            assert protocol == PROTOCOL
+            return encode_publication(channel, offset, publication, personal=personal)
+
+        self._metrics.deliveries.inc(self._manager.broadcast(channel, encode_for, offset=offset))
+
+    def start_over(self, reason: str) -> None:
+        """The feed's position has jumped: everybody here has a hole."""
+        told = Reason.TOO_OLD if reason == RETENTION else Reason.EPOCH
+        for member in self._manager.connections():
+            member.start_over(told)
+
+    def change_presence(self, change: PresenceChange) -> None:
+        """Tell the others of a user who came or left; in a crowd that is for the tick."""
+        if not self._crowds.note(change):
+            return
+        kind = UserJoined if change.joined else UserLeft
+        message = kind(user_id=change.user_id, name=change.name, count=change.count)
+        self._push(change.channel, message, unless=change.user_id)
+
+    async def run(self) -> None:
+        """Tell the crowds how many they are, until cancelled."""
+        while True:
+            await asyncio.sleep(self._crowd_seconds)
+            for push in self._crowds.tick():
+                if isinstance(push, NamesPush):
+                    names = self._names(push.channel, self._crowd_size)
+                    people = [Person(user_id=user_id, name=name) for user_id, name in names]
+                    self._push(push.channel, Users(users=people, count=push.count))
+                else:
+                    self._push(push.channel, UserCount(count=push.count))
+
+    def _push(
+        self, channel: ChannelName, message: BaseModel, *, unless: UserId | None = None
+    ) -> None:
+        watchers = [
+            subscription.member
+            for subscription in self._manager.listeners(channel)
+            if subscription.watches and subscription.member.user_id != unless
+        ]
+        if watchers:
+            frame = encode(message)
+            for member in watchers:
+                member.send(frame)

@@ -1,0 +1,152 @@
+"""Whole gateways in the test's process, on a real NATS and real ports, and tabs to use them."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from prometheus_client import CollectorRegistry
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from gateway.app import GatewayParts, create_app, serving
+from gateway.settings import GatewaySettings
+from shared.bus.client import connect_bus
+from shared.bus.publisher import start_publisher
+from tests.fixtures.tokens import a_token, a_verifier, some_claims
+from tests.gateway.serving import DEADLINE_SECONDS, served, until
+
+Message = dict[str, Any]
+
+
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def token_of(user_id: int, name: str, *, seconds: float = 900, **claims: Any) -> str:
+    """A token of our own issuer, in a session of its own unless told otherwise."""
+    moment = now()
+    fresh = {"sub": str(user_id), "name": name, "sid": secrets.token_hex(8)}
+    times = {"iat": moment - 1, "exp": moment + seconds}
+    return a_token(some_claims(**(fresh | times | claims)))
+
+
+class Tab:
+    """One `/ws/chat` connection of a user; what it got and did not ask for yet lies in order."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.welcome: Message = {}
+
+    async def send(self, **command: Any) -> None:
+        await self.socket.send(json.dumps(command))
+
+    async def get(self) -> Message:
+        """The next message, whatever it is."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            message: Message = json.loads(await self.socket.recv())
+        return message
+
+    async def until(self, kind: str, **fields: Any) -> Message:
+        """Skip to the next message of that type and with those fields."""
+        while True:
+            message = await self.get()
+            if message["type"] == kind and fields.items() <= message.items():
+                return message
+
+    async def all_until(self, kind: str, **fields: Any) -> list[Message]:
+        """All messages before that one."""
+        messages: list[Message] = []
+        while True:
+            message = await self.get()
+            if message["type"] == kind and fields.items() <= message.items():
+                return messages
+            messages.append(message)
+
+    async def so_far(self) -> list[Message]:
+        """All that was sent before now: what precedes the answer to a ping."""
+        await self.send(type="ping")
+        return await self.all_until("pong")
+
+    async def closed(self) -> tuple[int, str]:
+        """Read on to the end; how the gateway closed it."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                while True:
+                    await self.socket.recv()
+            except ConnectionClosed as end:
+                return (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "")
+
+
+@dataclass
+class RunningGateway:
+    port: int
+    parts: GatewayParts
+    registry: CollectorRegistry
+
+    @asynccontextmanager
+    async def socket(
+        self, *, subprotocols: list[str] | None = None, **query: Any
+    ) -> AsyncGenerator[Tab]:
+        """A connection as the query asks for it, not yet welcomed."""
+        async with connect(
+            f"ws://127.0.0.1:{self.port}/ws/chat?{urlencode(query)}",
+            subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,
+            compression=None,
+            max_queue=None,
+            close_timeout=1,
+        ) as socket:
+            yield Tab(socket)
+
+    @asynccontextmanager
+    async def tab(self, user_id: int, name: str, room: str, **query: Any) -> AsyncGenerator[Tab]:
+        """A tab of a user, welcomed."""
+        query = {"token": token_of(user_id, name), "room": room} | query
+        async with self.socket(**query) as tab:
+            tab.welcome = await tab.get()
+            yield tab
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def a_gateway(
+    nats_url: str,
+    *,
+    wait: bool = True,
+    settings: dict[str, Any] | None = None,
+    hmac_secret: str | None = None,
+) -> AsyncGenerator[RunningGateway]:
+    """A gateway that trusts the tests' key; ready, unless it is not waited for."""
+    registry = CollectorRegistry()
+    patient: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
+    verifier = a_verifier(now=now, hmac_secret=hmac_secret)
+    async with (
+        connect_bus(nats_url, name="gateway") as bus,
+        start_publisher(bus) as publisher,
+        serving(
+            GatewaySettings(**(patient | (settings or {}))),
+            bus=bus,
+            publisher=publisher,
+            verifier=verifier,
+            registry=registry,
+        ) as parts,
+        served(
+            create_app(parts, registry=registry), drain=parts.drain, options=parts.server_options
+        ) as port,
+    ):
+        if wait:
+            await until(lambda: not parts.ready())
+        yield RunningGateway(port, parts, registry)
+
+
+def a_room() -> str:
+    """A room that no other test uses."""
+    return f"room-{secrets.token_hex(6)}"
