@@ -171,7 +171,7 @@ def test_a_stream_that_begins_anew_in_mid_replay_is_not_mixed_with_the_old_one(
     client = Client(CHANNELS, data.draw(st.integers(0, 12)))
     world.reset_at_step = data.draw(st.integers(0, 10))
 
-    catch_up = CatchUp(world, History(world.stream, PATIENT), IN_SMALL_BATCHES)
+    catch_up = CatchUp(world, History(world.stream, PATIENT), CatchUpLimits(batch_count=2))
     asyncio.run(client.come_back(catch_up, world, None))
 
     assert client.refused is (Reason.EPOCH if world.resets else None)

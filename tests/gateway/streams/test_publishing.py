@@ -1,0 +1,175 @@
+"""Publishing into channels of a real stream."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.streams.history import History
+from gateway.streams.publishing import (
+    ChannelPublisher,
+    IdReused,
+    PublicationRefused,
+    PublicationTooLong,
+    PublishingLimits,
+)
+from gateway.streams.ring import Kept
+from shared.bus.client import connect_bus
+from shared.bus.errors import BusUnavailable
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.stream_reader import StreamReader
+from shared.ids import ChannelName, UserId
+from shared.publications import Publication, Sender
+from tests.fixtures.nats import NatsServer
+
+ANN = Sender(user_id=UserId(1), name="Ann")
+BOB = Sender(user_id=UserId(2), name="Bob")
+
+AChannel = Callable[[], ChannelName]
+
+
+@pytest.fixture
+def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
+    return ChannelPublisher(publisher, history)
+
+
+async def test_a_publication_lies_at_its_offset_with_its_sender(
+    publishing: ChannelPublisher, history: History, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+
+    offset = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
+
+    [kept] = await history.last(channel, 5, up_to=offset)
+    assert kept.offset == offset
+    assert Publication.decode(kept.payload) == Publication(data={"body": "hello"}, sender=ANN)
+
+
+async def test_a_repeat_under_the_same_id_is_stored_once(
+    publishing: ChannelPublisher, history: History, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+
+    first = await publishing.publish_by_user(channel, ANN, {"body": "hello"}, client_id="1")
+    again = await publishing.publish_by_user(channel, ANN, {"body": "hello"}, client_id="1")
+
+    assert again == first
+    assert len(await history.last(channel, 5, up_to=first + 100)) == 1
+
+
+async def test_without_an_id_the_same_words_twice_are_two_publications(
+    publishing: ChannelPublisher, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+
+    first = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
+    second = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
+    by_service = await publishing.publish_by_service(channel, {"body": "hello"})
+
+    assert first < second < by_service
+
+
+async def test_the_same_id_of_another_user_room_or_service_is_another_publication(
+    publishing: ChannelPublisher, a_channel: AChannel
+) -> None:
+    channel, other = a_channel(), a_channel()
+
+    offsets = {
+        await publishing.publish_by_user(channel, ANN, {"body": "a"}, client_id="1"),
+        await publishing.publish_by_user(channel, BOB, {"body": "b"}, client_id="1"),
+        await publishing.publish_by_user(other, ANN, {"body": "c"}, client_id="1"),
+        await publishing.publish_by_service(channel, {"body": "d"}, key="1"),
+        await publishing.publish_by_service(other, {"body": "e"}, key="1"),
+    }
+
+    assert len(offsets) == 5
+
+
+@pytest.mark.parametrize("data", [{"body": "other"}, {"body": 1}, None, {"body": "a", "x": 1}])
+async def test_an_id_that_stands_for_something_else_is_refused(
+    publishing: ChannelPublisher, a_channel: AChannel, data: Any
+) -> None:
+    channel = a_channel()
+    await publishing.publish_by_service(channel, {"body": "a"}, key="1")
+
+    with pytest.raises(IdReused):
+        await publishing.publish_by_service(channel, data, key="1")
+
+
+async def test_true_is_not_the_same_as_one(
+    publishing: ChannelPublisher, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+    await publishing.publish_by_service(channel, {"liked": True}, key="1")
+
+    with pytest.raises(IdReused):
+        await publishing.publish_by_service(channel, {"liked": 1}, key="1")
+
+
+async def test_the_order_of_keys_makes_no_difference(
+    publishing: ChannelPublisher, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+    first = await publishing.publish_by_service(channel, {"a": 1, "b": 2}, key="1")
+
+    assert await publishing.publish_by_service(channel, {"b": 2, "a": 1}, key="1") == first
+
+
+async def test_what_is_in_memory_is_not_asked_of_the_stream(
+    publisher: Publisher, history: History, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+    offset = await ChannelPublisher(publisher, history).publish_by_service(channel, 1, key="1")
+    asked: list[int] = []
+
+    def recent(offset: int) -> Kept:
+        asked.append(offset)
+        return Kept(offset, channel, Publication(data=2).encode())
+
+    with pytest.raises(IdReused):
+        await ChannelPublisher(publisher, history, recent=recent).publish_by_service(
+            channel, 1, key="1"
+        )
+    assert asked == [offset]
+
+
+async def test_what_is_too_long_or_no_json_is_refused(
+    publisher: Publisher, history: History, a_channel: AChannel
+) -> None:
+    limits = PublishingLimits(max_payload_bytes=100)
+    publishing = ChannelPublisher(publisher, history, limits=limits)
+
+    with pytest.raises(PublicationTooLong, match="100 bytes"):
+        await publishing.publish_by_service(a_channel(), "x" * 100)
+    with pytest.raises(PublicationRefused):
+        await publishing.publish_by_service(a_channel(), "\ud800")
+
+
+async def test_what_the_server_would_not_take_is_too_long(
+    publisher: Publisher, history: History, a_channel: AChannel
+) -> None:
+    limits = PublishingLimits(max_payload_bytes=10**9)
+
+    with pytest.raises(PublicationTooLong):
+        await ChannelPublisher(publisher, history, limits=limits).publish_by_service(
+            a_channel(), "x" * 2_000_000
+        )
+
+
+async def test_a_bus_that_is_away_is_unavailable_and_not_an_answer(
+    nats_server: Callable[[], NatsServer], a_channel: AChannel
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bus.until_connected()
+        server.stop()
+        publishing = ChannelPublisher(
+            publisher,
+            History(StreamReader(bus, "RT")),
+            limits=PublishingLimits(deadline_seconds=0.3),
+        )
+
+        with pytest.raises(BusUnavailable) as caught:
+            await publishing.publish_by_service(a_channel(), 1)
+
+    assert caught.value.code == "unavailable"
