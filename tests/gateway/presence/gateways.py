@@ -1,0 +1,150 @@
+"""What the tests of presence stand on: gateways that can be killed, and links that can be cut."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gateway.presence.limits import PresenceLimits
+from gateway.presence.presence import Presence
+from gateway.presence.table import PresenceChange
+from shared.bus.client import Bus, connect_bus
+from shared.bus.direct_get import DirectGet, StoredMessage
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.streams import StreamSettings, bootstrap
+from shared.ids import ChannelName, ConnectionId, UserId
+from tests.fixtures.waiting import eventually
+
+LOBBY = ChannelName("chat:lobby")
+ANN, BOB, CLEO = UserId(1), UserId(2), UserId(3)
+
+QUICK = PresenceLimits(
+    grace_seconds=0.4,
+    lease_seconds=1.5,
+    renew_seconds=0.4,
+    hold_seconds=0.6,
+    refresh_seconds=0.05,
+    tombstone_seconds=1,
+    tick_seconds=0.05,
+    write_seconds=1,
+    max_retry_seconds=0.2,
+)
+GONE_SECONDS = QUICK.lease_seconds + QUICK.hold_seconds * 1.25 + 2
+"""Within which a killed gateway's users have left; the server may expire a lease a second late."""
+
+
+async def never(condition: Callable[[], bool], *, seconds: float) -> None:
+    """See that the condition doesn't come true for as long."""
+    try:
+        await eventually(condition, seconds=seconds)
+    except TimeoutError:
+        return
+    raise AssertionError("it came true")
+
+
+@dataclass
+class Gateway:
+    """One gateway's presence, and what it was told of the changes."""
+
+    bus: Bus
+    publisher: Publisher
+    presence: Presence
+    changes: list[PresenceChange] = field(default_factory=list)
+
+    def enter(self, user_id: UserId, tab: str = "tab") -> None:
+        self.presence.enter(LOBBY, user_id, f"User {user_id}", ConnectionId(tab))
+
+    def leave(self, user_id: UserId, tab: str = "tab") -> None:
+        self.presence.leave(LOBBY, user_id, ConnectionId(tab))
+
+    @property
+    def users(self) -> set[UserId]:
+        return {user_id for user_id, _ in self.presence.users(LOBBY)}
+
+    @property
+    def told(self) -> list[tuple[UserId, str, int]]:
+        return [
+            (change.user_id, "joined" if change.joined else "left", change.count)
+            for change in self.changes
+        ]
+
+
+async def entries_in_the_stream(gateway: Gateway) -> list[StoredMessage]:
+    found = await DirectGet(gateway.bus, "PRES").batch(
+        {"seq": 1, "next_by_subj": "pres.st.*.*.*", "batch": 1000}
+    )
+    return [message for message in found.messages if message.payload]
+
+
+@asynccontextmanager
+async def a_gateway(
+    url: str,
+    limits: PresenceLimits = QUICK,
+    *,
+    make_publisher: type[Publisher] = Publisher,
+) -> AsyncGenerator[Gateway]:
+    """A gateway that follows and holds its lease; it is killed at the end, without a goodbye."""
+    changes: list[PresenceChange] = []
+    async with connect_bus(url, name="gateway") as bus, start_publisher(bus):
+        await bootstrap(bus, StreamSettings(pres_marker_seconds=2))
+        publisher = make_publisher(bus)
+        detach = bus.on_connected(publisher.send_again)
+        presence = Presence(bus, publisher, on_change=changes.append, limits=limits)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(presence.run())
+            await eventually(lambda: presence.caught_up and presence.node is not None)
+            yield Gateway(bus, publisher, presence, changes)
+            running.cancel()
+        detach()
+        publisher.stop()
+
+
+class Link:
+    """A TCP proxy that can be cut: the server stands, and only who goes through here is away."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+        self.url = ""
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._writers:
+            writer.close()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.close()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers |= {writer, far_writer}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(reader, far_writer))
+            group.create_task(self._pump(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def a_link(port: int) -> AsyncGenerator[Link]:
+    link = Link(port)
+    server = await asyncio.start_server(link.serve, "127.0.0.1", 0)
+    link.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield link
+    finally:
+        server.close()
+        link.cut()

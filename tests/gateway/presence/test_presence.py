@@ -1,0 +1,151 @@
+"""Presence of several gateways on one server: everybody sees the same, and each user once."""
+
+import asyncio
+from dataclasses import replace
+
+from gateway.presence.facts import Entry
+from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
+from shared.bus.direct_get import DirectGet
+from shared.ids import ConnectionId, NodeId
+from tests.fixtures.nats import NatsServer
+from tests.fixtures.waiting import eventually
+from tests.gateway.presence.gateways import (
+    ANN,
+    BOB,
+    CLEO,
+    LOBBY,
+    QUICK,
+    a_gateway,
+    entries_in_the_stream,
+    never,
+)
+
+
+async def test_a_user_on_two_gateways_is_one_joined_and_one_left(server: NatsServer) -> None:
+    async with a_gateway(server.url) as one, a_gateway(server.url) as two:
+        one.enter(ANN, "tab 1")
+        two.enter(ANN, "tab 2")
+        two.enter(ANN, "tab 3")
+        assert await one.presence.until_present(LOBBY, ANN, 5)
+        assert await two.presence.until_present(LOBBY, ANN, 5)
+        counts = one.presence.count(LOBBY), two.presence.count(LOBBY)
+        for gateway in (one, two):
+            await eventually(lambda g=gateway: len(g.presence.entries(LOBBY, ANN)) == 2)  # type: ignore[misc]
+        one.leave(ANN, "tab 1")
+        await eventually(lambda: len(two.presence.entries(LOBBY, ANN)) == 1)
+        two.leave(ANN, "tab 2")
+        two.leave(ANN, "tab 3")
+        await eventually(lambda: one.users == two.users == set())
+
+    assert counts == (1, 1)
+    assert one.told == two.told == [(ANN, "joined", 1), (ANN, "left", 0)]
+
+
+async def test_an_entry_lists_the_connections_of_its_node(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        gateway.enter(ANN, "tab 1")
+        await gateway.presence.until_present(LOBBY, ANN, 5)
+        gateway.enter(ANN, "tab 2")
+
+        def listed() -> list[tuple[ConnectionId, ...]]:
+            entries = gateway.presence.entries(LOBBY, ANN)
+            return [entry.connections for entry in entries.values()]
+
+        await eventually(lambda: listed() == [("tab 1", "tab 2")])
+        gateway.leave(ANN, "tab 1")
+        await eventually(lambda: listed() == [("tab 2",)])
+
+    assert gateway.told == [(ANN, "joined", 1)]
+
+
+async def test_a_reload_is_not_seen(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        gateway.enter(ANN, "before")
+        await gateway.presence.until_present(LOBBY, ANN, 5)
+        gateway.leave(ANN, "before")
+        gateway.enter(ANN, "after")
+        await never(lambda: len(gateway.changes) > 1, seconds=QUICK.grace_seconds + 0.3)
+
+    assert gateway.told == [(ANN, "joined", 1)]
+
+
+async def test_whoever_waits_for_nobody_is_told_so_at_the_deadline(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        assert not await gateway.presence.until_present(LOBBY, ANN, 0.05)
+
+
+async def test_a_gateway_that_starts_late_knows_who_is_there(server: NatsServer) -> None:
+    async with a_gateway(server.url) as one:
+        for user_id in (ANN, BOB, CLEO):
+            one.enter(user_id)
+            await one.presence.until_present(LOBBY, user_id, 5)
+        async with a_gateway(server.url) as two:
+            assert two.presence.users(LOBBY) == one.presence.users(LOBBY)
+
+
+async def test_goodbye_lets_users_move_unseen_and_the_others_leave_soon(
+    server: NatsServer,
+) -> None:
+    # So long a lease that waiting for its end would fail the test.
+    limits = replace(QUICK, lease_seconds=30, grace_seconds=1.8)
+    async with a_gateway(server.url, limits) as stays:
+        async with a_gateway(server.url, limits) as stops:
+            stops.enter(ANN)
+            stops.enter(BOB)
+            await eventually(lambda: stays.users == {ANN, BOB})
+            stops.leave(ANN)
+            stops.leave(BOB)
+            await stops.presence.withdraw()
+        stays.enter(ANN)
+        await eventually(lambda: stays.users == {ANN}, seconds=limits.grace_seconds + 2)
+        await never(lambda: len(stays.changes) > 3, seconds=0.3)
+
+    assert stays.told[-1] == (BOB, "left", 1)
+    assert len(stays.told) == 3
+
+
+async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        gateway.enter(BOB)
+        await gateway.presence.until_present(LOBBY, BOB, 5)
+        assert gateway.presence.node is not None
+        for user_id in (ANN, BOB):  # as from a timed-out write that took its time in a cluster
+            key = EntryKey(LOBBY, user_id, gateway.presence.node)
+            late = Entry("Late", 0, ()).encode() if user_id == ANN else b""
+            await gateway.publisher.publish(entry_subject(key), late, message_id=f"late {user_id}")
+        await eventually(lambda: len(gateway.changes) >= 5)
+        await never(lambda: len(gateway.changes) > 5, seconds=0.3)
+
+        assert gateway.users == {BOB}
+
+
+async def test_entries_that_no_lease_covers_are_removed(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        key = EntryKey(LOBBY, ANN, NodeId("dead"))
+        body = Entry("Ann", 0, ()).encode()
+        await gateway.publisher.publish(entry_subject(key), body, message_id="orphan")
+        async with asyncio.timeout(QUICK.lease_seconds + 3):
+            while await entries_in_the_stream(gateway):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    assert gateway.told == []
+
+
+async def test_unreadable_messages_hurt_nobody(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        for number, subject in enumerate(["pres.st.x", "pres.st.a.b.c", "pres.st.a.1.n"]):
+            await gateway.publisher.publish(subject, b"\xff{", message_id=f"bad {number}")
+        gateway.enter(ANN)
+
+        assert await gateway.presence.until_present(LOBBY, ANN, 5)
+
+
+async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> None:
+    async with a_gateway(server.url) as gateway:
+        gateway.enter(ANN)
+        await gateway.presence.until_present(LOBBY, ANN, 5)
+        assert gateway.presence.node is not None
+        direct = DirectGet(gateway.bus, "PRES")
+        found = await direct.last_of(lease_subject(gateway.presence.node))
+        assert found is not None
+        assert found.payload

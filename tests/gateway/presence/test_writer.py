@@ -1,0 +1,263 @@
+"""The writer: whatever happens on the way, the stream ends up with what is wanted."""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from enum import Enum
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.presence.facts import EntryFact, read_fact
+from gateway.presence.limits import PresenceLimits
+from gateway.presence.writer import PresenceWriter
+from shared.bus.client import Bus, connect_bus
+from shared.bus.direct_get import DirectGet
+from shared.bus.errors import BusUnavailable, MessageRejected
+from shared.bus.publisher import Publisher, Stored
+from shared.bus.streams import bootstrap
+from shared.bus.subjects import PRES_PUB, token_of
+from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from tests.fixtures.waiting import eventually
+
+ANN = UserId(1)
+QUICK = PresenceLimits(
+    grace_seconds=0.03,
+    refresh_seconds=0.01,
+    retry_seconds=0.005,
+    max_retry_seconds=0.02,
+    max_writes_in_flight=2,
+)
+
+Claims = dict[UserId, set[ConnectionId]]
+
+
+class Fate(Enum):
+    """What becomes of one write."""
+
+    STORED = "stored"
+    LOST = "lost"
+    ANSWER_LOST = "stored, and only the answer is lost"
+    SLOW = "stored, and answered late"
+
+
+class Fateful(Publisher):
+    """A publisher whose writes meet their fates in turn; then all are stored."""
+
+    fates: itertools.chain[Fate]
+    in_flight: dict[str, int]
+    writes = 0
+    most_at_once = 0
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        deadline_seconds: float = 5.0,
+        ttl: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Stored:
+        self.writes += 1
+        fate = next(self.fates)
+        if fate is Fate.LOST:
+            raise BusUnavailable("lost")
+        assert not self.in_flight.get(subject), "one write per entry at a time"
+        self.in_flight[subject] = 1
+        self.most_at_once = max(self.most_at_once, len(self.in_flight))
+        try:
+            stored = await super().publish(
+                subject,
+                payload,
+                message_id=message_id,
+                deadline_seconds=deadline_seconds,
+                ttl=ttl,
+                headers=headers or {},
+            )
+            if fate is Fate.SLOW:
+                await asyncio.sleep(0.02)
+        finally:
+            del self.in_flight[subject]
+        if fate is Fate.ANSWER_LOST:
+            raise BusUnavailable("no answer")
+        return stored
+
+
+class Desk:
+    """A running writer in a channel of its own, and what the stream has of it."""
+
+    def __init__(self, bus: Bus, publisher: Fateful, limits: PresenceLimits) -> None:
+        self._bus = bus
+        self.publisher = publisher
+        self.writer = PresenceWriter(publisher, limits)
+        self.channel = ChannelName(f"test:{uuid.uuid4()}")
+        self.wanted: Claims = {}
+
+    def enter(self, user_id: UserId, tab: str) -> None:
+        self.wanted.setdefault(user_id, set()).add(ConnectionId(tab))
+        self.writer.enter(self.channel, user_id, f"User {user_id}", ConnectionId(tab))
+
+    def leave(self, user_id: UserId, tab: str) -> None:
+        self.wanted.get(user_id, set()).discard(ConnectionId(tab))
+        if not self.wanted.get(user_id):
+            self.wanted.pop(user_id, None)
+        self.writer.leave(self.channel, user_id, ConnectionId(tab))
+
+    async def written(self, node: NodeId) -> Claims:
+        found = await DirectGet(self._bus, "PRES").batch(
+            {
+                "seq": 1,
+                "next_by_subj": f"{PRES_PUB}{token_of(self.channel)}.*.{node}",
+                "batch": 1000,
+            }
+        )
+        claims: Claims = {}
+        for message in found.messages:
+            name = message.subject.removeprefix(PRES_PUB)
+            fact = read_fact(name, message.sequence, message.payload, message.headers)
+            assert isinstance(fact, EntryFact)
+            if fact.entry is not None:
+                claims[fact.key.user_id] = set(fact.entry.connections)
+        return claims
+
+    async def until_idle(self, limits: PresenceLimits) -> None:
+        """Until nothing is to be written, nor will be."""
+        await eventually(
+            lambda: self.writer.unwritten == 0 and self.writer.known == len(self.wanted)
+        )
+        await asyncio.sleep(limits.refresh_seconds * 2)
+        await eventually(lambda: self.writer.unwritten == 0)
+
+
+@asynccontextmanager
+async def a_desk(
+    url: str, limits: PresenceLimits = QUICK, fates: tuple[Fate, ...] = ()
+) -> AsyncGenerator[Desk]:
+    async with connect_bus(url, name="desk") as bus:
+        await bootstrap(bus)
+        publisher = Fateful(bus)
+        publisher.fates = itertools.chain(fates, itertools.repeat(Fate.STORED))
+        publisher.in_flight = {}
+        desk = Desk(bus, publisher, limits)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(desk.writer.run())
+            yield desk
+            running.cancel()
+        publisher.stop()
+
+
+users = st.sampled_from([UserId(1), UserId(2), UserId(3)])
+tabs = st.sampled_from(["a", "b"])
+steps = st.one_of(
+    st.tuples(st.just("enter"), users, tabs),
+    st.tuples(st.just("leave"), users, tabs),
+    st.tuples(st.just("pass"), users, tabs),
+    st.tuples(st.just("rename"), users, tabs),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps, max_size=25), st.lists(st.sampled_from(Fate), max_size=25).map(tuple))
+def test_the_stream_ends_up_with_what_is_wanted(
+    nats_url: str, walk: list[tuple[str, UserId, str]], fates: tuple[Fate, ...]
+) -> None:
+    async def run() -> None:
+        async with a_desk(nats_url, fates=fates) as desk:
+            node = NodeId(uuid.uuid4().hex)
+            desk.writer.begin(node)
+            for what, user_id, tab in walk:
+                if what == "enter":
+                    desk.enter(user_id, tab)
+                elif what == "leave":
+                    desk.leave(user_id, tab)
+                elif what == "rename":
+                    node = NodeId(uuid.uuid4().hex)
+                    desk.writer.begin(node)
+                else:
+                    await asyncio.sleep(0.02)
+            await desk.until_idle(QUICK)
+            assert await desk.written(node) == desk.wanted
+
+    asyncio.run(run())
+
+
+async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
+    async with a_desk(nats_url, replace(QUICK, refresh_seconds=0.3)) as desk:
+        node = NodeId(uuid.uuid4().hex)
+        desk.writer.begin(node)
+        for number in range(50):
+            desk.enter(ANN, f"tab {number}")
+            await asyncio.sleep(0)
+        await desk.until_idle(QUICK)
+        await asyncio.sleep(0.4)
+
+        assert await desk.written(node) == desk.wanted
+        assert desk.publisher.writes <= 3
+
+
+async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
+    async with a_desk(nats_url, fates=(Fate.SLOW,) * 10) as desk:
+        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        for number in range(1, 11):
+            desk.enter(UserId(number), "tab")
+        await desk.until_idle(QUICK)
+
+    assert desk.publisher.most_at_once == QUICK.max_writes_in_flight
+
+
+async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
+    async with a_desk(nats_url) as desk:
+        desk.enter(ANN, "tab")
+        await asyncio.sleep(0.05)
+        assert desk.publisher.writes == 0
+
+        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        await eventually(lambda: desk.publisher.writes == 1)
+
+
+async def test_an_entry_that_is_gone_costs_nothing_more(nats_url: str) -> None:
+    async with a_desk(nats_url) as desk:
+        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.enter(ANN, "tab")
+        await desk.until_idle(QUICK)
+        desk.leave(ANN, "tab")
+        await eventually(lambda: desk.writer.known == 0)
+
+
+async def test_an_entry_without_end_is_listed_up_to_a_limit(nats_url: str) -> None:
+    async with a_desk(nats_url, replace(QUICK, max_listed_connections=3)) as desk:
+        node = NodeId(uuid.uuid4().hex)
+        for number in range(10):
+            desk.enter(ANN, f"tab {number}")
+        desk.writer.begin(node)
+        await desk.until_idle(QUICK)
+
+        assert len((await desk.written(node))[ANN]) == 3
+
+
+class Refusing(Fateful):
+    """The bus says that this can never be stored."""
+
+    async def publish(self, subject: str, payload: bytes, **_: object) -> Stored:
+        self.writes += 1
+        raise MessageRejected(10054, "too large")
+
+
+async def test_what_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
+    publisher = Refusing(bus)
+    writer = PresenceWriter(publisher, QUICK)
+    writer.begin(NodeId("n"))
+    channel = ChannelName("test:refused")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(writer.run())
+        writer.enter(channel, ANN, "Ann", ConnectionId("tab"))
+        await eventually(lambda: publisher.writes == 1)
+        writer.leave(channel, ANN, ConnectionId("tab"))
+        await eventually(lambda: writer.known == 0)
+        running.cancel()
+
+    assert publisher.writes == 2
