@@ -8,6 +8,7 @@ from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
+from shared.outbox.metrics import OutboxMetrics
 from shared.process import Server, listen, run, server_config, stop_signals
 from shared.telemetry import configure_logging
 
@@ -23,7 +24,7 @@ async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.E
         async with (
             connect_bus(settings.nats_url, name="auth", creds=settings.nats_creds) as bus,
             start_publisher(bus) as publisher,
-            serving(settings, publisher=publisher, registry=registry) as parts,
+            serving(settings, publisher=publisher, outbox_metrics=OutboxMetrics(registry)) as parts,
         ):
             app = create_app(parts, registry=registry)
             config = server_config(app, forwarded_allow_ips=settings.forwarded_allow_ips)

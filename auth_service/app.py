@@ -9,7 +9,6 @@ import structlog
 from argon2 import PasswordHasher
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
-from shared.outbox.relay import run_relay
 
 from auth_service import use_cases
 from auth_service.api import create_router
@@ -22,6 +21,9 @@ from shared.database import DatabaseAway, Sessions, connect_database, transactio
 from shared.http import install_edge, operations_router
 from shared.ids import UserId
 from shared.keys import FixedKeys
+from shared.outbox.metrics import OutboxMetrics
+from shared.outbox.relay import run_relay
+from shared.outbox.wake import wake_after_commit
 from shared.process import running
 from shared.tokens import TokenVerifier
 
@@ -91,17 +93,17 @@ async def assembled(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
 
 @asynccontextmanager
 async def serving(
-    settings: AuthSettings, *, publisher: Publisher, registry: CollectorRegistry
+    settings: AuthSettings, *, publisher: Publisher, outbox_metrics: OutboxMetrics
 ) -> AsyncGenerator[AuthParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
-    async with (
-        assembled(settings) as parts,
-        running(
-            lambda: run_relay(parts.sessions, publisher),
-            lambda: prune_for_ever(parts.sessions, settings),
-        ),
-    ):
-        yield parts
+    async with assembled(settings) as parts:
+        sessions = parts.sessions
+        committed = wake_after_commit(sessions)
+        async with running(
+            lambda: run_relay(sessions, publisher, committed, metrics=outbox_metrics.of("auth")),
+            lambda: prune_for_ever(sessions, settings),
+        ):
+            yield parts
 
 
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:

@@ -71,7 +71,7 @@ async def _found(
     if lock:
         found = found.with_for_update(of=SessionRow)
     row = (await db.execute(found)).first()
-    return None if row is None else FoundSession(*row.tuple())
+    return None if row is None else FoundSession(*row)
 
 
 async def add_session(db: AsyncSession, session: SessionRow) -> None:
