@@ -17,7 +17,9 @@ from shared.bus.publisher import Publisher
 from shared.bus.subjects import CTL_LIVE
 from shared.database import connect_database
 from shared.http import install_edge, operations_router
+from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import run_relay
+from shared.outbox.wake import wake_after_commit
 from shared.process import running
 from shared.revocations import Revocations
 from shared.tokens import TokenVerifier
@@ -39,7 +41,7 @@ async def serving(
     bus: Bus,
     publisher: Publisher,
     verifier: TokenVerifier,
-    registry: CollectorRegistry,
+    outbox_metrics: OutboxMetrics,
 ) -> AsyncGenerator[PostsParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
     revocations = Revocations(max_token_seconds=settings.max_token_seconds)
@@ -66,6 +68,7 @@ async def serving(
         return reasons
 
     async with connect_database(settings.database_url) as sessions:
+        committed = wake_after_commit(sessions)
         router = create_router(
             sessions,
             authenticate(verifier, revocations, revocations_known=revocations_known.is_set),
@@ -74,7 +77,7 @@ async def serving(
         async with running(
             control.run,
             learn_revocations,
-            lambda: run_relay(sessions, publisher),
+            lambda: run_relay(sessions, publisher, committed, metrics=outbox_metrics.of("posts")),
         ):
             yield PostsParts(router, ready)
 

@@ -1,5 +1,6 @@
 """The service as a process: it listens, answers, and goes when told to."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -35,10 +36,10 @@ def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
     pytest.fail("the service does not answer")
 
 
-async def test_sigterm_ends_the_process_with_0_even_without_a_bus(
+def test_sigterm_ends_the_process_with_0_even_without_a_bus(
     tmp_path: Path, sqlite_url: str
 ) -> None:
-    await migrate(sqlite_url, "posts_service")
+    asyncio.run(migrate(sqlite_url, "posts_service"))
     port = a_free_port()
     environment = {
         **os.environ,

@@ -20,6 +20,7 @@ from shared.bus.streams import bootstrap
 from shared.events import Envelope
 from shared.ids import SessionId, UserId
 from shared.migrations import migrate
+from shared.outbox.metrics import OutboxMetrics
 from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from shared.tokens import open_verifier
 from tests.fixtures.nats import NatsServer, StartServer
@@ -56,7 +57,11 @@ async def served(nats_url: str, database_url: str) -> AsyncGenerator[FastAPI]:
         connect_bus(nats_url, name="posts") as bus,
         start_publisher(bus) as publisher,
         serving(
-            settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+            settings,
+            bus=bus,
+            publisher=publisher,
+            verifier=verifier,
+            outbox_metrics=OutboxMetrics(registry),
         ) as parts,
     ):
         yield create_app(parts, registry=registry)

@@ -1,0 +1,55 @@
+"""The posts service as a process of its own."""
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+
+from posts_service.app import create_app, serving
+from posts_service.settings import PostsSettings
+from shared.bus.client import connect_bus
+from shared.bus.publisher import start_publisher
+from shared.outbox.metrics import OutboxMetrics
+from shared.process import Server, listen, run, server_config, stop_signals
+from shared.telemetry import configure_logging
+from shared.tokens import open_verifier
+
+
+async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set.
+
+    Raises:
+        CannotListen: the address is taken or not ours.
+    """
+    registry = CollectorRegistry()
+    with listen(host, port) as taken:
+        async with (
+            open_verifier(settings) as verifier,
+            connect_bus(settings.nats_url, name="posts", creds=settings.nats_creds) as bus,
+            start_publisher(bus) as publisher,
+            serving(
+                settings,
+                bus=bus,
+                publisher=publisher,
+                verifier=verifier,
+                outbox_metrics=OutboxMetrics(registry),
+            ) as parts,
+        ):
+            app = create_app(parts, registry=registry)
+            config = server_config(app, forwarded_allow_ips=settings.forwarded_allow_ips)
+            await Server(config, stop=stop).serve(sockets=[taken])
+
+
+async def serve_until_signal(host: str, port: int) -> None:
+    settings = PostsSettings()
+    configure_logging(settings.log_level, json=True)
+    with stop_signals() as stop:
+        await serve(settings, host=host, port=port, stop=stop)
+
+
+def main(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, with the settings of the environment."""
+    run(serve_until_signal(host, port))
+
+
+if __name__ == "__main__":
+    main("127.0.0.1", 8000)
