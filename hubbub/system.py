@@ -24,6 +24,7 @@ from shared.bus.publisher import start_publisher
 from shared.bus.streams import bootstrap
 from shared.http import install_edge, operations_router
 from shared.migrations import migrate
+from shared.outbox.metrics import OutboxMetrics
 from shared.tokens import open_verifier
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
@@ -92,12 +93,13 @@ async def prepare_databases(settings: Settings) -> None:
 async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
     """Auth, posts and the gateway, with their background loops."""
     registry = CollectorRegistry()
+    outbox = OutboxMetrics(registry)
     async with (
         start_publisher(bus) as publisher,
-        auth_service.app.serving(settings.auth, publisher=publisher, registry=registry) as auth,
+        auth_service.app.serving(settings.auth, publisher=publisher, outbox_metrics=outbox) as auth,
         open_verifier(settings.gateway, own_keys=auth.keys) as verifier,
         posts_service.app.serving(
-            settings.posts, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+            settings.posts, bus=bus, publisher=publisher, verifier=verifier, outbox_metrics=outbox
         ) as posts,
         gateway.app.serving(
             settings.gateway, bus=bus, publisher=publisher, verifier=verifier, registry=registry
