@@ -1,0 +1,101 @@
+"""The feed on a real stream."""
+
+import uuid
+from collections.abc import Callable
+
+from gateway.streams.feed import Feed
+from shared.bus.client import Bus
+from shared.bus.publisher import Publisher
+from shared.bus.subjects import publication_subject
+from shared.ids import ChannelName
+from shared.process import running
+from tests.fixtures.waiting import eventually
+
+
+async def test_each_publication_reaches_the_ring_and_then_the_listeners_in_order(
+    bus: Bus, publisher: Publisher, a_channel: Callable[[], ChannelName]
+) -> None:
+    channel = a_channel()
+    heard: list[tuple[ChannelName, int, bytes]] = []
+
+    def fan_out(channel: ChannelName, offset: int, payload: bytes) -> None:
+        kept = feed.ring.get(offset)
+        assert kept is not None
+        assert feed.position == offset
+        heard.append((channel, offset, payload))
+
+    feed = Feed(bus, fan_out=fan_out)
+    async with running(feed.run):
+        await feed.until_caught_up()
+        offsets = [
+            (
+                await publisher.publish(
+                    publication_subject(channel), b"%d" % number, message_id=str(uuid.uuid4())
+                )
+            ).offset
+            for number in range(10)
+        ]
+        await eventually(lambda: len(heard) == 10)
+
+    assert heard == [(channel, offset, b"%d" % number) for number, offset in enumerate(offsets)]
+    assert feed.epoch
+
+
+async def test_a_dot_in_a_channel_survives_the_journey(
+    bus: Bus, publisher: Publisher, a_channel: Callable[[], ChannelName]
+) -> None:
+    channel = ChannelName(f"{a_channel()}.with.dots")
+    heard: list[ChannelName] = []
+
+    feed = Feed(bus, fan_out=lambda channel, _offset, _payload: heard.append(channel))
+    async with running(feed.run):
+        await feed.until_caught_up()
+        await publisher.publish(publication_subject(channel), b"{}", message_id=str(uuid.uuid4()))
+        await eventually(lambda: bool(heard))
+
+    assert heard == [channel]
+
+
+async def test_a_subject_that_names_no_channel_is_counted_and_stepped_over(
+    bus: Bus, publisher: Publisher, a_channel: Callable[[], ChannelName]
+) -> None:
+    channel = a_channel()
+    heard: list[ChannelName] = []
+    undecodable: list[None] = []
+
+    feed = Feed(
+        bus,
+        fan_out=lambda channel, _offset, _payload: heard.append(channel),
+        on_undecodable=lambda: undecodable.append(None),
+    )
+    async with running(feed.run):
+        await feed.until_caught_up()
+        for subject in ("rt.pub.a.b", "rt.pub.(no)", publication_subject(channel)):
+            await publisher.publish(subject, b"{}", message_id=str(uuid.uuid4()))
+        await eventually(lambda: bool(heard))
+
+    assert heard == [channel]
+    assert len(undecodable) == 2
+
+
+async def test_a_listener_that_fails_does_not_stop_the_feed(
+    bus: Bus, publisher: Publisher, a_channel: Callable[[], ChannelName]
+) -> None:
+    channel = a_channel()
+    heard: list[bytes] = []
+
+    def fan_out(_channel: ChannelName, _offset: int, payload: bytes) -> None:
+        heard.append(payload)
+        if payload == b"bad":
+            raise ValueError("nobody can read that")
+
+    feed = Feed(bus, fan_out=fan_out)
+    async with running(feed.run):
+        await feed.until_caught_up()
+        for payload in (b"bad", b"good"):
+            await publisher.publish(
+                publication_subject(channel), payload, message_id=str(uuid.uuid4())
+            )
+        await eventually(lambda: len(heard) == 2)
+
+    assert heard == [b"bad", b"good"]
