@@ -1,0 +1,37 @@
+"""The auth service as its callers see it, on either database; no bus is needed for that."""
+
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
+
+from auth_service.app import AuthParts, assembled, create_app
+from auth_service.settings import AuthSettings
+from shared.migrations import migrate
+from tests.auth_service.people import SIGNING_KEY, a_client
+
+
+@pytest.fixture
+async def settings(database_url: str) -> AuthSettings:
+    """A migrated database, and passwords that are hashed as fast as Argon2 allows."""
+    await migrate(database_url, "auth_service")
+    return AuthSettings(
+        database_url=database_url,
+        signing_key=SIGNING_KEY,
+        argon2_memory_kib=8,
+        argon2_passes=1,
+        argon2_lanes=1,
+    )
+
+
+@pytest.fixture
+async def parts(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
+    async with assembled(settings) as parts:
+        yield parts
+
+
+@pytest.fixture
+async def client(parts: AuthParts) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with a_client(create_app(parts, registry=CollectorRegistry())) as client:
+        yield client

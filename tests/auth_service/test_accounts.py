@@ -1,0 +1,125 @@
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from auth_service.app import AuthParts
+from auth_service.tables import UserRow
+from shared.database import transaction
+from tests.auth_service.people import (
+    PASSWORD,
+    a_signed_in_user,
+    me,
+    post_json,
+    problem_of,
+    register,
+    sign_in,
+)
+
+
+async def test_who_registers_can_sign_in_and_is_told_who_they_are(
+    client: httpx2.AsyncClient,
+) -> None:
+    answer = await register(client, "Ann@Example.com", name="  Ann ")
+
+    assert answer.status_code == 201
+    user = answer.json()
+    assert user == {"id": user["id"], "email": "Ann@Example.com", "name": "Ann"}
+    tokens = (await sign_in(client, "ann@example.com")).json()
+    assert (await me(client, tokens["access_token"])).json() == user
+
+
+async def test_an_email_is_taken_in_any_case(client: httpx2.AsyncClient) -> None:
+    await register(client, "ann@example.com")
+
+    for email in ("ann@example.com", "ANN@example.COM", " Ann@Example.Com "):
+        assert problem_of(await register(client, email)) == (409, "email_taken")
+
+
+async def test_of_many_who_register_one_email_at_once_one_succeeds(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(register(client, f"{'aA'[n % 2]}nn@example.com"))
+                 for n in range(8)]  # fmt: skip
+
+    assert sorted(task.result().status_code for task in asked) == [201] + [409] * 7
+    async with transaction(parts.sessions) as db:
+        assert len(list(await db.scalars(select(UserRow)))) == 1
+
+
+async def test_users_are_not_mixed_up(client: httpx2.AsyncClient) -> None:
+    ann = await a_signed_in_user(client, "ann@example.com")
+    bob = await a_signed_in_user(client, "bob@example.com")
+
+    assert (await me(client, ann["access_token"])).json()["email"] == "ann@example.com"
+    assert (await me(client, bob["access_token"])).json()["email"] == "bob@example.com"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"email": ""}, {"email": "ann"}, {"email": "a@b@c"}, {"email": "a b@c"}, {"email": "@c"},
+        {"email": "a\0@c"}, {"email": "a@\x7f"}, {"email": f"{'a' * 250}@b.cd"}, {"email": None},
+        {"email": 7}, {"email": "a\ud800@c"},
+        {"name": ""}, {"name": "  "}, {"name": "x" * 65}, {"name": "A\0nn"}, {"name": "A\nnn"},
+        {"name": "\u202eAnn"}, {"name": "\ud83d"}, {"name": ["Ann"]}, {"name": None},
+        {"password": "seven77"}, {"password": "x" * 201}, {"password": 12345678},
+        {"password": "pass\udfffword"},
+    ],
+    ids=lambda changes: ascii(changes)[:40],
+)  # fmt: skip
+async def test_a_body_that_does_not_fit_is_a_422(
+    client: httpx2.AsyncClient, changes: dict[str, Any]
+) -> None:
+    answer = await register(client, **({"email": "ann@example.com"} | changes))
+
+    assert problem_of(answer) == (422, "invalid")
+    assert PASSWORD not in answer.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "x" * 64}, {"name": "'; DROP TABLE users; --"}, {"name": "Zoë 🦊 ½"},
+        {"email": "o'brien+\"tag\"@example.com"}, {"email": "ünï@exämple.com"},
+        {"password": "'; DROP TABLE users; --"}, {"password": "12345678"}, {"password": "é" * 200},
+        {"password": "nul \0 within"},
+    ],
+    ids=lambda changes: ascii(changes)[:40],
+)  # fmt: skip
+async def test_odd_text_that_fits_is_kept_as_it_is(
+    client: httpx2.AsyncClient, changes: dict[str, Any]
+) -> None:
+    wanted = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD} | changes
+
+    assert (await register(client, **wanted)).status_code == 201
+
+    tokens = (await sign_in(client, wanted["email"], wanted["password"])).json()
+    user = (await me(client, tokens["access_token"])).json()
+    assert (user["email"], user["name"]) == (wanted["email"], wanted["name"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{", 422), (b"[]", 422), (b"\xff\xfe", 422), (b"[" * 60_000, 400), (b"x" * 70_000, 413)],
+    ids=lambda value: ascii(value)[:12],
+)
+async def test_a_body_that_is_not_even_json_or_too_long_is_refused(
+    client: httpx2.AsyncClient, body: bytes, status: int
+) -> None:
+    for path in ("/auth/register", "/auth/token/refresh"):
+        assert problem_of(await post_json(client, path, body))[0] == status
+
+
+async def test_ensuring_a_user_makes_them_once_and_then_leaves_them_as_they_are(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    first = await parts.ensure_user(email="ada@example.com", name="Ada", password="hubbub-demo")
+    second = await parts.ensure_user(email="Ada@example.com", name="Eve", password="other-words")
+
+    assert first == second
+    assert (await sign_in(client, "ada@example.com", "hubbub-demo")).status_code == 200
+    assert (await sign_in(client, "ada@example.com", "other-words")).status_code == 401

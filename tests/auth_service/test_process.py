@@ -1,0 +1,81 @@
+"""The service as a process: it listens, answers, and goes when told to."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from shared.migrations import migrate
+from tests.auth_service.people import PASSWORD, SIGNING_KEY, bearer
+
+DEADLINE_SECONDS = 20
+
+
+def a_free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended by itself"
+        try:
+            if httpx2.get(f"{url}/livez").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.02)
+    pytest.fail("the service does not answer")
+
+
+def test_it_serves_without_a_bus_ends_with_0_and_logs_no_secret(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    asyncio.run(migrate(sqlite_url, "auth_service"))
+    key = tmp_path / "key.pem"
+    key.write_text(SIGNING_KEY)
+    port = a_free_port()
+    environment = {
+        **os.environ,
+        "HUBBUB_DATABASE_URL": sqlite_url,
+        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{a_free_port()}",
+        "HUBBUB_AUTH_SIGNING_KEY_FILE": str(key),
+    }
+    main = f"from auth_service.__main__ import main; main('127.0.0.1', {port})"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", main], env=environment, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until_alive(process, url)
+        account = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
+        assert httpx2.post(f"{url}/auth/register", json=account).status_code == 201
+        form = {"username": "ann@example.com", "password": PASSWORD}
+        tokens = httpx2.post(f"{url}/auth/token", data=form).json()
+        wrong = form | {"password": "incorrect horse"}
+        assert httpx2.post(f"{url}/auth/token", data=wrong).status_code == 401
+        refreshing = {"refresh_token": tokens["refresh_token"]}
+        for status in (200, 401):
+            answer = httpx2.post(f"{url}/auth/token/refresh", json=refreshing)
+            assert answer.status_code == status
+        me = httpx2.get(f"{url}/auth/me", headers=bearer(tokens["access_token"]))
+        assert me.status_code == 401
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    written = (tmp_path / "log").read_text()
+    assert "refresh_token_reused" in written
+    assert "Traceback" not in written
+    for secret in (PASSWORD, "incorrect horse", *map(str, tokens.values())):
+        if len(secret) > 6:
+            assert secret not in written

@@ -1,0 +1,39 @@
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+from sqlalchemy import select, update
+
+from auth_service import use_cases
+from auth_service.app import AuthParts
+from auth_service.tables import FailuresRow, SessionRow
+from shared.database import transaction
+from tests.auth_service.people import (
+    a_signed_in_user,
+    failures_age,
+    me,
+    sign_in,
+)
+
+
+async def test_what_has_been_forgotten_is_deleted(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    throttle = use_cases.Throttle(seconds=60, per_account=10, per_address=100)
+    await a_signed_in_user(client)
+    await sign_in(client, "nobody@example.com")
+    await failures_age(parts, 61)
+    await sign_in(client, "somebody@example.com")
+    async with transaction(parts.sessions) as db:
+        old = datetime.now(UTC) - timedelta(days=2)
+        await db.execute(update(SessionRow).values(expires_at=old))
+    tokens = (await sign_in(client)).json()
+
+    async with transaction(parts.sessions) as db:
+        more = await use_cases.prune(db, throttle=throttle, max_token_seconds=86_400)
+
+    assert not more
+    async with transaction(parts.sessions) as db:
+        [session] = await db.scalars(select(SessionRow))
+        assert len(list(await db.scalars(select(FailuresRow)))) == 2  # the account, the address
+    assert session.expires_at > datetime.now(UTC)
+    assert (await me(client, tokens["access_token"])).status_code == 200

@@ -1,0 +1,95 @@
+"""The whole service beside a real bus: who hears of a session's end, and when."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
+
+from auth_service.app import create_app, serving
+from auth_service.settings import AuthSettings
+from shared.bus.client import Bus, connect_bus
+from shared.bus.publisher import start_publisher
+from shared.bus.streams import bootstrap
+from shared.outbox.metrics import OutboxMetrics
+from shared.revocations import Revocation, Revocations
+from tests.auth_service.people import a_client, a_signed_in_user, me, sign_in, sign_out
+from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.waiting import eventually
+
+
+class Listener:
+    """Somebody who heeds the CTL stream."""
+
+    def __init__(self) -> None:
+        self.revocations = Revocations(max_token_seconds=86_400)
+        self.heard: list[Revocation | None] = []
+
+    def __call__(self, subject: bytes, payload: bytes, headers: object, reply: object) -> None:
+        self.heard.append(self.revocations.apply(payload))
+
+
+@pytest.fixture
+def nats(nats_server: StartServer) -> NatsServer:
+    return nats_server()
+
+
+@asynccontextmanager
+async def service(nats: NatsServer, settings: AuthSettings) -> AsyncGenerator[httpx2.AsyncClient]:
+    registry = CollectorRegistry()
+    async with (
+        connect_bus(nats.url, name="auth") as bus,
+        start_publisher(bus) as publisher,
+        serving(settings, publisher=publisher, outbox_metrics=OutboxMetrics(registry)) as parts,
+        a_client(create_app(parts, registry=registry)) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def listening(nats: NatsServer) -> AsyncGenerator[tuple[Bus, Listener]]:
+    async with connect_bus(nats.url, name="listener") as bus:
+        await bootstrap(bus)
+        listener = Listener()
+        await bus.subscribe("ctl.live.auth.session_revoked", listener)
+        yield bus, listener
+
+
+async def test_everybody_hears_at_once_that_somebody_signed_out(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with listening(nats) as (_, listener), service(nats, settings) as client:
+        tokens = await a_signed_in_user(client)
+        await asyncio.sleep(0)
+        await sign_out(client, tokens["access_token"])
+
+        await eventually(lambda: len(listener.heard) == 1, seconds=1)
+
+    assert listener.heard[0] is not None
+    assert listener.heard[0].session_id is not None
+
+
+async def test_signing_out_works_without_the_bus_and_is_heard_of_when_it_is_back(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with listening(nats) as (bus, listener), service(nats, settings) as client:
+        tokens = await a_signed_in_user(client)
+        nats.kill()
+
+        assert (await sign_out(client, tokens["access_token"])).status_code == 204
+        assert (await me(client, tokens["access_token"])).status_code == 401
+        assert (await sign_in(client)).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+        nats.start()
+        await bus.until_connected()
+
+        await eventually(lambda: len(listener.heard) == 1)
+
+
+async def test_the_outbox_is_measured(nats: NatsServer, settings: AuthSettings) -> None:
+    async with service(nats, settings) as client:
+        metrics = (await client.get("/metrics")).text
+
+    assert 'hubbub_outbox_depth{outbox="auth"}' in metrics

@@ -1,0 +1,219 @@
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import jwt
+import pytest
+from sqlalchemy import update
+
+from auth_service.app import AuthParts
+from auth_service.tables import RefreshTokenRow
+from shared.database import transaction
+from shared.ids import SessionId, UserId
+from shared.revocations import Revocations
+from shared.tokens import TokenVerifier
+from tests.auth_service.people import (
+    a_signed_in_user,
+    bearer,
+    me,
+    post_json,
+    problem_of,
+    refresh,
+    revocations,
+    sign_in,
+    sign_out,
+)
+from tests.fixtures.tokens import a_foreign_token, a_token, some_claims
+
+INVALID_REFRESH_TOKEN = (401, "invalid_refresh_token")
+INVALID_TOKEN = (401, "invalid_token")
+
+
+def session_of(parts: AuthParts, access_token: str) -> SessionId:
+    return SessionId(jwt.decode(access_token, options={"verify_signature": False})["sid"])
+
+
+async def test_refreshing_answers_a_new_pair_of_the_same_session(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    first = await a_signed_in_user(client)
+
+    answer = await refresh(client, first["refresh_token"])
+
+    second = answer.json()
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert second["refresh_token"] != first["refresh_token"]
+    assert second["access_token"] != first["access_token"]
+    assert session_of(parts, second["access_token"]) == session_of(parts, first["access_token"])
+    for pair in (first, second):
+        assert (await me(client, pair["access_token"])).status_code == 200
+    assert await revocations(parts) == []
+
+
+async def test_a_refresh_token_used_twice_ends_the_whole_family(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    first = await a_signed_in_user(client)
+    other_session = (await sign_in(client)).json()
+    second = (await refresh(client, first["refresh_token"])).json()
+    third = (await refresh(client, second["refresh_token"])).json()
+
+    reused = await refresh(client, first["refresh_token"])
+
+    assert problem_of(reused) == INVALID_REFRESH_TOKEN
+    assert problem_of(await refresh(client, third["refresh_token"])) == INVALID_REFRESH_TOKEN
+    for pair in (first, second, third):
+        assert problem_of(await me(client, pair["access_token"])) == INVALID_TOKEN
+        assert problem_of(await sign_out(client, pair["access_token"])) == INVALID_TOKEN
+    [revoked] = await revocations(parts)
+    assert revoked.session_id == session_of(parts, first["access_token"])
+    assert (await me(client, other_session["access_token"])).status_code == 200
+    assert (await refresh(client, other_session["refresh_token"])).status_code == 200
+
+
+async def test_of_several_who_use_a_refresh_token_at_once_exactly_one_wins(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    for _ in range(5):
+        email = f"user-{_}@example.com"
+        tokens = await a_signed_in_user(client, email)
+
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(refresh(client, tokens["refresh_token"])) for _ in range(6)]
+
+        answers = sorted(task.result().status_code for task in asked)
+        assert answers == [200] + [401] * 5
+        assert problem_of(await me(client, tokens["access_token"])) == INVALID_TOKEN
+    assert len(await revocations(parts)) == 5
+
+
+async def test_a_refresh_token_that_expired_is_refused_and_ends_nothing(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    tokens = await a_signed_in_user(client)
+    async with transaction(parts.sessions) as db:
+        await db.execute(update(RefreshTokenRow).values(expires_at=datetime.now(UTC)))
+
+    assert problem_of(await refresh(client, tokens["refresh_token"])) == INVALID_REFRESH_TOKEN
+
+    assert (await me(client, tokens["access_token"])).status_code == 200
+    assert await revocations(parts) == []
+
+
+async def test_refreshing_prolongs_the_session(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    tokens = await a_signed_in_user(client)
+    async with transaction(parts.sessions) as db:
+        soon = datetime.now(UTC) + timedelta(seconds=60)
+        await db.execute(update(RefreshTokenRow).values(expires_at=soon))
+
+    second = (await refresh(client, tokens["refresh_token"])).json()
+
+    async with transaction(parts.sessions) as db:
+        old = datetime.now(UTC) - timedelta(seconds=1)
+        was_soon = RefreshTokenRow.expires_at <= soon
+        await db.execute(update(RefreshTokenRow).where(was_soon).values(expires_at=old))
+    assert (await refresh(client, second["refresh_token"])).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "x", "\0", "'; DROP TABLE sessions; --", "é" * 200])
+async def test_an_unknown_refresh_token_is_refused(client: httpx2.AsyncClient, token: str) -> None:
+    assert problem_of(await refresh(client, token)) == INVALID_REFRESH_TOKEN
+
+
+@pytest.mark.parametrize("token", [None, 7, ["x"], "x" * 201, "\ud800"])
+async def test_what_cannot_be_a_refresh_token_is_a_422(
+    client: httpx2.AsyncClient, token: object
+) -> None:
+    body = json.dumps({"refresh_token": token}).encode()
+    answer = await post_json(client, "/auth/token/refresh", body)
+
+    assert problem_of(answer) == (422, "invalid")
+
+
+async def test_signing_out_ends_the_session_and_tells_everybody(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    first = await a_signed_in_user(client)
+    second = (await refresh(client, first["refresh_token"])).json()
+    other_session = (await sign_in(client)).json()
+
+    answer = await sign_out(client, first["access_token"])
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    for pair in (first, second):
+        assert problem_of(await me(client, pair["access_token"])) == INVALID_TOKEN
+        assert problem_of(await refresh(client, pair["refresh_token"])) == INVALID_REFRESH_TOKEN
+    assert (await me(client, other_session["access_token"])).status_code == 200
+    [revoked] = await revocations(parts)
+    everywhere = Revocations(max_token_seconds=86_400)
+    everywhere.apply(revoked.model_dump_json().encode())
+    verifier = TokenVerifier(
+        parts.keys, issuer="hubbub", audience="hubbub", hmac_secret=None, max_token_seconds=86_400
+    )
+    assert everywhere.is_revoked(await verifier.verify(second["access_token"]))
+    assert not everywhere.is_revoked(await verifier.verify(other_session["access_token"]))
+
+
+async def test_signing_out_repeatedly_tells_everybody_once(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    tokens = await a_signed_in_user(client)
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(sign_out(client, tokens["access_token"])) for _ in range(6)]
+    answers = sorted(task.result().status_code for task in asked)
+
+    assert answers == [204] + [401] * 5
+    assert len(await revocations(parts)) == 1
+
+
+async def test_signing_out_while_refreshing_leaves_no_living_token(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    for n in range(5):
+        tokens = await a_signed_in_user(client, f"user-{n}@example.com")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sign_out(client, tokens["access_token"]))
+            refreshed = group.create_task(refresh(client, tokens["refresh_token"]))
+
+        if refreshed.result().status_code == 200:
+            newer = refreshed.result().json()
+            assert problem_of(await me(client, newer["access_token"])) == INVALID_TOKEN
+            assert (await refresh(client, newer["refresh_token"])).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/auth/me", "/auth/logout"])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer("nonsense"), bearer(a_token(some_claims())), bearer(a_foreign_token(some_claims())),
+     bearer("x" * 20_000), {"Authorization": "Basic YTpi"}],
+)  # fmt: skip
+async def test_no_or_a_bad_token_is_a_401(
+    client: httpx2.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    method = "GET" if path == "/auth/me" else "POST"
+
+    answer = await client.request(method, path, headers=headers)
+
+    assert problem_of(answer) == INVALID_TOKEN
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_token_of_a_session_that_we_do_not_know_is_a_401(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    tokens = await a_signed_in_user(client)
+    session_id = session_of(parts, tokens["access_token"])
+    user_id = UserId((await me(client, tokens["access_token"])).json()["id"])
+
+    for token in (
+        parts.issuer.issue(user_id, "Ann", SessionId("0" * 32)),
+        parts.issuer.issue(UserId(user_id + 1), "Ann", session_id),
+    ):
+        assert problem_of(await me(client, token)) == INVALID_TOKEN
+        assert problem_of(await sign_out(client, token)) == INVALID_TOKEN
