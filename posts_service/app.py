@@ -18,7 +18,7 @@ from shared.bus.subjects import CTL_LIVE
 from shared.database import connect_database
 from shared.http import install_edge, operations_router
 from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import run_relay
+from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
 from shared.process import running
 from shared.revocations import Revocations
@@ -42,6 +42,7 @@ async def serving(
     publisher: Publisher,
     verifier: TokenVerifier,
     outbox_metrics: OutboxMetrics,
+    relay_limits: RelayLimits | None = None,
 ) -> AsyncGenerator[PostsParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
     revocations = Revocations(max_token_seconds=settings.max_token_seconds)
@@ -77,7 +78,13 @@ async def serving(
         async with running(
             control.run,
             learn_revocations,
-            lambda: run_relay(sessions, publisher, committed, metrics=outbox_metrics.of("posts")),
+            lambda: run_relay(
+                sessions,
+                publisher,
+                committed,
+                limits=relay_limits,
+                metrics=outbox_metrics.of("posts"),
+            ),
         ):
             yield PostsParts(router, ready)
 

@@ -21,6 +21,7 @@ from shared.events import Envelope
 from shared.ids import SessionId, UserId
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
+from shared.outbox.relay import RelayLimits
 from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from shared.tokens import open_verifier
 from tests.fixtures.nats import NatsServer, StartServer
@@ -45,7 +46,9 @@ async def observer(nats: NatsServer) -> AsyncGenerator[Bus]:
 
 
 @asynccontextmanager
-async def served(nats_url: str, database_url: str) -> AsyncGenerator[FastAPI]:
+async def served(
+    nats_url: str, database_url: str, *, relay_limits: RelayLimits | None = None
+) -> AsyncGenerator[FastAPI]:
     """The service with all that its process has around it, but for the listening socket."""
     settings = PostsSettings(
         nats_url=nats_url, database_url=database_url, hmac_secret=SecretStr(HMAC_SECRET)
@@ -62,6 +65,7 @@ async def served(nats_url: str, database_url: str) -> AsyncGenerator[FastAPI]:
             publisher=publisher,
             verifier=verifier,
             outbox_metrics=OutboxMetrics(registry),
+            relay_limits=relay_limits,
         ) as parts,
     ):
         yield create_app(parts, registry=registry)
@@ -127,6 +131,18 @@ async def test_likes_end_up_on_the_bus_once_and_in_order_for_each_post(
         of_post = [event for event in stored if event.data["post_id"] == post_id]
         assert [event.data["like_count"] for event in of_post] == list(range(1, 11))
         assert {event.recipients for event in of_post} == {(1,)}
+
+
+async def test_a_commit_wakes_the_relay(nats: NatsServer, observer: Bus, sqlite_url: str) -> None:
+    never_by_itself = RelayLimits(idle_seconds=3600, lease_seconds=3600)
+    async with (
+        served(nats.url, sqlite_url, relay_limits=never_by_itself) as app,
+        a_client(app, 1, "Ada") as ada,
+    ):
+        await until_ready(ada)
+        for count in (1, 2, 3):
+            await a_post(ada)
+            await until_stored(observer, "events.posts.post_created", count)
 
 
 async def test_likes_go_on_while_the_bus_is_away_and_all_arrive_in_order(

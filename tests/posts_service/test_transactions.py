@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 import httpx2
 from fastapi import FastAPI
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from shared.database import DatabaseAway, Sessions, transaction
+from shared.events import Envelope
+from shared.outbox.table import OutboxRow
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient
@@ -57,3 +59,30 @@ async def test_a_change_that_does_not_commit_is_not_answered_as_done(
     assert [answer.status_code for answer in answers] == [503] * 4
     assert [event.type for event in await events(sessions)] == ["post_created"]
     assert (await ada.get(f"/posts/{post_id}")).json()["like_count"] == 0
+
+
+async def test_what_is_told_of_one_post_leaves_in_order(
+    ada: Client, grace: Client, sessions: Sessions
+) -> None:
+    one, other = await a_post(ada), await a_post(ada)
+    for post_id in (one, other):
+        await grace.post(f"/posts/{post_id}/like")
+        await grace.post(f"/posts/{post_id}/like")
+        await grace.post(f"/posts/{post_id}/comments", json={"body": "Nice"})
+        await ada.patch(f"/posts/{post_id}", json={"title": "New"})
+        await ada.delete(f"/posts/{post_id}")
+
+    async with transaction(sessions, read_only=True) as session:
+        rows = list(await session.scalars(select(OutboxRow).order_by(OutboxRow.position)))
+
+    for post_id in (one, other):
+        of_post = [row for row in rows if row.aggregate == f"post:{post_id}"]
+        assert [row.subject for row in of_post] == [
+            "events.posts.post_created",
+            "events.posts.post_liked",
+            "events.posts.post_unliked",
+            "events.posts.post_commented",
+            "events.posts.post_edited",
+            "events.posts.post_deleted",
+        ]
+    assert all(Envelope.model_validate_json(row.payload).id == row.id for row in rows)
