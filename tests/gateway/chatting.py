@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -92,17 +93,27 @@ class RunningGateway:
 
     @asynccontextmanager
     async def socket(
-        self, *, subprotocols: list[str] | None = None, **query: Any
+        self,
+        *,
+        subprotocols: list[str] | None = None,
+        receive_buffer_bytes: int | None = None,
+        **query: Any,
     ) -> AsyncGenerator[Tab]:
         """A connection as the query asks for it, not yet welcomed."""
+        raw = socket.socket()
+        if receive_buffer_bytes is not None:  # before it connects, or it has no effect
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        raw.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
         async with connect(
             f"ws://127.0.0.1:{self.port}/ws/chat?{urlencode(query)}",
             subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,
             compression=None,
             max_queue=None,
             close_timeout=1,
-        ) as socket:
-            yield Tab(socket)
+            sock=raw,
+        ) as connected:
+            yield Tab(connected)
 
     @asynccontextmanager
     async def tab(self, user_id: int, name: str, room: str, **query: Any) -> AsyncGenerator[Tab]:

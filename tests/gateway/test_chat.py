@@ -1,48 +1,35 @@
 """`/ws/chat`, message by message, on real gateways."""
 
-from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publisher import Publisher
 from shared.bus.publishing import publish
 from shared.channels import personal_channel, room_channel
 from shared.ids import UserId
-from tests.gateway.chatting import RunningGateway, a_gateway, a_room
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+
+ANN = {"user_id": 1, "name": "Ann"}
+BEN = {"user_id": 2, "name": "Ben"}
 
 
-@pytest.fixture
-async def publisher(bus: Bus) -> AsyncGenerator[Publisher]:
-    async with start_publisher(bus) as started:
-        yield started
-
-
-@pytest.fixture
-async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
-    async with a_gateway(nats_url) as running:
-        yield running
-
-
-@pytest.fixture
-async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
-    async with a_gateway(nats_url) as running:
-        yield running
-
-
-async def test_a_newcomer_is_welcomed_and_alone(gateway: RunningGateway) -> None:
+async def test_a_newcomer_is_welcomed_and_hears_nothing_of_itself(gateway: RunningGateway) -> None:
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
-        welcome = ann.welcome
+        welcome = dict(ann.welcome)
 
         assert welcome.pop("epoch")
         assert welcome.pop("offset") >= 0
-        assert welcome == {
-            "type": "welcome", "user_id": 1, "name": "Ann", "room": room, "count": 1,
-            "users": [{"user_id": 1, "name": "Ann"}],
-        }  # fmt: skip
+        expected = {"type": "welcome", **ANN, "room": room, "count": 1, "users": [ANN]}
+        assert welcome == expected
         assert await ann.so_far() == []
+
+
+async def test_who_names_no_room_is_in_the_lobby(gateway: RunningGateway) -> None:
+    async with gateway.tab(1, "Ann", "lobby") as ann:
+        assert ann.welcome["room"] == "lobby"
 
 
 async def test_a_message_reaches_everybody_on_every_gateway_the_sender_too(
@@ -50,13 +37,227 @@ async def test_a_message_reaches_everybody_on_every_gateway_the_sender_too(
 ) -> None:
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann, other.tab(2, "Ben", room) as ben:
-        await ann.send(type="message", body="hello", id="m1")
-        ack = await ann.until("ack")
-        assert ack["id"] == "m1"
+        await ann.send(type="message", body="hello <b>", id="m1")
+        message = await ben.until("message")
+        offset = message["offset"]
 
-        at_ben = await ben.until("message")
-        assert at_ben == {
-            "type": "message", "user_id": 1, "name": "Ann", "body": "hello", "offset": ack["offset"],
-        }  # fmt: skip
-        await ann.send(type="message", body="again")
-        assert (await ann.until("message", body="again"))["offset"] > ack["offset"]
+        assert message == {"type": "message", **ANN, "body": "hello <b>", "offset": offset}
+        assert await ann.until("message") == message
+        assert await ann.until("ack") == {"type": "ack", "id": "m1", "offset": offset}
+
+
+async def test_without_an_id_nothing_is_acknowledged(gateway: RunningGateway) -> None:
+    async with gateway.tab(1, "Ann", a_room()) as ann:
+        for body in ("one", "two"):
+            await ann.send(type="message", body=body)
+        assert (await ann.until("message"))["body"] == "one"
+        assert (await ann.until("message"))["body"] == "two"
+        assert await ann.so_far() == []
+
+
+async def test_a_repeat_of_an_id_is_stored_once_and_acked_alike(
+    gateway: RunningGateway, other: RunningGateway
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        await ann.send(type="message", body="hi", id="m1")
+        first = await ann.until("ack")
+        async with other.tab(1, "Ann", room) as again:
+            await again.send(type="message", body="hi", id="m1")
+            assert await again.until("ack") == first
+            await again.send(type="message", body="something else", id="m1")
+            refused = await again.until("error")
+            assert (refused["code"], refused["id"]) == ("id_reused", "m1")
+            await again.send(type="message", body="end")
+            await again.until("message", body="end")
+        messages = await ann.all_until("message", body="end")
+        assert [message for message in messages if message["type"] == "message"] == []
+
+
+async def test_the_same_id_in_two_rooms_or_of_two_users_is_two_messages(
+    gateway: RunningGateway,
+) -> None:
+    here, there = a_room(), a_room()
+    async with (
+        gateway.tab(1, "Ann", here) as ann,
+        gateway.tab(1, "Ann", there) as elsewhere,
+        gateway.tab(2, "Ben", here) as ben,
+    ):
+        offsets = set()
+        for tab in (ann, elsewhere, ben):
+            await tab.send(type="message", body="hi", id="m1")
+            offsets.add((await tab.until("ack"))["offset"])
+        assert len(offsets) == 3
+
+
+async def test_joined_and_left_come_once_per_user_over_tabs_and_gateways(
+    gateway: RunningGateway, other: RunningGateway
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        async with gateway.tab(2, "Ben", room) as ben:
+            assert await ann.until("user_joined") == {"type": "user_joined", **BEN, "count": 2}
+            assert (ben.welcome["count"], ben.welcome["users"]) == (2, [ANN, BEN])
+            async with other.tab(2, "Ben", room) as second:
+                assert second.welcome["count"] == 2
+                async with other.tab(3, "Cem", room):
+                    await ann.until("user_joined", user_id=3)
+                await ann.until("user_left", user_id=3)
+                assert await second.so_far() == [
+                    {"type": "user_joined", "user_id": 3, "name": "Cem", "count": 3},
+                    {"type": "user_left", "user_id": 3, "name": "Cem", "count": 2},
+                ]
+            assert not [m for m in await ben.so_far() if m.get("user_id") == 2]
+        assert await ann.until("user_left") == {"type": "user_left", **BEN, "count": 1}
+
+
+async def test_a_reload_within_the_grace_is_no_leaving(nats_url: str) -> None:
+    room = a_room()
+    async with (
+        a_gateway(nats_url, settings={"presence_grace_seconds": 30}) as gateway,
+        gateway.tab(1, "Ann", room) as ann,
+    ):
+        async with gateway.tab(2, "Ben", room):
+            await ann.until("user_joined", user_id=2)
+        async with gateway.tab(2, "Ben", room) as ben:
+            await ben.send(type="message", body="back")
+            assert await ann.all_until("message", body="back") == []
+
+
+async def test_a_users_other_rooms_are_other_rooms(gateway: RunningGateway) -> None:
+    here, there = a_room(), a_room()
+    async with gateway.tab(1, "Ann", here) as ann, gateway.tab(2, "Ben", there) as ben:
+        await ben.send(type="message", body="there", id="m")
+        await ben.until("ack")
+        assert await ann.so_far() == []
+        assert ben.welcome["count"] == 1
+
+
+@pytest.mark.parametrize("data", [{"likes": 3}, None, "text", [1, {"body": "x"}], {"body": "x"}])
+async def test_what_a_service_publishes_into_the_room_is_a_publication(
+    gateway: RunningGateway, publisher: Publisher, data: Any
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        stored = await publish(publisher, room_channel(room), data)
+
+        expected = {"type": "publication", "data": data, "offset": stored.offset}
+        assert await ann.get() == expected
+
+
+async def test_a_notification_reaches_all_tabs_of_its_user_and_nobody_else(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    liked = {"event": "post_liked", "id": "e1", "post_id": 7, "post_title": "T", "liked_by": "Ben"}
+    async with (
+        gateway.tab(101, "Ann", a_room()) as one,
+        other.tab(101, "Ann", a_room()) as two,
+        gateway.tab(102, "Ben", a_room()) as ben,
+    ):
+        stored = await publish(publisher, personal_channel(UserId(101)), liked)
+        expected = liked | {"type": "notification", "offset": stored.offset}
+
+        assert await one.get() == expected
+        assert await two.get() == expected
+        assert await ben.so_far() == []
+
+
+async def test_anything_else_in_the_personal_channel_is_a_publication_that_names_it(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    async with gateway.tab(103, "Ann", a_room()) as ann:
+        stored = await publish(publisher, personal_channel(UserId(103)), {"x": 1})
+
+        expected = {"type": "publication", "channel": "#103", "data": {"x": 1}}
+        assert await ann.get() == expected | {"offset": stored.offset}
+
+
+async def test_a_pong_tells_where_the_stream_stands_beyond_the_own_room(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    async with gateway.tab(1, "Ann", "lobby") as ann, gateway.tab(2, "Ben", a_room()) as ben:
+        stored = await publish(publisher, room_channel("lobby"), "not for Ben")
+        await ann.until("publication", offset=stored.offset)
+        await ben.send(type="ping")
+
+        assert (await ben.until("pong"))["offset"] >= stored.offset
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("{", {"code": "bad_json"}),
+        ("[1]", {"code": "bad_json"}),
+        ('{"type":"shout","id":"a"}', {"code": "unknown_type", "id": "a"}),
+        ('{"type":"message","id":"a"}', {"code": "bad_body", "id": "a"}),
+        ('{"type":"message","body":7,"id":"a"}', {"code": "bad_body", "id": "a"}),
+        ('{"type":"message","body":"","id":"a"}', {"code": "bad_body", "id": "a"}),
+        ('{"type":"message","body":"hi","id":7}', {"code": "bad_id"}),
+        ('{"type":"message","body":"%s","id":"a"}' % ("x" * 4097), {"code": "too_long", "id": "a"}),
+        ("[" * 60_000, {"code": "bad_json"}),
+        ('{"type":"message","body":"\\ud800"}', {"code": "bad_json"}),
+    ],
+)
+async def test_a_bad_command_is_answered_and_the_connection_lives(
+    gateway: RunningGateway, text: str, error: dict[str, str]
+) -> None:
+    async with gateway.tab(1, "Ann", a_room()) as ann:
+        await ann.socket.send(text)
+        answer = await ann.get()
+
+        assert answer.pop("message")
+        assert answer == {"type": "error", **error}
+        await ann.send(type="message", body="still here", id="b")
+        await ann.until("ack", id="b")
+
+
+async def test_what_came_right_before_the_tab_left_is_published(gateway: RunningGateway) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        async with gateway.tab(2, "Ben", room) as ben:
+            for number in range(20):
+                await ben.send(type="message", body=str(number))
+        bodies = [(await ann.until("message"))["body"] for _ in range(20)]
+        assert bodies == [str(number) for number in range(20)]
+
+
+async def test_what_is_sent_before_the_welcome_is_done_after_it(gateway: RunningGateway) -> None:
+    async with gateway.socket(room=a_room()) as tab:
+        await tab.send(type="auth", token=token_of(1, "Ann"))
+        await tab.send(type="message", body="early", id="e")
+        await tab.send(type="ping")
+
+        assert (await tab.get())["type"] == "welcome"
+        kinds = {(await tab.get())["type"] for _ in range(3)}
+        assert kinds == {"ack", "message", "pong"}
+
+
+async def test_more_commands_than_may_wait_are_all_done_in_order(nats_url: str) -> None:
+    async with (
+        a_gateway(nats_url, settings={"max_waiting_commands": 3}) as gateway,
+        gateway.tab(1, "Ann", a_room()) as ann,
+    ):
+        for number in range(100):
+            await ann.send(type="message", body="x", id=str(number))
+        acked = [(await ann.until("ack"))["id"] for _ in range(100)]
+        assert acked == [str(number) for number in range(100)]
+
+
+async def test_a_crowd_is_counted_and_named_anew_when_it_shrinks(nats_url: str) -> None:
+    room = a_room()
+    limits = {"crowd_size": 4, "crowd_resume": 3, "crowd_seconds": 0.1}
+    async with a_gateway(nats_url, settings=limits) as gateway, gateway.tab(1, "A", room) as ann:
+        async with AsyncExitStack() as crowd:
+            tabs = [
+                await crowd.enter_async_context(gateway.tab(user_id, "B", room))
+                for user_id in range(2, 8)
+            ]
+            welcome = tabs[-1].welcome
+            assert (welcome["count"], len(welcome["users"])) == (7, 4)
+            seen = await ann.all_until("user_count", count=7)
+            joined = [message for message in seen if message["type"] == "user_joined"]
+            assert [message["user_id"] for message in joined] == [2, 3, 4]
+        users = await ann.until("users")
+        assert users["count"] == len(users["users"]) < 3
+        async with gateway.tab(9, "C", room):
+            await ann.until("user_joined", user_id=9)

@@ -1,0 +1,27 @@
+"""Two gateways on the run's NATS, and somebody who publishes beside them."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from shared.bus.client import Bus
+from shared.bus.publisher import Publisher, start_publisher
+from tests.gateway.chatting import RunningGateway, a_gateway
+
+
+@pytest.fixture
+async def publisher(bus: Bus) -> AsyncGenerator[Publisher]:
+    async with start_publisher(bus) as started:
+        yield started
+
+
+@pytest.fixture
+async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url) as running:
+        yield running

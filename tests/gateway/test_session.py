@@ -1,0 +1,308 @@
+"""Who is let in, for how long, and how each connection ends."""
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from shared.bus.publisher import Publisher
+from shared.bus.publishing import publish
+from shared.channels import room_channel
+from shared.ids import SessionId, UserId
+from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
+from tests.fixtures.tokens import (
+    FOREIGN,
+    OUR_KEY,
+    a_crafted_token,
+    a_foreign_token,
+    a_token,
+    some_claims,
+)
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
+from tests.gateway.serving import until
+
+INVALID_TOKEN = (1008, "Invalid token")
+
+
+def evil_tokens() -> dict[str, str]:
+    times = {"iat": now() - 1, "exp": now() + 900}
+    claims = some_claims(**times)
+    return {
+        "garbage": "x",
+        "empty parts": "..",
+        "too long": "a.b." + "c" * 7000,
+        "expired": token_of(1, "Ann", seconds=-1),
+        "another key": a_token(claims, key=FOREIGN),
+        "an unknown kid": a_token(claims, kid="nobody"),
+        "alg none": a_crafted_token({"alg": "none"}, claims),
+        "alg none, our kid": a_crafted_token({"alg": "none", "kid": OUR_KEY.kid}, claims),
+        "our public key as a secret": a_crafted_token(
+            {"alg": "HS256", "kid": OUR_KEY.kid}, claims,
+            secret=OUR_KEY.public_key.public_bytes_raw(),
+        ),
+        "another issuer": token_of(1, "Ann", iss="evil"),
+        "another audience": token_of(1, "Ann", aud="evil"),
+        "no subject": a_token(some_claims(sub=None, **times)),
+        "a subject that is no number": token_of(1, "Ann", sub="ann"),
+        "a lifetime too long": token_of(1, "Ann", seconds=10**6),
+        "not yet": token_of(1, "Ann", iat=now() + 600, exp=now() + 900),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", evil_tokens())
+async def test_a_bad_token_is_told_after_the_upgrade(
+    gateway: RunningGateway, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = evil_tokens()[kind]
+    async with gateway.socket(token=token) as tab:
+        assert await tab.closed() == INVALID_TOKEN
+    async with gateway.socket() as tab:
+        await tab.send(type="auth", token=token)
+        assert await tab.closed() == INVALID_TOKEN
+
+    logged = capsys.readouterr()
+    assert "Traceback" not in logged.out + logged.err
+    assert token not in logged.out + logged.err or len(token) < 3
+
+
+async def test_a_token_in_the_subprotocol_is_answered_with_bearer(gateway: RunningGateway) -> None:
+    async with gateway.socket(subprotocols=["bearer", token_of(1, "Ann")], room=a_room()) as tab:
+        assert tab.socket.subprotocol == "bearer"
+        assert (await tab.get())["type"] == "welcome"
+
+
+async def test_of_two_tokens_the_query_wins(gateway: RunningGateway) -> None:
+    offered = ["bearer", token_of(2, "Ben")]
+    async with gateway.socket(subprotocols=offered, token=token_of(1, "Ann")) as tab:
+        assert tab.socket.subprotocol == "bearer"
+        assert (await tab.get())["name"] == "Ann"
+    async with gateway.socket(subprotocols=["bearer", token_of(2, "Ben")], token="bad") as tab:
+        assert await tab.closed() == INVALID_TOKEN
+
+
+async def test_a_token_may_come_as_the_first_message(gateway: RunningGateway) -> None:
+    async with gateway.socket(room=a_room()) as tab:
+        await tab.send(type="auth", token=token_of(1, "Ann"))
+        assert (await tab.get())["type"] == "welcome"
+
+
+@pytest.mark.parametrize("first", ["{", '{"type":"ping"}', '{"type":"auth"}', '{"type":"message"}'])
+async def test_any_other_first_message_is_no_token(gateway: RunningGateway, first: str) -> None:
+    async with gateway.socket() as tab:
+        await tab.socket.send(first)
+        assert await tab.closed() == INVALID_TOKEN
+
+
+async def test_who_shows_no_token_in_time_is_sent_away(nats_url: str) -> None:
+    async with (
+        a_gateway(nats_url, settings={"auth_seconds": 0.3}) as gateway,
+        gateway.socket() as tab,
+    ):
+        assert await tab.closed() == INVALID_TOKEN
+
+
+async def test_a_token_of_a_foreign_issuer_needs_a_subject_and_an_end_only(nats_url: str) -> None:
+    secret = "a secret of theirs that is long enough"
+    async with a_gateway(nats_url, hmac_secret=secret) as gateway:
+        token = a_foreign_token({"sub": "7", "exp": now() + 60}, secret=secret)
+        async with gateway.socket(token=token, room=a_room()) as tab:
+            welcome = await tab.get()
+            assert (welcome["user_id"], welcome["name"]) == (7, "User 7")
+        wrong = a_foreign_token({"sub": "7", "exp": now() + 60}, secret="another")
+        async with gateway.socket(token=wrong) as tab:
+            assert await tab.closed() == INVALID_TOKEN
+
+
+@pytest.mark.parametrize("room", ["", "a b", "ä", "*", ">", "x" * 251])
+async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: str) -> None:
+    async with gateway.socket(token=token_of(1, "Ann"), room=room) as tab:
+        assert await tab.closed() == (1008, "Invalid room")
+
+
+async def test_at_the_end_of_its_token_a_connection_ends(gateway: RunningGateway) -> None:
+    async with gateway.socket(token=token_of(1, "Ann", seconds=1.2), room=a_room()) as tab:
+        assert (await tab.get())["type"] == "welcome"
+        assert await tab.closed() == (1008, "Token expired")
+
+
+async def test_another_token_of_the_same_user_prolongs_the_connection(
+    gateway: RunningGateway,
+) -> None:
+    room = a_room()
+    async with gateway.socket(token=token_of(1, "Ann", seconds=1.2), room=room) as tab:
+        await tab.send(type="auth", token=token_of(1, "Ann"))
+        await tab.until("welcome")
+        async with gateway.socket(
+            token=token_of(1, "Ann", seconds=1.2), room=room
+        ) as not_prolonged:
+            assert await not_prolonged.closed() == (1008, "Token expired")
+        assert await tab.so_far() == []
+
+
+@pytest.mark.parametrize("kind", ["another user", "expired", "garbage"])
+async def test_a_token_that_does_not_prolong_leaves_the_old_one_in_place(
+    gateway: RunningGateway, kind: str
+) -> None:
+    token = {"another user": token_of(2, "Ben")}.get(kind) or evil_tokens()[kind]
+    async with gateway.tab(1, "Ann", a_room()) as tab:
+        await tab.send(type="auth", token=token, id="a")
+        error = await tab.get()
+        assert (error["type"], error["code"], error["id"]) == ("error", "invalid_token", "a")
+        await tab.send(type="message", body="hi")
+        assert (await tab.until("message"))["user_id"] == 1
+
+
+async def revoke(publisher: Publisher, message: SessionRevoked | UserRevoked) -> None:
+    await publisher.publish(
+        SESSION_REVOKED_SUBJECT, message.model_dump_json().encode(), message_id=message.id
+    )
+
+
+async def test_a_session_that_is_over_ends_on_every_gateway_and_no_other_does(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    room, session = a_room(), SessionId(a_room())
+    token = token_of(1, "Ann", sid=session)
+    async with (
+        gateway.socket(token=token, room=room) as one,
+        other.socket(token=token, room=room) as two,
+        gateway.tab(1, "Ann", room) as another_session,
+    ):
+        await one.until("welcome")
+        await two.until("welcome")
+        revoked = asyncio.get_running_loop().time()
+        await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId(1)))
+
+        assert await one.closed() == (1008, "Session ended")
+        assert await two.closed() == (1008, "Session ended")
+        assert asyncio.get_running_loop().time() - revoked < 1
+        await another_session.send(type="message", body="still here", id="m")
+        await another_session.until("ack")
+    async with gateway.socket(token=token, room=room) as late:
+        assert await late.closed() == INVALID_TOKEN
+
+
+async def test_a_prolonged_connection_ends_with_its_new_session_not_with_its_old(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    before, after = SessionId(a_room()), SessionId(a_room())
+    async with gateway.socket(token=token_of(1, "Ann", sid=before), room=a_room()) as tab:
+        await tab.until("welcome")
+        await tab.send(type="auth", token=token_of(1, "Ann", sid=after))
+        await tab.send(type="message", body="x", id="behind")
+        await tab.until("ack")
+        await revoke(publisher, SessionRevoked(session_id=before, user_id=UserId(1)))
+        async with gateway.socket(token=token_of(1, "Ann", sid=before)) as late:
+            assert await late.closed() == INVALID_TOKEN
+        assert {m["type"] for m in await tab.so_far()} <= {"message"}
+        await revoke(publisher, SessionRevoked(session_id=after, user_id=UserId(1)))
+        assert await tab.closed() == (1008, "Session ended")
+
+
+async def test_a_gateway_that_starts_later_knows_what_was_revoked(
+    nats_url: str, gateway: RunningGateway, publisher: Publisher
+) -> None:
+    session = SessionId(a_room())
+    await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId(1)))
+    async with (
+        a_gateway(nats_url, wait=False) as late,
+        late.socket(token=token_of(1, "Ann", sid=session)) as tab,
+    ):
+        assert await tab.closed() in {INVALID_TOKEN, (1013, "not ready")}
+        await until(lambda: not late.parts.ready())
+        async with late.socket(token=token_of(1, "Ann", sid=session)) as again:
+            assert await again.closed() == INVALID_TOKEN
+
+
+async def test_a_gateway_without_a_bus_lets_nobody_in() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"nats://127.0.0.1:{deaf.getsockname()[1]}"
+        await _lets_nobody_in(url)
+
+
+async def _lets_nobody_in(nats_url: str) -> None:
+    async with (
+        a_gateway(nats_url, wait=False) as gateway,
+        gateway.socket(token=token_of(1, "Ann")) as tab,
+    ):
+        assert await tab.closed() == (1013, "not ready")
+        assert "the bus is not connected" in gateway.parts.ready()
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [(b"binary", 1003), ("x" * 65537, 1009), (["x" * 40000, "x" * 40000], 1009)],
+)
+async def test_what_is_no_message_ends_the_connection(
+    gateway: RunningGateway, message: Any, code: int
+) -> None:
+    async with gateway.tab(1, "Ann", a_room()) as tab:
+        await tab.socket.send(message)
+        assert (await tab.closed())[0] == code
+
+
+async def test_a_stalled_tab_is_sent_away_and_the_others_hear_everything(
+    nats_url: str, publisher: Publisher
+) -> None:
+    room = a_room()
+    async with (
+        a_gateway(
+            nats_url, settings={"max_pending_bytes": 100_000, "close_seconds": 30}
+        ) as gateway,
+        gateway.tab(1, "Ann", room) as ann,
+        gateway.socket(receive_buffer_bytes=65536, token=token_of(2, "Ben"), room=room) as stalled,
+    ):
+        await stalled.until("welcome")
+        stalled.socket.transport.pause_reading()
+        for number in range(100):  # 6 MB: more than the kernel takes for him
+            stored = await publish(publisher, room_channel(room), [number, "x" * 60_000])
+            heard = await ann.until("publication", offset=stored.offset)
+            assert heard["data"][0] == number
+        stalled.socket.transport.resume_reading()
+
+        assert await stalled.closed() == (1013, "too slow")
+
+
+async def test_a_drain_asks_everybody_to_come_back(gateway: RunningGateway) -> None:
+    async with gateway.tab(1, "Ann", a_room()) as one, gateway.tab(2, "Ben", a_room()) as two:
+        async with asyncio.TaskGroup() as group:
+            closes = [group.create_task(tab.closed()) for tab in (one, two)]
+            await gateway.parts.drain()
+        assert [close.result() for close in closes] == [(1012, "restarting")] * 2
+    assert "draining" in gateway.parts.ready()
+    async with gateway.socket(token=token_of(1, "Ann")) as late:
+        assert await late.closed() == (1013, "not ready")
+
+
+async def test_another_path_is_no_socket(gateway: RunningGateway) -> None:
+    with pytest.raises(InvalidStatus):
+        async with connect(f"ws://127.0.0.1:{gateway.port}/ws/other"):
+            pass
+
+
+async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) -> None:
+    async with gateway.tab(1, "Ann", a_room()) as tab, httpx2.AsyncClient(trust_env=False) as http:
+        await tab.send(type="message", body="hi")
+        await tab.send(type="nonsense")
+        await tab.until("message")
+        await tab.until("error")
+        base = f"http://127.0.0.1:{gateway.port}"
+        metrics = (await http.get(f"{base}/metrics")).text
+        for line in (
+            "hubbub_connections 1.0",
+            "hubbub_users 1.0",
+            "hubbub_channels 2.0",
+            "hubbub_deliveries_total 1.0",
+            'hubbub_follower_lag{stream="RT"} 0.0',
+            "hubbub_publish_seconds_count 1.0",
+            'hubbub_commands_total{type="message"} 1.0',
+            'hubbub_errors_total{code="unknown_type"} 1.0',
+        ):
+            assert line in metrics
+        assert json.loads((await http.get(f"{base}/asyncapi")).text)["asyncapi"] == "3.0.0"
+        assert (await http.get(f"{base}/readyz")).status_code == 200
