@@ -24,11 +24,11 @@ from gateway.session.chat import ChatSession
 from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake
 from gateway.session.parts import ChatParts, Guard
-from gateway.session.publishing import UserPublisher
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed, RingLimits
 from gateway.streams.history import History
+from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.bus.client import Bus
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
@@ -113,12 +113,11 @@ class Gateway:
             presence=self.presence,
             feed=self.feed,
             catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
-            publish=UserPublisher(
+            publisher=ChannelPublisher(
                 publisher,
-                self.feed.ring,
                 history,
-                publish_seconds=settings.publish_seconds,
-                on_published=self.metrics.published,
+                recent=self.feed.ring.get,
+                limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
             ),
             metrics=self.metrics,
             settings=settings,

@@ -34,13 +34,6 @@ TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow")
 NOT_READY = Close(CloseCode.TRY_AGAIN_LATER, "not ready")
 
 
-class IdReused(AppError):
-    """Another body was stored under this id."""
-
-    kind: ClassVar[ErrorKind] = ErrorKind.CONFLICT
-    code: ClassVar[str] = "id_reused"
-
-
 class OtherUser(AppError):
     """A connection can't change hands: the new token is of another user."""
 

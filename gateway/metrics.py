@@ -43,7 +43,7 @@ class GatewayMetrics:
             "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
             registry=registry,
         )  # fmt: skip
-        self._publish_seconds = Histogram(
+        self.publish_seconds = Histogram(
             "hubbub_publish_seconds", "From a publish to its answer.", registry=registry,
             buckets=_PUBLISH_BUCKETS,
         )  # fmt: skip
@@ -64,9 +64,6 @@ class GatewayMetrics:
         """The counter of one stream's fills."""
         fills = self._fills.labels(stream)
         return lambda count: fills.inc(count)
-
-    def published(self, seconds: float) -> None:
-        self._publish_seconds.observe(seconds)
 
     def closed(self, close: Close) -> None:
         """Peers may send any code; only known ones become a label."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway.channels.manager import ConnectionManager
 from gateway.channels.namespaces import Namespaces
@@ -11,24 +10,9 @@ from gateway.presence.presence import Presence
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Feed
-from shared.ids import ChannelName
-from shared.publications import Sender
+from gateway.streams.publishing import ChannelPublisher
 from shared.revocations import Revocations
 from shared.tokens import Claims, InvalidToken, TokenVerifier
-
-
-class PublishAsUser(Protocol):
-    """Stores what a user says in a channel."""
-
-    async def __call__(
-        self, channel: ChannelName, sender: Sender, body: str, *, client_id: str | None
-    ) -> int:
-        """Return its offset; with the same id the same user's words are stored once.
-
-        Raises:
-            IdReused: other words were stored under this id.
-            Unavailable: unknown whether it is stored; try again with the same id.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +52,7 @@ class ChatParts:
     presence: Presence
     feed: Feed
     catch_up: CatchUp
-    publish: PublishAsUser
+    publisher: ChannelPublisher
     metrics: GatewayMetrics
     settings: GatewaySettings
     not_ready: Callable[[], list[str]]
