@@ -99,6 +99,10 @@ class Bus:
         """
         return self._inbox.expect(handler)
 
+    def own_inbox(self) -> str:
+        """A subject to subscribe to, for answers that don't bear their reply subject."""
+        return self._inbox.beside()
+
     def forget_reply(self, token: int) -> None:
         self._inbox.forget(token)
 

@@ -256,8 +256,6 @@ class Follower:
                 before, state, self._direct, timeout_seconds=self._limits.answer_seconds
             )
             check()
-            if reason is None and self.position + 1 < state.first:
-                reason = RETENTION
             if reason is not None:
                 self._reset(reason, state)
         await self._fill(max(state.last, self._sequencer.highest))

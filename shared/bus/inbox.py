@@ -47,6 +47,10 @@ class Inbox:
         self._handlers[token] = handler
         return token, f"{self._prefix}{token}"
 
+    def beside(self) -> str:
+        """A subject that `take` doesn't hear, for a subscription of its own."""
+        return f"{self._prefix}{next(self._tokens)}.beside"
+
     def forget(self, token: int) -> None:
         self._handlers.pop(token, None)
 

@@ -4,6 +4,9 @@ import asyncio
 from dataclasses import replace
 from uuid import uuid4
 
+import pytest
+from structlog.testing import capture_logs
+
 from shared.bus.client import Bus
 from shared.bus.direct_get import StoredMessage
 from shared.bus.follower import Follower
@@ -204,7 +207,28 @@ async def test_a_new_leader_makes_it_ask(bus: Bus) -> None:
         await eventually(lambda: reader.sequences == [1, 2, 3], seconds=2)
 
 
-async def test_neither_bad_messages_nor_failing_callbacks_end_it(bus: Bus) -> None:
+async def test_a_live_message_that_no_stream_sent_is_ignored(bus: Bus) -> None:
+    stream, reader = await a_stream(bus), Reader()
+    follower = reader.follower(bus, stream, limits=PATIENT)
+
+    with capture_logs() as logs:
+        async with start_publisher(bus) as publisher, following(follower):
+            await follower.until_caught_up()
+            bus.send(f"{stream}.live.k", b"no headers")
+            bus.send(f"{stream}.live.k", b"odd", headers=b"NATS/1.0\r\nNats-Sequence: x\r\n\r\n")
+            await publish_numbers(publisher, stream, range(2))
+            await eventually(lambda: follower.position == 2)
+
+    assert reader.payloads == [b"0", b"1"]
+    assert [line["event"] for line in logs if line["log_level"] != "info"] == [
+        "live_message_without_sequence"
+    ] * 2
+
+
+@pytest.mark.parametrize("kind", [Follower, HearsEveryThird])
+async def test_a_message_that_the_reader_fails_on_counts_as_read(
+    bus: Bus, kind: type[Follower]
+) -> None:
     stream, delivered = await a_stream(bus), list[bytes]()
 
     def deliver(message: StoredMessage) -> None:
@@ -212,15 +236,17 @@ async def test_neither_bad_messages_nor_failing_callbacks_end_it(bus: Bus) -> No
             raise ValueError("cannot read that")
         delivered.append(message.payload)
 
-    follower = Follower(bus, stream, f"{stream}.live.", deliver=deliver)
-    async with start_publisher(bus) as publisher, following(follower):
-        await follower.until_caught_up()
-        bus.send(f"{stream}.live.k", b"no headers")
-        bus.send(f"{stream}.live.k", b"odd", headers=b"NATS/1.0\r\nNats-Sequence: x\r\n\r\n")
-        await publish_numbers(publisher, stream, range(4))
-        await eventually(lambda: follower.position == 4)
+    follower = kind(bus, stream, f"{stream}.live.", deliver=deliver, limits=PATIENT)
+    with capture_logs() as logs:
+        async with start_publisher(bus) as publisher, following(follower):
+            await follower.until_caught_up()
+            await publish_numbers(publisher, stream, range(6))
+            await eventually(lambda: follower.position == 6)
 
-    assert delivered == [b"0", b"2", b"3"]
+    assert delivered == [b"0", b"2", b"3", b"4", b"5"]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "follower_callback_failed"
+    ]
 
 
 async def test_what_was_removed_before_it_was_read_is_reported_as_skipped(bus: Bus) -> None:

@@ -82,6 +82,26 @@ async def test_what_was_missed_while_away_comes_right_after_the_reconnect(
             await follower.until_caught_up()
 
 
+async def test_a_server_that_hangs_is_doubted_before_the_connection_notices(
+    nats_server: StartServer,
+) -> None:
+    server, reader = nats_server(), Reader()
+    limits = FollowerLimits(idle_seconds=0.1, answer_seconds=0.1, doubt_seconds=0.5)
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bus.until_connected()
+        stream = await a_stream(bus)
+        follower = reader.follower(bus, stream, limits=limits)
+        async with following(follower):
+            await follower.until_caught_up()
+            server.pause()
+            await eventually(lambda: not follower.caught_up, seconds=3)
+            assert bus.connected
+            server.go_on()
+            await publish_numbers(publisher, stream, range(3))
+            await eventually(lambda: reader.sequences == [1, 2, 3])
+            await follower.until_caught_up()
+
+
 async def test_a_stream_that_was_made_anew_during_an_outage_is_another_epoch(
     nats_server: StartServer,
 ) -> None:

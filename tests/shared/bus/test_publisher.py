@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -173,6 +174,61 @@ async def test_a_lost_answer_is_asked_for_again(bus: Bus) -> None:
     await bus.subscribe("forgetful.test", answer)
     async with start_publisher(bus, attempt_seconds=0.1) as publisher:
         assert (await publisher.publish("forgetful.test", b"", message_id="a")).offset == 5
+
+
+class Forgetful(Publisher):
+    """Loses the first answer to every publication."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, attempt_seconds=0.05)
+        self._answered: set[object] = set()
+
+    def _take_answer(self, entry: Any, answer: bytes, headers: bytes | None) -> None:
+        if entry in self._answered:
+            super()._take_answer(entry, answer, headers)
+        self._answered.add(entry)
+
+
+async def test_what_was_stored_and_its_answer_lost_is_stored_once(bus: Bus) -> None:
+    stream = await a_stream(bus)
+    publisher = Forgetful(bus)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(
+                publisher.publish(f"{stream}.pub.a", str(n).encode(), message_id=str(n))
+            )
+            for n in range(20)
+        ]
+
+    assert [task.result() for task in tasks] == [Stored(n, duplicate=True) for n in range(1, 21)]
+    assert len(await read_all(bus, stream)) == 20
+    publisher.stop()
+
+
+async def test_what_was_in_flight_when_the_connection_was_lost_is_sent_again_at_once(
+    nats_server: StartServer,
+) -> None:
+    server = nats_server()
+    async with (
+        connect_bus(server.url, name="test") as bus,
+        start_publisher(bus, attempt_seconds=60) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        await bus.until_connected()
+        stream = await a_stream(bus)
+        server.pause()
+        tasks = [
+            group.create_task(
+                publisher.publish(f"{stream}.pub.a", b"", message_id=str(n), deadline_seconds=10)
+            )
+            for n in range(5)
+        ]
+        await asyncio.sleep(0.05)  # for the flusher to have sent it
+        server.kill()
+        server.start()
+
+        assert [(await task).offset for task in tasks] == [1, 2, 3, 4, 5]
 
 
 async def test_no_stream_is_unavailable_at_the_deadline(bus: Bus) -> None:
