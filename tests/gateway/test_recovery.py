@@ -1,0 +1,239 @@
+"""Coming back: what was missed comes in order and once, or it is said that it can't."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from shared.bus.client import Bus, connect_bus
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publishing import publish
+from shared.bus.streams import bootstrap
+from shared.channels import personal_channel, room_channel
+from shared.ids import UserId
+from tests.fixtures.nats import NatsServer
+from tests.gateway.chatting import RunningGateway, Tab, a_gateway, a_room, token_of
+from tests.gateway.serving import until
+
+
+async def say(tab: Tab, *bodies: str) -> int:
+    """Say these in the tab's room; return the last one's offset when all are stored."""
+    offset = 0
+    for body in bodies:
+        await tab.send(type="message", body=body, id=body)
+        offset = (await tab.until("ack", id=body))["offset"]
+    return offset
+
+
+async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    room = a_room()
+    async with gateway.tab(201, "Ann", room) as ann:
+        await say(ann, "seen")
+        since = await pong(ann)
+    async with gateway.tab(202, "Ben", room) as ben:
+        await say(ben, "one", "two")
+        liked = {"event": "post_liked", "id": "e"}
+        await publish(publisher, personal_channel(UserId(201)), liked)
+        await publish(publisher, room_channel("another"), "not for Ann")
+        last = await say(ben, "three")
+        place = {"since": since, "epoch": ann.welcome["epoch"]}
+        async with other.tab(201, "Ann", room, **place) as back:
+            assert back.welcome["offset"] == since
+            missed = [await back.get() for _ in range(4)]
+            await say(ben, "live")
+            assert (await back.get())["body"] == "live"
+            assert await back.so_far() == []
+
+    assert [m.get("body") or m["event"] for m in missed] == ["one", "two", "post_liked", "three"]
+    assert missed[-1]["offset"] == last
+    offsets = [message["offset"] for message in missed]
+    assert offsets == sorted(set(offsets))
+
+
+async def pong(tab: Tab) -> int:
+    await tab.send(type="ping")
+    offset: int = (await tab.until("pong"))["offset"]
+    return offset
+
+
+async def test_who_missed_nothing_is_told_nothing(gateway: RunningGateway) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        last = await say(ann, "seen")
+    async with gateway.tab(1, "Ann", room, since=last, history=10) as back:
+        assert back.welcome["offset"] == last
+        assert await back.so_far() == []
+
+
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [
+        ({"since": "abc"}, "malformed"),
+        ({"since": "-1"}, "malformed"),
+        ({"since": ""}, "malformed"),
+        ({"since": str(2**62)}, "ahead"),
+        ({"since": "1", "epoch": "another"}, "epoch"),
+    ],
+)
+async def test_where_it_cannot_be_had_it_is_said_in_place_of_the_replay(
+    gateway: RunningGateway, since: dict[str, str], reason: str
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        last = await say(ann, "one", "two", "three")
+        async with gateway.tab(2, "Ben", room, **since) as ben:
+            assert ben.welcome["offset"] >= last
+            assert await ben.get() == {"type": "reset", "reason": reason}
+            await say(ann, "live")
+            assert (await ben.get())["body"] == "live"
+        async with gateway.tab(3, "Cem", room, **since, history=2) as cem:
+            assert await cem.get() == {"type": "reset", "reason": reason}
+            assert [(await cem.get())["body"] for _ in range(2)] == ["three", "live"]
+    assert gateway.metric("hubbub_resets_total") == 2
+
+
+async def test_more_than_the_limit_is_not_replayed(nats_url: str, bus: Bus) -> None:
+    room = a_room()
+    async with (
+        a_gateway(nats_url, settings={"replay_limit": 3}) as gateway,
+        gateway.tab(1, "Ann", room) as ann,
+    ):
+        since = ann.welcome["offset"]
+        await say(ann, "one", "two", "three")
+        async with gateway.tab(2, "Ben", room, since=since) as ben:
+            assert [(await ben.get())["body"] for _ in range(3)] == ["one", "two", "three"]
+        await say(ann, "four")
+        async with gateway.tab(2, "Ben", room, since=since) as ben:
+            assert await ben.get() == {"type": "reset", "reason": "too_many"}
+
+
+async def test_what_the_stream_no_longer_holds_is_too_old(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        async with a_gateway(server.url) as gateway, gateway.tab(1, "Ann", room) as ann:
+            since = await say(ann, "one")
+            last = await say(ann, "two", "three")
+        await request(bus, "STREAM.PURGE.RT", {"seq": last})
+        async with a_gateway(server.url) as gateway:
+            async with gateway.tab(1, "Ann", room, since=since) as back:
+                assert await back.get() == {"type": "reset", "reason": "too_old"}
+            async with gateway.tab(1, "Ann", room, since=last - 1) as back:
+                assert (await back.get())["body"] == "three"
+
+
+async def request(bus: Bus, what: str, payload: dict[str, Any]) -> None:
+    answer = await bus.request(f"$JS.API.{what}", json.dumps(payload).encode(), timeout_seconds=5)
+    assert "error" not in json.loads(answer)
+
+
+async def test_a_stream_that_begins_anew_is_told_to_everybody_who_is_there(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        async with a_gateway(server.url) as gateway, gateway.tab(1, "Ann", room) as ann:
+            await say(ann, "one", "two", "three")
+            await request(bus, "STREAM.DELETE.RT", {})
+            await bootstrap(bus)
+            await ann.send(type="message", body="first")  # its offset was given before: a doubt
+            assert (await ann.until("reset"))["reason"] == "epoch"
+            await until(lambda: not gateway.parts.ready())
+            await ann.send(type="message", body="second")
+            assert (await ann.until("message", body="second"))["offset"] == 2
+            async with gateway.tab(2, "Ben", room) as ben:
+                assert ben.welcome["offset"] == 2
+                assert ben.welcome["epoch"] != ann.welcome["epoch"]
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(0, []), (2, ["b", "c"]), (99, ["a", "b", "c"])])
+async def test_a_newcomer_gets_as_much_history_as_it_asks_for(
+    gateway: RunningGateway, publisher: Publisher, wanted: int, got: list[str]
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        last = await say(ann, "a", "b", "c")
+        await publish(publisher, personal_channel(UserId(2)), {"event": "old"})
+        async with gateway.tab(2, "Ben", room, history=wanted) as ben:
+            assert ben.welcome["offset"] >= last
+            await say(ann, "live")
+            replayed = await ben.all_until("message", body="live")
+            assert [message["body"] for message in replayed] == got
+
+
+async def test_a_tab_that_dies_in_mid_replay_loses_nothing(gateway: RunningGateway) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        since = ann.welcome["offset"]
+        await say(ann, *"abc")
+        async with gateway.tab(2, "Ben", room, since=since) as ben:
+            since = ben.welcome["offset"]  # and dies, having read no more
+        async with gateway.tab(2, "Ben", room, since=since) as ben:
+            assert [(await ben.get())["body"] for _ in range(3)] == list("abc")
+
+
+async def test_a_tab_that_comes_and_goes_during_traffic_hears_everything_once(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    room, total = a_room(), 1500
+    heard: list[int] = []
+
+    async def talk() -> None:
+        for number in range(total):
+            await publish(publisher, room_channel(room), number)
+
+    async with gateway.tab(1, "Ann", room) as ann:
+        since = ann.welcome["offset"]
+    gateways = cycle([gateway, other])
+    token = token_of(1, "Ann")
+    async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+        group.create_task(talk())
+        while len(heard) < total:
+            query = {"token": token, "room": room, "since": since}
+            async with next(gateways).socket(**query) as tab:
+                await tab.until("welcome")
+                for _ in range(97):
+                    if len(heard) == total:
+                        break
+                    message = await tab.get()
+                    if message["type"] == "publication":
+                        heard.append(message["data"])
+                        since = message["offset"]
+                    assert message["type"] != "reset"
+
+    assert heard == list(range(total))
+
+
+async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        async with (
+            a_gateway(server.url, settings={"publish_seconds": 0.5}) as gateway,
+            gateway.tab(1, "Ann", room) as ann,
+        ):
+            await say(ann, "before")
+            server.kill()
+            await ann.send(type="message", body="lost?", id="m")
+            refused = await ann.until("error")
+            assert (refused["code"], refused["id"]) == ("unavailable", "m")
+            assert await pong(ann) > 0
+            await until(lambda: "the bus is not connected" in gateway.parts.ready())
+            async with gateway.socket(token=token_of(2, "Ben")) as ben:
+                assert await ben.closed() == (1013, "not ready")
+
+            server.start()
+            stored = await publish(publisher, room_channel(room), "after", deadline_seconds=10)
+            assert (await ann.until("publication"))["offset"] == stored.offset
+            await ann.send(type="message", body="lost?", id="m")
+            await ann.until("ack", id="m")
