@@ -18,6 +18,7 @@ from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
 from gateway.engine.uvicorn_protocol import websocket_options
 from gateway.metrics import GatewayMetrics
+from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.session.chat import ChatSession
@@ -102,10 +103,25 @@ class Gateway:
             fan_out=self.fanout.publish,
             on_reset=self.fanout.start_over,
             on_filled=self.metrics.filled("RT"),
+            on_skipped=self.metrics.skipped,
+            on_undecodable=self.metrics.skipped,
             after=self.control,
             ring_limits=RingLimits(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
         )
         history = History(StreamReader(bus, "RT"))
+        self.notifier = Notifier(
+            bus,
+            publisher,
+            history,
+            counters=NotifyCounters(
+                published=self.metrics.notified("published"),
+                found=self.metrics.notified("found"),
+                unreadable=self.metrics.notified("unreadable"),
+                refused=self.metrics.notified("refused"),
+                retried=self.metrics.notified("retried"),
+            ),
+            limits=NotifyLimits(publish_seconds=settings.publish_seconds),
+        )
         self.chat = ChatParts(
             guard=Guard(verifier, revocations),
             manager=self.manager,
@@ -180,6 +196,7 @@ async def serving(
         gateway.feed.run,
         gateway.presence.run,
         gateway.fanout.run,
+        gateway.notifier.run,
         gateway.hub.sweep,
     ):
         yield GatewayParts(

@@ -32,6 +32,14 @@ class GatewayMetrics:
         self.resets = Counter(
             "hubbub_resets", "Tabs told that what they missed can't be had.", registry=registry
         )
+        self._notified = Counter(
+            "hubbub_notified", "Publications to be made of events, by what became of them.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self._skipped = Counter(
+            "hubbub_publications_skipped", "Publications of the stream that nobody could read.",
+            registry=registry,
+        )  # fmt: skip
         self._closes = Counter(
             "hubbub_closes", "Connections that ended.", ["code"], registry=registry
         )
@@ -64,6 +72,13 @@ class GatewayMetrics:
         """The counter of one stream's fills."""
         fills = self._fills.labels(stream)
         return lambda count: fills.inc(count)
+
+    def skipped(self, count: int = 1) -> None:
+        self._skipped.inc(count)
+
+    def notified(self, outcome: str) -> Callable[[], None]:
+        """The counter of one outcome."""
+        return self._notified.labels(outcome).inc
 
     def closed(self, close: Close) -> None:
         """Peers may send any code; only known ones become a label."""

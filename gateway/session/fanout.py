@@ -58,6 +58,7 @@ class Fanout:
             publication = Publication.decode(payload)
         except BadPublication:
             log.warning("publication_unreadable", channel=channel, offset=offset)
+            self._metrics.skipped()
             return
         personal = channel.startswith(PERSONAL)
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from shared.bus.publisher import Publisher
-from shared.bus.publishing import publish
+from shared.bus.publishing import publish, publish_event
 from shared.channels import personal_channel, room_channel
+from shared.events import Envelope
 from shared.ids import UserId
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 
@@ -160,6 +161,26 @@ async def test_a_notification_reaches_all_tabs_of_its_user_and_nobody_else(
         assert await one.get() == expected
         assert await two.get() == expected
         assert await ben.so_far() == []
+
+
+async def test_an_event_becomes_a_notification_once_and_moves_its_channels(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    room = a_room()
+    event = Envelope(
+        type="post_liked", recipients=(UserId(104),), channels=(room_channel(room),),
+        data={"post_id": 7},
+    )  # fmt: skip
+    expected = {"event": "post_liked", "id": event.id, "post_id": 7}
+    async with gateway.tab(104, "Ann", a_room()) as ann, other.tab(105, "Ben", room) as ben:
+        for _ in range(2):
+            await publish_event(publisher, "posts", event)
+
+        notification = await ann.until("notification")
+        assert expected.items() <= notification.items()
+        assert (await ben.until("publication"))["data"] == expected
+        await publish(publisher, personal_channel(UserId(104)), {"event": "end"})
+        assert await ann.all_until("notification", event="end") == []
 
 
 async def test_anything_else_in_the_personal_channel_is_a_publication_that_names_it(
