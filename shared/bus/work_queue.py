@@ -35,11 +35,12 @@ class Job:
         self._bus = bus
         self._ack_subject = ack_subject
         self.payload = payload
-        # …<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, and
-        # after $JS.ACK.<domain>.<account> one more token at the end.
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>,
+        # in which newer servers name a domain and an account before the stream.
         tokens = ack_subject.split(".")
-        end = len(tokens) - (1 if len(tokens) > 9 else 0)
-        delivered, sequence, _, stored_at, _ = (int(token) for token in tokens[end - 5 : end])
+        delivered, sequence, _, stored_at = map(
+            int, tokens[4:8] if len(tokens) == 9 else tokens[6:10]
+        )
         self.deliveries = delivered
         """How often it was given to somebody; 1 for the first time."""
         self.sequence = sequence
@@ -81,6 +82,11 @@ class WorkQueue:
         self._open_until = 0.0
         self._failure: str | None = None
         self._heard = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are here and not taken."""
+        return len(self._jobs)
 
     async def take(self, limit: int) -> list[Job]:
         """Wait for work; return at least one job and at most ``limit``, or none after a while.
