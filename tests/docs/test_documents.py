@@ -1,0 +1,57 @@
+"""What the documents claim about the code is so."""
+
+import importlib
+import re
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from auth_service.settings import AuthSettings
+from gateway.settings import GatewaySettings
+from posts_service.settings import PostsSettings
+from shared.settings import ServiceSettings, environment_names
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bench/README.md"]
+STOP = re.compile(r"`([a-z_]+(?:/[a-z_]+)*\.py):([A-Za-z_.]+)`")
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+
+
+def _stops() -> list[tuple[str, str]]:
+    return STOP.findall((ROOT / "docs/walk.md").read_text())
+
+
+def test_both_walks_have_stops() -> None:
+    assert len(_stops()) > 20
+
+
+@pytest.mark.parametrize(("file", "name"), _stops())
+def test_every_stop_of_the_walks_exists(file: str, name: str) -> None:
+    assert (ROOT / file).is_file()
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    assert callable(reduce(getattr, name.split("."), module))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("settings", [AuthSettings, PostsSettings, GatewaySettings])
+def test_every_setting_is_documented(settings: type[ServiceSettings]) -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    missing = [name for name in environment_names(settings) if f"`{name}`" not in text]
+    assert missing == []
+
+
+def test_no_document_names_a_setting_that_does_not_exist() -> None:
+    known = {
+        name
+        for settings in (AuthSettings, PostsSettings, GatewaySettings)
+        for name in environment_names(settings)
+    }
+    text = (ROOT / "docs/operations.md").read_text()
+    named = set(re.findall(r"`(HUBBUB_[A-Z_]+[A-Z])`", text))
+    assert {name.removesuffix("_FILE") for name in named} <= known
