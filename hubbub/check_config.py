@@ -27,9 +27,17 @@ def problems_of(service: str) -> list[str]:
         problems += _about_trust(service, settings())
     except ValidationError as error:
         problems += problems_in(error)
-    except (SettingsError, OSError) as error:
-        problems.append(str(error))
+    except SettingsError as error:
+        problems.append(unreadable(error))
     return problems
+
+
+def unreadable(error: SettingsError) -> str:
+    """Why a variable, or the file that it names, can't be read at all."""
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return f"{cause.filename}: {cause.strerror}"
+    return str(error)
 
 
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:

@@ -51,8 +51,13 @@ def cli() -> None:
 @click.option("--gateways", type=click.IntRange(1, 64), default=1, show_default=True)
 def up(host: str, port: int, data: Path | None, gateways: int) -> None:
     """Run the whole system; further gateways are on the next ports."""
-    from hubbub.data_folder import DEFAULT_PATH
-    from hubbub.up import UpOptions, run_up
+    from hubbub.progress import saying
+    from hubbub.stop_early import exit_on_stop_signals
+
+    exit_on_stop_signals()
+    with saying("loading"):
+        from hubbub.data_folder import DEFAULT_PATH
+        from hubbub.up import UpOptions, run_up
 
     run_up(UpOptions(host=host, port=port, data=data or DEFAULT_PATH, gateways=gateways))
 
@@ -64,7 +69,9 @@ def _serve(service: str) -> click.Command:
     @click.option("--stop-with-stdin", is_flag=True, hidden=True)
     def serve(host: str, port: int, stop_with_stdin: bool) -> None:
         from hubbub.serve import serve_service
+        from hubbub.stop_early import exit_on_stop_signals
 
+        exit_on_stop_signals()
         serve_service(service, host, port, stop_with_stdin=stop_with_stdin)
 
     return serve

@@ -1,8 +1,9 @@
 """Failures that an operator can do something about, as one line each, without secrets."""
 
 from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
 
-from hubbub.check_config import problems_in
+from hubbub.check_config import problems_in, unreadable
 from hubbub.errors import CommandFailed
 from shared.bus.errors import BusLost, MessageRejected
 from shared.bus.streams import BootstrapFailed
@@ -20,6 +21,8 @@ def as_sentence(error: BaseException) -> str | None:
         return "; ".join(known) if all(sentences) else None
     if isinstance(error, ValidationError):
         return "; ".join(problems_in(error))
+    if isinstance(error, SettingsError):
+        return unreadable(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) if isinstance(error, _SPEAKING) else None

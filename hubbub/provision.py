@@ -11,6 +11,7 @@ from hubbub.errors import CommandFailed
 from shared.bus.streams import STREAMS, StreamSettings, bootstrap
 from shared.migrations import migrate
 from shared.settings import ServiceSettings
+from shared.telemetry import configure_logging
 
 
 class _DatabaseSettings(ServiceSettings):
@@ -22,6 +23,7 @@ PACKAGES = {"auth": "auth_service", "posts": "posts_service"}
 
 async def migrate_databases(*, service: str | None, data: Path | None) -> None:
     """Bring the databases of a data folder, or one service's from the environment, up to date."""
+    configure_logging("ERROR", json=False)
     for name in [service] if service else PACKAGES:
         if data is not None:
             folder = DataFolder(data)
@@ -37,6 +39,7 @@ async def migrate_databases(*, service: str | None, data: Path | None) -> None:
 
 async def bootstrap_streams(*, replicas: int, data: Path | None, nats: str | None) -> None:
     """Create the streams, or bring them up to date."""
+    configure_logging("ERROR", json=False)
     async with bus_of(nats=nats, data=data, name="hubbub-bootstrap") as bus:
         await bootstrap(bus, stream_settings(ServiceSettings(), replicas=replicas))
     click.echo(f"the streams are up to date: {', '.join(STREAMS)}")

@@ -173,7 +173,7 @@ def run_publish(
     channel: str, text: str | None, *, key: str | None, data: Path | None, nats: str | None
 ) -> bool:
     """The command: one publication, or lines if there is no text; whether all were stored."""
-    configure_logging("WARNING", json=False)
+    configure_logging("ERROR", json=False)
     all_stored = True
 
     async def main() -> None:

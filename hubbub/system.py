@@ -93,13 +93,19 @@ async def prepare_databases(settings: Settings) -> None:
 async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
     """Auth, posts and the gateway, with their background loops."""
     registry = CollectorRegistry()
-    outbox = OutboxMetrics(registry)
+    outbox_metrics = OutboxMetrics(registry)
     async with (
         start_publisher(bus) as publisher,
-        auth_service.app.serving(settings.auth, publisher=publisher, outbox_metrics=outbox) as auth,
+        auth_service.app.serving(
+            settings.auth, publisher=publisher, outbox_metrics=outbox_metrics
+        ) as auth,
         open_verifier(settings.gateway, own_keys=auth.keys) as verifier,
         posts_service.app.serving(
-            settings.posts, bus=bus, publisher=publisher, verifier=verifier, outbox_metrics=outbox
+            settings.posts,
+            bus=bus,
+            publisher=publisher,
+            verifier=verifier,
+            outbox_metrics=outbox_metrics,
         ) as posts,
         gateway.app.serving(
             settings.gateway, bus=bus, publisher=publisher, verifier=verifier, registry=registry

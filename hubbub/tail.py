@@ -10,7 +10,6 @@ from typing import TextIO
 
 import click
 import pydantic_core
-import structlog
 
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
@@ -23,8 +22,6 @@ from shared.ids import ChannelName
 from shared.process import run, running
 from shared.publications import BadPublication, Publication
 from shared.telemetry import configure_logging
-
-log = structlog.get_logger(__name__)
 
 CATCH_UP_SECONDS = 10.0
 READER_CHECK_SECONDS = 0.5
@@ -45,7 +42,7 @@ class _Printer:
         try:
             publication = Publication.decode(message.payload)
         except BadPublication:
-            log.warning("not_a_publication", channel=self._channel, offset=message.sequence)
+            click.echo(f"not a publication: offset {message.sequence}", err=True)
             return
         line = {
             "channel": self._channel,
@@ -107,7 +104,7 @@ def _discard_rest(output: TextIO) -> None:
 
 def run_tail(text: str, *, from_start: bool, data: Path | None, nats: str | None) -> None:
     """The command; Ctrl-C is its ordinary end."""
-    configure_logging("WARNING", json=False)
+    configure_logging("ERROR", json=False)
     try:
         channel = parse_channel(text)
     except BadChannelName as error:

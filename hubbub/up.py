@@ -26,6 +26,7 @@ from hubbub.demo import (
 from hubbub.environment import inherited_environment
 from hubbub.nats_child import nats_server
 from hubbub.progress import saying
+from hubbub.stop_early import ignore_stop_signals
 from hubbub.system import (
     Settings,
     System,
@@ -57,6 +58,7 @@ class UpOptions:
 def run_up(options: UpOptions) -> None:
     """Serve until a signal; a second one changes nothing."""
     configure_logging(ServiceSettings().log_level, json=False)
+    os.umask(0o077)  # what we write holds keys, messages and password hashes
     run(_until_stopped(options))
 
 
@@ -70,6 +72,7 @@ async def _until_stopped(options: UpOptions) -> None:
             stopping.cancel()
             if not serving.is_set():
                 life.cancel()  # what was started so far is closed, in order
+    ignore_stop_signals()
 
 
 async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event) -> None:

@@ -135,10 +135,10 @@ class HubbubProcess:
 
 
 class Processes:
-    """Starts hubbub's processes for one test; `ended` stops whatever is left."""
+    """Starts hubbub's processes for one test; `end` stops whatever is left."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._started: list[HubbubProcess] = []
 
     def up(
@@ -151,7 +151,7 @@ class Processes:
     ) -> HubbubProcess:
         """Start the whole system; its gateways are on consecutive ports."""
         port = free_ports(gateways) if port is None else port
-        folder = data or self._home / "data"
+        folder = data or self.home / "data"
         place = ["--port", str(port), "--data", str(folder), "--gateways", str(gateways)]
         return self.start("up", *place, *options, port=port, env=env)
 
@@ -167,7 +167,7 @@ class Processes:
         self, *arguments: str, port: int = 0, env: Mapping[str, str] | None = None
     ) -> HubbubProcess:
         """Start any command; its output lies in a file named after it."""
-        log_file = self._home / f"{len(self._started)}-{arguments[0]}.log"
+        log_file = self.home / f"{len(self._started)}-{arguments[0]}.log"
         process = HubbubProcess(*arguments, log_file=log_file, env=env, port=port)
         self._started.append(process)
         return process

@@ -1,0 +1,190 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jwt
+import pytest
+
+from auth_service.signing import make_signing_key
+from hubbub.data_folder import DataFolder
+from shared.keys import FixedKeys, read_signing_key, trusted_key
+from shared.tokens import TokenVerifier
+
+SECRET = "a secret of at least thirty-two bytes"
+
+
+def hubbub(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with these ``HUBBUB_`` variables and no others."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
+    return subprocess.run(
+        [sys.executable, "-m", "hubbub", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+        env=inherited | env,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def assert_fails_with(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """One line on stderr, and a status that is not 0."""
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert sentence in done.stderr
+
+
+def test_it_tells_its_version() -> None:
+    assert hubbub("--version").stdout == "hubbub, version 0.1.0\n"
+
+
+def test_publishing_where_nothing_runs_says_how_to_go_on(tmp_path: Path) -> None:
+    done = hubbub("publish", "chat:a", "1", "--data", str(tmp_path))
+
+    assert_fails_with(done, f"nothing runs on {tmp_path}: start `hubbub up`")
+
+
+def test_a_bus_that_does_not_answer_is_named_without_its_password() -> None:
+    done = hubbub("tail", "chat:a", "--nats", "nats://me:secret@127.0.0.1:1")
+
+    assert_fails_with(done, "NATS does not answer at nats://127.0.0.1:1\n")
+
+
+def test_what_is_not_json_is_not_published(nats_url: str) -> None:
+    done = hubbub("publish", "chat:a", "{", "--nats", nats_url)
+
+    assert_fails_with(done, "cannot publish: not JSON")
+
+
+@pytest.mark.parametrize("command", [("tail", "a b"), ("publish", "a b", "1")])
+def test_what_is_no_channel_is_refused(command: tuple[str, ...], nats_url: str) -> None:
+    assert_fails_with(hubbub(*command, "--nats", nats_url), "not 1-255 characters of")
+
+
+def test_a_service_without_its_settings_names_them() -> None:
+    assert_fails_with(hubbub("posts", "--port", "0"), "HUBBUB_DATABASE_URL: Field required")
+
+
+def test_a_service_on_a_taken_port_says_so(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        url = f"sqlite:///{tmp_path / 'posts'}"
+        done = hubbub("posts", "--port", str(port), HUBBUB_DATABASE_URL=url)
+
+    assert_fails_with(done, f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_database_that_is_away_is_a_sentence(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/no/such/folder/posts"
+    done = hubbub("migrate", "--service", "posts", HUBBUB_DATABASE_URL=url)
+
+    assert_fails_with(done, "the database does not answer now")
+
+
+def test_migrating_a_data_folder_may_be_repeated(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = hubbub("migrate", "--data", str(tmp_path / "data"))
+
+        assert done.stdout.splitlines() == [
+            "auth: the database is up to date",
+            "posts: the database is up to date",
+        ], done.stderr
+
+
+def test_migrating_whose_database_must_be_said() -> None:
+    done = hubbub("migrate", HUBBUB_DATABASE_URL="sqlite:///x")
+
+    assert_fails_with(done, "say whose database HUBBUB_DATABASE_URL is by --service")
+
+
+def test_bootstrapping_may_be_repeated(nats_url: str) -> None:
+    for _ in range(2):
+        done = hubbub("bootstrap", HUBBUB_NATS_URL=nats_url)
+
+        assert done.stderr == ""
+        assert done.stdout == "the streams are up to date: RT, PRES, CTL, EVENTS\n"
+
+
+async def test_a_token_of_a_data_folder_is_believed(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    make_signing_key(folder.signing_key)
+    key = trusted_key(read_signing_key(folder.signing_key.read_text()).public_key())
+    verifier = TokenVerifier(
+        FixedKeys([key]),
+        issuer="hubbub",
+        audience="hubbub",
+        hmac_secret=None,
+        max_token_seconds=86_400,
+    )
+
+    done = hubbub("token", "--user", "7", "--name", "Ann", "--data", str(tmp_path))
+
+    claims = await verifier.verify(done.stdout.strip())
+    assert (claims.user_id, claims.name) == (7, "Ann")
+
+
+def test_a_token_of_the_shared_secret_has_what_is_needed() -> None:
+    done = hubbub("token", "--user", "7", HUBBUB_HMAC_SECRET=SECRET)
+
+    claims = jwt.decode(done.stdout.strip(), SECRET, ["HS256"])
+    assert (claims["sub"], claims["name"]) == ("7", "User 7")
+    assert claims["exp"] - claims["iat"] == 3600
+
+
+def test_a_token_needs_a_key(tmp_path: Path) -> None:
+    done = hubbub("token", "--user", "7", "--data", str(tmp_path))
+
+    assert_fails_with(done, f"there is no signing key in {tmp_path}")
+
+
+def test_a_token_that_nobody_would_believe_is_not_made() -> None:
+    done = hubbub("token", "--user", "7", "--seconds", "90000", HUBBUB_HMAC_SECRET=SECRET)
+
+    assert_fails_with(done, "HUBBUB_MAX_TOKEN_SECONDS")
+
+
+def test_a_good_configuration_is_ok() -> None:
+    done = hubbub("check-config", "gateway", HUBBUB_HMAC_SECRET=SECRET)
+
+    assert (done.returncode, done.stdout) == (0, "gateway: ok\n"), done.stderr
+
+
+def test_each_problem_is_told_by_its_variable_and_without_its_value() -> None:
+    done = hubbub(
+        "check-config",
+        "posts",
+        HUBBUB_HMAC_SECRET=SECRET,
+        HUBBUB_MAX_TOKEN_SECONDS="sesame",
+        HUBBUB_POSTS_LIKE_NOTICE_SECONDS="-1",
+        HUBBUB_POSTS_LIKE_NOTICES="1",
+    )
+
+    assert done.returncode == 1
+    assert sorted(line.split(": ")[1] for line in done.stderr.splitlines()) == [
+        "HUBBUB_DATABASE_URL",
+        "HUBBUB_MAX_TOKEN_SECONDS",
+        "HUBBUB_POSTS_LIKE_NOTICES",
+        "HUBBUB_POSTS_LIKE_NOTICE_SECONDS",
+    ]
+    assert "sesame" not in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_a_setting_whose_file_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    done = hubbub("check-config", "gateway", HUBBUB_HMAC_SECRET_FILE=str(tmp_path / "secret"))
+
+    assert done.returncode == 1
+    assert str(tmp_path / "secret") in done.stderr
+
+
+def test_trusting_nobody_is_a_problem() -> None:
+    done = hubbub("check-config", "gateway")
+
+    assert done.returncode == 1
+    assert "no token could be checked" in done.stderr

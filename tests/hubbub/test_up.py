@@ -1,0 +1,303 @@
+"""`hubbub up` as a newcomer meets it: one command, a working system, a clean end."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.system.processes import HubbubProcess, Processes, processes_in, until
+
+ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
+STOP_SECONDS = 5.0
+"""The promise; from the signal to the end, with clients connected."""
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    home = tmp_path / "logs"
+    home.mkdir()
+    with processes_in(home) as started:
+        yield started
+
+
+@pytest.fixture
+def up(processes: Processes) -> HubbubProcess:
+    """A running system on a fresh data folder."""
+    system = processes.up()
+    system.until_ready()
+    return system
+
+
+@pytest.fixture
+def data(processes: Processes) -> Path:
+    """The folder that `Processes.up` uses."""
+    return processes.home / "data"
+
+
+def sign_in(system: HubbubProcess) -> httpx2.Response:
+    return httpx2.post(f"{system.url}/auth/token", data=ADA, trust_env=False, timeout=20)
+
+
+@contextmanager
+def chat(
+    system: HubbubProcess, token: str, *, port: int | None = None
+) -> Iterator[ClientConnection]:
+    """A tab in the lobby that was welcomed."""
+    url = f"ws://{system.host}:{port or system.port}/ws/chat?token={token}"
+    with connect(url, proxy=None, open_timeout=20) as tab:
+        assert json.loads(tab.recv(timeout=20))["type"] == "welcome"
+        yield tab
+
+
+@contextmanager
+def deaf_chat(system: HubbubProcess, token: str) -> Iterator[None]:
+    """A tab that was welcomed and neither reads nor answers any more."""
+    with socket.create_connection((system.host, system.port), timeout=20) as tab:
+        tab.sendall(
+            f"GET /ws/chat?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        received = b""
+        while b'"welcome"' not in received:
+            received += tab.recv(65536)
+        yield
+
+
+def stopped_within(system: HubbubProcess, stop: Callable[[], None]) -> tuple[int, float]:
+    """Exit status, and seconds from the signal to it."""
+    started = time.monotonic()
+    stop()
+    status = system.wait(seconds=20)
+    return status, time.monotonic() - started
+
+
+def children_of(system: HubbubProcess) -> list[psutil.Process]:
+    return psutil.Process(system.process.pid).children(recursive=True)
+
+
+def nats_of(system: HubbubProcess, data: Path) -> psutil.Process:
+    return psutil.Process(int((data / "nats" / "nats.pid").read_text()))
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_it_says_where_everything_is_and_what_it_says_is_true(
+    up: HubbubProcess, data: Path
+) -> None:
+    up.until_logged("key of /api")
+
+    assert f"Hubbub 0.1.0 is ready: {up.url}\n" in up.log
+    assert "ada@example.com or grace@example.com, password hubbub-demo" in up.log
+    assert str(data) in up.log
+    assert sign_in(up).status_code == 200
+    page = httpx2.get(up.url, trust_env=False)
+    assert page.headers["content-type"].startswith("text/html")
+    assert httpx2.get(f"{up.url}/web/app.js", trust_env=False).status_code == 200
+
+
+def test_what_it_writes_is_for_its_owner_alone(up: HubbubProcess, data: Path) -> None:
+    modes = {file: stat.S_IMODE(file.stat().st_mode) for file in data.rglob("*") if file.is_file()}
+
+    assert {data / "api_key", data / "signing_key.pem", data / "auth.sqlite3"} <= set(modes)
+    assert [file for file, mode in modes.items() if mode & 0o077] == []
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C", "Ctrl-C for ever"])
+def test_it_stops_in_order_with_clients_connected(how: str, up: HubbubProcess, data: Path) -> None:
+    token = sign_in(up).json()["access_token"]
+    started = children_of(up)
+    with ExitStack() as tabs:
+        tab = tabs.enter_context(chat(up, token))
+        tabs.enter_context(deaf_chat(up, token))
+
+        def stop() -> None:
+            if how == "SIGTERM":
+                up.signal(signal.SIGTERM)
+                return
+            up.interrupt()
+            while how == "Ctrl-C for ever" and up.process.poll() is None:
+                up.interrupt()
+                time.sleep(0.01)
+
+        status, seconds = stopped_within(up, stop)
+
+        assert (status, seconds < STOP_SECONDS) == (0, True), f"{seconds} s\n{up.log}"
+        with suppress(ConnectionClosed):
+            list(tab)
+        assert tab.close_code == 1012
+    assert "Traceback" not in up.log
+    assert [process for process in started if not is_gone(process)] == []
+    assert not (data / "running.json").exists()
+
+
+def test_a_signal_before_it_is_ready_ends_it_too(processes: Processes, data: Path) -> None:
+    system = processes.up()
+    until(lambda: (data / "nats" / "nats.pid").exists(), why="nats-server started")
+
+    status, seconds = stopped_within(system, lambda: system.signal(signal.SIGTERM))
+
+    assert (status, seconds < STOP_SECONDS) == (0, True), system.log
+    assert "Traceback" not in system.log
+
+
+def test_a_second_one_on_the_same_folder_is_told_who_has_it(
+    up: HubbubProcess, processes: Processes
+) -> None:
+    second = processes.up()
+
+    assert second.wait(seconds=30) == 1
+    pid = up.process.pid
+    assert f"is in use by process {pid} ({up.url})" in second.log.splitlines()[-1]
+    assert "Traceback" not in second.log
+    assert up.is_ready()
+
+
+def test_a_taken_port_is_a_sentence(
+    up: HubbubProcess, processes: Processes, tmp_path: Path
+) -> None:
+    second = processes.up(port=up.port, data=tmp_path / "other")
+
+    assert second.wait(seconds=30) == 1
+    assert second.log.splitlines()[-1] == (
+        f"Error: cannot listen on 127.0.0.1:{up.port}: Address already in use"
+    )
+
+
+def test_what_it_held_is_there_after_a_kill_and_a_new_start(
+    up: HubbubProcess, processes: Processes, data: Path
+) -> None:
+    token = sign_in(up).json()["access_token"]
+    with chat(up, token) as tab:
+        tab.send(json.dumps({"type": "message", "id": "1", "body": "kept"}))
+        until(lambda: json.loads(tab.recv(timeout=20))["type"] == "ack")
+    nats = nats_of(up, data)
+    up.kill()
+
+    again = processes.up()
+    again.until_ready()
+
+    assert is_gone(nats)
+    url = f"{again.ws_url}/ws/chat?history=1&token={token}"
+    with connect(url, proxy=None, open_timeout=20) as tab:
+        tab.recv(timeout=20)
+        assert json.loads(tab.recv(timeout=20))["body"] == "kept"
+
+
+def test_a_killed_nats_server_is_started_again_and_the_system_goes_on(
+    up: HubbubProcess, data: Path
+) -> None:
+    token = sign_in(up).json()["access_token"]
+    with chat(up, token) as tab:
+        nats_of(up, data).kill()
+        tab.send(json.dumps({"type": "message", "id": "1", "body": "still here"}))
+
+        until(lambda: json.loads(tab.recv(timeout=20))["type"] == "ack")
+
+    up.until_ready()
+
+
+def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
+    processes: Processes,
+) -> None:
+    system = processes.up(gateways=2)
+    system.until_ready()
+    system.until_logged("further gateways")
+    second = system.port + 1
+    token = sign_in(system).json()["access_token"]
+    [gateway] = [each for each in children_of(system) if "gateway" in each.cmdline()]
+    with chat(system, token, port=second):
+        pass
+    assert httpx2.get(f"http://127.0.0.1:{second}/", trust_env=False).status_code == 404
+
+    gateway.kill()
+
+    until(lambda: is_ready(second), why="the gateway is back")
+    started = children_of(system)
+    assert gateway not in started
+    with chat(system, token, port=second), chat(system, token):
+        status, seconds = stopped_within(system, system.interrupt)
+    assert (status, seconds < STOP_SECONDS) == (0, True), f"{seconds} s\n{system.log}"
+    assert [process for process in started if not is_gone(process)] == []
+    assert "Traceback" not in system.log
+
+
+def is_ready(port: int) -> bool:
+    try:
+        answer = httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=1, trust_env=False)
+    except httpx2.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+def test_nothing_outlives_it_when_it_is_killed(processes: Processes) -> None:
+    system = processes.up(gateways=2)
+    system.until_ready()
+    system.until_logged("further gateways")
+    started = children_of(system)
+
+    system.kill()
+
+    until(lambda: all(map(is_gone, started)), seconds=10, why=f"all of {started} are gone")
+
+
+def test_the_demo_users_are_for_this_machine_alone(processes: Processes) -> None:
+    with_users = processes.up()
+    with_users.until_ready()
+    assert sign_in(with_users).status_code == 200
+    assert with_users.stop() == 0
+
+    open_to_all = processes.up("--host", "0.0.0.0")
+    open_to_all.until_ready()
+
+    open_to_all.until_logged("is ready: ")
+    assert "ada@example.com" not in open_to_all.log
+    assert sign_in(open_to_all).status_code == 401
+
+
+def test_a_key_of_the_environment_is_the_one_of_the_api(processes: Processes, data: Path) -> None:
+    system = processes.up(env={"HUBBUB_API_KEY": "from the environment"})
+    system.until_ready()
+
+    answers = [publish(system, key) for key in ("from the environment", "another")]
+
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
+def publish(system: HubbubProcess, key: str) -> httpx2.Response:
+    body = {"channel": "chat:lobby", "data": 1}
+    return httpx2.post(
+        f"{system.url}/api/publish", json=body, headers={"X-API-Key": key}, trust_env=False
+    )
+
+
+def test_no_key_and_no_token_is_in_its_log_or_its_children_arguments(
+    processes: Processes, data: Path
+) -> None:
+    system = processes.up(gateways=2)
+    system.until_ready()
+    system.until_logged("further gateways")
+    token = sign_in(system).json()["access_token"]
+    with chat(system, token, port=system.port + 1):
+        pass
+    assert publish(system, (data / "api_key").read_text().strip()).status_code == 200
+
+    arguments = " ".join(" ".join(child.cmdline()) for child in children_of(system))
+
+    for secret in (token, (data / "api_key").read_text().strip(), "BEGIN PRIVATE"):
+        assert secret not in system.log
+        assert secret not in arguments
+    assert os.environ.get("HUBBUB_API_KEY") is None
