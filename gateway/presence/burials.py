@@ -39,15 +39,22 @@ class Burials:
         *,
         table: PresenceTable,
         may_judge: Callable[[], bool],
+        doubt: Callable[[], None],
     ) -> None:
-        """``may_judge`` says whether the table is true now."""
+        """
+        Args:
+            may_judge: Whether the table is true now.
+            doubt: Told if it seems not to be.
+        """
         self._bus = bus
         self._direct = DirectGet(bus, "PRES")
         self._publisher = publisher
         self._limits = limits
         self._table = table
         self._may_judge = may_judge
+        self._doubt = doubt
         self._due: dict[NodeId, float] = {}
+        self._refused: set[NodeId] = set()
 
     async def run(self) -> None:
         """Until cancelled; what fails is tried again."""
@@ -72,6 +79,7 @@ class Burials:
             **dict.fromkeys(expired, hold),
         }
         self._due = {node: self._due.get(node, now + wait) for node, wait in waits.items()}
+        self._refused &= expired.keys()
         for node in [node for node, due in self._due.items() if due <= now]:
             if node in expired:
                 await self._end(node, expired[node])
@@ -89,7 +97,12 @@ class Burials:
                 ttl=ttl(self._limits.tombstone_seconds),
                 headers={**REMOVAL_HEADERS, EXPECTED_SEQUENCE: str(marker)},
             )
-        except MessageRejected:  # somebody else has; what they leave undone is orphaned
+        except MessageRejected:
+            # Somebody else has, and what they leave undone is orphaned. But if we still don't
+            # see it the next time, the marker itself has expired, which leaves no trace.
+            if node in self._refused:
+                self._doubt()
+            self._refused.add(node)
             return
         log.info("presence_lease_ended", node=node)
         await self._purge(node)

@@ -72,7 +72,12 @@ class Presence:
             publisher, self._limits, on_held=self._writer.begin, on_lost=self._writer.pause
         )
         self._burials = Burials(
-            bus, publisher, self._limits, table=self._table, may_judge=lambda: self.caught_up
+            bus,
+            publisher,
+            self._limits,
+            table=self._table,
+            may_judge=lambda: self.caught_up,
+            doubt=self._stale.set,
         )
         self._follower = Follower(
             bus,

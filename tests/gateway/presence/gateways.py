@@ -10,6 +10,7 @@ from gateway.presence.presence import Presence
 from gateway.presence.table import PresenceChange
 from shared.bus.client import Bus, connect_bus
 from shared.bus.direct_get import DirectGet, StoredMessage
+from shared.bus.limits import FollowerLimits
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import StreamSettings, bootstrap
 from shared.ids import ChannelName, ConnectionId, UserId
@@ -82,14 +83,22 @@ async def a_gateway(
     limits: PresenceLimits = QUICK,
     *,
     make_publisher: type[Publisher] = Publisher,
+    follower_limits: FollowerLimits | None = None,
+    marker_seconds: float = 10,
 ) -> AsyncGenerator[Gateway]:
     """A gateway that follows and holds its lease; it is killed at the end, without a goodbye."""
     changes: list[PresenceChange] = []
     async with connect_bus(url, name="gateway") as bus, start_publisher(bus):
-        await bootstrap(bus, StreamSettings(pres_marker_seconds=2))
+        await bootstrap(bus, StreamSettings(pres_marker_seconds=marker_seconds))
         publisher = make_publisher(bus)
         detach = bus.on_connected(publisher.send_again)
-        presence = Presence(bus, publisher, on_change=changes.append, limits=limits)
+        presence = Presence(
+            bus,
+            publisher,
+            on_change=changes.append,
+            limits=limits,
+            follower_limits=follower_limits,
+        )
         async with asyncio.TaskGroup() as group:
             running = group.create_task(presence.run())
             await eventually(lambda: presence.caught_up and presence.node is not None)

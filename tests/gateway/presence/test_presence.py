@@ -63,6 +63,7 @@ async def test_a_reload_is_not_seen(server: NatsServer) -> None:
         gateway.enter(ANN, "before")
         await gateway.presence.until_present(LOBBY, ANN, 5)
         gateway.leave(ANN, "before")
+        await never(lambda: len(gateway.changes) > 1, seconds=QUICK.grace_seconds / 2)
         gateway.enter(ANN, "after")
         await never(lambda: len(gateway.changes) > 1, seconds=QUICK.grace_seconds + 0.3)
 
