@@ -81,6 +81,18 @@ async def test_a_peer_that_vanishes_in_silence_is_noticed() -> None:
         tab.transport.abort()
 
 
+async def test_a_peer_that_vanishes_with_much_unsent_is_noticed_no_later() -> None:
+    async with (
+        a_gateway(ping_seconds=0.2, pong_seconds=0.2, max_pending_bytes=10**9) as gateway,
+        a_stalled_tab(gateway.port),
+    ):
+        await until(lambda: len(gateway.echoes) == 1)
+        for _ in range(1000):
+            gateway.echoes[0].connection.send(Frame("x" * 10_000))
+
+        await until(lambda: len(gateway.hub) == 0)
+
+
 async def test_a_stalled_reader_is_bounded_and_told_and_holds_up_nobody() -> None:
     async with (
         a_gateway(max_pending_bytes=100_000, close_seconds=2) as gateway,
