@@ -14,7 +14,7 @@ delivered. Unverified, live messages are held, and delivered once it is verified
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import structlog
@@ -49,14 +49,13 @@ class Follower:
         after: "Follower | None" = None,
         limits: FollowerLimits | None = None,
     ) -> None:
-        """All callbacks are synchronous; one that raises is logged, and the message counts as read.
+        """Callbacks are synchronous; when one raises, that is logged and the message is read.
 
         Args:
             live_prefix: Such as ``rt.live.``; the subjects that ``deliver`` sees lack it.
             deliver: Gets each message.
-            on_reset: The position has jumped, for the given reason: what was known of the
-                stream is void. A follower from the start begins at its start again, others go
-                on at its end.
+            on_reset: The position has jumped, for the given reason. A follower from the start
+                begins at what is held now, others go on at the end.
             on_skipped: Filling stepped over these sequences, first and last: they no longer
                 exist, and what they said was not delivered.
             on_filled: How many messages were read from the stream, as no live copy had come.
@@ -124,17 +123,18 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled; neither a bad message nor a failing callback ends it."""
-        detach = (
-            self._bus.on_connected(self._wake.set),
-            self._bus.on_disconnected(self._doubt),
-        )
-        # Before the first look at the stream: what is stored after that look comes live.
-        live = await self._bus.subscribe(f"{self._live_prefix}>", self._take_live)
-        elected = await self._bus.subscribe(
-            f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self._stream}",
-            lambda *_advisory: self._suspect(),
-        )
-        try:
+        with ExitStack() as at_end:
+            at_end.callback(self._doubt)
+            at_end.callback(self._bus.on_connected(self._wake.set))
+            at_end.callback(self._bus.on_disconnected(self._doubt))
+            # Before the first look at the stream: what is stored later comes live.
+            live = await self._bus.subscribe(f"{self._live_prefix}>", self._take_live)
+            at_end.callback(live.close)
+            elected = await self._bus.subscribe(
+                f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self._stream}",
+                lambda *_advisory: self._suspect(),
+            )
+            at_end.callback(elected.close)
             while True:
                 await self._bus.until_connected()
                 try:
@@ -146,12 +146,6 @@ class Follower:
                     await self._pause(failure)
                 else:
                     await self._rest()
-        finally:
-            self._doubt()
-            live.close()
-            elected.close()
-            for undo in detach:
-                undo()
 
     def _take_live(
         self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes
@@ -163,14 +157,12 @@ class Follower:
             return
         name = subject[len(self._live_prefix) :].decode(errors="replace")
         message = StoredMessage(sequence, name, payload, headers or b"")
-        if not self.caught_up:
-            self._sequencer.hold(sequence, message, len(payload) + len(message.headers))
-        elif self._sequencer.is_next(sequence):
+        if self.caught_up and self._sequencer.is_next(sequence):
             self._active_at = time.monotonic()
             self._hand_over(message)
-            for held in self._sequencer.due():
-                self._hand_over(held)
-        elif sequence > self.position:
+            if self._sequencer.held_bytes:
+                self._hand_over_due()
+        elif not self.caught_up or sequence > self.position:
             self._sequencer.hold(sequence, message, len(payload) + len(message.headers))
             self._wake.set()
         elif not self._time:
@@ -178,14 +170,18 @@ class Follower:
         elif message.time.rstrip("Z") > self._time.rstrip("Z"):
             self._doubt()  # no repeat, it is younger than what we have: the numbers began anew
 
+    def _hand_over_due(self) -> None:
+        for message in self._sequencer.due():
+            self._hand_over(message)
+
     def _hand_over(self, due: StoredMessage | Gap) -> None:
-        if isinstance(due, Gap):
+        if type(due) is StoredMessage:
+            self._last = due
+            self._call(self._deliver, due)
+        else:
             self._last, self._time_at_jump = None, ""
             if not self._replaying:  # who begins has missed nothing that was removed before
-                self._call(self._on_skipped, due.first, due.last)
-            return
-        self._last = due
-        self._call(self._deliver, due)
+                self._call(self._on_skipped, *due)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
@@ -242,8 +238,8 @@ class Follower:
 
     async def _verify(self) -> None:
         check = partial(self._verification.check, self._verification.doubts)
-        if not self.caught_up:
-            await self._until_predecessor_verified()
+        if self._after is not None and not self.caught_up:
+            await self._until_verified(self._after)
         began_at = time.monotonic()
         self._suspicious = False
         before = Position(self.epoch, self.position, self._time)
@@ -258,23 +254,21 @@ class Follower:
             check()
             if reason is not None:
                 self._reset(reason, state)
-        await self._fill(max(state.last, self._sequencer.highest))
+        self._sequencer.hear_of(state.last)
+        await self._fill(self._sequencer.highest)
         check()
         if not self.caught_up:
             log.info("follower_caught_up", stream=self._stream, position=self.position)
         self._replaying = False
         self._verification.confirm(began_at)
-        for held in self._sequencer.due():
-            self._hand_over(held)
+        self._hand_over_due()
         if self.lag:
             self._wake.set()
 
-    async def _until_predecessor_verified(self) -> None:
-        if self._after is None:
-            return
+    async def _until_verified(self, predecessor: "Follower") -> None:
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
-                await self._after.until_verified_since(self._verification.doubted_at)
+                await predecessor.until_verified_since(self._verification.doubted_at)
         except TimeoutError as error:
             raise BusUnavailable("the follower to come after is not verified") from error
 

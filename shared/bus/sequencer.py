@@ -45,6 +45,10 @@ class Sequencer(Generic[M]):
         self._drop_held()
         self.highest = self.position
 
+    def hear_of(self, sequence: int) -> None:
+        """Note that the stream reaches that far."""
+        self.highest = max(self.highest, sequence)
+
     def is_next(self, sequence: int) -> bool:
         """Whether it is due now; then it counts as delivered."""
         if sequence != self.position + 1:

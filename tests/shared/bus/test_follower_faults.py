@@ -23,8 +23,9 @@ async def test_every_acked_publication_is_delivered_once_in_order_through_kill_9
     stop = asyncio.Event()
 
     async with (
-        connect_bus(server.url, name="writer") as writer,
-        connect_bus(server.url, name="reader") as bus,
+        connect_bus(server.url, name="writer", reconnect_seconds=0.02) as writer,
+        # Back later than the writer, so that it misses what is stored in between.
+        connect_bus(server.url, name="reader", reconnect_seconds=0.4) as bus,
         start_publisher(writer) as publisher,
     ):
         await writer.until_connected()
