@@ -40,6 +40,12 @@ class PresenceLimits:
     stale_read_seconds: float = 0.03
     """After an answer from a replica that lags."""
 
+    def __post_init__(self) -> None:
+        if self.lease_seconds < 1 or self.tombstone_seconds < 1:
+            raise ValueError("the bus keeps nothing for less than a second")
+        if self.renew_seconds * 2 > self.lease_seconds:
+            raise ValueError("a lease has to survive one renewal that fails")
+
     @property
     def leave_seconds(self) -> float:
         """The lease of a node that says goodbye: with the hold it makes the grace."""

@@ -3,7 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from gateway.presence.facts import Entry
+from gateway.presence.limits import PresenceLimits
 from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
 from shared.bus.direct_get import DirectGet
 from shared.ids import ConnectionId, NodeId
@@ -150,3 +153,18 @@ async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> No
         found = await direct.last_of(lease_subject(gateway.presence.node))
         assert found is not None
         assert found.payload
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"lease_seconds": 0.5, "renew_seconds": 0.1},
+        {"tombstone_seconds": 0.5},
+        {"lease_seconds": 2, "renew_seconds": 1.5},
+    ],
+)
+def test_limits_under_which_presence_could_not_work_are_refused(
+    impossible: dict[str, float],
+) -> None:
+    with pytest.raises(ValueError, match="second|survive"):
+        PresenceLimits(**impossible)  # type: ignore[arg-type]
