@@ -166,5 +166,5 @@ async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> No
 def test_limits_under_which_presence_could_not_work_are_refused(
     impossible: dict[str, float],
 ) -> None:
-    with pytest.raises(ValueError, match="second|survive"):
+    with pytest.raises(ValueError, match=r"second|survive"):
         PresenceLimits(**impossible)  # type: ignore[arg-type]
