@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import nats.errors
 import structlog
 
 from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
@@ -154,24 +155,28 @@ class Bus:
 
         Raises:
             BusLost: it will not come back.
+            ValueError: that is no address.
         """
-        await self._client.connect(
-            servers,
-            name=name,
-            user_credentials=creds,
-            connect_timeout=connect_seconds,  # type: ignore[arg-type]
-            reconnect_time_wait=reconnect_seconds,  # type: ignore[arg-type]
-            max_reconnect_attempts=-1,
-            ping_interval=ping_seconds,  # type: ignore[arg-type]
-            max_outstanding_pings=max_outstanding_pings,
-            pending_size=max_pending_bytes + _CONTROL_SLACK_BYTES,
-            flush_timeout=connect_seconds,
-            error_cb=self._heard_error,
-            disconnected_cb=self._went_down,
-            reconnected_cb=self._came_up,
-            closed_cb=self._was_closed,
-            lame_duck_mode_cb=self._was_asked_to_leave,
-        )
+        try:
+            await self._client.connect(
+                servers,
+                name=name,
+                user_credentials=creds,
+                connect_timeout=connect_seconds,  # type: ignore[arg-type]
+                reconnect_time_wait=reconnect_seconds,  # type: ignore[arg-type]
+                max_reconnect_attempts=-1,
+                ping_interval=ping_seconds,  # type: ignore[arg-type]
+                max_outstanding_pings=max_outstanding_pings,
+                pending_size=max_pending_bytes + _CONTROL_SLACK_BYTES,
+                flush_timeout=connect_seconds,
+                error_cb=self._heard_error,
+                disconnected_cb=self._went_down,
+                reconnected_cb=self._came_up,
+                closed_cb=self._was_closed,
+                lame_duck_mode_cb=self._was_asked_to_leave,
+            )
+        except nats.errors.Error as error:  # what may pass by itself, it tries again
+            raise ValueError(f"cannot connect to {','.join(servers)!r}: {error}") from error
         # No other task has run since the connection stood, so nothing was sent before this.
         self._client.subscribe_again()
         await self._came_up()
@@ -244,6 +249,7 @@ async def connect_bus(
 
     Raises:
         BusLost: in the body, when the connection was closed for good.
+        ValueError: in the body, when the URL is none.
     """
     bus = Bus(inbox_prefix=inbox_prefix, max_pending_bytes=max_pending_bytes)
     failure: Exception | None = None
@@ -271,7 +277,7 @@ async def connect_bus(
                     keeper.cancel()
                     await asyncio.wait({keeper}, timeout=close_seconds)
                 await bus.close(close_seconds=close_seconds)
-    except* BusLost as lost:
-        failure = failure or BusLost(*lost.exceptions[0].args)
+    except ExceptionGroup as group:
+        failure = failure or group.exceptions[0]  # of the keeper, the only task
     if failure is not None:
         raise failure

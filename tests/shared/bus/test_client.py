@@ -7,13 +7,18 @@ import psutil
 import pytest
 
 from shared.bus.client import Bus, BusLost, BusUnavailable, MessageRejected, connect_bus
-from tests.fixtures.nats import StartServer
+from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 
 
 def send_until_refused(bus: Bus) -> None:
     for _ in range(10_000):
         bus.send("a", bytes(100_000))
+
+
+def sockets_to(server: NatsServer) -> int:
+    connections = psutil.Process().net_connections("tcp")
+    return sum(bool(c.raddr) and c.raddr.port == server.port for c in connections)
 
 
 async def fill_the_pipe(bus: Bus) -> None:
@@ -56,7 +61,6 @@ async def test_closing_takes_no_server_and_no_connection() -> None:
 
 async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartServer) -> None:
     server = nats_server()
-    fds_before = psutil.Process().num_fds()
 
     async with connect_bus(server.url, name="test", close_seconds=0.2) as bus:
         await bus.until_connected()
@@ -66,7 +70,13 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartS
         began_at = time.monotonic()
 
     assert time.monotonic() - began_at < 1.5
-    await eventually(lambda: psutil.Process().num_fds() <= fds_before, seconds=2)
+    await eventually(lambda: sockets_to(server) == 0, seconds=2)
+
+
+async def test_an_address_that_is_none_is_said_and_not_tried_for_ever() -> None:
+    with pytest.raises(ValueError, match="nats"):
+        async with asyncio.timeout(5), connect_bus("nats://", name="test"):
+            await asyncio.Event().wait()
 
 
 async def test_a_failure_in_the_body_comes_out_as_it_is(nats_url: str) -> None:
@@ -198,10 +208,9 @@ async def test_refused_credentials_are_no_reason_to_end_and_leak_no_sockets(
 
     async with connect_bus(url, name="test", reconnect_seconds=0.01) as bus:
         await bus.until_connected()
-        before = psutil.Process().num_fds()
         server.reload(users.format("bob"))
         await eventually(lambda: server.log.count("authentication error") > 10)
-        assert psutil.Process().num_fds() <= before + 2
+        assert sockets_to(server) <= 2
         server.reload(users.format("ann"))
         await eventually(lambda: bus.connected)
 
