@@ -40,6 +40,8 @@ from shared.telemetry import configure_logging
 
 GRACEFUL_SECONDS = 1
 """For requests that are being answered when we stop."""
+CHILD_GRACE_SECONDS = 2.0
+"""What a further gateway may take to stop beside its drain."""
 READY_POLL_SECONDS = 0.05
 NOT_READY_SECONDS = 5.0
 """How often to say what we are waiting for."""
@@ -96,7 +98,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
             users = await _demo_users(system.auth, options.host)
         url = _origin(options.host, port)
         held.enter_context(folder.announced(Running(pid=os.getpid(), url=url, nats_url=nats.url)))
-        children = [_gateway(options.host, each, url, nats.url, folder) for each in further]
+        children = [_gateway(options.host, each, url, settings, folder) for each in further]
         config = server_config(
             system.app,
             forwarded_allow_ips=settings.gateway.forwarded_allow_ips,
@@ -127,16 +129,19 @@ def _origin(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _gateway(host: str, port: int, origin: str, nats_url: str, folder: DataFolder) -> Child:
+def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
     place = ["--host", host, "--port", str(port), "--stop-with-stdin"]
     env = {
         **inherited_environment(),
-        "HUBBUB_NATS_URL": nats_url,
+        "HUBBUB_NATS_URL": settings.gateway.nats_url,
         "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
         "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
+        "HUBBUB_GATEWAY_DRAIN_SECONDS": str(settings.gateway.drain_seconds),
     }
-    return Child(f"gateway:{port}", [sys.executable, "-m", "hubbub", "gateway", *place], env)
+    command = [sys.executable, "-m", "hubbub", "gateway", *place]
+    stop_seconds = settings.gateway.drain_seconds + CHILD_GRACE_SECONDS
+    return Child(f"gateway:{port}", command, env, stop_seconds=stop_seconds)
 
 
 def _drain_of(system: System, children: Sequence[Child]) -> Callable[[], Awaitable[None]]:

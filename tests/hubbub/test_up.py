@@ -31,6 +31,15 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubbubProcess]:
+    """A running system for all tests that only look at it."""
+    with processes_in(tmp_path_factory.mktemp("standing")) as started:
+        system = started.up()
+        system.until_ready()
+        yield system
+
+
 @pytest.fixture
 def up(processes: Processes) -> HubbubProcess:
     """A running system on a fresh data folder."""
@@ -61,9 +70,9 @@ def chat(
 
 
 @contextmanager
-def deaf_chat(system: HubbubProcess, token: str) -> Iterator[None]:
+def deaf_chat(system: HubbubProcess, token: str, *, port: int | None = None) -> Iterator[None]:
     """A tab that was welcomed and neither reads nor answers any more."""
-    with socket.create_connection((system.host, system.port), timeout=20) as tab:
+    with socket.create_connection((system.host, port or system.port), timeout=20) as tab:
         tab.sendall(
             f"GET /ws/chat?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -95,21 +104,25 @@ def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_it_says_where_everything_is_and_what_it_says_is_true(
-    up: HubbubProcess, data: Path
-) -> None:
-    up.until_logged("key of /api")
+def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubProcess) -> None:
+    standing.until_logged("key of /api")
 
-    assert f"Hubbub 0.1.0 is ready: {up.url}\n" in up.log
-    assert "ada@example.com or grace@example.com, password hubbub-demo" in up.log
-    assert str(data) in up.log
-    assert sign_in(up).status_code == 200
-    page = httpx2.get(up.url, trust_env=False)
+    assert f"Hubbub 0.1.0 is ready: {standing.url}\n" in standing.log
+    assert "ada@example.com or grace@example.com, password hubbub-demo" in standing.log
+    assert f"data              {data_of(standing)}\n" in standing.log
+    assert sign_in(standing).status_code == 200
+    page = httpx2.get(standing.url, trust_env=False)
     assert page.headers["content-type"].startswith("text/html")
-    assert httpx2.get(f"{up.url}/web/app.js", trust_env=False).status_code == 200
+    assert httpx2.get(f"{standing.url}/web/app.js", trust_env=False).status_code == 200
 
 
-def test_what_it_writes_is_for_its_owner_alone(up: HubbubProcess, data: Path) -> None:
+def data_of(system: HubbubProcess) -> Path:
+    """The folder on its command line."""
+    return Path(system.arguments[system.arguments.index("--data") + 1])
+
+
+def test_what_it_writes_is_for_its_owner_alone(standing: HubbubProcess) -> None:
+    data = data_of(standing)
     modes = {file: stat.S_IMODE(file.stat().st_mode) for file in data.rglob("*") if file.is_file()}
 
     assert {data / "api_key", data / "signing_key.pem", data / "auth.sqlite3"} <= set(modes)
@@ -166,14 +179,28 @@ def test_a_second_one_on_the_same_folder_is_told_who_has_it(
     assert up.is_ready()
 
 
-def test_a_taken_port_is_a_sentence(
-    up: HubbubProcess, processes: Processes, tmp_path: Path
+def test_the_other_commands_find_it_by_its_data_folder(
+    standing: HubbubProcess, processes: Processes
 ) -> None:
-    second = processes.up(port=up.port, data=tmp_path / "other")
+    place = ["--data", str(data_of(standing))]
+
+    published = processes.start("publish", "chat:elsewhere", '{"n": 1}', *place)
+    assert published.wait(seconds=30) == 0, published.log
+    listening = processes.start("tail", "chat:elsewhere", "--from-start", *place)
+    token = processes.start("token", "--user", "7", *place)
+    assert token.wait(seconds=30) == 0, token.log
+
+    listening.until_logged('"data":{"n":1}')
+    me = {"Authorization": f"Bearer {token.log.strip()}"}
+    assert httpx2.get(f"{standing.url}/posts", headers=me, trust_env=False).status_code == 200
+
+
+def test_a_taken_port_is_a_sentence(standing: HubbubProcess, processes: Processes) -> None:
+    second = processes.up(port=standing.port)
 
     assert second.wait(seconds=30) == 1
     assert second.log.splitlines()[-1] == (
-        f"Error: cannot listen on 127.0.0.1:{up.port}: Address already in use"
+        f"Error: cannot listen on 127.0.0.1:{standing.port}: Address already in use"
     )
 
 
@@ -228,7 +255,7 @@ def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
     until(lambda: is_ready(second), why="the gateway is back")
     started = children_of(system)
     assert gateway not in started
-    with chat(system, token, port=second), chat(system, token):
+    with chat(system, token, port=second), deaf_chat(system, token, port=second):
         status, seconds = stopped_within(system, system.interrupt)
     assert (status, seconds < STOP_SECONDS) == (0, True), f"{seconds} s\n{system.log}"
     assert [process for process in started if not is_gone(process)] == []
