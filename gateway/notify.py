@@ -1,15 +1,17 @@
 """Events become publications: one for each recipient, on the personal channel, and each channel.
 
-All gateways share one durable consumer, so each event is handled by one of them, and by
-another if that one dies over it. A publication bears an id made from event and channel,
-which the stream stores once within its dedupe window. What may be repeated after that
-window is first looked up in the channel by that id. No type of event is known here.
+All gateways share one durable consumer, and one of them at a time handles its events, until
+another takes over. Within a channel publications keep the order of their events: each waits
+for the one before it, and is tried until it is stored. A publication bears an id made from
+event and channel, which the stream stores once within its dedupe window. What may be repeated
+after that window is first looked up in the channel by that id. No type of event is known here.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -43,8 +45,7 @@ class NotifyLimits:
     wait_seconds: float = 5.0
     """For one request for work."""
     retry_seconds: float = 0.5
-    """After the first failure of an event, doubled with each further one."""
-    max_retry_seconds: float = 30.0
+    """Between two tries; well below the acknowledgement time, which each try begins anew."""
     dedupe_seconds: float = 300.0
     """The window in which the RT stream knows an id again."""
     clock_slack_seconds: float = 60.0
@@ -81,6 +82,8 @@ class Notifier:
         self._history = history
         self._counters = counters or NotifyCounters()
         self._limits = limits or NotifyLimits()
+        self._last: dict[ChannelName, asyncio.Event] = {}
+        """Of each channel, whether the last publication that is due there is through."""
 
     async def run(self) -> None:
         """Handle events until cancelled; no event and no failure ends it."""
@@ -94,8 +97,12 @@ class Notifier:
             while True:
                 for job in await self._take(queue):
                     await slots.acquire()
-                    task = group.create_task(self._handle(job))
-                    task.add_done_callback(lambda _task: slots.release())
+                    work = self._begin(job)
+                    if work is None:
+                        slots.release()
+                    else:
+                        task = group.create_task(work)
+                        task.add_done_callback(lambda _task: slots.release())
 
     async def _take(self, queue: WorkQueue) -> list[Job]:
         try:
@@ -107,80 +114,106 @@ class Notifier:
         await asyncio.sleep(self._limits.retry_seconds)
         return []
 
-    async def _handle(self, job: Job) -> None:
+    def _begin(self, job: Job) -> Coroutine[Any, Any, None] | None:
+        """Take the event's place in each of its channels; return what is to be done there."""
         try:
             event, channels = _read(job.payload)
         except ValueError as error:
             log.error("event_unreadable", sequence=job.sequence, reason=str(error))
             self._counters.unreadable()
             job.terminate()
-            return
+            return None
+        turns = [self._take_turn(channel) for channel in channels]
+        return self._handle(job, event, turns)
+
+    def _take_turn(self, channel: ChannelName) -> "_Turn":
+        before, through = self._last.get(channel), asyncio.Event()
+        self._last[channel] = through
+        return _Turn(channel, before, through)
+
+    async def _handle(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
         try:
-            is_done = await self._publish(job, event, channels)
+            await self._publish(job, event, turns)
         except asyncio.CancelledError:
             job.retry(delay_seconds=0)  # another gateway goes on, and not only when time is up
             raise
         except Exception:  # the top of the job: the others have to go on
             log.exception("event_failed", event_id=event.id, type=event.type)
-            is_done = False
-        if is_done:
-            job.ack()
-        else:
             self._counters.retried()
-            delay = self._limits.retry_seconds * 2 ** min(job.deliveries - 1, 16)
-            job.retry(delay_seconds=min(delay, self._limits.max_retry_seconds))
+            job.retry(delay_seconds=self._limits.retry_seconds)
+        else:
+            job.ack()
+        finally:
+            for turn in turns:
+                turn.through.set()
+                if self._last.get(turn.channel) is turn.through:
+                    del self._last[turn.channel]
 
-    async def _publish(self, job: Job, event: Envelope, channels: list[ChannelName]) -> bool:
-        """Publish into every channel that has not had it; return whether all have it now."""
+    async def _publish(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
+        """Publish into every channel that has not had it."""
         payload = Publication(data=event.to_publication_data(), event_id=event.id).encode()
         # An outbox may tell of an event again long after the stream forgot its id; such an
         # event is not redelivered but new to the consumer, hence the event's own time.
         happened_at = min(_moment(event), job.stored_at)
         age_seconds = (datetime.now(UTC) - happened_at).total_seconds()
         may_be_repeated = job.deliveries > 1 or age_seconds > self._limits.dedupe_seconds / 2
-        look_since = (
-            happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
-            if may_be_repeated
-            else None
-        )
-        for begin in range(0, len(channels), self._limits.max_publications):
+        look_since = happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
+        publication = _Due(job, event.id, payload, look_since)
+        for begin in range(0, len(turns), self._limits.max_publications):
             if begin:
                 job.still_working()
-            some = channels[begin : begin + self._limits.max_publications]
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._publish_once(event.id, channel, payload, look_since))
-                    for channel in some
-                ]
-            if not all(task.result() for task in tasks):
-                return False
-        return True
+                for turn in turns[begin : begin + self._limits.max_publications]:
+                    group.create_task(self._publish_in_turn(publication, turn, may_be_repeated))
 
-    async def _publish_once(
-        self, event_id: str, channel: ChannelName, payload: bytes, look_since: datetime | None
-    ) -> bool:
+    async def _publish_in_turn(self, due: "_Due", turn: "_Turn", may_be_repeated: bool) -> None:
+        if turn.before is not None:
+            await turn.before.wait()  # bounded: that one is tried until it is through or given up
+        while not await self._publish_once(due, turn.channel, look=may_be_repeated):
+            self._counters.retried()
+            due.job.still_working()
+            await asyncio.sleep(self._limits.retry_seconds)
+            may_be_repeated = True  # what got no answer may be stored, and forgotten by now
+        turn.through.set()
+
+    async def _publish_once(self, due: "_Due", channel: ChannelName, *, look: bool) -> bool:
         """Return whether nothing is left to do for the channel."""
-        message_id = event_message_id(event_id, channel)
+        message_id = event_message_id(due.event_id, channel)
         try:
-            if look_since is not None and await self._history.holds(
-                channel, message_id, since=look_since
-            ):
+            if look and await self._history.holds(channel, message_id, since=due.look_since):
                 self._counters.found()
                 return True
             await self._publisher.publish(
                 publication_subject(channel),
-                payload,
+                due.payload,
                 message_id=message_id,
                 deadline_seconds=self._limits.publish_seconds,
             )
         except BusUnavailable:
             return False
         except MessageRejected as rejected:
-            log.error("notification_refused", event_id=event_id, reason=str(rejected))
+            log.error("notification_refused", event_id=due.event_id, reason=str(rejected))
             self._counters.refused()
             return True
         self._counters.published()
         return True
+
+
+class _Turn(NamedTuple):
+    """An event's place in the order of one channel."""
+
+    channel: ChannelName
+    before: asyncio.Event | None
+    through: asyncio.Event
+
+
+class _Due(NamedTuple):
+    """What an event has to say in each of its channels."""
+
+    job: Job
+    event_id: str
+    payload: bytes
+    look_since: datetime
 
 
 def _moment(event: Envelope) -> datetime:

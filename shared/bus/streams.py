@@ -46,7 +46,10 @@ class StreamSettings:
     ctl_dedupe_seconds: float = 300
     events_max_age_seconds: float = 7 * 24 * 3600
     events_dedupe_seconds: float = 600
-    notify_ack_seconds: float = 30
+    notify_ack_seconds: float = 10
+    """After which an event that a gateway died over is another's."""
+    notify_pin_seconds: float = 5
+    """Without a word from the gateway that notifies, after which another takes over."""
     notify_max_unacked: int = 2000
     request_seconds: float = 2
     """For one answer of the bus."""
@@ -179,6 +182,10 @@ async def _ensure_consumer(bus: Bus, settings: StreamSettings) -> None:
         "max_ack_pending": settings.notify_max_unacked,
         "max_deliver": -1,
         "replay_policy": "instant",
+        # One at a time works, the others stand by: two at once could not keep an order.
+        "priority_policy": "pinned_client",
+        "priority_groups": [NOTIFY_CONSUMER],
+        "priority_timeout": _nanoseconds(settings.notify_pin_seconds),
     }
     request = {"stream_name": "EVENTS", "config": config}
     subject = f"CONSUMER.DURABLE.CREATE.EVENTS.{NOTIFY_CONSUMER}"

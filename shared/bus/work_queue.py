@@ -1,8 +1,9 @@
-"""Work shared by several processes: each message of a durable consumer goes to one of them.
+"""Work for one of several processes, in order: the others stand by, and take over from it.
 
-Messages are asked for and never pushed, so nobody gets more than it can do. Who dies
-over one lets its acknowledgement time run out, and then another gets it: the handler of a
-job has to bear repetition.
+The server *pins* the consumer to one of those who ask; once that one leaves, or is silent
+for too long, it pins another (NATS 2.11, ADR-42). Messages are asked for and never pushed, so
+nobody gets more than it can do. Who dies over one lets its acknowledgement time run out,
+and then another gets it: the handler of a job has to bear repetition.
 """
 
 import asyncio
@@ -17,13 +18,14 @@ from typing import Any
 
 from shared.bus.client import Bus
 from shared.bus.errors import BusUnavailable
-from shared.bus.headers import status
+from shared.bus.headers import header, status
 
 _NANOSECONDS = 1_000_000_000
 _SLACK_SECONDS = 1.0  # for the server's word that a request has run out
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _HEARTBEAT = 100
+_OTHER_IS_PINNED = 423
 _NOTHING_THERE = (404, 408)
 _FAILURES = MappingProxyType({409: "the consumer is busy or gone", 503: "no such consumer"})
 
@@ -69,11 +71,14 @@ class Job:
 
 
 class WorkQueue:
-    """This process's share of a consumer's messages. Made by `open_work_queue`."""
+    """A consumer's messages, while it is this process's turn. Made by `open_work_queue`."""
 
     def __init__(self, bus: Bus, stream: str, consumer: str, *, wait_seconds: float) -> None:
         self._bus = bus
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._unpin_subject = f"$JS.API.CONSUMER.UNPIN.{stream}.{consumer}"
+        self._group = consumer
+        self._pin: str | None = None
         self._wait_seconds = wait_seconds
         self.inbox = bus.own_inbox()
         self._jobs: deque[Job] = deque()
@@ -112,7 +117,10 @@ class WorkQueue:
         request: dict[str, Any] = {
             "batch": limit,
             "expires": round(self._wait_seconds * _NANOSECONDS),
+            "group": self._group,
         }
+        if self._pin is not None:
+            request["id"] = self._pin
         reply = f"{self.inbox}.{self._pulls}"
         self._bus.send(self._request_subject, json.dumps(request).encode(), reply=reply)
         self._expected = limit
@@ -123,12 +131,17 @@ class WorkQueue:
         if reply:
             self._expected -= 1
             self._jobs.append(Job(self._bus, payload, reply.decode()))
+            pin = header(headers, b"Nats-Pin-Id") if headers else None
+            if pin is not None:
+                self._pin = pin.decode()
             self._heard.set()
             return
         code = status(headers)
         if code is None or code == _HEARTBEAT or subject.decode() != f"{self.inbox}.{self._pulls}":
             return  # of a request that is over already
-        if code not in _NOTHING_THERE:
+        if code == _OTHER_IS_PINNED:
+            self._pin = None  # stand by
+        elif code not in _NOTHING_THERE:
             self._failure = _FAILURES.get(code, f"the consumer answered {code}")
         self.end_request()
 
@@ -138,10 +151,14 @@ class WorkQueue:
         self._heard.set()
 
     def give_back(self) -> None:
-        """Let others have what nobody here has taken."""
+        """Let another take over, at once, and have what nobody here has taken."""
         for job in self._jobs:
             job.retry(delay_seconds=0)
         self._jobs.clear()
+        if self._pin is not None:
+            self._pin = None
+            with suppress(BusUnavailable):  # then it has to wait for our silence
+                self._bus.send(self._unpin_subject, json.dumps({"group": self._group}).encode())
 
 
 @asynccontextmanager
