@@ -25,6 +25,7 @@ class AsgiSocket:
         self._websocket = websocket
         self._transport = transport_of(websocket.scope)
         self._group = group
+        self._work: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
         self._readable = asyncio.Event()
 
@@ -33,10 +34,14 @@ class AsgiSocket:
         self._readable.set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._group.create_task(self._survive(work))
+        task = self._group.create_task(self._survive(work))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
     def abort(self) -> None:
         self._transport.abort()
+        for task in self._work:
+            task.cancel()
 
     async def run(self, receiver: Receiver) -> Close:
         """Carry frames in both directions until the connection is over; say how it ended."""

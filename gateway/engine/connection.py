@@ -32,7 +32,7 @@ class Socket(Protocol):
         """Run something beside the reading; it ends by itself soon after the connection."""
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without a word, and whatever still runs for it."""
 
 
 class Connection:

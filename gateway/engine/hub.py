@@ -44,14 +44,17 @@ class Hub:
             await websocket.accept(subprotocol)
         except OSError:
             return  # it went away in its own handshake
-        async with asyncio.TaskGroup() as group:
-            socket = AsgiSocket(websocket, group, self._limits)
-            self._connections.add(socket.connection)
-            try:
-                close = await socket.run(open_receiver(socket.connection))
+        connection: Connection | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                socket = AsgiSocket(websocket, group, self._limits)
+                connection = socket.connection
+                self._connections.add(connection)
+                close = await socket.run(open_receiver(connection))
                 self._on_closed(close)
-            finally:
-                self._forget(socket.connection, websocket)
+        finally:
+            if connection is not None:
+                self._forget(connection, websocket)
 
     async def sweep(self) -> None:
         """Look at every connection once per `sweep_seconds`, until cancelled."""
@@ -69,8 +72,8 @@ class Hub:
     async def drain(self) -> None:
         """Ask everybody to come back elsewhere, at a pace that the others can bear.
 
-        Returns when all are gone, after `drain_seconds` at the latest; who has not left
-        by then is dropped.
+        Returns when all are gone and what they asked for is done, after `drain_seconds` at
+        the latest; what is left then is dropped.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()

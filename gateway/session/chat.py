@@ -111,6 +111,7 @@ class ChatSession:
     def lost(self, close: Close) -> None:
         self._parts.manager.disconnect(self)
         if self._claims is None or self._handshake.channel is None:
+            log.debug("refused", connection_id=self._connection.id, reason=close.reason)
             return
         self._parts.presence.leave(
             self._handshake.channel, self._claims.user_id, self._connection.id

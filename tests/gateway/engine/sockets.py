@@ -33,6 +33,8 @@ class Echo:
                 raise RuntimeError("a receiver that fails")
             case "fail later":
                 self.connection.start(self._fail())
+            case "work for ever":
+                self.connection.start(self._work_for_ever())
             case "pause":
                 self.connection.pause_reading()
                 self.connection.start(self._resume())
@@ -47,6 +49,9 @@ class Echo:
 
     async def _fail(self) -> None:
         raise RuntimeError("work that fails")
+
+    async def _work_for_ever(self) -> None:
+        await asyncio.Event().wait()
 
     async def _resume(self) -> None:
         await self.released.wait()

@@ -175,3 +175,18 @@ async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
 
         assert loop.time() - started < 2
         await until(lambda: len(gateway.hub) == 0)
+
+
+async def test_a_drain_is_not_held_up_by_work_that_does_not_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with a_gateway(drain_seconds=0.3) as gateway:
+        async with gateway.tab() as tab:
+            await tab.send("work for ever")
+            await tab.send("echo")
+            await tab.recv()
+        assert len(gateway.hub) == 1, "what it asked for is not done"
+        started = loop.time()
+    assert loop.time() - started < 1.5
+    assert not [record for record in caplog.records if record.exc_info]
