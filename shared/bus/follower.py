@@ -87,8 +87,7 @@ class Follower:
             on_filled=on_filled,
             limits=self._limits,
         )
-        self._last: StoredMessage | None = None
-        """The message at the position, where that was delivered."""
+        self._last: StoredMessage | None = None  # the one at the position, if it was delivered
         self._time_at_jump = ""
         self._verification = Verification()
         self._answered_at = 0.0
