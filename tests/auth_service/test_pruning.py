@@ -37,3 +37,16 @@ async def test_what_has_been_forgotten_is_deleted(
         assert len(list(await db.scalars(select(FailuresRow)))) == 2  # the account, the address
     assert session.expires_at > datetime.now(UTC)
     assert (await me(client, tokens["access_token"])).status_code == 200
+
+
+async def test_no_more_failures_are_kept_than_matter(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    for _ in range(13):
+        await sign_in(client)
+        await failures_age(parts, 30)
+
+    async with transaction(parts.sessions) as db:
+        account = await db.scalar(select(FailuresRow).where(FailuresRow.key.like("account:%")))
+    assert account is not None
+    assert len(account.failed_at) == 10
