@@ -1,5 +1,5 @@
 /* The floor: one epoll loop that answers an upgrade with ready bytes and, for every frame
- * that any connection sends, does send() of one ready frame to all. It parses nothing.
+ * that any connection sends, does send() of one ready frame to all. It parses but lengths.
  *
  *   cc -O2 -o floor bench/floor.c && ./floor PORT FRAME_BYTES
  */
@@ -63,9 +63,13 @@ int main(int argc, char **argv) {
                 state[fd] = UPGRADED;
                 send(fd, upgrade, sizeof upgrade - 1, MSG_NOSIGNAL);
             } else {
-                for (int other = 0; other <= highest; other++)
-                    if (state[other] == UPGRADED)
-                        send(other, frame, (size_t)(head + size), MSG_NOSIGNAL);
+                for (ssize_t at = 0; at < got;) { /* several frames may have come at once */
+                    int length = in[at + 1] & 127;
+                    at += length < 126 ? 6 + length : 8 + ((in[at + 2] & 255) << 8 | (in[at + 3] & 255));
+                    for (int other = 0; other <= highest; other++)
+                        if (state[other] == UPGRADED)
+                            send(other, frame, (size_t)(head + size), MSG_NOSIGNAL);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import jwt
 
 from bench.lesson import SECRET
@@ -55,17 +56,31 @@ async def _process(
     try:
         pin(process.pid, SERVER_CORE)
         async with asyncio.timeout(START_SECONDS):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.05)
+            await _until_listening(port)
         yield process
     finally:
         process.kill()
         await process.wait()
+
+
+async def _until_listening(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
+async def _until_ready(port: int) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        while True:
+            answer = await client.get(f"http://127.0.0.1:{port}/readyz")
+            if answer.status_code == httpx2.codes.OK:
+                return
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -98,6 +113,7 @@ async def gateway() -> AsyncGenerator[Target]:
                 "HUBBUB_NATS_URL": nats.url,
                 "HUBBUB_HMAC_SECRET": SECRET,
                 "HUBBUB_API_KEY": API_KEY,
+                "HUBBUB_LOG_LEVEL": "WARNING",
             }
             hubbub, port = [sys.executable, "-m", "hubbub"], _free_port()
             bootstrap = await asyncio.create_subprocess_exec(
@@ -107,6 +123,8 @@ async def gateway() -> AsyncGenerator[Target]:
                 raise SystemExit("the streams could not be made")
             command = [*hubbub, "gateway", "--host", "127.0.0.1", "--port", str(port)]
             async with _process(command, port, **environment) as process:
+                async with asyncio.timeout(START_SECONDS):
+                    await _until_ready(port)
                 yield Target(port, process.pid)
 
 
