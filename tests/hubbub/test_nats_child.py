@@ -92,6 +92,7 @@ def test_the_next_one_waits_until_the_store_is_let_go_of(
     parent, first = start_parent(tmp_path)
     first.suspend()  # its end takes seconds now
     parent.kill()
+    assert take_lock(tmp_path / "lock") is None
 
     _, second = start_parent(tmp_path)
 

@@ -1,22 +1,28 @@
+import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from hubbub.data_folder import DataFolder, Running
+from hubbub.publish import publish_lines
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
+from shared.bus.streams import bootstrap
 from shared.bus.subjects import publication_subject
 from shared.channels import parse_channel
 from shared.ids import ChannelName
 from tests.fixtures.nats import NatsServer
 
 HUBBUB = [sys.executable, "-m", "hubbub"]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""So that a missing flush shows."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,7 @@ class Tail:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=BUFFERED,
         )
         assert self.process.stderr is not None
         self.said = self.process.stderr.readline()
@@ -134,6 +141,33 @@ def test_bad_lines_are_named_and_the_others_published(url: str, channel: Channel
     assert "line 5: data: Field required" in done.stderr
     assert done.stdout.startswith("2 stored, 6 failed")
     assert done.returncode == 1
+
+
+async def test_no_more_lines_are_read_than_may_be_in_flight(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server = nats_server()
+    taken = 0
+
+    async def lines() -> AsyncGenerator[bytes | None]:
+        nonlocal taken
+        for number in range(100):
+            taken += 1
+            yield json.dumps({"channel": "test:a", "data": number}).encode()
+
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        server.signal(signal.SIGSTOP)  # it answers nothing now
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(publish_lines(bus, lines(), stop=stop, max_in_flight=2))
+            for _ in range(100):
+                await asyncio.sleep(0)  # without a limit, one turn of the loop would take them all
+            assert taken == 3  # the third waits for its turn
+            server.signal(signal.SIGCONT)
+
+    assert publishing.result()
+    assert taken == 100
 
 
 def test_a_line_is_published_before_the_next_one_is_there(

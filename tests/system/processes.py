@@ -68,7 +68,8 @@ class HubbubProcess:
         self.log_file = log_file
         self.host = host
         self.port = port
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
+        dropped = ("HUBBUB_", "PYTHONUNBUFFERED")  # the latter would hide a missing flush
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         with log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "hubbub", *arguments],
