@@ -4,12 +4,18 @@ import importlib
 import re
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auth_service.settings import AuthSettings
 from gateway.settings import GatewaySettings
 from posts_service.settings import PostsSettings
+from shared.bus.client import Bus
+from shared.bus.direct_get import DirectGet
+from shared.bus.subjects import publication_subject
+from shared.channels import room_channel
+from shared.publications import Publication
 from shared.settings import ServiceSettings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,3 +61,15 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     named = set(re.findall(r"`(HUBBUB_[A-Z_]+[A-Z])`", text))
     assert {name.removesuffix("_FILE") for name in named} <= known
+
+
+async def test_the_readmes_example_publishes(bus: Bus, nats_url: str) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+
+    await names["tell_the_lobby"](nats_url)
+
+    stored = await DirectGet(bus, "RT").last_of(publication_subject(room_channel("lobby")))
+    assert stored is not None
+    assert Publication.decode(stored.payload).data == {"text": "hi"}
