@@ -43,7 +43,7 @@ class Burials:
     ) -> None:
         """
         Args:
-            may_judge: Whether the table is true now.
+            may_judge: Whether the table is true now; else what it says is not worth a try.
             doubt: Told if it seems not to be.
         """
         self._bus = bus

@@ -67,11 +67,6 @@ class NodeLease:
         else:
             self.lose("it has expired")
 
-    def miss(self, up_to: int) -> None:
-        """The stream was read up to there and doesn't hold this node's lease."""
-        if self.node is not None and self._sequence <= up_to:
-            self.lose("it is not there")
-
     def lose(self, reason: str) -> None:
         """Take a new one, under a new name."""
         if not self._lost.is_set():

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.presence.burials import Burials
-from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState, read_fact
+from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, read_fact
 from gateway.presence.leases import NodeLease
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.snapshot import read_snapshot
@@ -223,9 +223,6 @@ class Presence:
                     snapshot.apply(fact)
             changes = self._table.become(snapshot, up_to)
             log.info("presence_snapshot_taken", up_to=up_to, changes=len(changes))
-            node = self._lease.node
-            if node is not None and self._table.lease_state(node) is not LeaseState.LIVE:
-                self._lease.miss(up_to)
             self._tell(changes)
 
     def _tell(self, changes: list[PresenceChange]) -> None:

@@ -77,6 +77,14 @@ async def entries_in_the_stream(gateway: Gateway) -> list[StoredMessage]:
     return [message for message in found.messages if message.payload]
 
 
+def assert_alternating(gateway: Gateway) -> None:
+    there: set[int] = set()
+    for user_id, what, count in gateway.told:
+        assert (user_id in there) is (what == "left")
+        there ^= {user_id}
+        assert count == len(there)
+
+
 @asynccontextmanager
 async def a_gateway(
     url: str,
