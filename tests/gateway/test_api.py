@@ -1,0 +1,194 @@
+"""The server API, as a backend service meets it."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from shared.bus.client import Bus
+from shared.bus.direct_get import DirectGet
+from shared.bus.subjects import publication_subject
+from shared.channels import parse_channel
+from shared.publications import Publication
+from tests.gateway.chatting import RunningGateway, a_gateway
+
+KEY = "an API key of the tests"
+
+
+@pytest.fixture
+async def guarded(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url, settings={"api_key": SecretStr(KEY)}) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(guarded: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+    url = f"http://127.0.0.1:{guarded.port}"
+    async with httpx2.AsyncClient(
+        base_url=url, headers={"X-API-Key": KEY}, trust_env=False
+    ) as client:
+        yield client
+
+
+def a_channel() -> str:
+    return f"chat:{secrets.token_hex(6)}"
+
+
+async def publish(api: httpx2.AsyncClient, **parameters: Any) -> dict[str, Any]:
+    answer = await api.post("/api/publish", json=parameters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_what_is_published_is_answered_with_its_position_and_heard_in_the_room(
+    api: httpx2.AsyncClient, guarded: RunningGateway
+) -> None:
+    channel = a_channel()
+    async with guarded.tab(1, "Ann", channel.removeprefix("chat:")) as tab:
+        answer = await publish(api, channel=channel, data={"text": "hi"})
+        heard = await tab.until("publication")
+
+    offset = answer["result"]["offset"]
+    assert answer == {"result": {"offset": offset, "epoch": tab.welcome["epoch"]}}
+    assert heard == {"type": "publication", "data": {"text": "hi"}, "offset": offset}
+
+
+async def test_an_event_in_a_personal_channel_is_a_notification(
+    api: httpx2.AsyncClient, guarded: RunningGateway
+) -> None:
+    async with guarded.tab(7_000_001, "Ann", "api") as tab:
+        answer = await publish(api, channel="#7000001", data={"event": "invoice_paid", "sum": 5})
+        heard = await tab.until("notification")
+
+    offset = answer["result"]["offset"]
+    assert heard == {"type": "notification", "event": "invoice_paid", "sum": 5, "offset": offset}
+
+
+async def test_the_same_key_is_stored_once_in_its_channel(api: httpx2.AsyncClient) -> None:
+    one, two = a_channel(), a_channel()
+    first = await publish(api, channel=one, data=1, idempotency_key="k")
+    again = await publish(api, channel=one, data=1, idempotency_key="k")
+    elsewhere = await publish(api, channel=two, data=1, idempotency_key="k")
+    without = await publish(api, channel=one, data=1)
+    other_data = await publish(api, channel=one, data=2, idempotency_key="k")
+
+    assert first == again
+    assert elsewhere["result"]["offset"] > first["result"]["offset"]
+    assert without["result"]["offset"] > elsewhere["result"]["offset"]
+    assert other_data["error"]["code"] == 113
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"X-API-Key": KEY}, ""),
+        ({"Authorization": f"apikey {KEY}"}, ""),
+        ({}, f"?api_key={KEY}"),
+    ],
+)
+async def test_the_key_may_come_in_three_places(
+    guarded: RunningGateway, headers: dict[str, str], query: str
+) -> None:
+    url = f"http://127.0.0.1:{guarded.port}/api/publish{query}"
+    async with httpx2.AsyncClient(trust_env=False) as anybody:
+        answer = await anybody.post(url, headers=headers, json={"channel": "chat:k", "data": 1})
+
+    assert "result" in answer.json()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": KEY + "x"},
+        {"X-API-Key": "\xff"},
+        {"Authorization": f"Bearer {KEY}"},
+    ],
+)
+async def test_without_the_key_there_is_401_and_nothing_more(
+    guarded: RunningGateway, headers: dict[str, str]
+) -> None:
+    url = f"http://127.0.0.1:{guarded.port}/api/publish"
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    async with httpx2.AsyncClient(trust_env=False) as anybody:
+        answer = await anybody.post(url, headers=raw, json={"channel": "chat:k", "data": 1})
+
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "word"),
+    [
+        ({"data": 1}, 107, "channel"),
+        ({"channel": "chat:a"}, 107, "data"),
+        ({"channel": 7, "data": 1}, 107, "channel"),
+        ({"channel": "chat:a b", "data": 1}, 107, "channel"),
+        ({"channel": "chat:*", "data": 1}, 107, "channel"),
+        ({"channel": "", "data": 1}, 107, "channel"),
+        ({"channel": "nowhere:a", "data": 1}, 102, "unknown channel"),
+        ({"channel": "none", "data": 1}, 102, "unknown channel"),
+        ({"channel": "chat:a", "data": 1, "tags": {"a": "b"}}, 108, "tags"),
+        ({"channel": "chat:a", "b64data": "eA=="}, 107, "data"),
+        ({"channel": "chat:a", "data": 1, "idempotency_key": "x" * 257}, 107, "idempotency_key"),
+        ([], 107, "body"),
+        ("publish", 107, "body"),
+    ],
+)
+async def test_what_does_not_fit_is_an_error_with_a_code(
+    api: httpx2.AsyncClient, parameters: object, code: int, word: str
+) -> None:
+    answer = await api.post("/api/publish", json=parameters)
+
+    assert answer.status_code == 200
+    assert answer.json()["error"]["code"] == code
+    assert word in answer.json()["error"]["message"]
+
+
+async def test_what_is_no_request_is_answered_by_a_status(api: httpx2.AsyncClient) -> None:
+    long = {"channel": "chat:a", "data": "x" * 70_000}
+
+    assert (await api.post("/api/publish", content=b"{")).status_code == 400
+    assert (await api.post("/api/publish", json=long)).status_code == 413
+    assert (await api.get("/api/publish")).status_code == 405
+    assert (await api.post("/api/nothing", json={})).json()["error"]["code"] == 104
+
+
+async def test_without_a_key_of_our_own_there_is_no_api(gateway: RunningGateway) -> None:
+    url = f"http://127.0.0.1:{gateway.port}/api/publish"
+    async with httpx2.AsyncClient(headers={"X-API-Key": ""}, trust_env=False) as anybody:
+        answer = await anybody.post(url, json={"channel": "chat:k", "data": 1})
+
+    assert answer.status_code == 404
+
+
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    content=st.binary()
+    | st.text().map(lambda text: f'{{"channel":"chat:x","data":"{text}"}}'.encode())
+)
+async def test_any_bytes_are_answered(api: httpx2.AsyncClient, content: bytes) -> None:
+    answer = await api.post("/api/publish", content=content)
+
+    assert answer.status_code in (200, 400)
+
+
+async def test_the_data_is_stored_as_it_came(api: httpx2.AsyncClient, bus: Bus) -> None:
+    channel = a_channel()
+    data = {"n": 2**53, "text": "<b>\u2028é\U0001f600", "deep": [[None, True, 1.5]]}
+    answer = await publish(api, channel=channel, data=data)
+
+    subject = publication_subject(parse_channel(channel))
+    stored = await DirectGet(bus, "RT").last_of(subject)
+    assert stored is not None
+    assert stored.sequence == answer["result"]["offset"]
+    assert Publication.decode(stored.payload) == Publication(data=data)
