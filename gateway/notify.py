@@ -89,10 +89,11 @@ class Notifier:
         """Handle events until cancelled; no event and no failure ends it."""
         slots = asyncio.Semaphore(self._limits.max_events)
         async with (
+            asyncio.TaskGroup() as group,
+            # Left before the group: what is given back must not come to a request of ours.
             open_work_queue(
                 self._bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=self._limits.wait_seconds
             ) as queue,
-            asyncio.TaskGroup() as group,
         ):
             while True:
                 for job in await self._take(queue):

@@ -167,6 +167,9 @@ async def open_work_queue(
 ) -> AsyncGenerator[WorkQueue]:
     """Take part in the work of a consumer that `bootstrap` made.
 
+    At the end what nobody took is given back at once. What is on its way at that moment
+    comes to another only when its acknowledgement time has run out.
+
     Args:
         wait_seconds: How long one request for work stays with the server; also how long work
             may lie there after an election of its leader, of which nobody tells.
