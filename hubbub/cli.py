@@ -87,7 +87,7 @@ for _name in SERVICES:
 def migrate(service: str | None, data: Path | None) -> None:
     """Bring databases to the newest revision.
 
-    Those of a data folder, or the one of HUBBUB_DATABASE_URL for --service.
+    The one of HUBBUB_DATABASE_URL, which --service says whose it is; else a data folder's.
     """
     from hubbub.provision import migrate_databases
     from shared.process import run

@@ -1,40 +1,62 @@
 """What has to be there before services start: tables and streams."""
 
+import asyncio
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
 from pydantic import Field
 
 from hubbub.bus_access import bus_of
-from hubbub.data_folder import DataFolder
+from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from shared.bus.streams import STREAMS, StreamSettings, bootstrap
+from shared.database import DatabaseAway
 from shared.migrations import migrate
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
 
-
-class _DatabaseSettings(ServiceSettings):
-    database_url: str = Field(validation_alias="HUBBUB_DATABASE_URL")
-
-
+DRIVER_SECONDS = 1.0
+DRIVER_POLL_SECONDS = 0.01
 PACKAGES = {"auth": "auth_service", "posts": "posts_service"}
 
 
+class _EnvironmentsDatabase(ServiceSettings):
+    database_url: str | None = Field(None, validation_alias="HUBBUB_DATABASE_URL")
+
+
 async def migrate_databases(*, service: str | None, data: Path | None) -> None:
-    """Bring the databases of a data folder, or one service's from the environment, up to date."""
+    """Bring the databases of a data folder, or one service's from the environment, up to date.
+
+    Without a word from anybody it is the folder that `up` would use.
+    """
     configure_logging("ERROR", json=False)
+    named = None if data is not None else _EnvironmentsDatabase().database_url
+    if named is not None and service is None:
+        raise CommandFailed("say whose database HUBBUB_DATABASE_URL is by --service, or --data")
+    folder = DataFolder(data or DEFAULT_PATH)
+    if named is None:
+        folder.create()
     for name in [service] if service else PACKAGES:
-        if data is not None:
-            folder = DataFolder(data)
-            folder.create()
-            url = folder.database_url(name)
-        elif service is None:
-            raise CommandFailed("say whose database HUBBUB_DATABASE_URL is by --service, or --data")
-        else:
-            url = _DatabaseSettings().database_url
-        await migrate(url, PACKAGES[name])
+        try:
+            await migrate(named or folder.database_url(name), PACKAGES[name])
+        except DatabaseAway:
+            await _until_drivers_threads_end()
+            raise
         click.echo(f"{name}: the database is up to date")
+
+
+async def _until_drivers_threads_end() -> None:
+    """Of a SQLite file that can't be opened, aiosqlite tells a loop that must still be there."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRIVER_SECONDS):
+            while _driver_is_busy():  # noqa: ASYNC110 a thread tells nobody that it ends
+                await asyncio.sleep(DRIVER_POLL_SECONDS)
+
+
+def _driver_is_busy() -> bool:
+    return any("_connection_worker" in thread.name for thread in threading.enumerate())
 
 
 async def bootstrap_streams(*, replicas: int, data: Path | None, nats: str | None) -> None:
