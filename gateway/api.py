@@ -1,151 +1,210 @@
-"""The server API: backend services publish over HTTP, with a key.
+"""The server API over HTTP: how backend services publish without speaking to the bus.
 
-Its form is that of the Centrifugo server API: 200 with a ``result`` or an ``error`` of a
-numeric code; only what is no request at all is answered by an HTTP status.
-Source: https://centrifugal.dev/docs/server/server_api
+Requests and answers have the shape of Centrifugo's server API, so that its clients work:
+200 with a ``result`` or an ``error``; other statuses mean that no command was understood.
 """
 
+import base64
+import binascii
 import hmac
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from enum import IntEnum
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any
 
 import pydantic_core
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from gateway.streams.publishing import ChannelPublisher, IdReused
 from shared.channels import BadChannelName, parse_channel
 from shared.errors import AppError, ErrorKind
 from shared.ids import ChannelName
 
-MAX_KEY_CHARACTERS = 256
 
+class ApiErrorCode(Enum):
+    """Why a command failed: the number and the words of the server API."""
 
-class ApiCode(IntEnum):
-    """The numbers of the API's errors; 100 alone may be tried again."""
-
-    INTERNAL = 100
-    UNKNOWN_CHANNEL = 102
-    NOT_FOUND = 104
-    BAD_REQUEST = 107
-    NOT_AVAILABLE = 108
-    CONFLICT = 113
+    INTERNAL = (100, "internal server error")
+    """Also for "not now": the same command may succeed later."""
+    UNKNOWN_CHANNEL = (102, "unknown channel")
+    NOT_FOUND = (104, "not found")
+    BAD_REQUEST = (107, "bad request")
+    NOT_AVAILABLE = (108, "not available")
+    CONFLICT = (113, "conflict")
 
 
 class ApiError(Exception):
-    """What the API answers in place of a result."""
+    """A command that is answered with an error."""
 
-    def __init__(self, code: ApiCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, code: ApiErrorCode, detail: str = "") -> None:
+        number, words = code.value
+        self.answer = {"code": number, "message": f"{words}: {detail}" if detail else words}
+        super().__init__(self.answer["message"])
+
+
+CODE_OF_KIND: dict[ErrorKind, ApiErrorCode] = {
+    ErrorKind.UNAUTHENTICATED: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.FORBIDDEN: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.NOT_FOUND: ApiErrorCode.NOT_FOUND,
+    ErrorKind.CONFLICT: ApiErrorCode.CONFLICT,
+    ErrorKind.INVALID: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.THROTTLED: ApiErrorCode.INTERNAL,
+    ErrorKind.UNAVAILABLE: ApiErrorCode.INTERNAL,
+}
 
 
 class PublishRequest(BaseModel):
-    """What `publish` takes; fields that we don't know may change its meaning, so none may come."""
+    """``POST /api/publish``. What is not listed is ignored: it can't change what is published."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     channel: str
-    data: Any = Field()
-    idempotency_key: Annotated[str, Field(max_length=MAX_KEY_CHARACTERS)] = ""
-    """In this channel the same key is stored once, for as long as ids are remembered."""
+    data: Any = None
+    """Any JSON value."""
+    b64data: str = ""
+    """JSON in base64; counts instead of ``data``, as the API's clients send both."""
+    idempotency_key: str = ""
+    """With the same key the channel gets it once, for 5 minutes."""
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    version: int = 0
+
+    def to_data(self) -> Any:
+        """What to publish.
+
+        Raises:
+            ApiError: there is nothing, or what can't be done.
+        """
+        refused = {
+            "skip_history": self.skip_history,
+            "tags": bool(self.tags),
+            "version": self.version != 0,
+        }
+        if any(refused.values()):
+            names = ", ".join(name for name, is_asked in refused.items() if is_asked)
+            raise ApiError(ApiErrorCode.NOT_AVAILABLE, names)
+        if self.b64data:
+            return _from_base64(self.b64data)
+        if "data" not in self.model_fields_set:
+            raise ApiError(ApiErrorCode.BAD_REQUEST, "data: Field required")
+        return self.data
 
 
-class ServerApi:
-    """The methods of the API, behind its key."""
+class Api:
+    """The commands. Whoever has the key may do everything."""
 
     def __init__(
         self,
         publisher: ChannelPublisher,
         *,
-        key: str,
         is_known: Callable[[ChannelName], bool],
         epoch: Callable[[], str],
-        timed: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """
         Args:
-            is_known: Whether the channel's namespace is configured.
-            epoch: Of the stream that the offsets are in.
-            timed: Entered for as long as one publication takes.
+            is_known: Whether the channel is in a namespace that there is.
+            epoch: Of the stream; empty while it has not been seen.
         """
         self._publisher = publisher
-        self._key = key.encode()
         self._is_known = is_known
         self._epoch = epoch
-        self._timed = timed
-        self._methods = {"publish": self._publish}
+        self.commands: Mapping[str, Callable[[Any], Awaitable[dict[str, Any]]]] = {
+            "publish": self.publish
+        }
 
-    def admits(self, request: Request) -> bool:
-        """Whether the request bears the key, in one of its three places."""
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        given = (
-            request.headers.get("X-API-Key")
-            or (credentials if scheme.lower() == "apikey" else "")
-            or request.query_params.get("api_key", "")
-        )
-        return hmac.compare_digest(given.encode(errors="replace"), self._key)
+    async def call(self, method: str, body: Any) -> dict[str, Any]:
+        """Do what the command asks for; the answer has a ``result`` or an ``error``."""
+        try:
+            command = self.commands.get(method)
+            if command is None:
+                raise ApiError(ApiErrorCode.NOT_FOUND)
+            return {"result": await command(body)}
+        except ApiError as error:
+            return {"error": error.answer}
+        except AppError as error:
+            detail = "" if error.kind is ErrorKind.UNAVAILABLE else str(error)
+            return {"error": ApiError(CODE_OF_KIND[error.kind], detail).answer}
 
-    async def call(self, method: str, parameters: Any) -> dict[str, Any]:
-        """Call one method; return its result.
+    async def publish(self, body: Any) -> dict[str, Any]:
+        """Publish into a channel.
 
         Raises:
-            ApiError: unknown, not to be understood, refused, or not possible now.
+            ApiError, AppError: it was not published, or nobody knows.
         """
-        if method not in self._methods:
-            raise ApiError(ApiCode.NOT_FOUND, "not found")
-        return await self._methods[method](parameters)
-
-    async def _publish(self, parameters: Any) -> dict[str, Any]:
+        request = _parse(body)
+        data = request.to_data()
         try:
-            asked = PublishRequest.model_validate(parameters)
-            channel = parse_channel(asked.channel)
-        except ValidationError as error:
-            raise _bad_request(error) from error
+            channel = parse_channel(request.channel)
         except BadChannelName as error:
-            raise ApiError(ApiCode.BAD_REQUEST, f"bad request: channel: {error}") from error
+            raise ApiError(ApiErrorCode.BAD_REQUEST, f"channel: {error}") from error
         if not self._is_known(channel):
-            raise ApiError(ApiCode.UNKNOWN_CHANNEL, "unknown channel")
-        try:
-            with self._timed():
-                offset = await self._publisher.publish_by_service(
-                    channel, asked.data, key=asked.idempotency_key or None
-                )
-        except IdReused as error:
-            raise ApiError(ApiCode.CONFLICT, f"conflict: {error}") from error
-        except AppError as error:
-            if error.kind is ErrorKind.UNAVAILABLE:
-                raise ApiError(ApiCode.INTERNAL, "internal server error: try again") from error
-            raise ApiError(ApiCode.BAD_REQUEST, f"bad request: {error}") from error
-        return {"offset": offset, "epoch": self._epoch()}
+            raise ApiError(ApiErrorCode.UNKNOWN_CHANNEL)
+        epoch = self._epoch()
+        if not epoch:  # asked first: what is stored must not be answered with an error
+            raise ApiError(ApiErrorCode.INTERNAL)
+        offset = await self._publisher.publish_by_service(
+            channel, data, key=request.idempotency_key or None
+        )
+        return {"offset": offset, "epoch": epoch}
 
 
-def create_api_router(api: ServerApi) -> APIRouter:
-    """``POST /api/{method}``."""
+def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
+    """``/api``, for those who have the key; without a key there is no API."""
     router = APIRouter(tags=["server API"])
 
-    @router.post("/api/{method}")
+    @router.post(
+        "/api/{method}",
+        openapi_extra={
+            "requestBody": {
+                "content": {"application/json": {"schema": PublishRequest.model_json_schema()}}
+            }
+        },
+    )
     async def call(method: str, request: Request) -> Response:
-        if not api.admits(request):
+        if api_key is None:
+            raise HTTPException(404, "Not Found")
+        if not _has_key(request, api_key):
             return Response(status_code=401)
         try:
-            parameters = pydantic_core.from_json(await request.body(), allow_inf_nan=False)
+            body = pydantic_core.from_json(await request.body(), allow_inf_nan=False)
         except ValueError:
             return PlainTextResponse("the body is not JSON", status_code=400)
-        try:
-            return JSONResponse({"result": await api.call(method, parameters)})
-        except ApiError as error:
-            return JSONResponse({"error": {"code": error.code, "message": str(error)}})
+        return JSONResponse(await api.call(method, body))
 
     return router
 
 
-def _bad_request(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "body"
-    if first["type"] == "extra_forbidden":
-        return ApiError(ApiCode.NOT_AVAILABLE, f"not available: {where!a}")
-    return ApiError(ApiCode.BAD_REQUEST, f"bad request: {where!a}: {first['msg']}")
+def _has_key(request: Request, api_key: SecretStr) -> bool:
+    """Whether any of the three places has the key, in a time that does not tell how much of it."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    offered = [
+        request.headers.get("x-api-key", ""),
+        credentials.strip() if scheme.lower() == "apikey" else "",
+        request.query_params.get("api_key", ""),
+    ]
+    expected = api_key.get_secret_value().encode()
+    # Compared one and all, and as bytes: a header may hold any of them.
+    matches = [
+        hmac.compare_digest(each.encode(errors="surrogatepass"), expected) for each in offered
+    ]
+    return bool(expected) and any(matches)
+
+
+def _parse(body: Any) -> PublishRequest:
+    try:
+        return PublishRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ApiError(ApiErrorCode.BAD_REQUEST, f"{where}: {first['msg']}") from error
+
+
+def _from_base64(text: str) -> Any:
+    try:
+        return pydantic_core.from_json(base64.b64decode(text, validate=True), allow_inf_nan=False)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(ApiErrorCode.BAD_REQUEST, "b64data: not JSON in base64") from error
+
+
+__all__ = ["Api", "ApiErrorCode", "IdReused", "PublishRequest", "create_api_router"]

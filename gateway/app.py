@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, WebSocket
 from prometheus_client import CollectorRegistry
 
-from gateway.api import ServerApi, create_api_router
+from gateway.api import Api, create_api_router
 from gateway.channels.manager import ConnectionManager
 from gateway.channels.namespaces import Namespaces
 from gateway.codecs.asyncapi import chat_document
@@ -68,7 +68,7 @@ class Gateway:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._bus = bus
         self._verifier = verifier
         self._draining = False
@@ -140,7 +140,11 @@ class Gateway:
             settings=settings,
             not_ready=self.not_ready,
         )
-        self.api = self._server_api()
+        self.api = Api(
+            self.chat.publisher,
+            is_known=lambda channel: self.chat.namespaces.options_of(channel) is not None,
+            epoch=lambda: self.feed.epoch,
+        )
         self._observe()
 
     def not_ready(self) -> list[str]:
@@ -170,19 +174,6 @@ class Gateway:
             return session
 
         await self.hub.serve(websocket, open_session, subprotocol=handshake.subprotocol)
-
-    def _server_api(self) -> ServerApi | None:
-        """The API for services; there is none without a key."""
-        key = self._settings.api_key
-        if key is None or not key.get_secret_value():
-            return None
-        return ServerApi(
-            self.chat.publisher,
-            key=key.get_secret_value(),
-            is_known=lambda channel: self.chat.namespaces.options_of(channel) is not None,
-            epoch=lambda: self.feed.epoch,
-            timed=self.metrics.publish_seconds.time,
-        )
 
     def _observe(self) -> None:
         self.metrics.observe(
@@ -239,8 +230,7 @@ def create_router(gateway: Gateway) -> APIRouter:
     async def asyncapi() -> dict[str, Any]:
         return chat_document(version=version("hubbub"))
 
-    if gateway.api is not None:
-        router.include_router(create_api_router(gateway.api))
+    router.include_router(create_api_router(gateway.api, api_key=gateway.settings.api_key))
     return router
 
 
