@@ -20,7 +20,8 @@ from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
-from tests.fixtures.tokens import a_token, a_verifier, some_claims
+from shared.keys import FixedKeys, KeySource
+from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
 Message = dict[str, Any]
@@ -133,12 +134,13 @@ async def a_gateway(
     *,
     wait: bool = True,
     settings: dict[str, Any] | None = None,
+    keys: KeySource | None = None,
     hmac_secret: str | None = None,
 ) -> AsyncGenerator[RunningGateway]:
-    """A gateway that trusts the tests' key; ready, unless it is not waited for."""
+    """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for."""
     registry = CollectorRegistry()
     patient: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
-    verifier = a_verifier(now=now, hmac_secret=hmac_secret)
+    verifier = a_verifier(now=now, keys=keys or FixedKeys([OUR_KEY]), hmac_secret=hmac_secret)
     async with (
         connect_bus(nats_url, name="gateway") as bus,
         start_publisher(bus) as publisher,

@@ -1,16 +1,21 @@
 """`/ws/chat`, message by message, on real gateways."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from shared.bus.client import Bus
 from shared.bus.publisher import Publisher
 from shared.bus.publishing import publish, publish_event
 from shared.channels import personal_channel, room_channel
 from shared.events import Envelope
 from shared.ids import UserId
+from shared.keys import FixedKeys, TrustedKey
+from tests.fixtures.tokens import OUR_KEY
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+from tests.gateway.serving import until
 
 ANN = {"user_id": 1, "name": "Ann"}
 BEN = {"user_id": 2, "name": "Ben"}
@@ -110,6 +115,36 @@ async def test_joined_and_left_come_once_per_user_over_tabs_and_gateways(
                 ]
             assert not [m for m in await ben.so_far() if m.get("user_id") == 2]
         assert await ann.until("user_left") == {"type": "user_left", **BEN, "count": 1}
+
+
+async def test_whoever_comes_at_once_all_end_up_with_the_same_picture(
+    gateway: RunningGateway, other: RunningGateway
+) -> None:
+    room, everybody = a_room(), range(1, 31)
+    start, done = asyncio.Event(), asyncio.Event()
+    pictures: dict[int, tuple[set[int], int]] = {}
+
+    async def come(user_id: int) -> None:
+        await start.wait()
+        async with (gateway, other)[user_id % 2].tab(user_id, "X", room) as tab:
+            known = {user["user_id"] for user in tab.welcome["users"]}
+            count = tab.welcome["count"]
+            while len(known) < len(everybody):
+                joined = await tab.until("user_joined")
+                known.add(joined["user_id"])
+                count = joined["count"]
+            count = max([count, *(m["count"] for m in await tab.so_far())])
+            pictures[user_id] = (known, count)
+            if len(pictures) == len(everybody):
+                done.set()
+            await done.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for user_id in everybody:
+            group.create_task(come(user_id))
+        start.set()
+
+    assert set(map(str, pictures.values())) == {str((set(everybody), len(everybody)))}
 
 
 async def test_a_reload_within_the_grace_is_no_leaving(nats_url: str) -> None:
@@ -242,15 +277,38 @@ async def test_what_came_right_before_the_tab_left_is_published(gateway: Running
         assert bodies == [str(number) for number in range(20)]
 
 
-async def test_what_is_sent_before_the_welcome_is_done_after_it(gateway: RunningGateway) -> None:
-    async with gateway.socket(room=a_room()) as tab:
-        await tab.send(type="auth", token=token_of(1, "Ann"))
-        await tab.send(type="message", body="early", id="e")
+class KeysThatComeLate(FixedKeys):
+    """Our key, of which its issuer tells when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__([OUR_KEY])
+        self.come = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    def find(self, kid: str) -> TrustedKey | None:
+        return super().find(kid) if self.come.is_set() else None
+
+    async def look_again(self) -> None:
+        self.asked.set()
+        await self.come.wait()
+
+
+async def test_what_is_sent_before_the_welcome_is_done_after_it(nats_url: str, bus: Bus) -> None:
+    keys = KeysThatComeLate()
+    async with (
+        a_gateway(nats_url, keys=keys) as gateway,
+        gateway.socket(token=token_of(1, "Ann"), room=a_room()) as tab,
+    ):
+        await keys.asked.wait()
         await tab.send(type="ping")
+        await tab.send(type="message", body="early", id="e")
+        await tab.send(type="nonsense")
+        await until(lambda: gateway.metric("hubbub_commands_total", type="bad") == 1)
+        keys.come.set()
 
         assert (await tab.get())["type"] == "welcome"
-        kinds = {(await tab.get())["type"] for _ in range(3)}
-        assert kinds == {"ack", "message", "pong"}
+        kinds = {(await tab.get())["type"] for _ in range(4)}
+        assert kinds == {"pong", "ack", "message", "error"}
 
 
 async def test_more_commands_than_may_wait_are_all_done_in_order(nats_url: str) -> None:

@@ -140,18 +140,21 @@ async def test_a_stream_that_begins_anew_is_told_to_everybody_who_is_there(
     server, room = nats_server(), a_room()
     async with connect_bus(server.url, name="test") as bus:
         await bootstrap(bus)
-        async with a_gateway(server.url) as gateway, gateway.tab(1, "Ann", room) as ann:
-            await say(ann, "one", "two", "three")
-            await request(bus, "STREAM.DELETE.RT", {})
-            await bootstrap(bus)
-            await ann.send(type="message", body="first")  # its offset was given before: a doubt
-            assert (await ann.until("reset"))["reason"] == "epoch"
-            await until(lambda: not gateway.parts.ready())
-            await ann.send(type="message", body="second")
-            assert (await ann.until("message", body="second"))["offset"] == 2
-            async with gateway.tab(2, "Ben", room) as ben:
-                assert ben.welcome["offset"] == 2
-                assert ben.welcome["epoch"] != ann.welcome["epoch"]
+        async with a_gateway(server.url) as gateway:
+            async with gateway.tab(1, "Ann", room) as ann:
+                await say(ann, "one", "two", "three")
+            async with gateway.tab(1, "Ann", room) as ann:
+                assert ann.welcome["offset"] == 3
+                await request(bus, "STREAM.DELETE.RT", {})
+                await bootstrap(bus)
+                await ann.send(type="message", body="first")  # its offset was given before: a doubt
+                assert (await ann.until("reset"))["reason"] == "epoch"
+                await until(lambda: not gateway.parts.ready())
+                await ann.send(type="message", body="second")
+                assert (await ann.until("message", body="second"))["offset"] == 2
+                async with gateway.tab(2, "Ben", room) as ben:
+                    assert ben.welcome["offset"] == 2
+                    assert ben.welcome["epoch"] != ann.welcome["epoch"]
 
 
 @pytest.mark.parametrize(("wanted", "got"), [(0, []), (2, ["b", "c"]), (99, ["a", "b", "c"])])
@@ -178,6 +181,31 @@ async def test_a_tab_that_dies_in_mid_replay_loses_nothing(gateway: RunningGatew
             since = ben.welcome["offset"]  # and dies, having read no more
         async with gateway.tab(2, "Ben", room, since=since) as ben:
             assert [(await ben.get())["body"] for _ in range(3)] == list("abc")
+
+
+async def test_a_pong_never_lies_about_what_was_sent(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann:
+        since = ann.welcome["offset"]
+        for number in range(900):
+            await publish(publisher, room_channel(room), [number, "x" * 500])
+        async with gateway.tab(2, "Ben", room, since=since) as ben:
+            for _ in range(50):  # they arrive while the replay is on its way
+                await ben.send(type="ping")
+            await say(ann, "end")
+            received = await ben.all_until("message", body="end")
+
+    passed = since
+    for message in received:
+        if message["type"] == "pong":
+            assert message["offset"] >= passed, "who resumes there hears some twice"
+            passed = message["offset"]
+        elif message["type"] == "publication":
+            assert message["offset"] > passed, "who resumes there misses some"
+            passed = message["offset"]
+    assert [m["data"][0] for m in received if m["type"] == "publication"] == list(range(900))
 
 
 async def test_a_tab_that_comes_and_goes_during_traffic_hears_everything_once(

@@ -1,0 +1,114 @@
+"""Who is told of what, with members that only remember it."""
+
+import json
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.channels.manager import ConnectionManager
+from gateway.engine.frame import Frame
+from gateway.errors import Close
+from gateway.metrics import GatewayMetrics
+from gateway.presence.table import PresenceChange
+from gateway.session.fanout import Fanout
+from shared.bus.position import EPOCH_CHANGED, RETENTION
+from shared.channels import room_channel
+from shared.ids import UserId
+from shared.publications import Publication
+from shared.tokens import Claims
+
+ROOM = room_channel("lobby")
+ANN, BEN, CEM = UserId(1), UserId(2), UserId(3)
+
+
+class AMember:
+    protocol = "chat"
+
+    def __init__(self, user_id: UserId) -> None:
+        self.user_id = user_id
+        self.claims = Claims(user_id, "X", None, issued_at=0, expires_at=1)
+        self.sent: list[Frame] = []
+        self.told: list[str] = []
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def close(self, close: Close) -> None:
+        raise NotImplementedError
+
+    def start_over(self, reason: str) -> None:
+        self.told.append(reason)
+
+
+class Lobby:
+    def __init__(self) -> None:
+        self.manager = ConnectionManager()
+        self.registry = CollectorRegistry()
+        self.fanout = Fanout(
+            self.manager,
+            GatewayMetrics(self.registry),
+            names=lambda _channel, _most: [],
+            count=lambda _channel: 0,
+            crowd_size=200,
+            crowd_resume=160,
+            crowd_seconds=1,
+        )
+
+    def a_member(self, user_id: UserId, *, watches: bool = True, live_from: int = 0) -> AMember:
+        member = AMember(user_id)
+        self.manager.connect(member)
+        self.manager.subscribe(member, ROOM, live_from).watches = watches
+        return member
+
+
+@pytest.fixture
+def lobby() -> Lobby:
+    return Lobby()
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_others_are_told_who_came_and_went_but_not_the_users_own_tabs(
+    lobby: Lobby, joined: bool
+) -> None:
+    ann, ben, arriving = (
+        lobby.a_member(ANN),
+        lobby.a_member(BEN),
+        lobby.a_member(CEM, watches=False),
+    )
+
+    lobby.fanout.change_presence(PresenceChange(ROOM, ANN, "Ann", joined, 2))
+
+    kind = "user_joined" if joined else "user_left"
+    assert [json.loads(frame) for frame in ben.sent] == [
+        {"type": kind, "user_id": 1, "name": "Ann", "count": 2}
+    ]
+    assert ann.sent == arriving.sent == []
+
+
+def test_all_who_are_live_get_the_very_same_frame(lobby: Lobby) -> None:
+    ann, ben, arriving = lobby.a_member(ANN), lobby.a_member(BEN), lobby.a_member(CEM, live_from=6)
+
+    lobby.fanout.publish(ROOM, 5, Publication(data=1).encode())
+
+    assert ann.sent[0] is ben.sent[0]
+    assert arriving.sent == []
+    assert lobby.registry.get_sample_value("hubbub_deliveries_total") == 2
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'{"sender":{}}', b"\xff", b"[" * 10_000])
+def test_what_nobody_can_read_is_skipped_and_counted(lobby: Lobby, payload: bytes) -> None:
+    ann = lobby.a_member(ANN)
+
+    lobby.fanout.publish(ROOM, 5, payload)
+
+    assert ann.sent == []
+    assert lobby.registry.get_sample_value("hubbub_publications_skipped_total") == 1
+
+
+@pytest.mark.parametrize(("reason", "told"), [(RETENTION, "too_old"), (EPOCH_CHANGED, "epoch")])
+def test_a_jump_of_the_stream_is_told_to_everybody(lobby: Lobby, reason: str, told: str) -> None:
+    members = [lobby.a_member(ANN), lobby.a_member(BEN)]
+
+    lobby.fanout.start_over(reason)
+
+    assert [member.told for member in members] == [[told], [told]]
