@@ -14,9 +14,9 @@ from typing import Any
 import pydantic_core
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from gateway.streams.publishing import ChannelPublisher, IdReused
+from gateway.streams.publishing import ChannelPublisher
 from shared.channels import BadChannelName, parse_channel
 from shared.errors import AppError, ErrorKind
 from shared.ids import ChannelName
@@ -205,6 +205,3 @@ def _from_base64(text: str) -> Any:
         return pydantic_core.from_json(base64.b64decode(text, validate=True), allow_inf_nan=False)
     except (binascii.Error, ValueError) as error:
         raise ApiError(ApiErrorCode.BAD_REQUEST, "b64data: not JSON in base64") from error
-
-
-__all__ = ["Api", "ApiErrorCode", "IdReused", "PublishRequest", "create_api_router"]
