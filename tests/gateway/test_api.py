@@ -1,7 +1,9 @@
 """The server API, as a backend service meets it."""
 
+import asyncio
+import base64
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx2
@@ -10,11 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.bus.client import Bus
+from gateway.api import Api
+from gateway.streams.history import History
+from gateway.streams.publishing import ChannelPublisher, PublishingLimits
+from shared.bus.client import Bus, connect_bus
 from shared.bus.direct_get import DirectGet
+from shared.bus.publisher import start_publisher
+from shared.bus.stream_reader import StreamReader
+from shared.bus.streams import bootstrap
 from shared.bus.subjects import publication_subject
 from shared.channels import parse_channel
 from shared.publications import Publication
+from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway
 
 KEY = "an API key of the tests"
@@ -191,3 +200,57 @@ async def test_the_data_is_stored_as_it_came(api: httpx2.AsyncClient, bus: Bus) 
     assert stored is not None
     assert stored.sequence == answer["result"]["offset"]
     assert Publication.decode(stored.payload) == Publication(data=data)
+
+
+async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus) -> None:
+    channel = a_channel()
+    b64data = base64.b64encode(b'{"a": [1]}').decode()
+    await publish(api, channel=channel, data=None, b64data=b64data, tags={}, skip_history=False)
+
+    stored = await DirectGet(bus, "RT").last_of(publication_subject(parse_channel(channel)))
+    assert stored is not None
+    assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
+
+
+async def test_a_bus_that_is_away_is_error_100_and_the_key_makes_the_retry_safe(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        limits = PublishingLimits(deadline_seconds=0.3)
+        api = Api(
+            ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits),
+            is_known=lambda _channel: True,
+            epoch=lambda: "e",
+        )
+        command = {"channel": "chat:a", "data": 1, "idempotency_key": "k"}
+        server.kill()
+        away = await api.call("publish", command)
+        server.start()
+        await bus.until_connected()
+        answers = [await _until_stored(api, command) for _ in range(2)]
+
+    assert away == {"error": {"code": 100, "message": "internal server error"}}
+    assert answers == [{"result": {"offset": 1, "epoch": "e"}}] * 2
+
+
+async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
+    """Try again for as long as the answer says that this makes sense."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await api.call("publish", command)
+            if answer.get("error", {}).get("code") != 100:
+                return answer
+
+
+async def test_before_the_stream_was_seen_nothing_is_published(bus: Bus) -> None:
+    async with start_publisher(bus) as publisher:
+        publishing = ChannelPublisher(publisher, History(StreamReader(bus, "RT")))
+        api = Api(publishing, is_known=lambda _channel: True, epoch=lambda: "")
+        channel = a_channel()
+
+        answer = await api.call("publish", {"channel": channel, "data": 1})
+
+    assert answer["error"]["code"] == 100
+    assert await DirectGet(bus, "RT").last_of(publication_subject(parse_channel(channel))) is None
