@@ -5,9 +5,12 @@ A service has ``migrations/env.py`` of two lines, ``from shared import migration
 makes the outbox's tables by `create_outbox`.
 """
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from alembic import command, context, op
@@ -26,6 +29,7 @@ from shared.database import (
 from shared.outbox.table import MAX_NAME_LENGTH, OutboxTables
 
 _LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
+_ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all of us take the same
 
 
@@ -122,7 +126,11 @@ def drop_outbox() -> None:
 
 
 async def _run_command(
-    url: str, package: str, command_: Any, revision: str, limits: DatabaseLimits
+    url: str,
+    package: str,
+    step: Callable[[Config, str], None],
+    revision: str,
+    limits: DatabaseLimits,
 ) -> None:
     def run_on(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -132,14 +140,16 @@ async def _run_command(
             config.set_main_option("script_location", str(folder).replace("%", "%%"))
             config.set_main_option("path_separator", "os")
             config.attributes["connection"] = connection
-            command_(config, revision)
+            step(config, revision)
 
+    # Alembic keeps what it is doing in globals: two at a time would mix up their databases.
+    alembic = _ALEMBIC.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     engine = open_engine(url, limits)
     try:
         with telling_when_away():
             if engine.dialect.name == "sqlite":
                 await keep_a_write_ahead_log(engine, limits.lock_seconds)
-            async with engine.begin() as connection:
+            async with alembic, engine.begin() as connection:
                 await connection.run_sync(run_on)
     finally:
         await engine.dispose()

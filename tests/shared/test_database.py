@@ -92,7 +92,6 @@ async def impatient(database_url: str) -> AsyncGenerator[Sessions]:
         pool_connections=2,
         pool_wait_seconds=SOON_SECONDS,
         lock_seconds=SOON_SECONDS,
-        statement_seconds=1,
     )
     async with connect_database(database_url, limits=limits) as connected:
         await open_account(connected)
@@ -153,6 +152,17 @@ async def test_reading_does_not_wait_for_a_writer(sessions: Sessions) -> None:
 
         async with asyncio.timeout(IN_TIME_SECONDS):
             assert await balance(sessions) == 0
+
+
+async def test_writing_does_not_wait_for_a_reader(sessions: Sessions) -> None:
+    async with transaction(sessions, read_only=True) as reading:
+        await reading.execute(select(AccountRow.balance))
+
+        async with asyncio.timeout(IN_TIME_SECONDS):
+            async with transaction(sessions) as writing:
+                await writing.execute(update(AccountRow).values(balance=7))
+
+    assert await balance(sessions) == 7
 
 
 async def test_what_refers_to_nothing_is_refused(sessions: Sessions) -> None:
@@ -217,10 +227,13 @@ async def test_a_pool_without_a_free_connection_is_a_database_that_is_away(
 
 async def test_a_statement_that_never_ends_is_ended(postgres_url: str) -> None:
     limits = DatabaseLimits(statement_seconds=SOON_SECONDS)
+    started = time.monotonic()
     async with connect_database(postgres_url, limits=limits) as sessions:
         with pytest.raises(DatabaseAway):
             async with transaction(sessions) as session:
                 await session.execute(select(func.pg_sleep(60)))
+
+    assert time.monotonic() - started < IN_TIME_SECONDS
 
 
 async def test_a_mistake_in_sql_is_not_a_database_that_is_away(sessions: Sessions) -> None:
@@ -278,6 +291,18 @@ async def test_a_killed_server_is_away_until_it_is_back(
                 await balance(sessions)
         finally:
             await asyncio.to_thread(postgres.start)
+
+        assert await balance(sessions) == 0
+
+
+async def test_a_restart_that_nobody_saw_costs_nobody_an_error(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    await create_tables(postgres_url)
+    async with connect_database(postgres_url) as sessions:
+        await open_account(sessions)
+        await asyncio.to_thread(postgres.kill)
+        await asyncio.to_thread(postgres.start)
 
         assert await balance(sessions) == 0
 

@@ -1,6 +1,11 @@
 """Alembic without an ini file, on both databases, inside the program's own loop."""
 
 import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, inspect
@@ -49,11 +54,54 @@ async def test_migrations_go_up_and_down_and_up_again(database_url: str) -> None
 
 
 async def test_processes_that_migrate_together_wait_for_each_other(database_url: str) -> None:
-    async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(migrate(database_url, SERVICE))
+    code = (
+        "import asyncio, sys; from shared.migrations import migrate;"
+        "asyncio.run(migrate(sys.argv[1], sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, database_url, SERVICE]
 
+    async with asyncio.TaskGroup() as group:
+        ended = [group.create_task(asyncio.to_thread(subprocess.run, command)) for _ in range(3)]
+
+    assert [task.result().returncode for task in ended] == [0, 0, 0]
     assert await differences(database_url, Base.metadata) == []
+
+
+async def test_databases_that_are_migrated_side_by_side_are_not_mixed_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    urls = [database_url, *(f"sqlite:///{tmp_path}/{number}.db" for number in range(3))]
+
+    async with asyncio.TaskGroup() as group:
+        for url in urls:
+            group.create_task(migrate(url, SERVICE))
+
+    for url in urls:
+        assert await differences(url, Base.metadata) == []
+
+
+async def test_migrating_waits_for_whoever_has_the_file(sqlite_url: str) -> None:
+    path = sqlite_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE held (n)")
+        holder.execute("BEGIN EXCLUSIVE")
+        async with asyncio.TaskGroup() as group:
+            migrating = group.create_task(migrate(sqlite_url, SERVICE))
+            _, waiting = await asyncio.wait([migrating], timeout=0.2)
+            assert waiting
+            holder.execute("ROLLBACK")
+
+    assert "counters" in await table_names(sqlite_url)
+
+
+async def test_migrating_gives_up_on_a_file_that_is_never_free(sqlite_url: str) -> None:
+    path = sqlite_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE held (n)")
+        holder.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(DatabaseAway):
+            await migrate(sqlite_url, SERVICE, limits=DatabaseLimits(lock_seconds=0.1))
 
 
 async def test_migrating_a_database_that_is_away_says_so() -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import select
 
 from shared.bus.client import Bus
+from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, Stored
 from shared.database import Sessions, transaction
 from shared.outbox.table import OutboxRow
@@ -94,6 +95,7 @@ class SpiedPublisher(Publisher):
         super().__init__(bus)
         self.published: list[str] = []
         self.has_published = asyncio.Event()
+        self.has_given_up = asyncio.Event()
         self.at_once: dict[str, int] = {}
         self.most_of_one_subject = 0
         self.most = 0
@@ -104,6 +106,9 @@ class SpiedPublisher(Publisher):
         self.most = max(self.most, sum(self.at_once.values()))
         try:
             answer = await super().publish(subject, *arguments, **options)  # type: ignore[arg-type]
+        except BusUnavailable:
+            self.has_given_up.set()
+            raise
         finally:
             self.at_once[subject] -= 1
         self.published.append(subject)

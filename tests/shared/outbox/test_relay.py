@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import update
 
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publisher import Publisher
 from shared.bus.streams import bootstrap
 from shared.database import Sessions, connect_database, transaction
 from shared.migrations import migrate
@@ -23,6 +23,7 @@ from shared.process import running
 from tests.fixtures.databases import PostgresServer
 from tests.fixtures.nats import NatsServer
 from tests.shared.outbox.builders import (
+    DEADLINE_SECONDS,
     SpiedPublisher,
     StuckPublisher,
     a_counter,
@@ -164,7 +165,8 @@ async def test_a_relay_that_lost_its_lease_publishes_nothing_more(
             await session.execute(update(OutboxLease).values(expires_at=long_ago))
         async with relaying(other_sessions, heir):
             await until_stored(bus, name, [1, 2, 3])
-            await stuck.gave_up.wait()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await stuck.gave_up.wait()
             stuck.gate.set()
             await count(other_sessions, name)
             await until_stored(bus, name, [1, 2, 3, 4])
@@ -178,14 +180,19 @@ async def test_everything_arrives_once_and_in_order_though_the_broker_is_killed(
 ) -> None:
     server = nats_server()
     name = await a_counter(sessions)
-    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+    async with connect_bus(server.url, name="test") as bus:
         await bootstrap(bus)
-        async with relaying(sessions, publisher, RelayLimits(publish_seconds=0.5)):
+        publisher = SpiedPublisher(bus)
+        async with relaying(sessions, publisher):
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(count(sessions, name, times=60))
                 await until_stored_at_least(bus, name, 10)
                 server.kill()
                 await writing  # changes are accepted while the broker is away
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                for _ in range(3):  # longer than the relay waits for one answer
+                    publisher.has_given_up.clear()
+                    await publisher.has_given_up.wait()
             await count(sessions, name, times=10)
             server.start()
             await bus.until_connected()
