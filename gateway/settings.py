@@ -95,7 +95,8 @@ class GatewaySettings(ServiceSettings):
     """How long `welcome` waits for the tab's own entry."""
     presence_grace_seconds: Grace = 5
     """From a user's last tab to the leave; hides the reload of a page."""
-    lease_seconds: Seconds = 10
+    lease_seconds: Annotated[float, Field(ge=1)] = 10
+    """A gateway that did not renew its lease for as long is gone."""
     renew_seconds: Seconds = 3
     crowd_size: Count = 200
     """Users of a channel, past which only their count is pushed."""
@@ -103,3 +104,11 @@ class GatewaySettings(ServiceSettings):
     """With fewer, joined and left are pushed again."""
     crowd_seconds: Seconds = 1
     """Between two counts of a crowd."""
+
+    @model_validator(mode="after")
+    def _leases_and_crowds_work(self) -> Self:
+        if 2 * self.renew_seconds > self.lease_seconds:
+            raise ValueError("lease_seconds is less than two times renew_seconds")
+        if self.crowd_resume >= self.crowd_size:
+            raise ValueError("crowd_resume is not below crowd_size")
+        return self

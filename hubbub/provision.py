@@ -16,6 +16,7 @@ from shared.database import DatabaseAway
 from shared.migrations import migrate
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
+from shared.tokens import CLOCK_SKEW_SECONDS
 
 DRIVER_SECONDS = 1.0
 DRIVER_POLL_SECONDS = 0.01
@@ -68,5 +69,6 @@ async def bootstrap_streams(*, replicas: int, data: Path | None, nats: str | Non
 
 
 def stream_settings(settings: ServiceSettings, *, replicas: int = 1) -> StreamSettings:
-    """Revocations outlive the longest token, whatever that is."""
-    return StreamSettings(replicas=replicas, ctl_max_age_seconds=settings.max_token_seconds)
+    """Revocations outlive the longest token, by whatever clock."""
+    longest = settings.max_token_seconds + CLOCK_SKEW_SECONDS
+    return StreamSettings(replicas=replicas, ctl_max_age_seconds=longest)
