@@ -71,6 +71,20 @@ class Tab:
                 return messages
             messages.append(message)
 
+    async def say(self, *bodies: str) -> int:
+        """Say these; return the last one's offset when all are stored."""
+        offset = 0
+        for body in bodies:
+            await self.send(type="message", body=body, id=body)
+            offset = (await self.until("ack", id=body))["offset"]
+        return offset
+
+    async def pong(self) -> int:
+        """Ping; where the stream stands for this tab. What precedes the answer is skipped."""
+        await self.send(type="ping")
+        offset: int = (await self.until("pong"))["offset"]
+        return offset
+
     async def so_far(self) -> list[Message]:
         """All that was sent before now: what precedes the answer to a ping."""
         await self.send(type="ping")
@@ -78,12 +92,17 @@ class Tab:
 
     async def closed(self) -> tuple[int, str]:
         """Read on to the end; how the gateway closed it."""
+        return (await self.closed_after())[1]
+
+    async def closed_after(self) -> tuple[list[Message], tuple[int, str]]:
+        """All that came before the end, and how the gateway closed it."""
+        messages: list[Message] = []
         async with asyncio.timeout(DEADLINE_SECONDS):
             try:
                 while True:
-                    await self.socket.recv()
+                    messages.append(json.loads(await self.socket.recv()))
             except ConnectionClosed as end:
-                return (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "")
+                return messages, (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "")
 
 
 @dataclass

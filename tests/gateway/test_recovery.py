@@ -9,23 +9,14 @@ from typing import Any
 import pytest
 
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publisher import Publisher
 from shared.bus.publishing import publish
 from shared.bus.streams import bootstrap
 from shared.channels import personal_channel, room_channel
 from shared.ids import UserId
 from tests.fixtures.nats import NatsServer
-from tests.gateway.chatting import RunningGateway, Tab, a_gateway, a_room, token_of
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
-
-
-async def say(tab: Tab, *bodies: str) -> int:
-    """Say these in the tab's room; return the last one's offset when all are stored."""
-    offset = 0
-    for body in bodies:
-        await tab.send(type="message", body=body, id=body)
-        offset = (await tab.until("ack", id=body))["offset"]
-    return offset
 
 
 async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live(
@@ -33,19 +24,19 @@ async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live
 ) -> None:
     room = a_room()
     async with gateway.tab(201, "Ann", room) as ann:
-        await say(ann, "seen")
-        since = await pong(ann)
+        await ann.say("seen")
+        since = await ann.pong()
     async with gateway.tab(202, "Ben", room) as ben:
-        await say(ben, "one", "two")
+        await ben.say("one", "two")
         liked = {"event": "post_liked", "id": "e"}
         await publish(publisher, personal_channel(UserId(201)), liked)
         await publish(publisher, room_channel("another"), "not for Ann")
-        last = await say(ben, "three")
+        last = await ben.say("three")
         place = {"since": since, "epoch": ann.welcome["epoch"]}
         async with other.tab(201, "Ann", room, **place) as back:
             assert back.welcome["offset"] == since
             missed = [await back.get() for _ in range(4)]
-            await say(ben, "live")
+            await ben.say("live")
             assert (await back.get())["body"] == "live"
             assert await back.so_far() == []
 
@@ -55,16 +46,10 @@ async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live
     assert offsets == sorted(set(offsets))
 
 
-async def pong(tab: Tab) -> int:
-    await tab.send(type="ping")
-    offset: int = (await tab.until("pong"))["offset"]
-    return offset
-
-
 async def test_who_missed_nothing_is_told_nothing(gateway: RunningGateway) -> None:
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
-        last = await say(ann, "seen")
+        last = await ann.say("seen")
     async with gateway.tab(1, "Ann", room, since=last, history=10) as back:
         assert back.welcome["offset"] == last
         assert await back.so_far() == []
@@ -85,11 +70,11 @@ async def test_where_it_cannot_be_had_it_is_said_in_place_of_the_replay(
 ) -> None:
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
-        last = await say(ann, "one", "two", "three")
+        last = await ann.say("one", "two", "three")
         async with gateway.tab(2, "Ben", room, **since) as ben:
             assert ben.welcome["offset"] >= last
             assert await ben.get() == {"type": "reset", "reason": reason}
-            await say(ann, "live")
+            await ann.say("live")
             assert (await ben.get())["body"] == "live"
         async with gateway.tab(3, "Cem", room, **since, history=2) as cem:
             assert await cem.get() == {"type": "reset", "reason": reason}
@@ -104,10 +89,10 @@ async def test_more_than_the_limit_is_not_replayed(nats_url: str, bus: Bus) -> N
         gateway.tab(1, "Ann", room) as ann,
     ):
         since = ann.welcome["offset"]
-        await say(ann, "one", "two", "three")
+        await ann.say("one", "two", "three")
         async with gateway.tab(2, "Ben", room, since=since) as ben:
             assert [(await ben.get())["body"] for _ in range(3)] == ["one", "two", "three"]
-        await say(ann, "four")
+        await ann.say("four")
         async with gateway.tab(2, "Ben", room, since=since) as ben:
             assert await ben.get() == {"type": "reset", "reason": "too_many"}
 
@@ -119,8 +104,8 @@ async def test_what_the_stream_no_longer_holds_is_too_old(
     async with connect_bus(server.url, name="test") as bus:
         await bootstrap(bus)
         async with a_gateway(server.url) as gateway, gateway.tab(1, "Ann", room) as ann:
-            since = await say(ann, "one")
-            last = await say(ann, "two", "three")
+            since = await ann.say("one")
+            last = await ann.say("two", "three")
         await request(bus, "STREAM.PURGE.RT", {"seq": last})
         async with a_gateway(server.url) as gateway:
             async with gateway.tab(1, "Ann", room, since=since) as back:
@@ -142,7 +127,7 @@ async def test_a_stream_that_begins_anew_is_told_to_everybody_who_is_there(
         await bootstrap(bus)
         async with a_gateway(server.url) as gateway:
             async with gateway.tab(1, "Ann", room) as ann:
-                await say(ann, "one", "two", "three")
+                await ann.say("one", "two", "three")
             async with gateway.tab(1, "Ann", room) as ann:
                 assert ann.welcome["offset"] == 3
                 await request(bus, "STREAM.DELETE.RT", {})
@@ -163,11 +148,11 @@ async def test_a_newcomer_gets_as_much_history_as_it_asks_for(
 ) -> None:
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
-        last = await say(ann, "a", "b", "c")
+        last = await ann.say("a", "b", "c")
         await publish(publisher, personal_channel(UserId(2)), {"event": "old"})
         async with gateway.tab(2, "Ben", room, history=wanted) as ben:
             assert ben.welcome["offset"] >= last
-            await say(ann, "live")
+            await ann.say("live")
             replayed = await ben.all_until("message", body="live")
             assert [message["body"] for message in replayed] == got
 
@@ -176,7 +161,7 @@ async def test_a_tab_that_dies_in_mid_replay_loses_nothing(gateway: RunningGatew
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
         since = ann.welcome["offset"]
-        await say(ann, *"abc")
+        await ann.say(*"abc")
         async with gateway.tab(2, "Ben", room, since=since) as ben:
             since = ben.welcome["offset"]  # and dies, having read no more
         async with gateway.tab(2, "Ben", room, since=since) as ben:
@@ -194,7 +179,7 @@ async def test_a_pong_never_lies_about_what_was_sent(
         async with gateway.tab(2, "Ben", room, since=since) as ben:
             for _ in range(50):  # they arrive while the replay is on its way
                 await ben.send(type="ping")
-            await say(ann, "end")
+            await ann.say("end")
             received = await ben.all_until("message", body="end")
 
     passed = since
@@ -238,30 +223,3 @@ async def test_a_tab_that_comes_and_goes_during_traffic_hears_everything_once(
                     assert message["type"] != "reset"
 
     assert heard == list(range(total))
-
-
-async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
-    nats_server: Callable[[], NatsServer],
-) -> None:
-    server, room = nats_server(), a_room()
-    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
-        await bootstrap(bus)
-        async with (
-            a_gateway(server.url, settings={"publish_seconds": 0.5}) as gateway,
-            gateway.tab(1, "Ann", room) as ann,
-        ):
-            await say(ann, "before")
-            server.kill()
-            await ann.send(type="message", body="lost?", id="m")
-            refused = await ann.until("error")
-            assert (refused["code"], refused["id"]) == ("unavailable", "m")
-            assert await pong(ann) > 0
-            await until(lambda: "the bus is not connected" in gateway.parts.ready())
-            async with gateway.socket(token=token_of(2, "Ben")) as ben:
-                assert await ben.closed() == (1013, "not ready")
-
-            server.start()
-            stored = await publish(publisher, room_channel(room), "after", deadline_seconds=10)
-            assert (await ann.until("publication"))["offset"] == stored.offset
-            await ann.send(type="message", body="lost?", id="m")
-            await ann.until("ack", id="m")

@@ -1,0 +1,133 @@
+"""A gateway that the bus has left, or whose way to it is cut, and comes back."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from shared.bus.client import connect_bus
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publishing import publish
+from shared.bus.streams import bootstrap
+from shared.channels import room_channel
+from shared.ids import SessionId, UserId
+from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from tests.fixtures.nats import NatsServer
+from tests.gateway.chatting import a_gateway, a_room, token_of
+from tests.gateway.serving import until
+
+
+class Line:
+    """A TCP relay to the bus that can be cut, with everybody on it, and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._is_cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        both = {writer, far_writer}
+        self._writers |= both
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, far_writer))
+                group.create_task(_pump(far_reader, writer))
+        finally:
+            self._writers -= both
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def a_line(port: int) -> AsyncGenerator[tuple[Line, str]]:
+    """The line, and the URL of a bus at its near end."""
+    line = Line(port)
+    async with await asyncio.start_server(line.relay, "127.0.0.1", 0) as server:
+        near = server.sockets[0].getsockname()[1]
+        try:
+            yield line, f"nats://127.0.0.1:{near}"
+        finally:
+            line.cut()
+
+
+async def revoke(publisher: Publisher, session_id: str) -> None:
+    message = SessionRevoked(session_id=SessionId(session_id), user_id=UserId(1))
+    await publisher.publish(
+        SESSION_REVOKED_SUBJECT, message.model_dump_json().encode(), message_id=message.id
+    )
+
+
+async def test_a_gateway_cut_off_is_not_ready_and_applies_revocations_before_it_delivers(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with (
+        connect_bus(server.url, name="test") as bus,
+        start_publisher(bus) as publisher,
+        a_line(server.port) as (line, url),
+    ):
+        await bootstrap(bus)
+        async with (
+            a_gateway(url) as gateway,
+            gateway.socket(token=token_of(1, "Ann", sid="over"), room=room) as ann,
+            gateway.tab(2, "Ben", room) as ben,
+        ):
+            await ann.until("user_joined")
+            line.cut()
+            await until(lambda: "the bus is not connected" in gateway.parts.ready())
+            async with asyncio.TaskGroup() as group:
+                for number in range(3000):  # so that it takes longer to read than what follows
+                    group.create_task(revoke(publisher, f"another-{number}"))
+            await revoke(publisher, "over")
+            await publish(publisher, room_channel(room), "not for Ann")
+            line.mend()
+
+            assert (await ben.until("publication"))["data"] == "not for Ann"
+            assert await ann.closed_after() == ([], (1008, "Session ended"))
+            await until(lambda: not gateway.parts.ready())
+
+
+async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        async with (
+            a_gateway(server.url, settings={"publish_seconds": 0.5}) as gateway,
+            gateway.tab(1, "Ann", room) as ann,
+        ):
+            await ann.say("before")
+            server.kill()
+            await ann.send(type="message", body="lost?", id="m")
+            refused = await ann.until("error")
+            assert (refused["code"], refused["id"]) == ("unavailable", "m")
+            assert await ann.pong() > 0
+            await until(lambda: "the bus is not connected" in gateway.parts.ready())
+            async with gateway.socket(token=token_of(2, "Ben")) as ben:
+                assert await ben.closed() == (1013, "not ready")
+
+            server.start()
+            stored = await publish(publisher, room_channel(room), "after", deadline_seconds=10)
+            assert (await ann.until("publication"))["offset"] == stored.offset
+            await ann.send(type="message", body="lost?", id="m")
+            await ann.until("ack", id="m")
