@@ -84,7 +84,7 @@ async def test_migrating_waits_for_whoever_has_the_file(sqlite_url: str) -> None
     path = sqlite_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("CREATE TABLE held (n)")
-        holder.execute("BEGIN EXCLUSIVE")
+        holder.execute("BEGIN IMMEDIATE")
         async with asyncio.TaskGroup() as group:
             migrating = group.create_task(migrate(sqlite_url, SERVICE))
             _, waiting = await asyncio.wait([migrating], timeout=0.2)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from shared.bus.client import Bus
+from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, Stored
 from shared.database import DatabaseLimits, Sessions, connect_database, transaction
 from shared.migrations import migrate
@@ -151,6 +152,30 @@ async def test_no_answer_holds_up_its_own_aggregate_alone_and_is_no_poison(
     assert [(row.sent_at, row.poisoned_at) for row in await rows(sessions, name)] == [
         (None, None)
     ] * 2
+
+
+async def test_one_that_got_no_answer_is_not_overtaken(
+    sessions: Sessions, bus: Bus, publisher: Publisher
+) -> None:
+    name = await a_counter(sessions)
+    await count(sessions, name, times=3)
+
+    class OnceAwayPublisher(Publisher):
+        away = True
+
+        async def publish(self, *arguments: object, **options: object) -> Stored:
+            if self.away:
+                self.away = False
+                raise BusUnavailable("no answer")
+            return await super().publish(*arguments, **options)  # type: ignore[arg-type]
+
+    outcome = await relay_batch(sessions, OnceAwayPublisher(bus))
+    before = await stored(bus, name)
+    await relay_batch(sessions, publisher)
+
+    assert (outcome.held_up, outcome.left) == (True, 3)
+    assert before == []
+    assert await stored(bus, name) == [1, 2, 3]
 
 
 async def test_a_bug_holds_up_its_own_aggregate_alone(sessions: Sessions, bus: Bus) -> None:

@@ -222,6 +222,11 @@ async def test_a_relay_survives_its_database(
             await until_stored(bus, name, [1, 2])
 
 
+def test_a_message_may_not_wait_as_long_as_the_lease_lasts() -> None:
+    with pytest.raises(ValueError, match="lease"):
+        RelayLimits(publish_seconds=10, lease_seconds=10)
+
+
 async def test_sent_rows_are_pruned_after_their_time_in_bounded_batches(
     sessions: Sessions, bus: Bus, publisher: Publisher
 ) -> None:
