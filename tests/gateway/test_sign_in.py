@@ -1,6 +1,7 @@
 """Who is let in, and for how long."""
 
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.fixtures.tokens import (
     FOREIGN,
@@ -10,7 +11,7 @@ from tests.fixtures.tokens import (
     a_token,
     some_claims,
 )
-from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
+from tests.gateway.chatting import RunningGateway, Tab, a_gateway, a_room, now, token_of
 
 INVALID_TOKEN = (1008, "Invalid token")
 
@@ -108,6 +109,30 @@ async def test_a_token_of_a_foreign_issuer_needs_a_subject_and_an_end_only(nats_
 async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: str) -> None:
     async with gateway.socket(token=token_of(1, "Ann"), room=room) as tab:
         assert await tab.closed() == (1008, "Invalid room")
+
+
+@pytest.mark.parametrize(
+    ("query", "close"),
+    [
+        ("token=%00", INVALID_TOKEN),
+        ("token=%ff%fe", INVALID_TOKEN),
+        ("token=a.b.c&token=x", INVALID_TOKEN),
+        ("token=x&room=%ff", (1008, "Invalid room")),
+        ("token=x&room=%00", (1008, "Invalid room")),
+        ("&&==&;%&token", None),
+        ("since=%f0&history=%00&epoch=%ff", None),
+    ],
+)
+async def test_an_odd_query_is_judged_like_any_other(
+    gateway: RunningGateway, query: str, close: tuple[int, str] | None
+) -> None:
+    async with connect(f"ws://127.0.0.1:{gateway.port}/ws/chat?{query}") as socket:
+        tab = Tab(socket)
+        if close is not None:
+            assert await tab.closed() == close
+        else:
+            await tab.send(type="auth", token=token_of(1, "Ann"))
+            assert (await tab.get())["type"] == "welcome"
 
 
 async def test_at_the_end_of_its_token_a_connection_ends(gateway: RunningGateway) -> None:
