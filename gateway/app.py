@@ -135,6 +135,7 @@ class Gateway:
                 history,
                 recent=self.feed.ring.get,
                 limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
+                timed=self.metrics.publish_seconds.time,
             ),
             metrics=self.metrics,
             settings=settings,

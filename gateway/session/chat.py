@@ -197,10 +197,9 @@ class ChatSession:
         if room is None or not self._parts.namespaces.may_publish(room, claims.user_id):
             raise MayNotPublish("only services publish here")
         sender = Sender(user_id=claims.user_id, name=claims.name)
-        with self._parts.metrics.publish_seconds.time():
-            offset = await self._parts.publisher.publish_by_user(
-                room, sender, {"body": command.body}, client_id=command.id
-            )
+        offset = await self._parts.publisher.publish_by_user(
+            room, sender, {"body": command.body}, client_id=command.id
+        )
         if command.id is not None:
             self._tell(Ack(id=command.id, offset=offset))
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -71,15 +72,18 @@ class ChannelPublisher:
         *,
         recent: Callable[[int], Kept | None] = lambda _offset: None,
         limits: PublishingLimits | None = None,
+        timed: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """
         Args:
             recent: The publication at an offset, if it is in memory; saves asking the stream.
+            timed: Entered from a publication to its answer.
         """
         self._publisher = publisher
         self._history = history
         self._recent = recent
         self._limits = limits or PublishingLimits()
+        self._timed = timed
 
     async def publish_by_user(
         self, channel: ChannelName, sender: Sender, data: Any, *, client_id: str | None = None
@@ -124,12 +128,13 @@ class ChannelPublisher:
 
     async def _store(self, channel: ChannelName, payload: bytes, message_id: str) -> Stored:
         try:
-            return await self._publisher.publish(
-                publication_subject(channel),
-                payload,
-                message_id=message_id,
-                deadline_seconds=self._limits.deadline_seconds,
-            )
+            with self._timed():
+                return await self._publisher.publish(
+                    publication_subject(channel),
+                    payload,
+                    message_id=message_id,
+                    deadline_seconds=self._limits.deadline_seconds,
+                )
         except MessageRejected as rejected:
             if rejected.err_code == TOO_LARGE:
                 raise PublicationTooLong(self._limits.max_payload_bytes) from rejected
