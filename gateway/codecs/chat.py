@@ -20,7 +20,7 @@ _COMMANDS: dict[str, type[ChatCommand]] = {
     "auth": Authenticate,
 }
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
-_CODE_OF_FIELD = {"body": "bad_body", "id": "bad_id", "token": "invalid_token"}
+CODE_OF_FIELD = {"body": "bad_body", "id": "bad_id", "token": "invalid_token"}
 
 
 class BadCommand(ValueError):
@@ -83,7 +83,7 @@ def encode_publication(
 def _explain(error: ValidationError, values: dict[Any, Any]) -> BadCommand:
     first = error.errors(include_url=False, include_input=False)[0]
     field = str(first["loc"][0])
-    code = "too_long" if first["type"] == "too_long" else _CODE_OF_FIELD[field]
+    code = "too_long" if first["type"] == "too_long" else CODE_OF_FIELD[field]
     return BadCommand(code, f"{field}: {first['msg']}", _valid_id(values))
 
 

@@ -1,6 +1,7 @@
 """What the documents claim about the code is so."""
 
 import importlib
+import json
 import re
 from functools import reduce
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 
 from auth_service.settings import AuthSettings
+from gateway import errors
+from gateway.codecs.asyncapi import chat_document
+from gateway.codecs.chat import CODE_OF_FIELD
 from gateway.settings import GatewaySettings
+from gateway.streams.publishing import IdReused
 from posts_service.settings import PostsSettings
 from shared.bus.client import Bus
 from shared.bus.direct_get import DirectGet
@@ -73,3 +78,22 @@ async def test_the_readmes_example_publishes(bus: Bus, nats_url: str) -> None:
     stored = await DirectGet(bus, "RT").last_of(publication_subject(room_channel("lobby")))
     assert stored is not None
     assert Publication.decode(stored.payload).data == {"text": "hi"}
+
+
+def test_every_error_and_close_of_the_protocol_is_documented() -> None:
+    text = (ROOT / "docs/protocol.md").read_text()
+    closes = [value for value in vars(errors).values() if isinstance(value, errors.Close)]
+    codes = {"bad_json", "unknown_type", "too_long", "unavailable", *CODE_OF_FIELD.values()}
+    codes |= {IdReused.code, errors.MayNotPublish.code, errors.OtherUser.code}
+
+    assert len(closes) > 5
+    assert [close for close in closes if str(close.code) not in text] == []
+    assert [code for code in codes if f"`{code}`" not in text] == []
+
+
+def test_the_asyncapi_document_lists_every_frame_of_the_protocol() -> None:
+    text = (ROOT / "docs/protocol.md").read_text()
+    described = json.dumps(chat_document(version="1"))
+
+    for kind in re.findall(r'"type":"([a-z_]+)"', text):
+        assert f'"{kind}"' in described
