@@ -116,7 +116,7 @@ class ChatSession:
         self._parts.presence.leave(
             self._handshake.channel, self._claims.user_id, self._connection.id
         )
-        self._log().info("disconnected", code=close.code, reason=close.reason)
+        self._log().info("disconnected", code=int(close.code), reason=close.reason)
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
