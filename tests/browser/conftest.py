@@ -17,9 +17,12 @@ QUIET = (  # what Chromium would ask of the internet
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's own Chromium; skips where there is none, unless nothing may be skipped."""
+    """The system's own Chromium; skips where there is none, unless nothing may be skipped.
+
+    For these tests alone: while it lives, its event loop counts as running in this thread.
+    """
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         assert not NOTHING_SKIPPED, "there is no Chromium"
