@@ -18,8 +18,9 @@ from websockets.typing import Subprotocol
 
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
-from shared.bus.client import connect_bus
+from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import start_publisher
+from shared.bus.streams import bootstrap
 from shared.keys import FixedKeys, KeySource
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
@@ -163,6 +164,7 @@ async def a_gateway(
     async with (
         connect_bus(nats_url, name="gateway") as bus,
         start_publisher(bus) as publisher,
+        _streams_on(bus, wait=wait),
         serving(
             GatewaySettings(**(patient | (settings or {}))),
             bus=bus,
@@ -177,6 +179,14 @@ async def a_gateway(
         if wait:
             await until(lambda: not parts.ready())
         yield RunningGateway(port, parts, registry)
+
+
+@asynccontextmanager
+async def _streams_on(bus: Bus, *, wait: bool) -> AsyncGenerator[None]:
+    """Make sure of the streams, if the gateway is to be ready."""
+    if wait:
+        await bootstrap(bus)
+    yield
 
 
 def a_room() -> str:
