@@ -28,6 +28,6 @@ class Control:
             members = self._manager.connections_of(revocation.user_id)
         ended = [member for member in members if revocation.covers(member.claims)]
         for member in ended:
-            member.close(SESSION_ENDED)
+            member.cut(SESSION_ENDED)
         if ended:
             log.info("session_ended", user_id=revocation.user_id, connections=len(ended))

@@ -2,7 +2,8 @@
 
 All gateways share one durable consumer, and one of them at a time handles its events, until
 another takes over. Within a channel publications keep the order of their events: each waits
-for the one before it, and is tried until it is stored. A publication bears an id made from
+for the one before it, and is tried until it is stored. (But for a gateway that dies: what it had
+in hand comes again later.) A publication bears an id made from
 event and channel, which the stream stores once within its dedupe window. What may be repeated
 after that window is first looked up in the channel by that id. No type of event is known here.
 """

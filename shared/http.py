@@ -27,7 +27,6 @@ STATUS_OF_KIND: dict[ErrorKind, int] = {
 }
 
 _CODE_OF_STATUS = {
-    400: "bad_request",
     401: "unauthenticated",
     403: "forbidden",
     404: "not_found",
@@ -80,8 +79,15 @@ async def _app_error(_request: Request, error: Exception) -> Response:
 
 async def _http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = _CODE_OF_STATUS.get(error.status_code, "error")
-    return problem(error.status_code, code, str(error.detail), headers=error.headers)
+    # FastAPI's 400 is a body that it could not parse, which is one more that does not fit.
+    status = 422 if error.status_code == 400 else error.status_code
+    code = _CODE_OF_STATUS.get(status, "error")
+    return problem(status, code, str(error.detail), headers=error.headers)
+
+
+async def _defect(_request: Request, _error: Exception) -> Response:
+    """Ours, and in the log; the caller is told no more than that."""
+    return problem(500, "internal", "something went wrong here")
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:
@@ -98,6 +104,7 @@ def install_edge(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _defect)
     app.add_middleware(RequestContext, max_body_bytes=MAX_BODY_BYTES)
 
 

@@ -107,7 +107,19 @@ class Server(uvicorn.Server):
             server.close()
         if self._drain is not None:
             await self._drain()
+        await self._end_requests()
         await super().shutdown(sockets)
+
+    async def _end_requests(self) -> None:
+        """Let requests be answered; then drop who is still sending his, without a complaint."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(
+                self.server_state.tasks, timeout=self.config.timeout_graceful_shutdown
+            )
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 @asynccontextmanager

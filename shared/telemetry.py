@@ -14,6 +14,9 @@ _SECRETS = re.compile(
     re.IGNORECASE,
 )
 
+_OF_MANY_LINES = ("exception", "stack")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a peer's words must not move the cursor
+
 
 def redact(text: str) -> str:
     """Blank whatever looks like a token: the last guard; nobody should log one."""
@@ -23,7 +26,8 @@ def redact(text: str) -> str:
 def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = redact(value)
+            lines = value if key in _OF_MANY_LINES else value.replace("\n", "\\n")
+            event[key] = _CONTROL.sub("?", redact(lines))
     return event
 
 
@@ -39,11 +43,12 @@ def configure_logging(level: str, *, json: bool) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    renderer: list[Processor] = (
-        [structlog.processors.format_exc_info, _redact_event, structlog.processors.JSONRenderer()]
-        if json
-        else [_redact_event, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if not json:
+        # Plain, since a pretty one would print the local variables, tokens among them.
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -54,7 +59,12 @@ def configure_logging(level: str, *, json: bool) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _redact_event,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()

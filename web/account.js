@@ -47,10 +47,10 @@ async function refresh() {
 
 export const isSignedIn = () => tokens !== null;
 
-/** An access token with at least a minute to live. */
-export async function accessToken() {
+/** An access token with at least a minute to live; a new one if the last was refused. */
+export async function accessToken(anew = false) {
   if (tokens === null) throw new ApiError(401, { detail: "signed out" });
-  if (tokens.expires_at - Date.now() < 60_000) await refresh();
+  if (anew || tokens.expires_at - Date.now() < 60_000) await refresh();
   return tokens.access_token;
 }
 

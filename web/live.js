@@ -3,15 +3,18 @@
 const PING_MS = 20_000;
 const SILENCE_MS = 45_000;
 const RETRY_MS = { first: 300, most: 10_000 };
+const AGAIN_MS = 2_000;
 const PENDING_MOST = 100;
 
 export class Live {
   #room; #token; #on; #socket = null; #since = null; #epoch = null;
   #pending = new Map(); #attempts = 0; #timers = []; #retry = null; #closed = false; #heard = 0;
+  #refused = false;
 
   /**
    * @param {string} room
-   * @param {() => Promise<string>} token gives a fresh access token
+   * @param {(anew: boolean) => Promise<string>} token gives an access token; anew if the last
+   *   one was refused
    * @param {(frame: object) => void} on called with every frame of the server, and with
    *   {type: "offline"} and {type: "signed_out"}
    */
@@ -39,13 +42,15 @@ export class Live {
   }
 
   #send(command) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(command));
+    if (command && this.#socket?.readyState === WebSocket.OPEN) {
+      this.#socket.send(JSON.stringify(command));
+    }
   }
 
   async #open() {
     let token;
     try {
-      token = await this.#token();
+      token = await this.#token(this.#refused);
     } catch (error) {
       if (error.status === 401) this.#on({ type: "signed_out" });
       else this.#later();
@@ -69,15 +74,23 @@ export class Live {
     this.#heard = Date.now();
     if (frame.type === "welcome") {
       this.#attempts = 0;
+      this.#refused = false;
+      if (frame.epoch !== this.#epoch) this.#since = null;
       this.#epoch = frame.epoch;
       this.#startTimers();
       for (const command of this.#pending.values()) this.#send(command);
     }
-    if (frame.type === "ack" || (frame.type === "error" && frame.code !== "unavailable")) {
-      this.#pending.delete(frame.id);
+    if (frame.type === "error" && frame.code === "unavailable" && this.#pending.has(frame.id)) {
+      // It may be stored or not: the same id again is the one safe answer.
+      setTimeout(() => this.#send(this.#pending.get(frame.id)), AGAIN_MS);
+      return;
     }
-    // An ack says where the own message lies, not that all before it has been seen.
-    if (frame.offset !== undefined && frame.type !== "ack") this.#since = frame.offset;
+    if (frame.type === "ack" || frame.type === "error") this.#pending.delete(frame.id);
+    // An ack says where the own message lies, not that all before it has been seen; and what
+    // history brings lies before the welcome.
+    if (frame.offset !== undefined && frame.type !== "ack") {
+      this.#since = Math.max(this.#since ?? 0, frame.offset);
+    }
     this.#on(frame);
   }
 
@@ -107,8 +120,12 @@ export class Live {
     this.#stopTimers();
     if (this.#closed) return;
     this.#on({ type: "offline", code, reason });
-    if (code === 1008 && reason === "Session ended") this.#on({ type: "signed_out" });
-    else this.#later();
+    if (code === 1008 && reason === "Session ended") {
+      this.#on({ type: "signed_out" });
+      return;
+    }
+    this.#refused = code === 1008;
+    this.#later();
   }
 
   #later() {

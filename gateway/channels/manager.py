@@ -36,6 +36,9 @@ class Member(Protocol):
     def close(self, close: Close) -> None:
         """End it; it leaves the registry later, by itself."""
 
+    def cut(self, close: Close) -> None:
+        """End it at once: nothing that is queued for it is sent any more."""
+
     def start_over(self, reason: str) -> None:
         """There is a hole in what it was sent, which it has to be told."""
 

@@ -93,6 +93,18 @@ class Connection:
             self._ends_at = _monotonic() + self._limits.close_seconds
             self._socket.wake()
 
+    def cut(self, code: int, reason: str) -> None:
+        """End the connection now, and send nothing more of what is queued.
+
+        Who takes nothing at this moment hears no reason either.
+        """
+        if not self.is_open:
+            return
+        if self._stalled_at is not None:
+            self._socket.abort()
+        self._forget_queue()
+        self.close(code, reason)
+
     def close_at(self, moment: float | None, code: int, reason: str) -> None:
         """Close it when ``moment`` (unix seconds) has come; replaces what was said before."""
         self._close_at = None if moment is None else (moment, Close(code, reason))

@@ -78,6 +78,9 @@ class ChatSession:
     def close(self, close: Close) -> None:
         self._connection.close(*close)
 
+    def cut(self, close: Close) -> None:
+        self._connection.cut(*close)
+
     # As its connection knows it.
 
     def open(self) -> None:
@@ -149,6 +152,8 @@ class ChatSession:
     def _admit(self, claims: Claims, channel: ChannelName) -> Arrival:
         """Register the connection; all that it depends on is asked in this one step."""
         parts = self._parts
+        if parts.not_ready():  # such as: what was revoked meanwhile may not have reached us
+            raise Unavailable("not ready")
         parts.guard.confirm(claims)
         options = parts.namespaces.options_of(channel)
         if options is None or not parts.namespaces.may_subscribe(channel, claims.user_id):

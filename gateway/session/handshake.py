@@ -41,7 +41,7 @@ class ChatHandshake:
 
 def read_handshake(query: Mapping[str, str], subprotocols: Sequence[str]) -> ChatHandshake:
     """Read the request; what is wrong with it is for the session to answer."""
-    room = query.get("room", DEFAULT_ROOM)
+    room = query.get("room") or DEFAULT_ROOM
     offered, token_offered = _bearer(subprotocols)
     return ChatHandshake(
         room=room,
@@ -69,7 +69,7 @@ def _bearer(subprotocols: Sequence[str]) -> tuple[bool, str | None]:
 
 def _since(query: Mapping[str, str]) -> Since | None:
     text = query.get("since")
-    if text is None:
+    if not text:
         return None
     offset = int(text) if _OFFSET.fullmatch(text) else None
     return Since(offset, query.get("epoch") or None)

@@ -131,3 +131,17 @@ async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
             assert (await ann.until("publication"))["offset"] == stored.offset
             await ann.send(type="message", body="lost?", id="m")
             await ann.until("ack", id="m")
+
+
+async def test_nobody_is_let_in_while_revocations_may_be_missing_however_early_they_came(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        async with a_gateway(server.url) as gateway, gateway.socket(room=a_room()) as early:
+            server.kill()
+            await until(lambda: bool(gateway.parts.ready()))
+            await early.send(type="auth", token=token_of(1, "Ann"))
+
+            assert await early.closed() == (1013, "not ready")

@@ -36,6 +36,9 @@ class AMember:
     def close(self, close: Close) -> None:
         raise NotImplementedError
 
+    def cut(self, close: Close) -> None:
+        raise NotImplementedError
+
     def start_over(self, reason: str) -> None:
         self.told.append(reason)
 

@@ -17,6 +17,10 @@ async def app(scope, receive, send):
     if scope["path"] == "/slow":
         print("entered", flush=True)
         await asyncio.sleep(3600)
+    if scope["path"] == "/body":
+        print("entered", flush=True)
+        while (await receive()).get("more_body"):
+            pass
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"here"})
 
@@ -70,6 +74,26 @@ def test_a_service_that_is_signalled_drains_closes_all_and_exits_0(
 
     assert said.split("\n") == ["drained", "served", "loop ended", ""], complaints
     assert service.returncode == 0
+
+
+def test_a_request_that_never_ends_does_not_hold_up_the_stop_and_is_no_defect() -> None:
+    service = subprocess.Popen(
+        [sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with service:
+        assert service.stdout is not None
+        try:
+            port = int(service.stdout.readline())
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                head = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n1"
+                client.sendall(head.encode())
+                assert service.stdout.readline() == "entered\n"
+                service.send_signal(signal.SIGTERM)
+                _, complaints = service.communicate(timeout=10)
+        finally:
+            service.kill()
+
+    assert (service.returncode, complaints) == (0, "")
 
 
 def test_a_taken_address_is_a_sentence() -> None:

@@ -56,6 +56,29 @@ except ValueError:
     assert JWT not in done.stderr
 
 
+def test_a_traceback_for_the_console_shows_no_variables_and_no_control_characters() -> None:
+    script = f"""
+import structlog
+from shared.telemetry import configure_logging
+configure_logging("INFO", json=False)
+def fail(query):
+    raise ValueError("broken")
+try:
+    fail("token={JWT}")
+except ValueError:
+    structlog.get_logger("a").exception("failed")
+structlog.get_logger("a").info("disconnected", reason=chr(27) + "]0;x" + chr(7) + chr(10) + "next")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert "ValueError: broken" in done.stderr
+    assert "eyJ" not in done.stderr
+    assert not set(done.stderr) & {chr(7), chr(27)}
+    assert "\\nnext" in done.stderr
+
+
 def test_the_standard_library_is_untouched_until_configured() -> None:
     assert not any(
         type(handler).__module__.startswith("structlog") for handler in logging.root.handlers

@@ -28,6 +28,9 @@ class AMember:
     def close(self, close: Close) -> None:
         raise NotImplementedError
 
+    def cut(self, close: Close) -> None:
+        raise NotImplementedError
+
     def start_over(self, reason: str) -> None:
         raise NotImplementedError
 

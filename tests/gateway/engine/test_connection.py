@@ -150,3 +150,24 @@ async def test_waiting_for_the_queue_ends_when_it_is_empty_given_up_or_lost() ->
                 connection.send(Frame("x" * 90))
             else:
                 connection.mark_lost()
+
+
+async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
+    connection, socket = a_connection()
+
+    connection.send(Frame("a"))
+    connection.cut(1008, "Session ended")
+
+    assert (take(connection), connection.buffered_bytes) == (None, 0)
+    assert connection.closing == Close(1008, "Session ended")
+    assert not socket.aborted
+
+
+async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
+    connection, socket = a_connection()
+
+    connection.send(Frame("a"))
+    connection.next_frame()  # the socket has it, and does not say that it has left
+    connection.cut(1008, "Session ended")
+
+    assert socket.aborted
