@@ -5,15 +5,22 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.types import Scope
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 _TRANSPORT = "hubbub.transport"
 
+MAX_UNREAD_PONG_BYTES = 64 * 1024
+"""Answers to pings since the peer last kept up; past it the connection is dropped."""
+
 
 class GatewayProtocol(WebSocketsSansIOProtocol):
     """Gives the endpoint its transport, and logs no traceback for what a peer sends."""
+
+    _unread_pong_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -38,6 +45,29 @@ class GatewayProtocol(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
                 return
         super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """A close that the protocol sent is to the endpoint a peer that is gone, not a mistake."""
+        await self.writable.wait()  # the close may be sent meanwhile
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless the peer leaves too many answers unread.
+
+        Only pongs count: an honest peer may ping while much else is on its way to it.
+        """
+        if self.transport.is_closing():
+            return
+        if not self.transport.get_write_buffer_size():
+            self._unread_pong_bytes = 0
+        pongs = b"".join(self.conn.data_to_send())  # to all pings that came together
+        self._unread_pong_bytes += len(pongs)
+        if self._unread_pong_bytes > MAX_UNREAD_PONG_BYTES:
+            self.transport.abort()
+        else:
+            self.transport.write(pongs)
 
     def keepalive_timeout(self) -> None:
         """A silent peer is gone: what it has not taken by now, it never will."""

@@ -9,6 +9,8 @@ import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
+from gateway.engine.frame import Frame
+from gateway.engine.uvicorn_protocol import MAX_UNREAD_PONG_BYTES, GatewayProtocol
 from tests.gateway.engine.sockets import (
     a_gateway,
     a_handshake,
@@ -77,3 +79,62 @@ async def test_no_handshake_makes_a_traceback(
         await until(lambda: len(gateway.hub) == 0)
 
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_frame_sent_as_the_protocol_fails_the_connection_makes_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    loop = asyncio.get_running_loop()
+    async with a_gateway() as gateway, a_stalled_tab(gateway.port) as raw:
+        await until(lambda: len(gateway.echoes) == 1)
+        connection = gateway.echoes[0].connection
+
+        def send_in_every_turn() -> None:
+            # So the writer is always due, and before the reader that hears of the failure.
+            if connection.is_open:
+                connection.send(Frame("x"))
+                loop.call_soon(send_in_every_turn)
+
+        send_in_every_turn()
+        await loop.sock_sendall(raw, b"\x83\x80\0\0\0\0")
+        await read_to_the_end(raw)
+        await until(lambda: len(gateway.hub) == 0)
+
+    assert not [record for record in caplog.records if record.exc_info]
+    assert [close.code for close in gateway.closes] == [1002]
+
+
+async def test_a_peer_that_pings_and_never_reads_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffered: list[int] = []
+    handle_ping = GatewayProtocol.handle_ping
+
+    def watched(protocol: GatewayProtocol) -> None:
+        handle_ping(protocol)
+        buffered.append(protocol.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(GatewayProtocol, "handle_ping", watched)
+    async with a_gateway() as gateway, a_stalled_tab(gateway.port) as raw:
+        with pytest.raises(ConnectionError):
+            await _flood_with_pings(raw)
+        await until(lambda: len(gateway.hub) == 0)
+
+    assert max(buffered) <= MAX_UNREAD_PONG_BYTES
+
+
+async def _flood_with_pings(raw: socket.socket) -> None:
+    pings = RawFrame(Opcode.PING, b"x" * 125).serialize(mask=True) * 50
+    async with asyncio.timeout(10):
+        for _ in range(5_000):  # 32 MB, more than the kernel keeps
+            await asyncio.get_running_loop().sock_sendall(raw, pings)
+
+
+async def test_a_peer_that_reads_may_ping_as_long_as_it_likes() -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        async with asyncio.timeout(10):
+            for _ in range(MAX_UNREAD_PONG_BYTES // 125 + 10):
+                await (await tab.ping(b"x" * 125))
+        await tab.send("still here")
+        assert await tab.recv() == "still here"
