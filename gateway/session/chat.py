@@ -201,6 +201,7 @@ class ChatSession:
         room, claims = self._handshake.channel, self.claims
         if room is None or not self._parts.namespaces.may_publish(room, claims.user_id):
             raise MayNotPublish("only services publish here")
+        self._parts.guard.confirm(claims)  # what waited in the queue of who has left, too
         sender = Sender(user_id=claims.user_id, name=claims.name)
         offset = await self._parts.publisher.publish_by_user(
             room, sender, {"body": command.body}, client_id=command.id
