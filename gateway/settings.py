@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from shared.channels import BadChannelName, namespace_of, parse_channel
 from shared.settings import Bytes, Count, Seconds, ServiceSettings
 
 Grace = Annotated[float, Field(ge=0)]
@@ -105,6 +106,16 @@ class GatewaySettings(ServiceSettings):
     crowd_seconds: Seconds = 1
     """Between two counts of a crowd."""
 
+    @field_validator("namespaces")
+    @classmethod
+    def _channels_begin_with_them(
+        cls, namespaces: Mapping[str, Namespace]
+    ) -> Mapping[str, Namespace]:
+        for name in namespaces:
+            if not _can_begin_a_channel(name):
+                raise ValueError(f"no channel begins with {name!r}")
+        return namespaces
+
     @model_validator(mode="after")
     def _leases_and_crowds_work(self) -> Self:
         if 2 * self.renew_seconds > self.lease_seconds:
@@ -112,3 +123,12 @@ class GatewaySettings(ServiceSettings):
         if self.crowd_resume >= self.crowd_size:
             raise ValueError("crowd_resume is not below crowd_size")
         return self
+
+
+def _can_begin_a_channel(name: str) -> bool:
+    try:
+        channel = parse_channel(f"{name}:x")
+    except BadChannelName:
+        return False
+    marked = name.startswith(("#", "$"))  # personal channels, and those that need a token
+    return bool(name) and not marked and namespace_of(channel) == name

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+import jwt
+from jwt.algorithms import HMACAlgorithm
+from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -48,6 +50,19 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed; comma-separated addresses, or ``*``."""
+
+    @field_validator("hmac_secret")
+    @classmethod
+    def _not_everybody_has_it(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is None:
+            return None
+        if not secret.get_secret_value():
+            raise ValueError("empty: anybody could sign with it")
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.get_secret_value())
+        except jwt.InvalidKeyError:
+            raise ValueError("a public key, which anybody has") from None
+        return secret
 
     @classmethod
     def settings_customise_sources(

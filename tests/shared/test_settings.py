@@ -42,6 +42,16 @@ def test_a_limit_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ASettings()
 
 
+@pytest.mark.parametrize(
+    "secret", ["", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----", "ssh-rsa AAAA"]
+)
+def test_a_secret_that_anybody_has_is_refused(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("HUBBUB_HMAC_SECRET", secret)
+
+    with pytest.raises(ValidationError, match=r"empty|public key"):
+        ASettings()
+
+
 def test_the_names_are_known_for_the_documentation() -> None:
     names = environment_names(ASettings)
 

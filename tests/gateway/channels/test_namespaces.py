@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.channels.namespaces import BadNamespaces, Namespaces
-from gateway.settings import Namespace, Who
+from gateway.channels.namespaces import Namespaces
+from gateway.settings import GatewaySettings, Namespace, Who
 from shared.channels import parse_channel, personal_channel
 from shared.ids import ChannelName, UserId
 
@@ -54,6 +54,14 @@ def test_a_configuration_that_contradicts_itself_is_refused_at_the_start() -> No
         Namespace(join_leave=True)
     with pytest.raises(ValidationError):
         Namespace.model_validate({"histroy": True})
-    for name in ("", "#", "$chat", "a:b", "späti", "a b", "x" * 255):
-        with pytest.raises(BadNamespaces):
-            Namespaces({name: Namespace()})
+
+
+@pytest.mark.parametrize("name", ["", "#", "$chat", "a:b", "späti", "a b", "a\n", "x" * 255])
+def test_a_name_that_no_channel_begins_with_is_refused_at_the_start(name: str) -> None:
+    with pytest.raises(ValidationError, match="no channel begins with"):
+        GatewaySettings(namespaces={"chat": Namespace(), name: Namespace()})
+
+
+@pytest.mark.parametrize("name", ["chat", "a.b", "a#b", "x" * 200])
+def test_a_name_that_a_channel_begins_with_is_a_namespace(name: str) -> None:
+    assert GatewaySettings(namespaces={name: Namespace()}).namespaces == {name: Namespace()}
