@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
+from shared.bus.address import without_passwords
 from shared.bus.client import Bus, connect_bus
 from shared.settings import ServiceSettings
 
@@ -20,6 +20,7 @@ async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGene
 
     Raises:
         CommandFailed: nothing runs there, or it does not answer.
+        BadAddress: nothing can run there.
     """
     settings = ServiceSettings()
     url = nats or _url(data, settings)
@@ -28,7 +29,7 @@ async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGene
             async with asyncio.timeout(CONNECT_SECONDS):
                 await bus.until_connected()
         except TimeoutError:
-            raise CommandFailed(f"NATS does not answer at {_shown(url)}") from None
+            raise CommandFailed(f"NATS does not answer at {without_passwords(url)}") from None
         yield bus
 
 
@@ -43,9 +44,3 @@ def _url(data: Path | None, settings: ServiceSettings) -> str:
             " by --nats or HUBBUB_NATS_URL"
         )
     return running.nats_url
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

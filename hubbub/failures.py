@@ -5,12 +5,15 @@ from pydantic_settings.exceptions import SettingsError
 
 from hubbub.check_config import problems_in, unreadable
 from hubbub.errors import CommandFailed
+from shared.bus.address import BadAddress
 from shared.bus.errors import BusLost, MessageRejected
 from shared.bus.streams import BootstrapFailed
 from shared.errors import AppError
 from shared.process import CannotListen
 
-_SPEAKING = (CommandFailed, AppError, BootstrapFailed, BusLost, CannotListen, MessageRejected)
+_SPEAKING = (
+    AppError, BadAddress, BootstrapFailed, BusLost, CannotListen, CommandFailed, MessageRejected,
+)  # fmt: skip
 
 
 def as_sentence(error: BaseException) -> str | None:

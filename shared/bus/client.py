@@ -9,6 +9,7 @@ from pathlib import Path
 import nats.errors
 import structlog
 
+from shared.bus.address import BadAddress, without_passwords
 from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from shared.bus.inbox import Inbox, Reply, ReplyHandler
 from shared.bus.light_client import Handler, LightClient, Subscription
@@ -155,7 +156,7 @@ class Bus:
 
         Raises:
             BusLost: it will not come back.
-            ValueError: that is no address.
+            BadAddress: no server can be there.
         """
         try:
             await self._client.connect(
@@ -176,7 +177,9 @@ class Bus:
                 lame_duck_mode_cb=self._was_asked_to_leave,
             )
         except nats.errors.Error as error:  # what may pass by itself, it tries again
-            raise ValueError(f"cannot connect to {','.join(servers)!r}: {error}") from error
+            address = without_passwords(",".join(servers))
+            # From None: what it was raised from may hold a piece of a password.
+            raise BadAddress(f"cannot connect to {address!r}: {error}") from None
         # No other task has run since the connection stood, so nothing was sent before this.
         self._client.subscribe_again()
         await self._came_up()
@@ -249,7 +252,7 @@ async def connect_bus(
 
     Raises:
         BusLost: in the body, when the connection was closed for good.
-        ValueError: in the body, when the URL is none.
+        BadAddress: in the body, when the URL is none.
     """
     bus = Bus(inbox_prefix=inbox_prefix, max_pending_bytes=max_pending_bytes)
     failure: Exception | None = None

@@ -13,6 +13,7 @@ from shared.keys import FixedKeys, read_signing_key, trusted_key
 from shared.tokens import TokenVerifier
 
 SECRET = "a secret of at least thirty-two bytes"
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
 
 
 def hubbub(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +79,35 @@ def test_a_service_on_a_taken_port_says_so(tmp_path: Path) -> None:
         done = hubbub("posts", "--port", str(port), HUBBUB_DATABASE_URL=url)
 
     assert_fails_with(done, f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("HUBBUB_GATEWAY_NAMESPACES", '{"a:b": {}}', "no channel begins with 'a:b'"),
+        ("HUBBUB_HMAC_SECRET", "", "empty: anybody could sign with it"),
+        ("HUBBUB_HMAC_SECRET", PUBLIC_KEY, "a public key, which anybody has"),
+    ],
+)
+def test_the_gateway_and_the_check_of_its_configuration_refuse_the_same(
+    variable: str, value: str, problem: str
+) -> None:
+    env = {"HUBBUB_HMAC_SECRET": SECRET, variable: value}
+
+    started = hubbub("gateway", "--port", "0", **env)
+    checked = hubbub("check-config", "gateway", **env)
+
+    assert_fails_with(started, f"Error: {variable}: {problem}\n")
+    assert (checked.returncode, checked.stderr) == (1, f"gateway: {variable}: {problem}\n")
+
+
+@pytest.mark.parametrize("command", [["bootstrap"], ["gateway", "--port", "0"]])
+def test_an_address_of_no_bus_is_a_sentence_without_its_password(command: list[str]) -> None:
+    url = "nats://me:sesame@127.0.0.1:99999"
+    done = hubbub(*command, HUBBUB_NATS_URL=url, HUBBUB_HMAC_SECRET=SECRET)
+
+    assert_fails_with(done, "cannot connect to 'nats://127.0.0.1:99999': ")
+    assert "sesame" not in done.stderr
 
 
 def test_a_database_that_is_away_is_a_sentence(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+import traceback
 
 import psutil
 import pytest
 
+from shared.bus.address import BadAddress
 from shared.bus.client import Bus, BusLost, BusUnavailable, MessageRejected, connect_bus
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
@@ -74,9 +76,20 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartS
 
 
 async def test_an_address_that_is_none_is_said_and_not_tried_for_ever() -> None:
-    with pytest.raises(ValueError, match="nats"):
+    with pytest.raises(BadAddress, match="cannot connect to 'nats://': "):
         async with asyncio.timeout(5), connect_bus("nats://", name="test"):
             await asyncio.Event().wait()
+
+
+async def test_an_address_that_is_none_is_said_without_its_password() -> None:
+    url = (
+        "nats://me:sesame/@a,nats://me:sesame@b"  # urllib takes what is before the slash for a port
+    )
+    with pytest.raises(BadAddress, match="'nats://a,nats://b'") as caught:
+        async with asyncio.timeout(5), connect_bus(url, name="test"):
+            await asyncio.Event().wait()
+
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_a_failure_in_the_body_comes_out_as_it_is(nats_url: str) -> None:
