@@ -36,7 +36,11 @@ class ServiceSettings(BaseSettings):
     """What all services share, under ``HUBBUB_``; units are in the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HUBBUB_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="HUBBUB_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
