@@ -1,0 +1,50 @@
+"""What a revocation does to the connections that are here."""
+
+from gateway.channels.manager import ConnectionManager
+from gateway.control import Control
+from gateway.engine.frame import Frame
+from gateway.errors import SESSION_ENDED, Close
+from shared.bus.direct_get import StoredMessage
+from shared.ids import SessionId, UserId
+from shared.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
+from shared.tokens import Claims
+
+ANN = UserId(1)
+
+
+class AMember:
+    protocol = "chat"
+    user_id = ANN
+
+    def __init__(self, session_id: str) -> None:
+        self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
+        self.cuts: list[Close] = []
+
+    def cut(self, close: Close) -> None:
+        self.cuts.append(close)
+
+    def close(self, close: Close) -> None:
+        raise NotImplementedError
+
+    def start_over(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def send(self, frame: Frame) -> None:
+        raise NotImplementedError
+
+
+def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
+    manager = ConnectionManager()
+    tabs, other = [AMember("ended"), AMember("ended")], AMember("another")
+    for member in [*tabs, other]:
+        manager.connect(member)
+    revoked = SessionRevoked(session_id=SessionId("ended"), user_id=ANN)
+
+    Control(Revocations(max_token_seconds=60), manager).heed(
+        StoredMessage(
+            1, SESSION_REVOKED_SUBJECT, revoked.model_dump_json().encode(), b"NATS/1.0\r\n\r\n"
+        )
+    )
+
+    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [SESSION_ENDED]]
+    assert other.cuts == []
