@@ -19,7 +19,8 @@ from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
 from shared.bus.client import Bus, connect_bus
 from shared.bus.direct_get import stream_state
-from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.errors import BusUnavailable
+from shared.bus.publisher import Publisher, Stored, start_publisher
 from shared.bus.publishing import publish_event
 from shared.bus.stream_reader import StreamReader
 from shared.bus.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
@@ -349,6 +350,37 @@ async def test_one_gateway_notifies_in_order_and_another_takes_over_when_it_stop
 
         for channel in (personal_channel(ANN), POST):
             assert [each.event_id for each in await one.heard_in(channel)] == ids
+
+
+class StumblingPublisher(Publisher):
+    """Gets no answer to its first try."""
+
+    has_stumbled = False
+
+    async def publish(self, *arguments: Any, **options: Any) -> Stored:
+        if not self.has_stumbled:
+            self.has_stumbled = True
+            raise BusUnavailable("no answer")
+        return await super().publish(*arguments, **options)
+
+
+async def test_nothing_overtakes_an_event_that_could_not_be_published_at_once(
+    notifying: Notifying,
+) -> None:
+    stumbling = Notifier(
+        notifying.bus,
+        StumblingPublisher(notifying.bus),
+        notifying.history,
+        limits=notifying.limits,
+    )
+    ids = [str(uuid.uuid4()) for _ in range(20)]
+    for event_id in ids:
+        await notifying.tell(a_like(id=event_id))
+
+    async with running(stumbling.run):
+        await notifying.until_all_is_answered()
+
+    assert [each.event_id for each in await notifying.heard_in(personal_channel(ANN))] == ids
 
 
 async def test_stopping_gives_back_what_is_in_hand_at_once(
