@@ -22,7 +22,9 @@ async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.E
     registry = CollectorRegistry()
     with listen(host, port) as taken:
         async with (
-            connect_bus(settings.nats_url, name="auth", creds=settings.nats_creds) as bus,
+            connect_bus(
+                settings.nats_url, name="auth", creds=settings.nats_creds, ca=settings.nats_ca
+            ) as bus,
             start_publisher(bus) as publisher,
             serving(settings, publisher=publisher, outbox_metrics=OutboxMetrics(registry)) as parts,
         ):

@@ -23,7 +23,9 @@ async def serve(settings: GatewaySettings, *, host: str, port: int, stop: asynci
     with listen(host, port) as taken:
         async with (
             open_verifier(settings) as verifier,
-            connect_bus(settings.nats_url, name="gateway", creds=settings.nats_creds) as bus,
+            connect_bus(
+                settings.nats_url, name="gateway", creds=settings.nats_creds, ca=settings.nats_ca
+            ) as bus,
             start_publisher(bus) as publisher,
             serving(
                 settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry

@@ -23,8 +23,11 @@ async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGene
         BadAddress: nothing can run there.
     """
     settings = ServiceSettings()
-    url = nats or _url(data, settings)
-    async with connect_bus(url, name=name, creds=settings.nats_creds) as bus:
+    named = nats or _named(data, settings)
+    url = named or _running_on(data)
+    # What runs on a folder is unencrypted and asks nobody who they are.
+    creds, ca = (settings.nats_creds, settings.nats_ca) if named else (None, None)
+    async with connect_bus(url, name=name, creds=creds, ca=ca) as bus:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await bus.until_connected()
@@ -33,9 +36,11 @@ async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGene
         yield bus
 
 
-def _url(data: Path | None, settings: ServiceSettings) -> str:
-    if data is None and "nats_url" in settings.model_fields_set:
-        return settings.nats_url
+def _named(data: Path | None, settings: ServiceSettings) -> str | None:
+    return settings.nats_url if data is None and "nats_url" in settings.model_fields_set else None
+
+
+def _running_on(data: Path | None) -> str:
     folder = DataFolder(data or DEFAULT_PATH)
     running = folder.running()
     if running is None:

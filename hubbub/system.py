@@ -75,7 +75,7 @@ class System:
 @asynccontextmanager
 async def prepared_bus(nats_url: str, settings: Settings) -> AsyncGenerator[Bus]:
     """A connection to the bus, on which the streams exist."""
-    async with connect_bus(nats_url, name="hubbub-up") as bus:
+    async with connect_bus(nats_url, name="up") as bus:
         with saying("creating or checking the streams"):
             await bootstrap(bus, stream_settings(settings.gateway))
         yield bus

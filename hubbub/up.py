@@ -132,8 +132,9 @@ def _origin(host: str, port: int) -> str:
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
     place = ["--host", host, "--port", str(port), "--stop-with-stdin"]
+    others = {"HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA"}  # another bus's: ours asks for neither
     env = {
-        **inherited_environment(),
+        **{name: value for name, value in inherited_environment().items() if name not in others},
         "HUBBUB_NATS_URL": settings.gateway.nats_url,
         "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
         "HUBBUB_API_KEY_FILE": str(folder.api_key_file),

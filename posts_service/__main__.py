@@ -24,7 +24,9 @@ async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.
     with listen(host, port) as taken:
         async with (
             open_verifier(settings) as verifier,
-            connect_bus(settings.nats_url, name="posts", creds=settings.nats_creds) as bus,
+            connect_bus(
+                settings.nats_url, name="posts", creds=settings.nats_creds, ca=settings.nats_ca
+            ) as bus,
             start_publisher(bus) as publisher,
             serving(
                 settings,

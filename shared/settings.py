@@ -45,6 +45,8 @@ class ServiceSettings(BaseSettings):
 
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
     nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
+    nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
+    """Who must have signed the server's certificate; with it TLS is insisted upon."""
     jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
     hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
     token_issuer: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_ISSUER")

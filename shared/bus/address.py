@@ -1,12 +1,29 @@
-"""Where a bus is said to be, as it may be shown: without who signs in there."""
+"""Where a bus is said to be, and who signs in there, which is not for showing."""
 
 import re
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 _USER_INFO = re.compile(r"(^|,)(\w+://)?(?:(?!,\w+://).)*@", re.DOTALL)
 
 
 class BadAddress(ValueError):
     """No bus can be there, whatever comes: the process must not start. Holds no password."""
+
+
+def sign_in(servers: Sequence[str]) -> tuple[str | None, str | None]:
+    """The user and password that a URL names, for all servers; nothing if none names both.
+
+    Servers tell of others of their cluster, and their URLs name nobody.
+    """
+    for server in servers:
+        try:
+            parts = urlsplit(server)
+        except ValueError:
+            continue  # it is told of when it is connected to
+        if parts.username and parts.password:
+            return unquote(parts.username), unquote(parts.password)
+    return None, None
 
 
 def without_passwords(url: str) -> str:

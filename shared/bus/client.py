@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import nats.errors
 import structlog
 
-from shared.bus.address import BadAddress, without_passwords
+from shared.bus.address import BadAddress, sign_in, without_passwords
 from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from shared.bus.inbox import Inbox, Reply, ReplyHandler
 from shared.bus.light_client import Handler, LightClient, Subscription
+from shared.bus.tls import tls_context
 
 __all__ = [
     "Bus", "BusLost", "BusUnavailable", "Handler", "MessageRejected", "Reply", "StreamMissing",
@@ -146,6 +148,7 @@ class Bus:
         *,
         name: str,
         creds: Path | None,
+        tls: ssl.SSLContext | None,
         connect_seconds: float,
         reconnect_seconds: float,
         ping_seconds: float,
@@ -158,11 +161,15 @@ class Bus:
             BusLost: it will not come back.
             BadAddress: no server can be there.
         """
+        user, password = sign_in(servers)
         try:
             await self._client.connect(
                 servers,
                 name=name,
+                user=user,
+                password=password,
                 user_credentials=creds,
+                tls=tls,
                 connect_timeout=connect_seconds,  # type: ignore[arg-type]
                 reconnect_time_wait=reconnect_seconds,  # type: ignore[arg-type]
                 max_reconnect_attempts=-1,
@@ -237,7 +244,7 @@ async def connect_bus(
     *,
     name: str,
     creds: Path | None = None,
-    inbox_prefix: str = "_INBOX",
+    ca: Path | None = None,
     connect_seconds: float = 2,
     reconnect_seconds: float = 0.2,
     ping_seconds: float = 5,
@@ -248,13 +255,18 @@ async def connect_bus(
     """A bus that connects in the background, so an absent server holds up nobody.
 
     Args:
-        url: One server, or several with commas between them.
+        url: One server, or several with commas between them; all are signed in to alike.
+        name: One word; answers come back under ``_INBOX_<name>.``, so that the server can
+            keep services from reading each other's.
+        ca: Who must have signed the server's certificate, if not one whom the system trusts.
+            With it, or with ``tls://``, nothing is said unencrypted.
 
     Raises:
         BusLost: in the body, when the connection was closed for good.
-        BadAddress: in the body, when the URL is none.
+        BadAddress: the CA can't be read; or, in the body, the URL is none.
     """
-    bus = Bus(inbox_prefix=inbox_prefix, max_pending_bytes=max_pending_bytes)
+    tls = tls_context(url, ca)
+    bus = Bus(inbox_prefix=f"_INBOX_{name}", max_pending_bytes=max_pending_bytes)
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
@@ -263,6 +275,7 @@ async def connect_bus(
                     url.split(","),
                     name=name,
                     creds=creds,
+                    tls=tls,
                     connect_seconds=connect_seconds,
                     reconnect_seconds=reconnect_seconds,
                     ping_seconds=ping_seconds,

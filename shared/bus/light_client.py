@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from nats.aio.client import Client, Srv
-from nats.errors import UnexpectedEOF
+from nats.errors import Error, UnexpectedEOF
 
 from shared.bus.errors import BusUnavailable
 
@@ -141,6 +141,12 @@ class LightClient(Client):
         if self.is_connected and asyncio.current_task() is self._reading_task:
             log.warning("bus_read_loop_ended")
             await self._process_op_err(UnexpectedEOF())
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Nats-py signs in unencrypted if the server, or who poses as it, asks for no TLS."""
+        if initial_connection and "tls" in self.options and not info.get("tls_required"):
+            raise Error("the server does not ask for TLS, without which nothing is said to it")
+        await super()._process_info(info, initial_connection)
 
     async def _connect_to_server(self, s: Srv) -> None:
         """Nats-py forgets to close the socket of an attempt that the server refused."""
