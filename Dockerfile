@@ -1,0 +1,62 @@
+# One image for every service: the command picks one. `--target edge` is the proxy with the page.
+
+FROM python:3.13-slim AS build
+RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
+ENV UV_PROJECT_ENVIRONMENT=/opt/hubbub \
+    UV_PYTHON=/usr/local/bin/python3 \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_LINK_MODE=copy \
+    UV_COMPILE_BYTECODE=1
+WORKDIR /src
+# What changes seldom comes first. pyproject.toml pins the whole closure; without its groups
+# there is neither a nats-server nor anything that tests.
+COPY pyproject.toml ./
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --quiet --no-default-groups --no-install-project
+COPY README.md LICENSE ./
+COPY hubbub hubbub
+COPY gateway gateway
+COPY posts_service posts_service
+COPY auth_service auth_service
+COPY shared shared
+COPY web web
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --quiet --no-default-groups --no-editable \
+    && /opt/hubbub/bin/hubbub --version
+
+# The page, as browsers get it. It needs no bundler; one would run here.
+FROM python:3.13-slim AS web
+WORKDIR /srv
+COPY web web
+RUN rm -f web/*.py
+
+FROM caddy:2 AS edge
+# Own folders, for when no volume or tmpfs is put there.
+RUN mkdir -p /config /data \
+    && chown 10001:10001 /config /data
+COPY deploy/edge/Caddyfile /etc/caddy/Caddyfile
+COPY --from=web /srv /srv
+USER 10001:10001
+EXPOSE 8080
+CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+
+FROM python:3.13-slim AS hubbub
+# A volume that is new takes over the owner of the folder that it is mounted on.
+RUN groupadd --gid 10001 hubbub \
+    && useradd --uid 10001 --gid hubbub --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin hubbub \
+    && install -d -o hubbub -g hubbub -m 0750 /run/hubbub /volumes/auth /volumes/posts \
+        /volumes/gateway /volumes/bootstrap /volumes/operator /volumes/nats /volumes/postgres \
+        /volumes/nats-data
+COPY --from=build /opt/hubbub /opt/hubbub
+COPY deploy/secrets /opt/hubbub/libexec
+ENV PATH=/opt/hubbub/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+ENTRYPOINT ["hubbub"]
+CMD ["--help"]
