@@ -68,6 +68,7 @@ async def assembled(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
         audience=settings.token_audience,
         hmac_secret=None,  # whom we did not sign in has no account here
         max_token_seconds=settings.max_token_seconds,
+        remembered_tokens=settings.remembered_tokens,
     )
     hasher = PasswordHasher(
         time_cost=settings.argon2_passes,

@@ -54,6 +54,7 @@ class FixedKeys:
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
         self._keys = {key.kid: key for key in keys}
+        self._thumbprints = frozenset(key.thumbprint for key in self._keys.values())
 
     @property
     def known(self) -> bool:
@@ -63,7 +64,7 @@ class FixedKeys:
         return self._keys.get(kid)
 
     def trusts(self, thumbprint: str) -> bool:
-        return any(key.thumbprint == thumbprint for key in self._keys.values())
+        return thumbprint in self._thumbprints
 
     async def look_again(self) -> None:
         """There is nobody to ask."""

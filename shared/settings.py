@@ -17,6 +17,7 @@ from pydantic_settings import (
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
+Amount = Annotated[int, Field(ge=0)]
 
 
 class _EnvOrFile(EnvSettingsSource):
@@ -53,6 +54,8 @@ class ServiceSettings(BaseSettings):
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
     max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
     """Longer-lived tokens are refused; revocations are kept for as long."""
+    remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
+    """Verified tokens that need no second look at their signature; 0 remembers none."""
     log_level: str = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed; comma-separated addresses, or ``*``."""

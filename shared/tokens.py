@@ -1,25 +1,29 @@
 """Access tokens: who somebody is, if a key that we trust says so."""
 
-import hashlib
 import re
+import secrets
 import unicodedata
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-import jwt
-import structlog
-from jwt.algorithms import HMACAlgorithm, OKPAlgorithm
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from shared.errors import AppError, ErrorKind, Unavailable
 from shared.ids import SessionId, UserId
 from shared.keys import FixedKeys, KeySource, jwks_keys
+from shared.remembered import RememberedTokens
 from shared.settings import ServiceSettings
-
-log = structlog.get_logger(__name__)
+from shared.signatures import (
+    BadSignature,
+    TokenOpener,
+    checked_secret,
+    eddsa_opener,
+    hs256_opener,
+    read_header,
+)
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
@@ -57,7 +61,7 @@ class Claims:
     issued_at: float | None
     expires_at: float
     key: str | None = None
-    """Thumbprint of the key that vouches for it; none for the HMAC secret."""
+    """What vouches for it: the thumbprint of a public key, or the name of an HMAC secret."""
 
 
 class _Payload(BaseModel):
@@ -76,6 +80,13 @@ class _Payload(BaseModel):
     name: Any = None
 
 
+class _Secret(NamedTuple):
+    """An HMAC secret, and a name for it that tells nothing of it."""
+
+    name: str
+    key: bytes
+
+
 class TokenVerifier:
     """Says who a token stands for, or refuses.
 
@@ -91,7 +102,7 @@ class TokenVerifier:
         audience: str,
         hmac_secret: str | None,
         max_token_seconds: float,
-        max_remembered_tokens: int = 10_000,
+        remembered_tokens: int = 10_000,
         now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
     ) -> None:
         """Nothing is fetched here.
@@ -100,42 +111,55 @@ class TokenVerifier:
             ValueError: the HMAC secret is empty, or looks like a public key.
         """
         self._keys = keys
-        self._secret = None if hmac_secret is None else _checked_secret(hmac_secret)
+        self._secret = None if hmac_secret is None else _name(checked_secret(hmac_secret))
         self._issuer = issuer
         self._audience = audience
         self._max_token_seconds = max_token_seconds
-        self._max_remembered_tokens = max_remembered_tokens
         self._now = now
-        self._remembered: dict[bytes, Claims] = {}
-        self._eddsa = _jws("EdDSA", OKPAlgorithm())
-        self._hs256 = _jws("HS256", _HmacOfAnyLength(HMACAlgorithm.SHA256))
+        self._remembered: RememberedTokens[Claims] = RememberedTokens(remembered_tokens)
+        self._eddsa = eddsa_opener()
+        self._hs256 = hs256_opener()
 
     @property
     def ready(self) -> bool:
         """Whether there is at least one way to check a token."""
         return self._secret is not None or (self._keys is not None and self._keys.known)
 
-    async def verify(self, token: str) -> Claims:
-        """Check a token.
+    @property
+    def remembered(self) -> int:
+        """How many tokens need no verifying, should they come again."""
+        return len(self._remembered)
 
-        A signature costs a tenth of a millisecond, so the claims of tokens seen before are
-        remembered (never the tokens); what can change in the meantime is asked anew.
+    def recall(self, token: str) -> Claims | None:
+        """The claims of a token that was verified before, if they hold now; else verify it.
+
+        A signature costs up to a tenth of a millisecond, this a few microseconds. Only the
+        claims are remembered: what can change in the meantime is asked anew, and what has
+        changed is forgotten.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            return None
+        claims = self._remembered.get(token)
+        if claims is None or self._what_is_over(claims) is None:
+            return claims
+        self._remembered.drop(token)
+        return None
+
+    def forget(self, token: str) -> None:
+        """Verify it in full, should it come again."""
+        self._remembered.drop(token)
+
+    async def verify(self, token: str) -> Claims:
+        """Check a token, unless that was done before and still holds.
 
         Raises:
             InvalidToken: for whatever is wrong with it.
             KeysUnknown: its issuer's keys were never seen; later it may be fine.
         """
-        if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
-            raise InvalidToken("the token is not a signed JWT")
-        digest = hashlib.sha256(token.encode()).digest()
-        remembered = self._remembered.get(digest)
-        if remembered is not None:
-            self.confirm(remembered)
-            return remembered
-        claims = await self._check(token)
-        if len(self._remembered) >= self._max_remembered_tokens:
-            del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = claims
+        claims = self.recall(token)
+        if claims is None:
+            claims = await self._check(token)
+            self._remembered.put(token, claims)
         return claims
 
     def confirm(self, claims: Claims) -> None:
@@ -144,26 +168,35 @@ class TokenVerifier:
         Raises:
             InvalidToken: one of them is over.
         """
+        over = self._what_is_over(claims)
+        if over is not None:
+            raise InvalidToken(over)
+
+    def _what_is_over(self, claims: Claims) -> str | None:
         if claims.expires_at <= self._now():
-            raise InvalidToken("the token has expired")
-        if claims.key is None:
-            trusted = self._secret is not None
-        else:
-            trusted = self._keys is not None and self._keys.trusts(claims.key)
-        if not trusted:
-            raise InvalidToken("the token's key is not trusted")
+            return "the token has expired"
+        if not self._trusts(claims.key):
+            return "the token's key is not trusted"
+        return None
+
+    def _trusts(self, key: str | None) -> bool:
+        if self._secret is not None and key == self._secret.name:
+            return True
+        return key is not None and self._keys is not None and self._keys.trusts(key)
 
     async def _check(self, token: str) -> Claims:
+        if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
+            raise InvalidToken("the token is not a signed JWT")
         try:
-            header = self._eddsa.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError):
+            header = read_header(token)
+        except BadSignature:
             raise InvalidToken("the token is not a signed JWT") from None
-        match header.get("alg"):
+        match header.algorithm:
             case "EdDSA" if self._keys is not None:
-                return await self._check_eddsa(token, header.get("kid"), self._keys)
+                return await self._check_eddsa(token, header.key_id, self._keys)
             case "HS256" if self._secret is not None:
-                payload = self._open(self._hs256, token, self._secret)
-                return self._claims(payload, key=None)
+                payload = _open(self._hs256, token, self._secret.key)
+                return self._claims(payload, key=self._secret.name)
             case _:
                 raise InvalidToken("the token's algorithm is not accepted here")
 
@@ -178,23 +211,14 @@ class TokenVerifier:
             key = keys.find(kid)
         if key is None:
             raise InvalidToken("the token's key is not trusted")
-        payload = self._open(self._eddsa, token, key.public_key)
+        payload = _open(self._eddsa, token, key.public_key)
         if payload.iss != self._issuer or payload.aud is None:
             raise InvalidToken("the token is of another issuer")
         if payload.iat is None or not payload.sid or not payload.jti:
             raise InvalidToken("the token lacks a claim")
         return self._claims(payload, key=key.thumbprint)
 
-    def _open(self, jws: jwt.PyJWS, token: str, key: Any) -> _Payload:
-        try:
-            payload = jws.decode_complete(token, key, algorithms=jws.get_algorithms())["payload"]
-            return _Payload.model_validate_json(payload)
-        except ValidationError:  # its text holds the payload: not to be chained into a log
-            raise InvalidToken("the token's claims are not readable") from None
-        except (jwt.PyJWTError, ValueError):
-            raise InvalidToken("the token's signature is wrong") from None
-
-    def _claims(self, payload: _Payload, *, key: str | None) -> Claims:
+    def _claims(self, payload: _Payload, *, key: str) -> Claims:
         now = self._now()
         audiences = payload.aud if isinstance(payload.aud, list) else [payload.aud]
         if payload.aud is not None and self._audience not in audiences:  # RFC 7519 section 4.1.3
@@ -224,6 +248,8 @@ def shown_name(name: object) -> str:
     """A name as it may stand before others: no control characters, no direction tricks, short."""
     if not isinstance(name, str):
         return ""
+    if name.isascii() and name.isprintable():
+        return name.strip()[:MAX_NAME_CHARS].rstrip()
     kept = (
         character
         for character in name[: 4 * MAX_NAME_CHARS]
@@ -249,6 +275,7 @@ async def open_verifier(
             audience=settings.token_audience,
             hmac_secret=None if secret is None else secret.get_secret_value(),
             max_token_seconds=settings.max_token_seconds,
+            remembered_tokens=settings.remembered_tokens,
         )
 
     if own_keys is not None or settings.jwks_url is None:
@@ -258,26 +285,14 @@ async def open_verifier(
         yield verifier(keys)
 
 
-class _HmacOfAnyLength(HMACAlgorithm):
-    """Warns of a short secret once, in our log, where PyJWT would at every token."""
-
-    def check_key_length(self, key: bytes) -> str | None:
-        return None
-
-
-def _jws(algorithm: str, implementation: HMACAlgorithm | OKPAlgorithm) -> jwt.PyJWS:
-    jws = jwt.PyJWS(algorithms=[])
-    jws.register_algorithm(algorithm, implementation)
-    return jws
-
-
-def _checked_secret(secret: str) -> bytes:
-    if not secret:
-        raise ValueError("the HMAC secret is empty: anybody could sign with it")
+def _open(opener: TokenOpener, token: str, key: Any) -> _Payload:
     try:
-        key = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-    except jwt.InvalidKeyError as error:
-        raise ValueError("the HMAC secret is a public key, which anybody has") from error
-    if len(key) < 32:  # RFC 7518 section 3.2
-        log.warning("hmac_secret_is_short", bytes=len(key), wanted_bytes=32)
-    return key
+        return _Payload.model_validate_json(opener.open(token, key))
+    except ValidationError:  # its text holds the payload: not to be chained into a log
+        raise InvalidToken("the token's claims are not readable") from None
+    except BadSignature:
+        raise InvalidToken("the token's signature is wrong") from None
+
+
+def _name(secret: bytes) -> _Secret:
+    return _Secret(f"hmac:{secrets.token_hex(8)}", secret)

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Unavailable
-from shared.keys import FixedKeys, JwksKeys, public_jwk, trusted_key
+from shared.ids import UserId
+from shared.keys import FixedKeys, JwksKeys, TrustedKey, public_jwk, trusted_key
 from shared.process import running
 from shared.tokens import (
     MAX_TOKEN_BYTES,
+    Claims,
     InvalidToken,
     KeysUnknown,
     TokenVerifier,
@@ -267,6 +269,43 @@ async def test_deeply_nested_json_is_an_invalid_token() -> None:
     await refusal_of(f"{signed}.{base64url(signature)}")
 
 
+class CountedKeys(FixedKeys):
+    """Keys that can be withdrawn, and count how often one was needed."""
+
+    def __init__(self, *keys: TrustedKey) -> None:
+        super().__init__(keys)
+        self.asked = 0
+
+    def find(self, kid: str) -> TrustedKey | None:
+        self.asked += 1
+        return super().find(kid)
+
+    def become(self, *keys: TrustedKey) -> None:
+        super().__init__(keys)
+
+
+async def test_a_token_that_was_verified_before_needs_no_key_the_next_time() -> None:
+    keys = CountedKeys(OUR_KEY)
+    verifier, token = a_verifier(keys=keys), a_token(some_claims())
+    assert verifier.recall(token) is None
+
+    claims = await verifier.verify(token)
+
+    assert verifier.recall(token) is claims
+    assert await verifier.verify(token) is claims
+    assert keys.asked == 1
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "\udcff", "x" * (MAX_TOKEN_BYTES + 1)])
+async def test_what_was_refused_is_not_remembered(token: str) -> None:
+    verifier = a_verifier()
+
+    await refusal_of(token, verifier)
+
+    assert verifier.recall(token) is None
+    assert verifier.remembered == 0
+
+
 async def test_a_remembered_token_expires_all_the_same() -> None:
     clock = Clock()
     verifier, token = a_verifier(now=clock), a_token(some_claims())
@@ -274,31 +313,86 @@ async def test_a_remembered_token_expires_all_the_same() -> None:
 
     clock.now = claims.expires_at
 
-    assert "expired" in await refusal_of(token, verifier)
     with pytest.raises(InvalidToken, match="expired"):
         verifier.confirm(claims)
+    assert verifier.recall(token) is None
+    assert verifier.remembered == 0
+    assert "expired" in await refusal_of(token, verifier)
 
 
 async def test_a_remembered_token_falls_with_its_key() -> None:
-    keys = FixedKeys([OUR_KEY])
+    keys = CountedKeys(OUR_KEY)
     verifier, token = a_verifier(keys=keys), a_token(some_claims())
     claims = await verifier.verify(token)
 
-    same_kid = trusted_key(FOREIGN.public_key(), kid=OUR_KEY.kid)
-    keys.__init__([same_kid])  # type: ignore[misc]
+    keys.become(trusted_key(FOREIGN.public_key(), kid=OUR_KEY.kid))
 
-    assert "key" in await refusal_of(token, verifier)
     with pytest.raises(InvalidToken, match="key"):
         verifier.confirm(claims)
+    assert verifier.recall(token) is None
+    assert verifier.remembered == 0
+    assert "signature" in await refusal_of(token, verifier)
+
+
+async def test_claims_that_another_hmac_secret_vouched_for_are_not_confirmed() -> None:
+    token = a_foreign_token({"sub": "7", "exp": NOW + 60})
+    claims = await a_verifier().verify(token)
+
+    for verifier in (a_verifier(hmac_secret="another one"), a_verifier(hmac_secret=None)):
+        with pytest.raises(InvalidToken, match="key"):
+            verifier.confirm(claims)
+
+
+async def test_claims_that_nothing_vouches_for_are_not_confirmed() -> None:
+    claims = Claims(UserId(7), "Ann", None, None, expires_at=NOW + 60)
+
+    for verifier in (a_verifier(), a_verifier(hmac_secret=None), a_verifier(keys=None)):
+        with pytest.raises(InvalidToken, match="key"):
+            verifier.confirm(claims)
 
 
 async def test_so_many_tokens_are_remembered_and_no_more() -> None:
-    verifier = a_verifier(max_remembered_tokens=3)
+    verifier = a_verifier(remembered_tokens=3)
 
     for number in range(1, 10):
         await verifier.verify(a_foreign_token({"sub": str(number), "exp": NOW + 60}))
 
-    assert len(verifier._remembered) == 3
+    assert verifier.remembered == 3
+
+
+async def test_a_verifier_that_is_to_remember_nothing_verifies_each_time() -> None:
+    keys = CountedKeys(OUR_KEY)
+    verifier, token = a_verifier(keys=keys, remembered_tokens=0), a_token(some_claims())
+
+    await verifier.verify(token)
+    await verifier.verify(token)
+
+    assert keys.asked == 2
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("family", ["own", "foreign"])
+async def test_a_token_is_taken_in_one_spelling_only(family: str, part: int) -> None:
+    token = a_token(some_claims()) if family == "own" else a_foreign_token(some_claims())
+    parts = token.split(".")
+    for spelled in (parts[part] + "=", parts[part] + "==", parts[part][:-1] + "+", "%41"):
+        await refusal_of(".".join([*parts[:part], spelled, *parts[part + 1 :]]))
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(parts[2][-1])
+    other = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last ^ 1]
+    await refusal_of(f"{parts[0]}.{parts[1]}.{parts[2][:-1]}{other}")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"crit": ["exp"], "exp": 1}, {"crit": []}, {"b64": False, "crit": ["b64"]}, {"kid": 7}],
+    ids=str,
+)
+async def test_a_header_that_asks_for_what_we_do_not_know_is_refused(
+    header: dict[str, Any],
+) -> None:
+    full = {"alg": "HS256", "typ": "JWT"} | header
+
+    await refusal_of(a_crafted_token(full, some_claims(), secret=SECRET.encode()))
 
 
 @pytest.mark.parametrize(
