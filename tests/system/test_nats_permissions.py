@@ -1,0 +1,224 @@
+"""Each service under a user of its own, who may do what its work takes and no more."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from shared.bus.client import connect_bus
+from shared.bus.publisher import start_publisher
+from shared.bus.subjects import CTL_PUB, RT_PUB
+from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
+from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.waiting import eventually
+from tests.system.conftest import API_KEY, SECRET, assert_no_secrets_and_no_tracebacks
+from tests.system.nats_accounts import (
+    Allowed,
+    start_with_accounts,
+    unused,
+    url_of,
+    violations,
+)
+from tests.system.processes import HubbubProcess, Processes, free_ports, until
+from tests.system.tab import Tab, open_tab
+
+ANSWER_SECONDS = 5.0
+# A gateway's own lease ends the stream, so only replicas that lag make it ask the leader.
+TAKES_A_CLUSTER = Allowed("gateway", "PUB", "$JS.API.STREAM.MSG.GET.PRES")
+
+
+class Deployment:
+    """The services as an operator runs them: each with its own user, auth for the tokens."""
+
+    def __init__(self, nats: NatsServer, processes: Processes, home: Path) -> None:
+        self.nats = nats
+        self._processes = processes
+        self._home = home
+        (home / "key.pem").write_text(SIGNING_KEY)
+        self.auth_port = free_ports()
+
+    def start(self, *command: str, user: str, **more: str) -> HubbubProcess:
+        return self._processes.start(*command, env=self._environment(user) | more)
+
+    def run(self, *command: str, user: str, **more: str) -> None:
+        """A command that ends by itself."""
+        done = self.start(*command, user=user, **more)
+        assert done.wait(seconds=30) == 0, done.log
+
+    def migrate(self) -> None:
+        for service in ("auth", "posts"):
+            self.run("migrate", "--service", service, user=service)
+
+    def serve(self, service: str) -> HubbubProcess:
+        started = self._processes.service(
+            service,
+            env=self._environment(service),
+            port=self.auth_port if service == "auth" else None,
+        )
+        started.until_ready()
+        return started
+
+    def _environment(self, user: str) -> dict[str, str]:
+        environment = {
+            "HUBBUB_NATS_URL": url_of(self.nats, user),
+            "HUBBUB_DATABASE_URL": f"sqlite:///{self._home / user}.db",
+            "HUBBUB_JWKS_URL": f"http://127.0.0.1:{self.auth_port}/auth/.well-known/jwks.json",
+            "HUBBUB_API_KEY": API_KEY,
+            "HUBBUB_GATEWAY_LEASE_SECONDS": "2",
+            "HUBBUB_GATEWAY_RENEW_SECONDS": "0.5",
+            "HUBBUB_GATEWAY_PRESENCE_GRACE_SECONDS": "0.2",
+        }
+        if user == "auth":
+            environment["HUBBUB_AUTH_SIGNING_KEY_FILE"] = str(self._home / "key.pem")
+        return environment
+
+
+@pytest.mark.timeout(120)
+async def test_each_service_does_its_work_with_what_its_user_may_and_needs_all_of_it(
+    processes: Processes, nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+
+    await use_everything(Deployment(server, processes, tmp_path))
+
+    assert violations(server) == []
+    assert "permissions violation" not in processes.logs()
+    assert unused(server) == [TAKES_A_CLUSTER]
+    assert "sesame" not in processes.logs()
+    assert_no_secrets_and_no_tracebacks(processes.logs())
+
+
+async def test_a_service_with_a_wrong_password_is_not_ready_and_says_so_once(
+    processes: Processes, nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+    gateway = processes.service(
+        "gateway",
+        env={
+            "HUBBUB_NATS_URL": url_of(server, "gateway", "sesame-wrong"),
+            "HUBBUB_HMAC_SECRET": SECRET,
+        },
+    )
+    until(lambda: server.log.count("authentication error") >= 3, why="it tried again and again")
+
+    answer = httpx2.get(f"{gateway.url}/readyz", trust_env=False)
+    assert answer.status_code == 503
+    assert "not connected" in answer.json()["detail"]
+    assert gateway.log.count("Authorization Violation") == 1
+    assert "sesame" not in gateway.log
+    assert gateway.stop() == 0
+
+
+async def test_the_posts_service_publishes_into_no_channel_and_hears_none(
+    nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+    forbidden = ["rt.pub.chat:lobby", "rt.live.>", "_INBOX_gateway.>"]
+    async with connect_bus(url_of(server, "posts"), name="posts") as bus:
+        await bus.until_connected()
+        bus.send(forbidden[0], b"{}")
+        for subject in forbidden[1:]:
+            await bus.subscribe(subject, lambda *_message: None)
+
+        await eventually(
+            lambda: all(subject in "".join(violations(server)) for subject in forbidden)
+        )
+
+
+async def use_everything(deployment: Deployment) -> None:
+    """Have each service do each kind of its work, in good times and bad."""
+    deployment.run("bootstrap", user="bootstrap")
+    deployment.run("bootstrap", user="bootstrap", HUBBUB_MAX_TOKEN_SECONDS="7200")  # an update
+    deployment.migrate()
+    async with AsyncExitStack() as stack:
+        auth = await stack.enter_async_context(a_client_of(deployment.serve("auth")))
+        ada, grace, gone = [await a_token(auth, name) for name in ("Ada", "Grace", "Gone")]
+        await sign_out(auth, gone)
+        until(lambda: "PUB ctl.pub.auth." in deployment.nats.log, why="the revocation is stored")
+        first, second, service = map(deployment.serve, ("gateway", "gateway", "posts"))
+        posts = await stack.enter_async_context(a_client_of(service))
+        adas = await stack.enter_async_context(open_tab(first.ws_url, ada))
+        graces = await stack.enter_async_context(open_tab(second.ws_url, grace))
+
+        await adas.say("m1", "hello")
+        await graces.until(lambda f: f["type"] == "message" and f["body"] == "hello")
+        await say_over_http(first)
+        post = await posts.post("/posts", json={"title": "t", "body": "b"}, headers=bearer(ada))
+        like = f"/posts/{post.json()['id']}/like"
+        assert (await posts.post(like, headers=bearer(grace))).status_code == 200
+        await adas.until(lambda f: f["type"] == "notification")
+        deployment.run("publish", "chat:lobby", '"from a shell"', user="operator")
+
+        await sign_out(auth, grace)
+        assert await graces.until_closed() == (1008, "Session ended")
+
+        other = await a_token(auth, "Other")
+        await stack.enter_async_context(open_tab(second.ws_url, other))
+        await adas.until(lambda f: f["type"] == "user_joined" and f["name"] == "Other")
+        second.kill()
+        await adas.until(lambda f: f["type"] == "user_left" and f["name"] == "Other")
+        assert (await posts.post(like, headers=bearer(other))).status_code == 200
+        await adas.until(lambda f: f["type"] == "notification" and f["liked_by"] == "Other")
+
+        await leave_a_hole(deployment.nats, "RT", RT_PUB)
+        await leave_a_hole(deployment.nats, "CTL", CTL_PUB)
+        third, _ = map(deployment.serve, ("gateway", "posts"))
+        tail_from_start(deployment)
+        await say_over_http(third)
+        assert first.stop() == 0
+        await come_back(adas, third)
+
+
+def a_client_of(service: HubbubProcess) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=service.url, trust_env=False)
+
+
+async def a_token(auth: httpx2.AsyncClient, name: str) -> str:
+    email = f"{name.lower()}@example.com"
+    assert (await register(auth, email, name=name)).status_code == 201
+    return str((await sign_in(auth, email)).json()["access_token"])
+
+
+async def say_over_http(gateway: HubbubProcess) -> None:
+    """But for the first time the stream has to be asked whether it is the same."""
+    body = {"channel": "chat:lobby", "data": {"text": "hi"}, "idempotency_key": "k"}
+    async with a_client_of(gateway) as api:
+        answer = await api.post("/api/publish", json=body, headers={"X-API-Key": API_KEY})
+        assert answer.status_code == 200
+
+
+def tail_from_start(deployment: Deployment) -> None:
+    tail = deployment.start("tail", "chat:lobby", "--from-start", user="operator")
+    tail.until_logged("from a shell")
+    tail.until_logged("listening to")
+    tail.stop()
+
+
+async def leave_a_hole(server: NatsServer, stream: str, prefix: str) -> None:
+    """Remove the stream's newest message, so that replicas can't tell that none follows."""
+    subject = f"{prefix}hole"
+    async with connect_bus(url_of(server, "root"), name="root") as bus:
+        await bus.until_connected()
+        async with start_publisher(bus) as publisher:
+            await publisher.publish(
+                subject, b"", message_id="hole", deadline_seconds=ANSWER_SECONDS
+            )
+        answer = await bus.request(
+            f"$JS.API.STREAM.PURGE.{stream}",
+            json.dumps({"filter": subject}).encode(),
+            timeout_seconds=ANSWER_SECONDS,
+        )
+    assert json.loads(answer)["purged"] == 1
+
+
+async def come_back(tab: Tab, gateway: HubbubProcess) -> None:
+    """Open a tab again that missed what the gateway has never heard of, and has to read."""
+    since = tab.of_type("message")[0]["offset"] - 1
+    tab.url, tab.since, tab.frames = gateway.ws_url, since, []
+    async with asyncio.TaskGroup() as group:
+        living = group.create_task(tab.live())
+        await tab.until(lambda f: f["type"] == "message" and f["body"] == "hello")
+        living.cancel()
