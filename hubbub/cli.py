@@ -1,7 +1,6 @@
 """The command line. Each command imports what it needs: `--version` should not wait for FastAPI."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,7 +38,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("hubbub"), prog_name="hubbub")
+@click.version_option(package_name="hubbub", prog_name="hubbub")
 def cli() -> None:
     """Hubbub: chat, notifications and presence over NATS JetStream."""
 
@@ -79,6 +78,20 @@ def _serve(service: str) -> click.Command:
 
 for _name in SERVICES:
     _serve(_name)
+
+
+@cli.command()
+@_host
+@_port
+@click.option("--path", default="/readyz", show_default=True)
+def health(host: str, port: int, path: str) -> None:
+    """Tell whether a service answers 200; if not, why: for a container's health check."""
+    from hubbub.health import reason_against
+
+    reason = reason_against(host, port, path)
+    if reason is not None:
+        click.echo(reason, err=True)
+        sys.exit(1)
 
 
 @cli.command()
