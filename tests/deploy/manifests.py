@@ -94,6 +94,10 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return wanted.items() <= labels.items()
 
 
+def workloads_selected_by(selector: Mapping[str, Any]) -> list[Resource]:
+    return [workload for workload in WORKLOADS if selects(selector, pod_labels(workload))]
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
