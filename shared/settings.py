@@ -1,5 +1,6 @@
 """Settings that every service reads, and how: the environment, or a file that it names."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ class ServiceSettings(BaseSettings):
     """Verified tokens that need no second look at their signature; 0 remembers none."""
     log_level: str = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
-    """Proxies whose X-Forwarded-For is believed; comma-separated addresses, or ``*``."""
+    """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
 
     @field_validator("hmac_secret")
     @classmethod
@@ -72,6 +73,18 @@ class ServiceSettings(BaseSettings):
         except jwt.InvalidKeyError:
             raise ValueError("a public key, which anybody has") from None
         return secret
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, proxies: str) -> str:
+        """Uvicorn takes what it can't read for a name, and believes nobody for it."""
+        for proxy in map(str.strip, proxies.split(",")):
+            try:
+                if proxy and proxies.strip() != "*":
+                    ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is neither an address nor a network") from None
+        return proxies.strip()
 
     @classmethod
     def settings_customise_sources(

@@ -52,6 +52,23 @@ def test_a_secret_that_anybody_has_is_refused(monkeypatch: pytest.MonkeyPatch, s
         ASettings()
 
 
+@pytest.mark.parametrize("proxies", ["", "*", "10.0.0.7", "10.1.0.0/16, ::1,fd00::/8"])
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    monkeypatch.setenv("HUBBUB_FORWARDED_ALLOW_IPS", proxies)
+
+    assert ASettings().forwarded_allow_ips == proxies
+
+
+@pytest.mark.parametrize("proxies", ["edge", "10.1.2.3/16", "10.0.0.7,*", "10.0.0.7;10.0.0.8"])
+def test_proxies_that_would_not_be_believed_are_refused(
+    monkeypatch: pytest.MonkeyPatch, proxies: str
+) -> None:
+    monkeypatch.setenv("HUBBUB_FORWARDED_ALLOW_IPS", proxies)
+
+    with pytest.raises(ValidationError, match="is neither an address nor a network"):
+        ASettings()
+
+
 def test_the_names_are_known_for_the_documentation() -> None:
     names = environment_names(ASettings)
 
