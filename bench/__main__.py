@@ -1,69 +1,95 @@
-"""Run the benchmarks: python -m bench [NAME …] [--target …] [--quick]."""
+"""Run the benchmarks: python -m bench [NAME …]; --help names the rest."""
 
 import argparse
-import os
-from collections.abc import Awaitable, Callable
+import fcntl
+import json
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import uvloop
 
-from bench import scenarios
-from bench.load import pin
-from bench.servers import TARGETS, Target
+from bench.cores import LOAD_CORE, on_core, take_precedence
+from bench.load import LoadFailed, start_load
+from bench.profiling import Profiler
+from bench.rows import ROWS
+from bench.scenarios.scale import Scale
+from bench.servers import SERVERS
+from bench.table import Figures, doubts, lines
 
-Scenario = Callable[[Target], Awaitable[dict[str, float]]]
-
-
-def _scenarios(quick: bool) -> dict[str, tuple[tuple[str, ...], Scenario]]:
-    share = 10 if quick else 1
-    return {
-        "fan-out": (
-            ("floor", "lesson", "hubbub"),
-            lambda t: scenarios.fan_out(t, listeners=1000 // share, rate=50, seconds=10),
-        ),
-        "idle": (
-            ("lesson", "hubbub"),
-            lambda t: scenarios.idle(t, connections=5000 // share),
-        ),
-        "publish-ws": (
-            ("hubbub",),
-            lambda t: scenarios.publish_ws(
-                t, connections=16, in_flight=8, messages=20_000 // share
-            ),
-        ),
-        "publish-http": (
-            ("hubbub",),
-            lambda t: scenarios.publish_http(t, callers=32, messages=5000 // share),
-        ),
-        "last-of-100": (
-            ("floor", "lesson", "hubbub"),
-            lambda t: scenarios.last_of_100(t, messages=1000 // share),
-        ),
-    }
+PROFILES = Path(tempfile.gettempdir()) / "hubbub-bench-profiles"
 
 
-async def _measure(kind: str, scenario: Scenario) -> dict[str, float]:
-    async with TARGETS[kind]() as target:
-        return await scenario(target)
+async def run_one(name: str, server: str, scale: Scale, *, stacks: Path | None = None) -> Figures:
+    """Start the server and the load, measure once, and stop both; ``stacks``: profile it."""
+    row = ROWS[name]
+    async with SERVERS[server](row.settings) as target, start_load() as load:
+        if stacks is not None:
+            target = replace(target, profiler=Profiler(target.pid, stacks))
+        return await row.measure(target, load, scale)
+
+
+def run_all(
+    names: Sequence[str], servers: Sequence[str], *, scale: Scale, repeat: int, profile: bool
+) -> dict[str, dict[str, list[Figures]]]:
+    """Measure; in turns, so that the floor and what stands on it meet the same weather."""
+    if profile:
+        PROFILES.mkdir(exist_ok=True)
+    runs: dict[str, dict[str, list[Figures]]] = {}
+    for name in names:
+        runs[name] = {server: [] for server in ROWS[name].servers if server in servers}
+        for _ in range(repeat):
+            for server, figures in runs[name].items():
+                stacks = PROFILES / f"{name}-{server}.txt" if profile else None
+                try:
+                    figures.append(uvloop.run(run_one(name, server, scale, stacks=stacks)))
+                except LoadFailed as failure:
+                    print(f"{name}  {server}  FAILED: {failure}", file=sys.stderr, flush=True)
+                    continue
+                shown = "  ".join(f"{key}: {value:g}" for key, value in figures[-1].items())
+                print(f"{name}  {server}  {shown}", file=sys.stderr, flush=True)
+    return runs
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Two benchmarks at once would measure each other."""
+    with (Path(tempfile.gettempdir()) / "hubbub-bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another benchmark to end", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="which benchmarks (default: all)")
-    parser.add_argument("--target", action="append", choices=sorted(TARGETS))
+    parser.add_argument("names", nargs="*", help=f"which benchmarks, of {', '.join(ROWS)}")
+    parser.add_argument("--target", action="append", choices=sorted(SERVERS))
     parser.add_argument("--quick", action="store_true", help="a tenth of the load")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the best of N counts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--profile", action="store_true", help="sample the server with py-spy")
     options = parser.parse_args()
-    known = _scenarios(options.quick)
-    if unknown := set(options.names) - set(known):
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(known)}")
-    pin(os.getpid(), 1)
-    for name in options.names or known:
-        targets, scenario = known[name]
-        for kind in targets:
-            if options.target and kind not in options.target:
-                continue
-            figures = uvloop.run(_measure(kind, scenario))
-            shown = "  ".join(f"{key} {value}" for key, value in figures.items())
-            print(f"{name:13} {kind:8} {shown}", flush=True)
+    if unknown := set(options.names) - set(ROWS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(ROWS)}")
+    with alone(), on_core(LOAD_CORE):
+        if not take_precedence():
+            print("not root: whatever else runs here gets in the way", file=sys.stderr)
+        runs = run_all(
+            options.names or list(ROWS),
+            options.target or list(SERVERS),
+            scale=Scale.QUICK if options.quick else Scale.FULL,
+            repeat=options.repeat,
+            profile=options.profile,
+        )
+    print("\n".join([*lines(runs), *doubts(runs)]))
+    if options.json:
+        options.json.write_text(json.dumps(runs, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import jwt
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-SECRET = "a secret of the benchmarks, 32 bytes"
+from bench.tokens import SECRET
 
 
 class ConnectionManager:
@@ -28,13 +28,16 @@ class ConnectionManager:
         if not self.active[user_id]:
             del self.active[user_id]
 
+    async def send_to_user(self, user_id: int, message: dict[str, object]) -> None:
+        for socket in list(self.active.get(user_id, ())):
+            try:
+                await socket.send_json(message)
+            except (RuntimeError, WebSocketDisconnect):
+                self.disconnect(socket, user_id)
+
     async def broadcast(self, message: dict[str, object]) -> None:
-        for user_id, sockets in list(self.active.items()):
-            for socket in list(sockets):
-                try:
-                    await socket.send_json(message)
-                except (RuntimeError, WebSocketDisconnect):
-                    self.disconnect(socket, user_id)
+        for user_id in list(self.active):
+            await self.send_to_user(user_id, message)
 
 
 app = FastAPI()
@@ -51,7 +54,10 @@ async def chat(websocket: WebSocket, token: str) -> None:
         while True:
             command = await websocket.receive_json()
             message = {"type": "message", "user_id": user_id, "name": name, "body": command["body"]}
-            await manager.broadcast(message)
+            if "to" in command:
+                await manager.send_to_user(command["to"], message)
+            else:
+                await manager.broadcast(message)
             if "id" in command:
                 await websocket.send_json({"type": "ack", "id": command["id"]})
     except WebSocketDisconnect:

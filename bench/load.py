@@ -1,110 +1,126 @@
-"""A lean WebSocket client for load: one protocol object a connection, no parsing beyond frames."""
+"""The load generator, native/load.c, driven from here; it shares a core with nats-server."""
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import cast
+import json
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-OnFrame = Callable[["LoadConnection", bytes], None]
+from bench.cores import LOAD_CORE, on_core
+from bench.measures import cpu_seconds
+from bench.native import compiled
 
-
-def client_frame(payload: bytes) -> bytes:
-    """A masked text frame with the mask 0, which leaves the payload as it is."""
-    size = len(payload)
-    head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
-    return head + b"\0\0\0\0" + payload
-
-
-class LoadConnection(asyncio.Protocol):
-    """Connects, upgrades, and hands every text frame's payload to ``on_frame``."""
-
-    def __init__(self, path: str, on_frame: OnFrame) -> None:
-        self.path = path
-        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.closed: bytes | None = None
-        self._on_frame = on_frame
-        self._buffer = b""
-        self._upgraded = False
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        key = "AAAAAAAAAAAAAAAAAAAAAA=="
-        self.transport.write(
-            f"GET {self.path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
-
-    def send(self, payload: bytes) -> None:
-        self.transport.write(client_frame(payload))
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data if self._buffer else data
-        start = 0
-        if not self._upgraded:
-            end = buffer.find(b"\r\n\r\n")
-            if end < 0:
-                self._buffer = buffer
-                return
-            if not buffer.startswith(b"HTTP/1.1 101"):
-                self._fail(buffer[:end])
-                return
-            self._upgraded, start = True, end + 4
-        while len(buffer) - start >= 2:
-            size, at = buffer[start + 1], start + 2
-            if size == 126:
-                size, at = int.from_bytes(buffer[start + 2 : start + 4], "big"), start + 4
-            elif size == 127:
-                size, at = int.from_bytes(buffer[start + 2 : start + 10], "big"), start + 10
-            if len(buffer) < at + size:
-                break
-            self._frame(buffer[start] & 15, buffer[at : at + size])
-            start = at + size
-        self._buffer = buffer[start:]
-
-    def _frame(self, opcode: int, payload: bytes) -> None:
-        if opcode == 1:
-            if not self.welcomed.done():
-                self.welcomed.set_result(None)
-            self._on_frame(self, payload)
-        elif opcode == 9:
-            self.transport.write(b"\x8a" + bytes((0x80 | len(payload),)) + b"\0\0\0\0" + payload)
-        elif opcode == 8:
-            self._fail(payload)
-
-    def _fail(self, why: bytes) -> None:
-        self.closed = why
-        if not self.welcomed.done():
-            self.welcomed.set_exception(ConnectionError(repr(why)))
-        self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.closed is None:
-            self._fail(b"lost")
+DEADLINE_SECONDS = 120.0
+"""For what one command asks for; nothing here takes half as long."""
+HANDSHAKES_AT_ONCE = 50
 
 
-async def connect_all(
-    port: int, paths: Sequence[str], on_frame: OnFrame, *, at_once: int = 50
-) -> list[LoadConnection]:
-    """Open a connection per path, a few at a time, and wait until each was welcomed."""
-    loop, connections = asyncio.get_running_loop(), []
-    for start in range(0, len(paths), at_once):
-        batch = []
-        for path in paths[start : start + at_once]:
-            _, connection = await loop.create_connection(
-                partial(LoadConnection, path, on_frame), "127.0.0.1", port
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one command."""
+
+    seconds: float
+    delivered: int
+    answered: int
+    stored: int
+    reads: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    late_ms: float
+    """The publisher's worst delay against its own timetable."""
+    busy_percent: float = 0.0
+    """What the load itself took of its core."""
+
+
+class LoadFailed(Exception):
+    """The server did not do what the load waits for."""
+
+
+class Load:
+    """Clients and a publisher; one command at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    async def connect(
+        self, port: int, paths: Sequence[str], *, at_once: int = HANDSHAKES_AT_ONCE
+    ) -> Answer:
+        """Open a connection for each path; return when all are welcomed."""
+        return await self._do(f"connect {port} {at_once} {self._file(paths)}")
+
+    async def bus(self, port: int) -> None:
+        """Publish on JetStream from now on, not as the first client."""
+        await self._do(f"bus {port}")
+
+    async def publish(
+        self,
+        publications: Sequence[tuple[str, str]],
+        *,
+        total: int,
+        receivers: int,
+        rate: int = 0,
+        batch: int = 1,
+        in_flight: int = 0,
+    ) -> Answer:
+        """Publish these (subject, payload) over and over; return when all have arrived.
+
+        Args:
+            rate: A second. With 0, as fast as ``in_flight`` allows.
+            receivers: Of each. With 0, a publication has arrived when it is stored.
+        """
+        file = self._file([f"{subject}\t{payload}" for subject, payload in publications])
+        return await self._do(f"publish {total} {rate} {batch} {in_flight} {receivers} {file}")
+
+    async def talk(self, template: str, *, total: int, in_flight: int) -> Answer:
+        """Every client sends such messages, until all are answered and delivered back."""
+        return await self._do(f"talk {total} {in_flight} {self._file([chr(9) + template])}")
+
+    async def stall(self, client: int) -> None:
+        """Let the client read nothing any more."""
+        await self._do(f"stall {client}")
+
+    async def reset(self) -> None:
+        """End all connections without a word."""
+        await self._do("reset")
+
+    def _file(self, lines: Sequence[str]) -> Path:
+        file = self._folder / "lines"
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    async def _do(self, command: str) -> Answer:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        cpu = cpu_seconds(self._process.pid)
+        self._process.stdin.write(f"{command}\n".encode())
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            raise LoadFailed(f"not done within {DEADLINE_SECONDS:g} s: {command}") from None
+        if not line:
+            raise LoadFailed(f"failed: {command}")
+        answer = json.loads(line)
+        busy = 100 * (cpu_seconds(self._process.pid) - cpu) / max(answer["seconds"], 1e-9)
+        return Answer(**answer, busy_percent=round(busy, 1))
+
+
+@asynccontextmanager
+async def start_load() -> AsyncGenerator[Load]:
+    """A load generator without connections."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary = await compiled("load")
+        with on_core(LOAD_CORE):
+            process = await asyncio.create_subprocess_exec(
+                binary, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
-            batch.append(connection)
-        async with asyncio.timeout(60):
-            for connection in batch:
-                await connection.welcomed
-        connections += batch
-    return connections
-
-
-def pin(pid: int, core: int) -> None:
-    """Keep the process on one core, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, {core % (os.cpu_count() or 1)})
+        try:
+            yield Load(process, Path(folder))
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

@@ -1,38 +1,89 @@
-"""What is measured of a server: CPU of its process tree, memory as PSS, and time to receipt."""
+"""What is read of a server: CPU of its process tree, its memory, how long it had to wait."""
 
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from bench.profiling import Profiler
+
+QUIET_SHARE = 0.03
+"""Of a core; a server that does less has nothing left to do."""
+QUIET_SECONDS = 0.5
+SETTLE_SECONDS = 60.0
+
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the process and its living children."""
-    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return sum(sum(process.cpu_times()[:2]) for process in tree)
+    """User and system time of the process and its living children, to the nanosecond.
+
+    Linux lets anybody read the CPU clock of any process; its number is made of the pid as
+    in the kernel's include/linux/posix-timers.h. Threads that have ended count too.
+    """
+    return sum(time.clock_gettime((~each << 3) | 2) for each in _tree(pid))
 
 
 def pss_kib(pid: int) -> int:
-    """Proportional set size of the process and its children; Linux only."""
-    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    """Proportional set size of the process and its children."""
     total = 0
-    for process in tree:
-        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    for each in _tree(pid):
+        rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
         total += int(rollup.split("Pss:")[1].split()[0])
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Milliseconds."""
+def waited_seconds(pid: int) -> float:
+    """How long its threads were ready to run while something else had their core."""
+    total = 0
+    for each in _tree(pid):
+        for thread in Path(f"/proc/{each}/task").iterdir():
+            total += int((thread / "schedstat").read_text().split()[1])
+    return total / 1e9
 
-    p50: float
-    p99: float
 
-    @classmethod
-    def of(cls, seconds: list[float]) -> "Percentiles":
-        ordered = sorted(seconds)
-        return cls(
-            p50=round(ordered[len(ordered) // 2] * 1e3, 2),
-            p99=round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1e3, 2),
-        )
+def _tree(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a server used while something was done to it."""
+
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+
+    def cpu_us(self, count: float) -> float:
+        """CPU for each of so many."""
+        return round(self.cpu_seconds / count * 1e6, 3)
+
+    @property
+    def disturbed_percent(self) -> float:
+        """Others had the server's core for this part of the time: over a few, measure again."""
+        return round(100 * self.waited_seconds / self.seconds, 1) if self.seconds else 0.0
+
+
+@asynccontextmanager
+async def usage_of(pid: int, profiler: Profiler | None = None) -> AsyncGenerator[Usage]:
+    """Measures its body; the answer is filled in at the end. A profile costs some of the speed."""
+    usage = Usage()
+    async with nullcontext() if profiler is None else profiler.sampling():
+        waited, cpu, began = waited_seconds(pid), cpu_seconds(pid), time.perf_counter()
+        yield usage
+        usage.cpu_seconds = cpu_seconds(pid) - cpu
+        usage.seconds = time.perf_counter() - began
+        usage.waited_seconds = waited_seconds(pid) - waited
+
+
+async def until_quiet(pid: int, *, at_least: float = 0.0) -> None:
+    """Return when the server has nothing left to do."""
+    await asyncio.sleep(at_least)
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while True:
+            before = cpu_seconds(pid)
+            await asyncio.sleep(QUIET_SECONDS)
+            if cpu_seconds(pid) - before < QUIET_SHARE * QUIET_SECONDS:
+                return

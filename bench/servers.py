@@ -2,134 +2,126 @@
 
 import asyncio
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
-import jwt
 
-from bench.lesson import SECRET
-from bench.load import pin
+from bench.cores import SERVER_CORE, on_core
+from bench.native import compiled
+from bench.targets import Hubbub, Target
+from bench.tokens import SECRET, start_issuer
 from hubbub.nats_child import nats_server
-from shared.process import listen
 
-API_KEY = "an API key of the benchmarks"
-FRAME_BYTES = 120  # what a chat message of 40 bytes takes on the wire, about
-SERVER_CORE = 0
-START_SECONDS = 30
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
 
-
-class Target:
-    """A running server: where it listens, its process, and how it is spoken to."""
-
-    def __init__(self, port: int, pid: int, marker: bytes = b'"type":"message"') -> None:
-        self.port = port
-        self.pid = pid
-        self._marker = marker
-
-    def path(self, user_id: int, room: str = "lobby") -> str:
-        claims = {
-            "sub": str(user_id),
-            "name": f"User {user_id}",
-            "exp": datetime.now(UTC) + timedelta(hours=1),
-        }
-        return f"/ws/chat?room={room}&token={jwt.encode(claims, SECRET, 'HS256')}"
-
-    def is_message(self, payload: bytes) -> bool:
-        return self._marker in payload
+HUBBUB = (sys.executable, "-m", "hubbub")
+ENVIRONMENT = {
+    "HUBBUB_HMAC_SECRET": SECRET,
+    "HUBBUB_API_KEY": "an API key of the benchmarks",
+    "HUBBUB_LOG_LEVEL": "WARNING",
+}
 
 
 def _free_port() -> int:
-    with listen("127.0.0.1", 0) as taken:
-        return int(taken.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager
 async def _process(
-    command: list[str], port: int, **environment: str
+    *command: str | Path, port: int, environment: Mapping[str, str] | None = None
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
+    with on_core(SERVER_CORE):
+        process = await asyncio.create_subprocess_exec(
+            *command, env={**os.environ, **(environment or {})}
+        )
     try:
-        pin(process.pid, SERVER_CORE)
         async with asyncio.timeout(START_SECONDS):
-            await _until_listening(port)
+            await _until_listening(process, port)
         yield process
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
 
 
-async def _until_listening(port: int) -> None:
+async def _until_listening(process: asyncio.subprocess.Process, port: int) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            await asyncio.sleep(0.05)
+            if process.returncode is not None:
+                raise SystemExit("the server did not start") from None
+            await asyncio.sleep(POLL_SECONDS)
         else:
             writer.close()
             return
 
 
 async def _until_ready(port: int) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(START_SECONDS):
         while True:
             answer = await client.get(f"http://127.0.0.1:{port}/readyz")
             if answer.status_code == httpx2.codes.OK:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @asynccontextmanager
-async def floor() -> AsyncGenerator[Target]:
-    """The C loop that does the same and nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        binary, port = f"{folder}/floor", _free_port()
-        source = Path(__file__).with_name("floor.c")
-        compiler = await asyncio.create_subprocess_exec("cc", "-O2", "-o", binary, str(source))
-        if await compiler.wait() != 0:
-            raise SystemExit("the floor does not compile: is there a C compiler?")
-        async with _process([binary, str(port), str(FRAME_BYTES)], port) as process:
-            yield Target(port, process.pid, marker=b"xxxx")
-
-
-@asynccontextmanager
-async def lesson() -> AsyncGenerator[Target]:
-    """The in-process ConnectionManager on stock uvicorn."""
+async def floor(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+    """The C loop that sends ready bytes and nothing else."""
     port = _free_port()
-    async with _process([sys.executable, "-m", "bench.lesson", str(port)], port) as process:
+    async with _process(await compiled("floor"), str(port), port=port) as process:
         yield Target(port, process.pid)
 
 
 @asynccontextmanager
-async def gateway() -> AsyncGenerator[Target]:
-    """One gateway process, with its nats-server on the load's core."""
+async def lesson(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+    """The in-process ConnectionManager on stock uvicorn."""
+    port = _free_port()
+    async with _process(sys.executable, "-m", "bench.lesson", str(port), port=port) as process:
+        yield Target(port, process.pid, has_personal_channels=True)
+
+
+@asynccontextmanager
+async def hubbub(settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+    """One gateway process, with its nats-server and its issuer on the load's core."""
     with tempfile.TemporaryDirectory() as folder:
-        async with nats_server(Path(folder) / "nats") as nats:
+        async with nats_server(Path(folder) / "nats") as nats, start_issuer() as issuer:
             environment = {
+                **ENVIRONMENT,
                 "HUBBUB_NATS_URL": nats.url,
-                "HUBBUB_HMAC_SECRET": SECRET,
-                "HUBBUB_API_KEY": API_KEY,
-                "HUBBUB_LOG_LEVEL": "WARNING",
+                "HUBBUB_JWKS_URL": issuer.jwks_url,
+                **settings,
             }
-            hubbub, port = [sys.executable, "-m", "hubbub"], _free_port()
             bootstrap = await asyncio.create_subprocess_exec(
-                *hubbub, "bootstrap", env={**os.environ, **environment}
+                *HUBBUB,
+                "bootstrap",
+                env={**os.environ, **environment},
+                stdout=asyncio.subprocess.DEVNULL,
             )
             if await bootstrap.wait() != 0:
                 raise SystemExit("the streams could not be made")
-            command = [*hubbub, "gateway", "--host", "127.0.0.1", "--port", str(port)]
-            async with _process(command, port, **environment) as process:
-                async with asyncio.timeout(START_SECONDS):
-                    await _until_ready(port)
-                yield Target(port, process.pid)
+            port = _free_port()
+            place = ("--host", "127.0.0.1", "--port", str(port))
+            async with _process(
+                *HUBBUB, "gateway", *place, port=port, environment=environment
+            ) as process:
+                await _until_ready(port)
+                nats_port = int(nats.url.rpartition(":")[2])
+                yield Hubbub(port, process.pid, nats_port=nats_port, issuer=issuer)
 
 
-TARGETS: dict[str, Callable[[], AbstractAsyncContextManager[Target]]] = {
+SERVERS: Mapping[str, Callable[[Mapping[str, str]], AbstractAsyncContextManager[Target]]] = {
     "floor": floor,
     "lesson": lesson,
-    "hubbub": gateway,
+    "hubbub": hubbub,
 }

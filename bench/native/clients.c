@@ -1,0 +1,223 @@
+/* The connections of the load: they connect, upgrade, answer pings and count what comes.
+ *
+ * Frames are told apart by their lengths; of a text only this is looked at: whether it bears
+ * a stamp (a delivery, with its latency), and otherwise whether it answers or refuses.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "load.h"
+
+enum { MOST = 65536, READ_BYTES = 1 << 20, CONNECTED = 1, UPGRADED, WELCOMED, STALLED, CLOSED };
+enum { CLOSE = 8, PING = 9, PONG = 10, TEXT = 1 };
+
+struct client {
+    int fd, state;
+    size_t kept; /* bytes of a frame that has not come in whole */
+    unsigned char *rest;
+    long sent, answered, delivered; /* of its own messages, while it talks */
+};
+
+static struct client clients[MOST];
+static uint32_t used;
+static unsigned char in[READ_BYTES];
+static struct {
+    struct publication *template;
+    long left, in_flight, sent;
+} talk;
+struct counters count;
+char first_refusal[256];
+
+uint32_t clients_count(void) { return used; }
+
+void clients_open(int port, const char *path) {
+    if (used == MOST) fail("no more than %d connections", MOST);
+    struct client *client = &clients[used];
+    int on = 1;
+    char request[16384];
+    int size = snprintf(request, sizeof request,
+                        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", path, port);
+    struct sockaddr_in there = {.sin_family = AF_INET,
+                                .sin_port = htons((unsigned short)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *client = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                              .state = CONNECTED};
+    if (client->fd < 0) fail("no socket: %s", strerror(errno));
+    if (connect(client->fd, (struct sockaddr *)&there, sizeof there))
+        fail("no connection: %s", strerror(errno));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (send(client->fd, request, (size_t)size, MSG_NOSIGNAL) != size) fail("request not sent");
+    watch(client->fd, used++, 0);
+    count.opened++;
+}
+
+/* End all, as tabs do that lose their network: with a reset, which leaves no port waiting. */
+void clients_reset(void) {
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    for (uint32_t i = 0; i < used; i++) {
+        if (clients[i].state != CLOSED) {
+            setsockopt(clients[i].fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+            close(clients[i].fd);
+        }
+        free(clients[i].rest);
+    }
+    used = 0;
+    count = (struct counters){0};
+}
+
+/* From now on this one reads nothing. */
+void clients_stall(uint32_t number) {
+    if (number >= used) fail("there is no client %u", number);
+    clients[number].state = STALLED;
+    watch(clients[number].fd, number, -1);
+}
+
+static void send_frame(struct client *client, int opcode, const void *payload, size_t size) {
+    static unsigned char frame[1 << 17];
+    size_t head = size < 126 ? 6 : 8;
+    if (size + head > sizeof frame) fail("a message of %zu bytes is too long", size);
+    memset(frame, 0, head); /* the mask is 0, which leaves the payload as it is */
+    frame[0] = (unsigned char)(0x80 | opcode);
+    frame[1] = (unsigned char)(0x80 | (size < 126 ? size : 126));
+    if (head == 8) {
+        frame[2] = (unsigned char)(size >> 8);
+        frame[3] = (unsigned char)size;
+    }
+    memcpy(frame + head, payload, size);
+    if (send(client->fd, frame, size + head, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)(size + head))
+        if (client->state != CLOSED && errno != EPIPE && errno != ECONNRESET)
+            fail("the server takes nothing: %s", strerror(errno));
+}
+
+void clients_send(uint32_t number, const char *payload, size_t size) {
+    send_frame(&clients[number], TEXT, payload, size);
+}
+
+static void talk_on(struct client *client) {
+    while (talk.left > 0 && client->sent - client->answered < talk.in_flight &&
+           client->sent - client->delivered < talk.in_flight) {
+        struct publication *template = talk.template;
+        char text[8192];
+        int size = snprintf(text, sizeof text, template->payload, talk.sent);
+        char *digits = find_stamp(text, (size_t)size);
+        if (digits == NULL) fail("the template bears no stamp");
+        stamp(digits, now());
+        send_frame(client, TEXT, text, (size_t)size);
+        client->sent++;
+        talk.sent++;
+        talk.left--;
+    }
+}
+
+/* Every connection sends messages, ``in_flight`` at a time: one is over when it has been
+ * answered and delivered back. The template is a format that takes the message's number. */
+void clients_talk(struct publication *template, long total, long in_flight) {
+    talk.template = template;
+    talk.left = total;
+    talk.in_flight = in_flight;
+    for (uint32_t i = 0; i < used; i++) {
+        clients[i].sent = clients[i].answered = clients[i].delivered = 0;
+        talk_on(&clients[i]);
+    }
+}
+
+static void close_client(struct client *client) {
+    client->state = CLOSED;
+    count.closed++;
+    close(client->fd);
+}
+
+static void refuse(const unsigned char *payload, size_t size) {
+    if (count.refused++ == 0)
+        snprintf(first_refusal, sizeof first_refusal, "%.*s", (int)size, (const char *)payload);
+}
+
+static void take_text(struct client *client, unsigned char *payload, size_t size, int64_t moment) {
+    char *digits = find_stamp((char *)payload, size);
+    if (digits != NULL) {
+        samples_add(moment - strtoll(digits, NULL, 10));
+        count.delivered++;
+        client->delivered++;
+    } else if (client->state == UPGRADED) {
+        client->state = WELCOMED;
+        count.welcomed++;
+    } else if (memmem(payload, size, "\"type\":\"ack\"", 12) != NULL) {
+        count.answered++;
+        client->answered++;
+    } else if (memmem(payload, size, "\"type\":\"error\"", 14) != NULL) {
+        refuse(payload, size);
+    }
+}
+
+/* Take the frame at ``at``; returns its size, or 0 if it has not come in whole. */
+static size_t take_frame(struct client *client, unsigned char *at, size_t size, int64_t moment) {
+    if (size < 2) return 0;
+    size_t length = at[1], head = 2;
+    if (length == 126) head = 4;
+    if (length == 127) head = 10;
+    if (size < head) return 0;
+    if (head > 2) {
+        length = 0;
+        for (size_t i = 2; i < head; i++) length = length << 8 | at[i];
+    }
+    if (size < head + length) return 0;
+    unsigned char *payload = at + head, next = payload[length];
+    int opcode = at[0] & 15;
+    payload[length] = 0; /* so that digits end */
+    if (opcode == CLOSE) {
+        if (length >= 2) refuse(payload + 2, length - 2);
+        close_client(client);
+    } else if (opcode == PING) {
+        send_frame(client, PONG, payload, length);
+    } else {
+        take_text(client, payload, length, moment);
+    }
+    payload[length] = next;
+    return head + length;
+}
+
+static size_t take_upgrade(struct client *client, unsigned char *at, size_t size) {
+    unsigned char *end = memmem(at, size, "\r\n\r\n", 4);
+    if (end == NULL) return 0;
+    if (memcmp(at, "HTTP/1.1 101", 12) != 0) fail("no upgrade: %.*s", (int)(end - at), at);
+    client->state = UPGRADED;
+    return (size_t)(end - at) + 4;
+}
+
+/* A client's socket has something to read. */
+void clients_ready(uint32_t number) {
+    struct client *client = &clients[number];
+    if (number >= used || client->state >= STALLED) return; /* an event from before a reset */
+    if (client->kept) memcpy(in, client->rest, client->kept);
+    ssize_t got = recv(client->fd, in + client->kept, READ_BYTES - 1 - client->kept, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) {
+        close_client(client);
+        return;
+    }
+    int64_t moment = now();
+    size_t size = client->kept + (size_t)got, at = 0, taken;
+    count.reads++;
+    if (client->state == CONNECTED) at = take_upgrade(client, in, size);
+    if (client->state != CONNECTED)
+        while (client->state != CLOSED &&
+               (taken = take_frame(client, in + at, size - at, moment)) > 0)
+            at += taken;
+    client->kept = size - at;
+    if (client->kept) {
+        client->rest = realloc(client->rest, client->kept);
+        if (client->rest == NULL) fail("no memory");
+        memcpy(client->rest, in + at, client->kept);
+    }
+    if (talk.left > 0 && client->state == WELCOMED) talk_on(client);
+}

@@ -1,0 +1,78 @@
+"""The benchmarks by name: which servers, with which settings, and what the goals are."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from bench.load import Load
+from bench.scenarios import burst, connect, fan_out, idle, personal, talk
+from bench.scenarios.scale import Scale
+from bench.targets import Target
+
+Measure = Callable[[Target, Load, Scale], Awaitable[dict[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure of the gateway may be at most."""
+
+    most: float
+    times_floor: bool = False
+    """``most`` is a ratio to the floor's figure."""
+
+    def is_met(self, figure: float, floor: float | None) -> bool | None:
+        """None if the floor that it is compared with was not measured."""
+        if not self.times_floor:
+            return figure <= self.most
+        return None if not floor else figure / floor <= self.most
+
+    def __str__(self) -> str:
+        return f"<= {self.most:g}" + (" * floor" if self.times_floor else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One benchmark."""
+
+    measure: Measure
+    servers: tuple[str, ...]
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the gateway, beside those of every benchmark."""
+
+
+ROWS: Mapping[str, Row] = {
+    "idle": Row(
+        idle.measure,
+        ("floor", "lesson", "hubbub"),
+        {"KiB per connection": Goal(4)},
+    ),
+    "connect": Row(
+        connect.measure,
+        ("floor", "lesson", "hubbub"),
+        {"HS256, µs": Goal(150), "again, µs": Goal(120), "EdDSA, µs": Goal(260)},
+    ),
+    "fan-out": Row(
+        fan_out.measure,
+        ("floor", "lesson", "hubbub"),
+        {
+            "µs per delivery": Goal(1.25, times_floor=True),
+            "p50, ms": Goal(5),
+            "p99, ms": Goal(12),
+        },
+    ),
+    "burst": Row(
+        burst.measure,
+        ("floor", "lesson", "hubbub"),
+        {"µs per delivery": Goal(0.7)},
+    ),
+    "personal": Row(
+        personal.measure,
+        ("lesson", "hubbub"),
+        {"µs per delivery": Goal(25), "p50, ms": Goal(1), "p99, ms": Goal(4)},
+    ),
+    "talk": Row(
+        talk.measure,
+        ("lesson", "hubbub"),
+        {"µs per message": Goal(45)},
+    ),
+}

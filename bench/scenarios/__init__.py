@@ -1,0 +1,1 @@
+"""The benchmarks, a module each: what is done to a server, and what is read from it."""

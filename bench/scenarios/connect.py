@@ -1,0 +1,46 @@
+"""CPU of a connect, from TCP's accept to `welcome`: by the kind of its token, and once more.
+
+Each comes to a room of its own, so that nobody else is told of it; its user's presence is
+written all the same. `again` are the same tokens as before, a second after all connections
+were lost, as when a proxy was restarted.
+"""
+
+from collections.abc import Sequence
+
+from bench.load import Load
+from bench.measures import until_quiet, usage_of
+from bench.scenarios.scale import Scale
+from bench.targets import Hubbub, Target
+
+CONNECTS = 3000
+WARM = 100
+
+
+async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
+    connects = scale.of(CONNECTS)
+    users = range(1, connects + 1)
+    await load.connect(target.port, [_path(target, 10**6 + user) for user in range(WARM)])
+    await until_quiet(target.pid)
+    paths = [_path(target, user) for user in users]
+    figures = {"HS256, µs": await _connect(target, load, paths)}
+    await load.reset()
+    await until_quiet(target.pid)
+    figures["again, µs"] = await _connect(target, load, paths)
+    if isinstance(target, Hubbub):
+        await load.reset()
+        await until_quiet(target.pid, at_least=scale.settle_seconds)
+        signed = [target.eddsa_path(user, room=f"r{user}") for user in users]
+        figures["EdDSA, µs"] = await _connect(target, load, signed)
+    else:
+        figures["EdDSA, µs"] = figures["HS256, µs"]  # looks at no signature, or knows no other
+    return figures
+
+
+def _path(target: Target, user_id: int) -> str:
+    return target.path(user_id, room=f"r{user_id}")
+
+
+async def _connect(target: Target, load: Load, paths: Sequence[str]) -> float:
+    async with usage_of(target.pid, target.profiler) as usage:
+        await load.connect(target.port, paths)
+    return usage.cpu_us(len(paths))

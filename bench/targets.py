@@ -1,0 +1,63 @@
+"""How each measured server is spoken to."""
+
+import json
+from dataclasses import dataclass, field
+
+from bench.load import Load
+from bench.profiling import Profiler
+from bench.tokens import Issuer, hs256_token
+from shared.bus.subjects import publication_subject
+from shared.channels import personal_channel, room_channel
+from shared.ids import UserId
+
+STAMP = "at=" + 19 * "0"
+"""The load puts the moment of sending here, as native/load.h says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running server that takes publications from its first client and sends them to all."""
+
+    port: int
+    pid: int
+    has_personal_channels: bool = False
+    """Whether one user can be sent something alone."""
+    profiler: Profiler | None = None
+
+    def path(self, user_id: int, *, room: str = "lobby") -> str:
+        return f"/ws/chat?room={room}&token={hs256_token(user_id)}"
+
+    async def prepare(self, load: Load) -> None:
+        """Let the load publish in the way that this server wants."""
+
+    def publication(self, *, text_bytes: int, user_id: int | None = None) -> tuple[str, str]:
+        """Subject and payload of a publication to the lobby, or to one user."""
+        command: dict[str, object] = {"type": "message", "body": _text(text_bytes)}
+        return "", json.dumps(command if user_id is None else {**command, "to": user_id})
+
+    def message(self, *, text_bytes: int) -> str:
+        """What a client sends that wants an answer; a format that takes the number of it."""
+        return json.dumps({"type": "message", "id": "%ld", "body": _text(text_bytes)})
+
+
+@dataclass(frozen=True, slots=True)
+class Hubbub(Target):
+    """The gateway; publications come over the bus, as from a service."""
+
+    has_personal_channels: bool = True
+    nats_port: int = field(kw_only=True)
+    issuer: Issuer = field(kw_only=True)
+
+    def eddsa_path(self, user_id: int, *, room: str = "lobby") -> str:
+        return f"/ws/chat?room={room}&token={self.issuer.token(user_id)}"
+
+    async def prepare(self, load: Load) -> None:
+        await load.bus(self.nats_port)
+
+    def publication(self, *, text_bytes: int, user_id: int | None = None) -> tuple[str, str]:
+        channel = room_channel("lobby") if user_id is None else personal_channel(UserId(user_id))
+        return publication_subject(channel), json.dumps({"data": {"text": _text(text_bytes)}})
+
+
+def _text(size: int) -> str:
+    return STAMP.ljust(size, "x")
