@@ -48,9 +48,7 @@ class Profiler:
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        await asyncio.sleep(ALWAYS_THERE = 0.95
-"""Of the samples: the frames around the loop, which tell nothing."""
-ATTACH_SECONDS)
+        await asyncio.sleep(ATTACH_SECONDS)
         try:
             yield
         finally:
