@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 Frame = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Tab:
         while True:
             try:
                 await self.live()
-            except (OSError, ConnectionClosed, TimeoutError):
+            except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
                 self.closed = (1006, "refused")
             turn += 1
             self.url = urls[turn % len(urls)]
@@ -63,9 +63,9 @@ class Tab:
         assert self._socket is not None
         await self._socket.send(json.dumps(command))
 
-    async def say(self, identifier: str, body: str) -> Frame:
+    async def say(self, identifier: str, body: str, *, seconds: float = DEADLINE_SECONDS) -> Frame:
         """Send until it is acked, as a client does, over reconnects; return the ack."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 try:
                     await self.send(type="message", id=identifier, body=body)

@@ -1,0 +1,101 @@
+"""One system for all end-to-end tests: in containers where an engine answers, else processes.
+
+``HUBBUB_E2E=containers`` demands containers: then the run fails if an end-to-end test was
+skipped or ran outside of them. ``HUBBUB_E2E=processes`` does without, engine or not.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import browser as browser
+from tests.e2e.evidence import Evidence, assert_nothing_leaked
+from tests.e2e.stack import Stack, keep_logs
+from tests.fixtures.databases import docker_answers
+
+HERE = Path(__file__).parent
+SECONDS_FOR_ONE_TEST = 360
+"""The first one starts the system, too, in containers maybe builds it before."""
+WANTED = os.environ.get("HUBBUB_E2E", "")
+
+evidence_key = pytest.StashKey[Evidence]()
+failed_key = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[evidence_key] = Evidence(containers_demanded=WANTED == "containers")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ours come last, so that the system is not there while the other tests run."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(SECONDS_FOR_ONE_TEST), append=False)
+    items[:] = [item for item in items if item not in ours] + ours
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    item.stash[failed_key] = item.stash.get(failed_key, False) or report.failed
+    item.config.stash[evidence_key].note(report)
+    return report  # type: ignore[return-value]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    shortfall = session.config.stash[evidence_key].shortfall()
+    if shortfall:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_sep("=", f"end-to-end tests: {shortfall}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def logs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the logs of all parts go when a test fails."""
+    named = os.environ.get("E2E_OUT")
+    return Path(named) if named else tmp_path_factory.mktemp("e2e-logs")
+
+
+@pytest.fixture(scope="session")
+def shared_stack(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    logs_folder: Path,
+) -> Iterator[Stack]:
+    """The system of this run. Tests ask for `stack`, which heals it after each of them."""
+    with ExitStack() as resources:
+        stack: Stack
+        if WANTED == "containers" or (WANTED != "processes" and docker_answers()):
+            from tests.e2e.containers import container_stack
+
+            stack = resources.enter_context(container_stack(logs_folder))
+        else:
+            from tests.e2e.local import local_stack
+
+            postgres = request.getfixturevalue("postgres")
+            home = tmp_path_factory.mktemp("e2e")
+            stack = resources.enter_context(local_stack(home, postgres))
+        yield stack
+        try:
+            assert_nothing_leaked(stack)
+        except AssertionError:
+            keep_logs(stack.logs(), logs_folder / "at-the-end")
+            raise
+
+
+@pytest.fixture
+def stack(
+    request: pytest.FixtureRequest, shared_stack: Stack, logs_folder: Path
+) -> Iterator[Stack]:
+    """The system, healthy; what a test does to it is undone."""
+    request.config.stash[evidence_key].ran_on(request.node.nodeid, shared_stack)
+    yield shared_stack
+    if request.node.stash.get(failed_key, False):
+        keep_logs(shared_stack.logs(), logs_folder / request.node.name)
+    shared_stack.heal()
