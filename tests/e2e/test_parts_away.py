@@ -126,5 +126,5 @@ async def test_without_postgresql_chat_goes_on_posts_answer_503_and_likes_arrive
 
 async def _sign_in(stack: Stack) -> httpx2.Response:
     async with a_client(stack) as client:
-        form = {"username": an_email("nobody"), "password": "whatever it may be"}
+        form = {"username": an_email(), "password": "whatever it may be"}
         return await client.post("/auth/token", data=form)
