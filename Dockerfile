@@ -1,7 +1,10 @@
 # One image for every service: the command picks one. `--target edge` is the proxy with the page.
 
 FROM python:3.13-slim AS build
-RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
+RUN apt-get update --quiet=2 \
+    && apt-get install --quiet=2 --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/* \
+    && pip install --quiet --no-cache-dir --disable-pip-version-check uv==0.13.9
 ENV UV_PROJECT_ENVIRONMENT=/opt/hubbub \
     UV_PYTHON=/usr/local/bin/python3 \
     UV_PYTHON_DOWNLOADS=never \
@@ -12,7 +15,9 @@ WORKDIR /src
 # there is neither a nats-server nor anything that tests.
 COPY pyproject.toml ./
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --quiet --no-default-groups --no-install-project
+    uv sync --quiet --no-default-groups --no-install-project \
+    # A third of it is symbols for debuggers.
+    && find /opt/hubbub -name '*.so*' -exec strip --strip-unneeded {} +
 COPY README.md LICENSE ./
 COPY hubbub hubbub
 COPY gateway gateway
@@ -41,15 +46,16 @@ EXPOSE 8080
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 
 FROM python:3.13-slim AS hubbub
-# A volume that is new takes over the owner of the folder that it is mounted on.
-RUN groupadd --gid 10001 hubbub \
+# The folders below /volumes: a volume that is new takes over the owner of what it is mounted on.
+RUN pip uninstall --quiet --yes pip \
+    && groupadd --gid 10001 hubbub \
     && useradd --uid 10001 --gid hubbub --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin hubbub \
     && install -d -o hubbub -g hubbub -m 0750 /run/hubbub /volumes/auth /volumes/posts \
         /volumes/gateway /volumes/bootstrap /volumes/operator /volumes/nats /volumes/postgres \
-        /volumes/nats-data
+        /volumes/nats-data /volumes/nats-1-data /volumes/nats-2-data /volumes/nats-3-data
 COPY --from=build /opt/hubbub /opt/hubbub
-COPY deploy/secrets /opt/hubbub/libexec
+COPY deploy/secrets /opt/hubbub/libexec/deploy/secrets
 ENV PATH=/opt/hubbub/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1

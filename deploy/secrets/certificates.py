@@ -58,9 +58,8 @@ def _is_good(certificate: str | None, names: Sequence[str]) -> bool:
 
 def _new(names: Sequence[str]) -> dict[str, str]:
     """An authority and the one certificate that it signs; its key is not kept."""
-    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(
-        ec.SECP256R1()
-    )
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    server_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("Hubbub's bus")
     authority = (
         _builder(authority_name, authority_name, authority_key.public_key())

@@ -5,22 +5,23 @@ A one-shot job that runs before everything else, any number of times. Each folde
 an operator's own secrets, comes before what was made here.
 """
 
-import argparse
 import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from certificates import make_certificates
+from deploy.secrets.certificates import make_certificates
 
 VOLUMES = Path("/volumes")
 GIVEN = Path("/run/secrets")
 BUS_USERS = ("gateway", "posts", "auth", "bootstrap", "operator")
 DATABASES = ("auth", "posts")
+ROUTE_PORT = 6222
 OWNER_AND_GROUP_READ = 0o440
 
 
@@ -76,7 +77,7 @@ class Store:
         draft.write_text(text)
         draft.chmod(OWNER_AND_GROUP_READ)
         draft.replace(path)
-        print(f"wrote {owner}/{name}")  # noqa: T201 a job tells what it did
+        click.echo(f"wrote {owner}/{name}")
 
 
 def make_secrets(store: Store, *, nats: Sequence[str], postgres: str, tls: bool) -> None:
@@ -88,14 +89,15 @@ def make_secrets(store: Store, *, nats: Sequence[str], postgres: str, tls: bool)
         f"{user.upper()}_PASSWORD: {json.dumps(password)}" for user, password in passwords.items()
     ]
     store.write("nats", "passwords.conf", "\n".join(lines))
-    # A file of its own: a server that is alone would stumble over what it never uses.
-    route = store.keep("nats", "route_password", "nats_route_password")
-    store.write("nats", "route.conf", f"ROUTE_PASSWORD: {json.dumps(route)}")
-
     scheme = "tls" if tls else "nats"
     for user in BUS_USERS:
-        signs_in = [f"{scheme}://{user}:{quote(passwords[user], safe='')}@{server}" for server in nats]
-        store.write(user, "nats_url", ",".join(signs_in))
+        signs_in = f"{user}:{quote(passwords[user], safe='')}"
+        store.write(
+            user, "nats_url", ",".join(f"{scheme}://{signs_in}@{server}" for server in nats)
+        )
+    names = [server.rpartition(":")[0] for server in nats]
+    _let_servers_meet(store, names)
+    _encrypt(store, names if tls else [])
 
     store.keep("postgres", "postgres_password", "postgres_password")
     for name in DATABASES:
@@ -105,26 +107,44 @@ def make_secrets(store: Store, *, nats: Sequence[str], postgres: str, tls: bool)
 
     store.keep("auth", "signing_key", "auth_signing_key", new_signing_key())
     store.keep("gateway", "api_key", "api_key")
-    if tls:
-        names = [server.rpartition(":")[0] for server in nats]
-        authority = make_certificates(store, names)
-        for user in BUS_USERS:
-            store.write(user, "nats_ca.pem", authority)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nats", default="nats:4222", help="servers, with commas between them")
-    parser.add_argument("--postgres", default="postgres:5432")
-    parser.add_argument("--tls", action="store_true", help="the bus speaks TLS")
-    options = parser.parse_args()
-    make_secrets(
-        Store(VOLUMES, GIVEN),
-        nats=options.nats.split(","),
-        postgres=options.postgres,
-        tls=options.tls,
+def _let_servers_meet(store: Store, names: Sequence[str]) -> None:
+    """How the servers of a cluster find each other. Who is alone does not read it."""
+    password = store.keep("nats", "route_password", "nats_route_password")
+    routes = [
+        f"nats-route://route:{quote(password, safe='')}@{name}:{ROUTE_PORT}" for name in names
+    ]
+    lines = [f"ROUTE_PASSWORD: {json.dumps(password)}", f"ROUTES: {json.dumps(routes)}"]
+    store.write("nats", "routes.conf", "\n".join(lines))
+
+
+def _encrypt(store: Store, names: Sequence[str]) -> None:
+    """Have the servers of those names speak TLS; without a name they don't."""
+    if not names:
+        for part in ("tls", "routes_tls"):
+            store.write("nats", f"{part}.conf", "# not encrypted")
+        return
+    authority = make_certificates(store, names)
+    for user in BUS_USERS:
+        store.write(user, "nats_ca.pem", authority)
+    files = 'cert_file: "/etc/nats/secrets/server.pem", key_file: "/etc/nats/secrets/server.key"'
+    store.write("nats", "tls.conf", f"tls {{ {files} }}")
+    store.write(
+        "nats",
+        "routes_tls.conf",
+        f'tls {{ {files}, ca_file: "/etc/nats/secrets/ca.pem", verify: true }}',
     )
 
 
+@click.command(help=__doc__)
+@click.option("--nats", default="nats:4222", help="The servers, with commas between them.")
+@click.option("--postgres", default="postgres:5432")
+@click.option("--tls", is_flag=True, help="The bus speaks TLS.")
+def main(nats: str, postgres: str, tls: bool) -> None:
+    """Run the job."""
+    make_secrets(Store(VOLUMES, GIVEN), nats=nats.split(","), postgres=postgres, tls=tls)
+
+
 if __name__ == "__main__":
-    main()
+    main(auto_envvar_prefix="SECRETS")
