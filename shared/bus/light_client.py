@@ -9,11 +9,13 @@ This leans on private names of nats-py 2.16.0, which is why that version is pinn
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
-from nats.aio.client import Client, Srv
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
+from nats.aio.transport import TcpTransport
 from nats.errors import Error, UnexpectedEOF
 
 from shared.bus.errors import BusUnavailable
@@ -24,6 +26,23 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Gets subject, payload, headers and reply subject (empty if none). Must not block."""
 
 _SUBSCRIPTION_SUBJECT = re.compile(r"[!-~]{1,512}")
+
+
+class Transport(TcpTransport):
+    """Nats-py's waits for ever for the end of a connection whose TLS handshake failed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    async def connect_tls(self, *arguments: Any, **named: Any) -> None:
+        try:
+            await super().connect_tls(*arguments, **named)
+        except BaseException:  # as a deadline, too
+            assert self._io_writer is not None
+            self._io_writer.transport.abort()
+            # Its end is told to the handshake, and never to these.
+            self._io_reader = self._io_writer = None
+            raise
 
 
 class Subscription:
@@ -151,7 +170,16 @@ class LightClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         """Nats-py forgets to close the socket of an attempt that the server refused."""
         self.abort()
-        await super()._connect_to_server(s)
+        if s.uri.scheme not in ("nats", "tls"):
+            await super()._connect_to_server(s)
+            return
+        s.last_attempt = time.monotonic()
+        self._transport = Transport()
+        await self._transport.connect(
+            s.uri,
+            buffer_size=DEFAULT_BUFFER_SIZE,
+            connect_timeout=self.options["connect_timeout"],
+        )
 
     async def _attempt_reconnect(self) -> None:
         self.abort()  # closing would first wait for a server that hangs to read what is unsent
