@@ -1,4 +1,6 @@
-"""Rewrite the pinned versions in pyproject.toml: resolve afresh, then pin the whole closure.
+"""Rewrite the pinned versions: resolve afresh, then pin the whole closure.
+
+They stand in pyproject.toml for uv, and in tests/requirements.txt for whoever has only pip.
 
 Usage: uv run --no-project tools/pin.py
 """
@@ -10,12 +12,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
-BLOCK = re.compile(r"constraint-dependencies = \[\n.*?\]\n", re.DOTALL)
+REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+BLOCK = re.compile(r"^constraint-dependencies = \[\n.*?\]\n", re.DOTALL | re.MULTILINE)
+HEADER = "# The constraints of pyproject.toml, for pip. Refresh: just pin\n"
 
 
-def pin(lines: list[str]) -> str:
+def pins(lines: list[str]) -> list[str]:
     """One constraint per package and marker, as `uv export` prints them."""
-    pinned = [line.strip() for line in lines if "==" in line and not line.startswith(("#", " "))]
+    return [line.strip() for line in lines if "==" in line and not line.startswith(("#", " "))]
+
+
+def block(pinned: list[str]) -> str:
+    """The constraints as pyproject.toml has them."""
     quoted = "".join(f"    {json.dumps(line)},\n" for line in pinned)
     return f"constraint-dependencies = [\n{quoted}]\n"
 
@@ -35,7 +43,9 @@ def main() -> None:
     except subprocess.CalledProcessError:
         PYPROJECT.write_text(text)
         raise
-    PYPROJECT.write_text(BLOCK.sub(lambda _: pin(exported), text))
+    pinned = pins(exported)
+    PYPROJECT.write_text(BLOCK.sub(lambda _: block(pinned), text))
+    REQUIREMENTS.write_text(HEADER + "".join(f"{line}\n" for line in pinned))
 
 
 if __name__ == "__main__":
