@@ -107,7 +107,7 @@ def _leads_to(url: str) -> str | None:
         (
             service
             for path, service in _paths_from_outside().items()
-            if url == path or url.startswith(f"{path}/")
+            if url == path or url.startswith(path.rstrip("/") + "/")
         ),
         None,
     )
