@@ -70,6 +70,7 @@ class Store:
         text = content if content.endswith("\n") else f"{content}\n"
         if path.exists() and path.read_text() == text:
             return
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # a volume is there already
         draft = path.with_name(f".{name}.new")
         draft.unlink(missing_ok=True)
         draft.touch(OWNER_AND_GROUP_READ)
@@ -141,9 +142,13 @@ def _encrypt(store: Store, names: Sequence[str]) -> None:
 @click.option("--nats", default="nats:4222", help="The servers, with commas between them.")
 @click.option("--postgres", default="postgres:5432")
 @click.option("--tls", is_flag=True, help="The bus speaks TLS.")
-def main(nats: str, postgres: str, tls: bool) -> None:
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=VOLUMES,
+    help="Where the folders of the containers are.",
+)  # fmt: skip
+def main(nats: str, postgres: str, tls: bool, folder: Path) -> None:
     """Run the job."""
-    make_secrets(Store(VOLUMES, GIVEN), nats=nats.split(","), postgres=postgres, tls=tls)
+    make_secrets(Store(folder, GIVEN), nats=nats.split(","), postgres=postgres, tls=tls)
 
 
 if __name__ == "__main__":
