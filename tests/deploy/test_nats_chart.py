@@ -86,6 +86,14 @@ def test_the_accounts_are_where_the_config_includes_them_from() -> None:
     assert mount["mountPath"].startswith("/etc/")  # what the chart's reloader watches
 
 
+def test_a_new_password_makes_the_server_read_its_configuration_again() -> None:
+    option, watched = (patch["value"] for patch in VALUES["reloader"]["patch"])
+    [item] = _volume()["projected"]["sources"][1]["secret"]["items"]
+
+    assert option == "-config"
+    assert watched == f"{_mount()['mountPath']}/{item['path']}"
+
+
 def test_the_chart_mounts_what_kustomize_makes() -> None:
     config_map, secret = _volume()["projected"]["sources"]
     [made] = kustomization_of(DEPLOY / "nats")["configMapGenerator"]
