@@ -3,6 +3,7 @@
 import asyncio
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls 
 BAD_SUBJECT = 10004
 
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
 _MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
 _CONTROL_SLACK_BYTES = 64 * 1024  # nats-py's own pings, within its limit though past ours
 
@@ -38,7 +40,7 @@ class Bus:
         self._client = LightClient(max_pending_bytes=max_pending_bytes)
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
-        self._last_error = ""
+        self._last_errors: deque[str] = deque(maxlen=_ERRORS_KNOWN)
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -203,7 +205,7 @@ class Bus:
 
     async def _came_up(self) -> None:
         log.info("bus_connected")
-        self._last_error = ""
+        self._last_errors.clear()
         self._up.set()
         self._call(self._on_connected)
 
@@ -226,9 +228,9 @@ class Bus:
 
     async def _heard_error(self, error: Exception) -> None:
         text = str(error) or repr(error)
-        if text != self._last_error:  # once, not at every attempt to connect
+        if text not in self._last_errors:  # once, not at every attempt to connect
             log.warning("bus_error", error=text)
-        self._last_error = text
+            self._last_errors.append(text)
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in list(callbacks):
@@ -256,10 +258,8 @@ async def connect_bus(
 
     Args:
         url: One server, or several with commas between them; all are signed in to alike.
-        name: One word; answers come back under ``_INBOX_<name>.``, so that the server can
-            keep services from reading each other's.
-        ca: Who must have signed the server's certificate, if not one whom the system trusts.
-            With it, or with ``tls://``, nothing is said unencrypted.
+        name: One word; answers come back under ``_INBOX_<name>.``, for us and no other service.
+        ca: Who must have signed the server's certificate; insists on TLS as ``tls://`` does.
 
     Raises:
         BusLost: in the body, when the connection was closed for good.

@@ -243,6 +243,15 @@ def test_a_killed_nats_server_is_started_again_and_the_system_goes_on(
     up.until_ready()
 
 
+def test_what_the_environment_says_of_another_bus_is_not_for_the_further_gateways(
+    processes: Processes,
+) -> None:
+    other = {"HUBBUB_NATS_CA": "/nowhere/ca.pem", "HUBBUB_NATS_CREDS": "/nowhere/creds"}
+    system = processes.up(gateways=2, env=other)
+
+    system.until_logged("further gateways")
+
+
 def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
     processes: Processes,
 ) -> None:

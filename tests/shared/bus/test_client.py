@@ -6,6 +6,7 @@ import traceback
 
 import psutil
 import pytest
+import structlog
 
 from shared.bus.address import BadAddress
 from shared.bus.client import Bus, BusLost, BusUnavailable, MessageRejected, connect_bus
@@ -73,6 +74,24 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartS
 
     assert time.monotonic() - began_at < 1.5
     await eventually(lambda: sockets_to(server) == 0, seconds=2)
+
+
+async def test_what_is_wrong_with_each_of_several_servers_is_said_once() -> None:
+    visits: list[asyncio.StreamWriter] = []
+
+    def turn_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as hostile:
+        port = hostile.sockets[0].getsockname()[1]
+        urls = f"nats://127.0.0.1:1,nats://127.0.0.1:{port}"
+        with structlog.testing.capture_logs() as logs:
+            async with connect_bus(urls, name="test", reconnect_seconds=0.001):
+                await eventually(lambda: len(visits) > 4)
+
+    assert [line["event"] for line in logs] == ["bus_error"] * 2
+    assert logs[0] != logs[1]
 
 
 async def test_an_address_that_is_none_is_said_and_not_tried_for_ever() -> None:
