@@ -25,8 +25,9 @@ COPY posts_service posts_service
 COPY auth_service auth_service
 COPY shared shared
 COPY web web
+# Anew, or uv would take a wheel of older code from its cache.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --quiet --no-default-groups --no-editable \
+    uv sync --quiet --no-default-groups --no-editable --reinstall-package hubbub \
     && /opt/hubbub/bin/hubbub --version
 
 # The page, as browsers get it. It needs no bundler; one would run here.
@@ -62,7 +63,7 @@ ENV PATH=/opt/hubbub/bin:$PATH \
 WORKDIR /
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=3 \
+    CMD ["hubbub", "health", "--path", "/livez"]
 ENTRYPOINT ["hubbub"]
 CMD ["--help"]
