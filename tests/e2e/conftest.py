@@ -4,8 +4,11 @@
 skipped or ran outside of them. ``HUBBUB_E2E=processes`` does without, engine or not.
 """
 
+import asyncio
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 
 from tests.browser.conftest import browser as browser
 from tests.e2e.evidence import Evidence, assert_nothing_leaked
+from tests.e2e.promises import say_the_first_words
 from tests.e2e.stack import Stack, keep_logs
 from tests.fixtures.databases import docker_answers
 
@@ -55,6 +59,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for fact in config.stash[evidence_key].facts:
+        terminalreporter.write_line(f"end to end: {fact}")
+
+
 @pytest.fixture(scope="session")
 def logs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the logs of all parts go when a test fails."""
@@ -81,6 +92,11 @@ def shared_stack(
             postgres = request.getfixturevalue("postgres")
             home = tmp_path_factory.mktemp("e2e")
             stack = resources.enter_context(local_stack(home, postgres))
+        with ThreadPoolExecutor(1) as thread:  # a loop of its own, whatever else runs here
+            thread.submit(asyncio.run, say_the_first_words(stack)).result()
+        seconds = time.monotonic() - stack.began
+        facts = request.config.stash[evidence_key].facts
+        facts += [stack.describe(), f"{seconds:.1f} s from its start to the first chat message"]
         yield stack
         try:
             assert_nothing_leaked(stack)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMPOSE_FILES = ("compose.yaml", "tests/e2e/compose.faults.yaml")
 BUILD_SECONDS = 280.0
 HOST = "127.0.0.1"
+MEGABYTE = 1_000_000
 NATS_ADDRESS = "nats:4222"
 
 GET = """
@@ -159,6 +161,10 @@ class Project:
         label = f"label=com.docker.compose.project={self.name}"
         return docker_output("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
 
+    def short(self, container: str) -> str:
+        """Without the project's name."""
+        return container.removeprefix(f"{self.name}-")
+
     def end(self) -> None:
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "3")
 
@@ -168,7 +174,8 @@ class ContainerStack:
 
     in_containers = True
 
-    def __init__(self, project: Project, port: int) -> None:
+    def __init__(self, project: Project, port: int, *, began: float) -> None:
+        self.began = began
         self._project = project
         self.url = f"http://{HOST}:{port}"
         services = {name: ContainerService(project, name) for name in SERVICES}
@@ -209,6 +216,11 @@ class ContainerStack:
             for name in ("gateway-far", "fault-proxy"):
                 self._let_go(name, f"{self._project.name}-{name}-1")
 
+    def describe(self) -> str:
+        of_posts = docker_output("inspect", "-f", "{{.Image}}", self.posts.container)
+        size = docker_output("image", "inspect", "-f", "{{.Size}}", of_posts)
+        return f"in containers, the services' image has {int(size) / MEGABYTE:.0f} MB"
+
     def heal(self) -> None:
         touched = [part for part in self._parts if part.touched]
         for part in touched:
@@ -219,8 +231,8 @@ class ContainerStack:
             until_the_edge_reaches_all(self)
 
     def logs(self) -> Mapping[str, str]:
-        prefix = f"{self._project.name}-"
-        now = {name.removeprefix(prefix): logs_of(name) for name in self._project.containers()}
+        project = self._project
+        now = {project.short(name): logs_of(name) for name in project.containers()}
         return {**self._gone, **now, **{part.name: part.log() for part in self._parts}}
 
     def secrets(self) -> Sequence[str]:
@@ -259,12 +271,12 @@ def container_stack(logs_folder: Path) -> Iterator[ContainerStack]:
             environment.setenv(name, value)
         try:
             project.run("build", "--quiet", seconds=BUILD_SECONDS)
+            began = time.monotonic()
             try:
                 project.compose.start()
-                stack = ContainerStack(project, port)
-                until_the_edge_reaches_all(stack)
+                stack = ContainerStack(project, port, began=began)
             except Exception:
-                logs = {name: logs_of(name) for name in project.containers()}
+                logs = {project.short(name): logs_of(name) for name in project.containers()}
                 keep_logs(logs, logs_folder / "at-the-start")
                 raise
             yield stack

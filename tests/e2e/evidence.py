@@ -17,6 +17,8 @@ class Evidence:
     """Which tests ran on what; containers may have been demanded."""
 
     def __init__(self, *, containers_demanded: bool) -> None:
+        self.facts: list[str] = []
+        """What the summary tells of the system."""
         self._demanded = containers_demanded
         self._in_containers: set[str] = set()
         self._ran: set[str] = set()

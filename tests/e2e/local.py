@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
@@ -193,7 +194,7 @@ class LocalStack:
     in_containers = False
 
     def __init__(self, home: Path, resources: ExitStack, postgres: PostgresServer) -> None:
-        self._home = home
+        self.began = time.monotonic()
         self._resources = resources
         self._passwords = {user: secrets.token_urlsafe(24) for user in BUS_USERS}
         self._started = resources.enter_context(_processes(home / "processes"))
@@ -242,6 +243,9 @@ class LocalStack:
         with self._one_more("gateway-far", "gateway", environment) as started:
             started.until_ready()
             yield LocalFarGateway(started, faults)
+
+    def describe(self) -> str:
+        return "on processes of this machine"
 
     def heal(self) -> None:
         self.nats.go_on()

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
 
-from tests.e2e.people import Person
+from tests.e2e.people import Person, a_room, sign_up
 from tests.e2e.stack import Stack
 from tests.system.tab import Tab, open_tab, persistent_tab
 
@@ -38,6 +38,13 @@ async def passing_tabs_of(
             await tabs.enter_async_context(open_tab(stack.ws_url, person.token, room))
             for person in people
         ]
+
+
+async def say_the_first_words(stack: Stack) -> None:
+    """A first user signs up, and a message of theirs is stored."""
+    first = await sign_up(stack, "First")
+    async with passing_tabs_of(stack, [first], a_room()) as [tab]:
+        await tab.say("first", "Is anybody here?")
 
 
 async def talk(tab: Tab, name: str, *, until: asyncio.Event) -> list[str]:

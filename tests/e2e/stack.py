@@ -96,6 +96,8 @@ class Stack(Protocol):
     in_containers: bool
     url: str
     """Of the edge: the only thing that is reachable from outside."""
+    began: float
+    """When its start began, as `time.monotonic` has it; nothing was built after that."""
 
     @property
     def ws_url(self) -> str: ...
@@ -120,6 +122,10 @@ class Stack(Protocol):
         ...
 
     def far_gateway(self) -> AbstractContextManager[FarGateway]: ...
+
+    def describe(self) -> str:
+        """What it runs on, in a few words."""
+        ...
 
     def heal(self) -> None:
         """Bring back whatever is stopped, paused or cut off; return when all are ready."""
