@@ -63,7 +63,7 @@ ENV PATH=/opt/hubbub/bin:$PATH \
 WORKDIR /
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s --start-interval=1s --retries=3 \
     CMD ["hubbub", "health", "--path", "/livez"]
 ENTRYPOINT ["hubbub"]
 CMD ["--help"]
