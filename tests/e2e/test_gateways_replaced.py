@@ -18,6 +18,7 @@ from tests.e2e.reach import connections
 from tests.e2e.stack import Stack
 from tests.system.tab import Tab, open_tab
 
+RESTARTING, NOT_READY = 1012, 1013
 LEAVES_SECONDS = 20.0
 """A lease of 10 s, a renewal before, and the way of the news."""
 
@@ -87,5 +88,6 @@ async def test_replacing_both_gateways_under_load_loses_nothing_and_nobody_seems
     assert sum(map(len, said)) > len(tabs) * 5
     for tab in tabs:
         assert len(tab.of_type("welcome")) > 1, "its gateway went, and it came back"
+        assert {code for code, _ in tab.closes} <= {RESTARTING, NOT_READY}, "it was asked to"
         assert not tab.of_type("user_left")
     assert here == [{person.id for person in people}] * len(tabs)

@@ -24,6 +24,8 @@ class Tab:
         self.since: int | None = None
         self.epoch = ""
         self.closed: tuple[int, str] | None = None
+        self.closes: list[tuple[int, str]] = []
+        """Of all lives so far."""
         self._token = token
         self._room = room
         self.changed = asyncio.Condition()
@@ -44,6 +46,7 @@ class Tab:
             except ConnectionClosed:
                 pass
             self.closed = (socket.close_code or 1006, socket.close_reason or "")
+            self.closes.append(self.closed)
         async with self.changed:
             self.changed.notify_all()
 
