@@ -46,10 +46,9 @@ def run_all(
                 stacks = PROFILES / f"{name}-{server}.txt" if profile else None
                 try:
                     figures.append(uvloop.run(run_one(name, server, scale, stacks=stacks)))
-                except LoadFailed as failure:
-                    print(f"{name}  {server}  FAILED: {failure}", file=sys.stderr, flush=True)
-                    continue
-                shown = "  ".join(f"{key}: {value:g}" for key, value in figures[-1].items())
+                    shown = "  ".join(f"{key}: {value:g}" for key, value in figures[-1].items())
+                except* LoadFailed as failed:
+                    shown = f"FAILED: {failed.exceptions}"
                 print(f"{name}  {server}  {shown}", file=sys.stderr, flush=True)
     return runs
 

@@ -101,7 +101,11 @@ class Load:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise LoadFailed(f"not done within {DEADLINE_SECONDS:g} s: {command}") from None
+            self._process.stdin.write(b"status\n")
+            so_far = await self._process.stdout.readline()
+            raise LoadFailed(
+                f"not done within {DEADLINE_SECONDS:g} s: {command}: {so_far.decode()}"
+            ) from None
         if not line:
             raise LoadFailed(f"failed: {command}")
         answer = json.loads(line)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.load import Load
-from bench.scenarios import burst, connect, fan_out, idle, personal, talk
+from bench.scenarios import burst, connect, fan_out, idle, personal, stalled, talk
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -74,5 +74,11 @@ ROWS: Mapping[str, Row] = {
         talk.measure,
         ("lesson", "hubbub"),
         {"µs per message": Goal(45)},
+    ),
+    "stalled": Row(
+        stalled.measure,
+        ("hubbub",),
+        {"others' p99, ratio": Goal(1.1), "memory grown, KiB": Goal(1024)},
+        stalled.SETTINGS,
     ),
 }

@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
     "HUBBUB_API_KEY": "an API key of the benchmarks",
     "HUBBUB_LOG_LEVEL": "WARNING",
+    "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",  # no limit: a few clients stand for many
 }
 
 

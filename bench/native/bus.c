@@ -52,11 +52,12 @@ void bus_flush(void) {
 }
 
 /* Queue one publication; bus_flush() sends what is queued. */
-void bus_publish(struct publication *publication, long number) {
+void bus_publish(struct publication *publication) {
     static int64_t run;
+    static long number;
     char id[64], headers[128];
     if (run == 0) run = now(); /* so that no two runs share an id */
-    int id_size = snprintf(id, sizeof id, "%lld-%ld", (long long)run, number);
+    int id_size = snprintf(id, sizeof id, "%lld-%ld", (long long)run, number++);
     int head = snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: %.*s\r\n\r\n", id_size, id);
     if (unsent + publication->size + 1024 > OUT_BYTES) fail("the bus takes nothing");
     stamp(publication->stamp, now());

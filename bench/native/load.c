@@ -11,6 +11,7 @@
  *   talk TOTAL IN_FLIGHT FILE      every client sends the message of FILE
  *   stall NUMBER                   that client stops reading
  *   reset                          end all connections
+ *   status                         answer now, though it is not done
  *   quit
  *
  * A line of a publications file is SUBJECT, a tab and the payload.
@@ -127,7 +128,7 @@ static void publish_batch(void) {
     for (long i = 0; i < batch && next < total; i++, next++) {
         struct publication *publication = &publications[next % line_count];
         if (bus_is_connected()) {
-            bus_publish(publication, next);
+            bus_publish(publication);
         } else {
             stamp(publication->stamp, now());
             clients_send(0, publication->payload, publication->size);
@@ -212,6 +213,8 @@ static void take_command(char *line) {
     } else if (strcmp(line, "reset\n") == 0) {
         clients_reset();
         begin(IDLE);
+        answer();
+    } else if (strcmp(line, "status\n") == 0) {
         answer();
     } else if (strcmp(line, "quit\n") == 0) {
         exit(0);

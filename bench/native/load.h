@@ -42,7 +42,7 @@ uint32_t clients_count(void);
 extern long bus_stored;
 void bus_connect(int port);
 int bus_is_connected(void);
-void bus_publish(struct publication *publication, long number);
+void bus_publish(struct publication *publication);
 void bus_flush(void);
 void bus_ready(void);
 
