@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cores import LOAD_CORE, on_core
-from bench.measures import cpu_seconds
 from bench.native import compiled
 
 DEADLINE_SECONDS = 120.0
@@ -31,7 +30,7 @@ class Answer:
     max_ms: float
     late_ms: float
     """The publisher's worst delay against its own timetable."""
-    busy_percent: float = 0.0
+    busy_percent: float
     """What the load itself took of its core."""
 
 
@@ -95,7 +94,6 @@ class Load:
     async def _do(self, command: str) -> Answer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        cpu = cpu_seconds(self._process.pid)
         self._process.stdin.write(f"{command}\n".encode())
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -108,9 +106,7 @@ class Load:
             ) from None
         if not line:
             raise LoadFailed(f"failed: {command}")
-        answer = json.loads(line)
-        busy = 100 * (cpu_seconds(self._process.pid) - cpu) / max(answer["seconds"], 1e-9)
-        return Answer(**answer, busy_percent=round(busy, 1))
+        return Answer(**json.loads(line))
 
 
 @asynccontextmanager

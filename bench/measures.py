@@ -13,7 +13,6 @@ from bench.profiling import Profiler
 
 QUIET_SHARE = 0.03
 """Of a core; a server that does less has nothing left to do."""
-QUIET_SECONDS = 0.5
 SETTLE_SECONDS = 60.0
 
 
@@ -78,12 +77,12 @@ async def usage_of(pid: int, profiler: Profiler | None = None) -> AsyncGenerator
         usage.waited_seconds = waited_seconds(pid) - waited
 
 
-async def until_quiet(pid: int, *, at_least: float = 0.0) -> None:
-    """Return when the server has nothing left to do."""
+async def until_quiet(pid: int, *, window_seconds: float, at_least: float = 0.0) -> None:
+    """Return when the server did next to nothing for a while, after ``at_least`` seconds."""
     await asyncio.sleep(at_least)
     async with asyncio.timeout(SETTLE_SECONDS):
         while True:
             before = cpu_seconds(pid)
-            await asyncio.sleep(QUIET_SECONDS)
-            if cpu_seconds(pid) - before < QUIET_SHARE * QUIET_SECONDS:
+            await asyncio.sleep(window_seconds)
+            if cpu_seconds(pid) - before < QUIET_SHARE * window_seconds:
                 return

@@ -41,7 +41,7 @@ static long line_count;
 static enum { IDLE, CONNECTING, PUBLISHING, TALKING } doing;
 static int port;
 static long next, total, rate, batch, in_flight, receivers, window;
-static int64_t began, latest;
+static int64_t began, cpu_began, latest;
 
 void fail(const char *format, ...) {
     va_list arguments;
@@ -52,11 +52,13 @@ void fail(const char *format, ...) {
     exit(1);
 }
 
-int64_t now(void) {
+static int64_t read_clock(clockid_t clock) {
     struct timespec moment;
-    clock_gettime(CLOCK_MONOTONIC, &moment);
+    clock_gettime(clock, &moment);
     return (int64_t)moment.tv_sec * SECOND + moment.tv_nsec;
 }
+
+int64_t now(void) { return read_clock(CLOCK_MONOTONIC); }
 
 /* Wait for input, and for room to write if ``writable_too`` is 1; for nothing if it is -1. */
 void watch(int fd, uint32_t owner, int writable_too) {
@@ -169,11 +171,13 @@ static int is_done(void) {
 
 static void answer(void) {
     double seconds = (double)(now() - began) / SECOND;
+    double own = (double)(read_clock(CLOCK_PROCESS_CPUTIME_ID) - cpu_began) / SECOND;
     printf("{\"seconds\": %.6f, \"delivered\": %ld, \"answered\": %ld, \"stored\": %ld, "
            "\"reads\": %ld, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"max_ms\": %.4f, "
-           "\"late_ms\": %.4f}\n",
+           "\"late_ms\": %.4f, \"busy_percent\": %.1f}\n",
            seconds, count.delivered, count.answered, bus_stored, count.reads, samples_ms(0.5),
-           samples_ms(0.99), samples_ms(1), (double)latest / 1e6);
+           samples_ms(0.99), samples_ms(1), (double)latest / 1e6,
+           100 * own / seconds);
     fflush(stdout);
     doing = IDLE;
 }
@@ -181,6 +185,7 @@ static void answer(void) {
 static void begin(int what) {
     doing = what;
     began = now();
+    cpu_began = read_clock(CLOCK_PROCESS_CPUTIME_ID);
     next = latest = 0;
     bus_stored = count.delivered = count.answered = count.refused = count.reads = 0;
     samples_forget();

@@ -5,7 +5,7 @@ take together, and neither the sockets nor the load fill up without bound.
 """
 
 from bench.load import Load
-from bench.measures import until_quiet, usage_of
+from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -20,7 +20,7 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     listeners, total = scale.of(LISTENERS), scale.of(PUBLICATIONS)
     await target.prepare(load)
     await load.connect(target.port, [target.path(user) for user in range(1, listeners + 1)])
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     async with usage_of(target.pid, target.profiler) as usage:
         answer = await load.publish(
             [target.publication(text_bytes=TEXT_BYTES)],

@@ -8,7 +8,7 @@ were lost, as when a proxy was restarted.
 from collections.abc import Sequence
 
 from bench.load import Load
-from bench.measures import until_quiet, usage_of
+from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Hubbub, Target
 
@@ -20,15 +20,15 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     connects = scale.of(CONNECTS)
     users = range(1, connects + 1)
     await load.connect(target.port, [_path(target, 10**6 + user) for user in range(WARM)])
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     paths = [_path(target, user) for user in users]
     figures = {"HS256, µs": await _connect(target, load, paths)}
     await load.reset()
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     figures["again, µs"] = await _connect(target, load, paths)
     if isinstance(target, Hubbub):
         await load.reset()
-        await until_quiet(target.pid, at_least=scale.settle_seconds)
+        await scale.until_forgotten(target.pid)
         signed = [target.eddsa_path(user, room=f"r{user}") for user in users]
         figures["EdDSA, µs"] = await _connect(target, load, signed)
     else:

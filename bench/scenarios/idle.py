@@ -1,7 +1,7 @@
 """Memory of a connection that does nothing: authenticated, a user each, all in one channel."""
 
 from bench.load import Load
-from bench.measures import pss_kib, until_quiet, usage_of
+from bench.measures import pss_kib, usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -12,12 +12,12 @@ WARM = 50
 async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     connections = scale.of(CONNECTIONS)
     await load.connect(target.port, [target.path(10**6 + user) for user in range(WARM)])
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     paths = [target.path(user) for user in range(1, connections + 1)]
     before = pss_kib(target.pid)
     async with usage_of(target.pid, target.profiler) as usage:
         await load.connect(target.port, paths)
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     grown = pss_kib(target.pid) - before
     return {
         "KiB per connection": round(grown / connections, 2),

@@ -4,7 +4,7 @@ CPU of the gateway alone, which the bus feeds. Each is stored on disk before it 
 """
 
 from bench.load import Load
-from bench.measures import until_quiet, usage_of
+from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -18,7 +18,7 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     users = range(1, scale.of(USERS) + 1)
     await target.prepare(load)
     await load.connect(target.port, [target.path(user) for user in users])
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     async with usage_of(target.pid, target.profiler) as usage:
         answer = await load.publish(
             [target.publication(text_bytes=TEXT_BYTES, user_id=user) for user in users],

@@ -1,6 +1,11 @@
-"""How much of the load is put on."""
+"""How much of the load is put on, and how long a server is given to come to rest."""
 
 from enum import Enum
+
+from bench.measures import until_quiet
+
+FORGET_SECONDS = 6.0
+"""After which a gateway has told the others who left: the grace of presence, and some more."""
 
 
 class Scale(Enum):
@@ -10,11 +15,15 @@ class Scale(Enum):
     QUICK = 10
     TINY = 100
 
-    def of(self, full: int, *, at_least: int = 1) -> int:
+    def of(self, full: int) -> int:
         """The number for this scale."""
-        return max(full // self.value, at_least)
+        return max(full // self.value, 1)
 
-    @property
-    def settle_seconds(self) -> float:
-        """For what a gateway does a while after it was left: the grace of presence, and more."""
-        return 0.0 if self is Scale.TINY else 6.0
+    async def until_quiet(self, pid: int) -> None:
+        """Return when the server has nothing left to do."""
+        await until_quiet(pid, window_seconds=0.05 if self is Scale.TINY else 0.5)
+
+    async def until_forgotten(self, pid: int) -> None:
+        """The same, when it has also done what it does a while after its clients have left."""
+        at_least = 0.0 if self is Scale.TINY else FORGET_SECONDS
+        await until_quiet(pid, window_seconds=0.5, at_least=at_least)

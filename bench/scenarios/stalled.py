@@ -7,7 +7,7 @@ of recent publications (a mebibyte of them, here) is full and is not taken for t
 """
 
 from bench.load import Answer, Load
-from bench.measures import pss_kib, until_quiet
+from bench.measures import pss_kib
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -29,7 +29,7 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     await target.prepare(load)
     await load.connect(target.port, [target.path(user) for user in range(1, listeners + 1)])
     await _fill(target, load, client=READING, receivers=1)
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     before = await _fan_out(target, load, scale, receivers=listeners)
     memory = pss_kib(target.pid)
     await load.stall(STALLED)

@@ -4,7 +4,7 @@
 """
 
 from bench.load import Load
-from bench.measures import until_quiet, usage_of
+from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Target
 
@@ -18,7 +18,7 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     await load.connect(
         target.port, [target.path(user, room=f"r{user}") for user in range(1, CONNECTIONS + 1)]
     )
-    await until_quiet(target.pid)
+    await scale.until_quiet(target.pid)
     async with usage_of(target.pid, target.profiler) as usage:
         answer = await load.talk(
             target.message(text_bytes=TEXT_BYTES),
