@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
@@ -19,6 +20,7 @@ from bench.rows import ROWS
 from bench.scenarios.scale import Scale
 from bench.servers import SERVERS
 from bench.table import Figures, doubts, lines
+from shared.telemetry import configure_logging
 
 PROFILES = Path(tempfile.gettempdir()) / "hubbub-bench-profiles"
 
@@ -72,13 +74,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the load")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the best of N counts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--first", action="store_true", help="go before all else that runs here")
     parser.add_argument("--profile", action="store_true", help="sample the server with py-spy")
     options = parser.parse_args()
     if unknown := set(options.names) - set(ROWS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(ROWS)}")
+    # Ended as by Ctrl-C, so that no server is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    configure_logging("WARNING", json=False)
     with alone(), on_core(LOAD_CORE):
-        if not take_precedence():
-            print("not root: whatever else runs here gets in the way", file=sys.stderr)
+        if options.first:
+            take_precedence()
         runs = run_all(
             options.names or list(ROWS),
             options.target or list(SERVERS),

@@ -1,7 +1,7 @@
 """Who runs where: the measured server alone on one core, all the rest of a benchmark on the other.
 
-All of it runs before whatever else the machine does, where that is allowed (as root). That
-makes a busy machine about as good to measure on as a quiet one.
+On request all of it also runs before whatever else the machine does. That makes a busy machine
+about as good to measure on as a quiet one, and a bad one to do anything else on meanwhile.
 """
 
 import os
@@ -26,10 +26,13 @@ def on_core(core: int) -> Generator[None]:
         os.sched_setaffinity(0, before)
 
 
-def take_precedence() -> bool:
-    """Run this process, and those it starts, before all that has no real-time priority."""
+def take_precedence() -> None:
+    """Run this process, and those it starts, before all that has no real-time priority.
+
+    Raises:
+        SystemExit: only root may.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except (AttributeError, PermissionError):
-        return False
-    return True
+        raise SystemExit("only root on Linux may go before others") from None

@@ -16,12 +16,13 @@ from bench.native import compiled
 from bench.targets import Hubbub, Target
 from bench.tokens import SECRET, start_issuer
 from hubbub.nats_child import nats_server
+from shared.bus.client import connect_bus
+from shared.bus.streams import bootstrap
 
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+"""On its one core, which it may share meanwhile with whatever else runs."""
 POLL_SECONDS = 0.05
 
-HUBBUB = (sys.executable, "-m", "hubbub")
 ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
     "HUBBUB_API_KEY": "an API key of the benchmarks",
@@ -103,19 +104,12 @@ async def hubbub(settings: Mapping[str, str]) -> AsyncGenerator[Target]:
                 "HUBBUB_JWKS_URL": issuer.jwks_url,
                 **settings,
             }
-            bootstrap = await asyncio.create_subprocess_exec(
-                *HUBBUB,
-                "bootstrap",
-                env={**os.environ, **environment},
-                stdout=asyncio.subprocess.DEVNULL,
-            )
-            if await bootstrap.wait() != 0:
-                raise SystemExit("the streams could not be made")
+            async with connect_bus(nats.url, name="bench") as bus:
+                await bootstrap(bus)
             port = _free_port()
             place = ("--host", "127.0.0.1", "--port", str(port))
-            async with _process(
-                *HUBBUB, "gateway", *place, port=port, environment=environment
-            ) as process:
+            command = (sys.executable, "-m", "hubbub", "gateway", *place)
+            async with _process(*command, port=port, environment=environment) as process:
                 await _until_ready(port)
                 nats_port = int(nats.url.rpartition(":")[2])
                 yield Hubbub(port, process.pid, nats_port=nats_port, issuer=issuer)

@@ -8,6 +8,7 @@ from bench.scenarios.scale import Scale
 from bench.servers import SERVERS
 
 
+@pytest.mark.timeout(120)  # its one core may be busy
 @pytest.mark.parametrize("server", SERVERS)
 async def test_every_benchmark_runs_in_small(server: str) -> None:
     async with SERVERS[server]({}) as target:
