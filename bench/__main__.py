@@ -28,7 +28,7 @@ PROFILES = Path(tempfile.gettempdir()) / "hubbub-bench-profiles"
 async def run_one(name: str, server: str, scale: Scale, *, stacks: Path | None = None) -> Figures:
     """Start the server and the load, measure once, and stop both; ``stacks``: profile it."""
     row = ROWS[name]
-    async with SERVERS[server](row.settings) as target, start_load() as load:
+    async with SERVERS[server](row.conditions) as target, start_load() as load:
         if stacks is not None:
             target = replace(target, profiler=Profiler(target.pid, stacks))
         return await row.measure(target, load, scale)

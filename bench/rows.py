@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from bench.load import Load
 from bench.scenarios import burst, connect, fan_out, idle, personal, stalled, talk
 from bench.scenarios.scale import Scale
+from bench.servers import ORDINARY, Conditions
 from bench.targets import Target
 
 Measure = Callable[[Target, Load, Scale], Awaitable[dict[str, float]]]
@@ -36,8 +37,7 @@ class Row:
     measure: Measure
     servers: tuple[str, ...]
     goals: Mapping[str, Goal] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Of the gateway, beside those of every benchmark."""
+    conditions: Conditions = ORDINARY
 
 
 ROWS: Mapping[str, Row] = {
@@ -45,6 +45,11 @@ ROWS: Mapping[str, Row] = {
         idle.measure,
         ("floor", "lesson", "hubbub"),
         {"KiB per connection": Goal(4)},
+    ),
+    "idle-unlisted": Row(
+        idle.measure,
+        ("hubbub",),
+        conditions=Conditions({"HUBBUB_GATEWAY_NAMESPACES": '{"chat": {"publish": "users"}}'}),
     ),
     "connect": Row(
         connect.measure,
@@ -70,6 +75,12 @@ ROWS: Mapping[str, Row] = {
         ("lesson", "hubbub"),
         {"µs per delivery": Goal(25), "p50, ms": Goal(1), "p99, ms": Goal(4)},
     ),
+    "personal-unsynced": Row(
+        personal.measure,
+        ("hubbub",),
+        {"p50, ms": Goal(1), "p99, ms": Goal(4)},
+        Conditions(synced=False),
+    ),
     "talk": Row(
         talk.measure,
         ("lesson", "hubbub"),
@@ -79,6 +90,6 @@ ROWS: Mapping[str, Row] = {
         stalled.measure,
         ("hubbub",),
         {"others' p99, ratio": Goal(1.1), "memory grown, KiB": Goal(1024)},
-        stalled.SETTINGS,
+        Conditions(stalled.SETTINGS),
     ),
 }

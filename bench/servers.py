@@ -7,17 +7,16 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 
 from bench.cores import SERVER_CORE, on_core
 from bench.native import compiled
+from bench.nats import start_nats
 from bench.targets import Hubbub, Target
 from bench.tokens import SECRET, start_issuer
-from hubbub.nats_child import nats_server
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
 
 START_SECONDS = 60.0
 """On its one core, which it may share meanwhile with whatever else runs."""
@@ -29,6 +28,19 @@ ENVIRONMENT = {
     "HUBBUB_LOG_LEVEL": "WARNING",
     "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",  # no limit: a few clients stand for many
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which a gateway is measured."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Beside those of every benchmark."""
+    synced: bool = True
+    """See `bench.nats.start_nats`."""
+
+
+ORDINARY = Conditions()
 
 
 def _free_port() -> int:
@@ -78,7 +90,7 @@ async def _until_ready(port: int) -> None:
 
 
 @asynccontextmanager
-async def floor(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+async def floor(_conditions: Conditions) -> AsyncGenerator[Target]:
     """The C loop that sends ready bytes and nothing else."""
     port = _free_port()
     async with _process(await compiled("floor"), str(port), port=port) as process:
@@ -86,7 +98,7 @@ async def floor(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
 
 
 @asynccontextmanager
-async def lesson(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+async def lesson(_conditions: Conditions) -> AsyncGenerator[Target]:
     """The in-process ConnectionManager on stock uvicorn."""
     port = _free_port()
     async with _process(sys.executable, "-m", "bench.lesson", str(port), port=port) as process:
@@ -94,28 +106,30 @@ async def lesson(_settings: Mapping[str, str]) -> AsyncGenerator[Target]:
 
 
 @asynccontextmanager
-async def hubbub(settings: Mapping[str, str]) -> AsyncGenerator[Target]:
+async def hubbub(conditions: Conditions) -> AsyncGenerator[Target]:
     """One gateway process, with its nats-server and its issuer on the load's core."""
+    port, nats_port = _free_port(), _free_port()
+    command = (sys.executable, "-m", "hubbub", "gateway", "--port", str(port))
     with tempfile.TemporaryDirectory() as folder:
-        async with nats_server(Path(folder) / "nats") as nats, start_issuer() as issuer:
-            environment = {
-                **ENVIRONMENT,
-                "HUBBUB_NATS_URL": nats.url,
-                "HUBBUB_JWKS_URL": issuer.jwks_url,
-                **settings,
-            }
-            async with connect_bus(nats.url, name="bench") as bus:
-                await bootstrap(bus)
-            port = _free_port()
-            place = ("--host", "127.0.0.1", "--port", str(port))
-            command = (sys.executable, "-m", "hubbub", "gateway", *place)
-            async with _process(*command, port=port, environment=environment) as process:
-                await _until_ready(port)
-                nats_port = int(nats.url.rpartition(":")[2])
-                yield Hubbub(port, process.pid, nats_port=nats_port, issuer=issuer)
+        async with (
+            start_nats(Path(folder), port=nats_port, synced=conditions.synced) as nats_url,
+            start_issuer() as issuer,
+            _process(
+                *command,
+                port=port,
+                environment={
+                    **ENVIRONMENT,
+                    "HUBBUB_NATS_URL": nats_url,
+                    "HUBBUB_JWKS_URL": issuer.jwks_url,
+                    **conditions.settings,
+                },
+            ) as process,
+        ):
+            await _until_ready(port)
+            yield Hubbub(port, process.pid, nats_port=nats_port, issuer=issuer)
 
 
-SERVERS: Mapping[str, Callable[[Mapping[str, str]], AbstractAsyncContextManager[Target]]] = {
+SERVERS: Mapping[str, Callable[[Conditions], AbstractAsyncContextManager[Target]]] = {
     "floor": floor,
     "lesson": lesson,
     "hubbub": hubbub,

@@ -5,17 +5,23 @@ import pytest
 from bench.load import start_load
 from bench.rows import ROWS
 from bench.scenarios.scale import Scale
-from bench.servers import SERVERS
+from bench.servers import ORDINARY, SERVERS
+from gateway.settings import GatewaySettings
+from shared.settings import environment_names
 
 
 @pytest.mark.timeout(120)  # its one core may be busy
 @pytest.mark.parametrize("server", SERVERS)
 async def test_every_benchmark_runs_in_small(server: str) -> None:
-    async with SERVERS[server]({}) as target:
-        for name, row in ROWS.items():
-            if server not in row.servers:
-                continue
+    rows = {row.measure: row for row in ROWS.values() if server in row.servers}
+    async with SERVERS[server](ORDINARY) as target:
+        for measure, row in rows.items():
             async with start_load() as load:
-                figures = await row.measure(target, load, Scale.TINY)
+                figures = await measure(target, load, Scale.TINY)
 
-            assert figures.keys() >= row.goals.keys(), name
+            assert figures.keys() >= row.goals.keys(), measure
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_its_settings_are_ones_that_the_gateway_has(name: str) -> None:
+    assert ROWS[name].conditions.settings.keys() <= set(environment_names(GatewaySettings))

@@ -1,0 +1,39 @@
+"""The nats-server of a benchmark: one node, JetStream on disk."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hubbub.nats_child import server_binary
+from shared.bus.client import connect_bus
+from shared.bus.streams import bootstrap
+
+
+@asynccontextmanager
+async def start_nats(home: Path, *, port: int, synced: bool) -> AsyncGenerator[str]:
+    """A server with Hubbub's streams; gives its URL.
+
+    Args:
+        synced: Whether a message is synced to the disk before it is answered for, as `hubbub
+            up` and deploy/nats have it. Otherwise it is written, and synced every two minutes,
+            as nats-server has it by itself.
+    """
+    store = {"store_dir": str(home), "sync_interval": "always" if synced else "2m"}
+    config = home / "nats.conf"
+    config.write_text(
+        json.dumps({"listen": f"127.0.0.1:{port}", "max_payload": 256 * 1024, "jetstream": store})
+    )
+    with (home / "nats.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            server_binary(), "-c", str(config), stdout=log, stderr=log
+        )
+    try:
+        url = f"nats://127.0.0.1:{port}"
+        async with connect_bus(url, name="bench") as bus:
+            await bootstrap(bus)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
