@@ -9,7 +9,7 @@ import yaml
 
 from tests.deploy.manifests import ROOT
 
-COMPOSE_FILES = sorted(ROOT.glob("compose*.yaml"))
+COMPOSE_FILES = [ROOT / "compose.yaml", *sorted((ROOT / "deploy/compose").glob("*.yaml"))]
 _VARIABLE = re.compile(r"\$\{[A-Z_]+:-([^}]*)\}")
 
 
