@@ -3,6 +3,7 @@
 import json
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared.bus.client import Bus
 from shared.outbox.metrics import OutboxMetrics
-from tests.deploy.compose_file import services_of
+from tests.deploy.compose_file import OBSERVING, services_of
 from tests.deploy.manifests import (
     DEPLOY,
     KUBERNETES,
@@ -130,6 +131,41 @@ def test_prometheus_asks_every_process_of_compose() -> None:
 
     assert len(serving) == 4
     assert targets == serving
+
+
+def test_prometheus_is_on_a_network_with_everybody_it_asks() -> None:
+    services = services_of(ROOT / "compose.yaml")
+    asked = [services[name]["networks"] for name in ("gateway-1", "gateway-2", "auth", "posts")]
+    observing = services_of(OBSERVING)
+
+    assert all(set(networks) & set(observing["prometheus"]["networks"]) for networks in asked)
+    assert set(observing["grafana"]["networks"]) & set(observing["prometheus"]["networks"])
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "mounted_at"),
+    [
+        ("prometheus", PROMETHEUS, "/etc/prometheus"),
+        ("grafana", PROVISIONING, "/etc/grafana/provisioning"),
+    ],
+)
+def test_what_observes_finds_its_files(name: str, folder: Path, mounted_at: str) -> None:
+    service = services_of(OBSERVING)[name]
+
+    assert f"./{folder.relative_to(ROOT)}:{mounted_at}:ro" in service["volumes"]
+
+
+def test_the_datasource_is_prometheus() -> None:
+    [datasource] = read_yaml(PROVISIONING / "datasources/prometheus.yml")["datasources"]
+    [port] = services_of(OBSERVING)["prometheus"]["ports"]
+
+    assert datasource["url"] == f"http://prometheus:{port.rpartition(':')[2]}"
+
+
+def test_only_this_machine_reaches_what_observes_unless_told_otherwise() -> None:
+    for service in services_of(OBSERVING).values():
+        for port in service["ports"]:
+            assert port.startswith("${HUBBUB_OBSERVE_BIND:-127.0.0.1}:")
 
 
 def test_prometheus_reads_the_alerts() -> None:
