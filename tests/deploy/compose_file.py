@@ -7,9 +7,14 @@ from typing import Any
 
 import yaml
 
-from tests.deploy.manifests import ROOT
+from tests.deploy.manifests import DEPLOY, ROOT
 
-COMPOSE_FILES = [ROOT / "compose.yaml", *sorted((ROOT / "deploy/compose").glob("*.yaml"))]
+OBSERVING = DEPLOY / "observe/overlay.yaml"
+COMPOSE_FILES = [
+    ROOT / "compose.yaml",
+    *sorted((DEPLOY / "compose").glob("*.yaml")),
+    OBSERVING,
+]
 _VARIABLE = re.compile(r"\$\{[A-Z_]+:-([^}]*)\}")
 
 
