@@ -37,9 +37,9 @@ COPY web web
 RUN rm -f web/*.py
 
 FROM caddy:2 AS edge
-# Own folders, for when no volume or tmpfs is put there.
+# A volume that is new takes over the owner of what it is mounted on.
 RUN mkdir -p /config /data \
-    && chown 10001:10001 /config /data
+    && chown -R 10001:10001 /config /data
 COPY deploy/edge/Caddyfile /etc/caddy/Caddyfile
 COPY --from=web /srv /srv
 USER 10001:10001
