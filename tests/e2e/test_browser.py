@@ -14,6 +14,12 @@ pytestmark = pytest.mark.browser
 
 COMES_BACK_MS = 20_000
 """A page whose connection was lost tries again after pauses that grow."""
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) { super(...given); window.sockets.push(this); }
+};
+"""
 
 
 @pytest.fixture
@@ -29,6 +35,7 @@ def windows(browser: Browser, stack: Stack, complaints: list[str]) -> Iterator[t
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", partial(_note_error, complaints))
+        page.add_init_script(KEEP_SOCKETS)
         page.goto(stack.url)
         pages.append(page)
     yield pages[0], pages[1]
@@ -96,6 +103,11 @@ def test_pages_come_back_by_themselves_when_the_gateways_are_replaced_and_miss_n
         gateway.replace()
         lines.append(f"after {number} of {mark}")
         say(ada, lines[-1])  # into a connection that may be gone: it is kept and sent again
+        expect(ada.locator("#messages li.pending")).to_have_count(0, timeout=COMES_BACK_MS)
+        expect(grace.locator("#messages")).to_contain_text(lines[-1], timeout=COMES_BACK_MS)
+        grace.evaluate("window.sockets.forEach((socket) => socket.close())")
+        lines.append(f"while Grace was away {number} of {mark}")
+        say(ada, lines[-1])
         gateway.until_ready()
 
     said = [f"Ada {mark} {line}" for line in lines]
