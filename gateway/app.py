@@ -26,6 +26,7 @@ from gateway.session.chat import ChatSession
 from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake
 from gateway.session.parts import ChatParts, Guard
+from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed, RingLimits
@@ -138,6 +139,11 @@ class Gateway:
                 timed=self.metrics.publish_seconds.time,
             ),
             metrics=self.metrics,
+            rate_limits=RateLimits(
+                commands_per_second=settings.commands_per_second,
+                burst=settings.command_burst,
+                max_refusals=settings.max_rate_refusals,
+            ),
             settings=settings,
             not_ready=self.not_ready,
         )

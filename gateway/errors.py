@@ -28,10 +28,17 @@ INVALID_TOKEN = Close(CloseCode.POLICY_VIOLATION, "Invalid token")
 TOKEN_EXPIRED = Close(CloseCode.POLICY_VIOLATION, "Token expired")
 SESSION_ENDED = Close(CloseCode.POLICY_VIOLATION, "Session ended")
 INVALID_ROOM = Close(CloseCode.POLICY_VIOLATION, "Invalid room")
+RATE_LIMIT = Close(CloseCode.POLICY_VIOLATION, "Rate limit")
 INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR, "internal error")
 RESTARTING = Close(CloseCode.SERVICE_RESTART, "restarting")
 TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow")
 NOT_READY = Close(CloseCode.TRY_AGAIN_LATER, "not ready")
+
+CLOSES = (
+    BINARY_FRAME, INVALID_TOKEN, TOKEN_EXPIRED, SESSION_ENDED, INVALID_ROOM, RATE_LIMIT,
+    INTERNAL_ERROR, RESTARTING, TOO_SLOW, NOT_READY,
+)  # fmt: skip
+"""All by which this gateway ends a connection of its own accord."""
 
 
 class OtherUser(AppError):

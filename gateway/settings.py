@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import SettingsConfigDict
 
 from shared.channels import BadChannelName, namespace_of, parse_channel
-from shared.settings import Bytes, Count, Seconds, ServiceSettings
+from shared.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 
 Grace = Annotated[float, Field(ge=0)]
 
@@ -66,6 +66,12 @@ class GatewaySettings(ServiceSettings):
     """Queued for a tab and unsent; with more it is too slow, and closed with 1013."""
     max_waiting_commands: Count = 64
     """Of one tab; with more of them nothing further is read from it."""
+    commands_per_second: Annotated[float, Field(ge=0)] = 50
+    """Of one tab, in the long run; 0 is no limit. Refused ones are answered `rate_limited`."""
+    command_burst: Count = 100
+    """Of one tab, at once."""
+    max_rate_refusals: Amount = 200
+    """More, without a pause of `command_burst / commands_per_second`, end the connection."""
     auth_seconds: Seconds = 10
     """For the token to come, if it is not in the handshake."""
     ping_seconds: Seconds = 20

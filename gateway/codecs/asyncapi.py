@@ -6,6 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.codecs.chat_frames import COMMANDS, PUSHES
+from gateway.errors import CLOSES
 
 _QUERY = {
     "token": "An access token; or in Sec-WebSocket-Protocol, or as the first message.",
@@ -40,6 +41,7 @@ def chat_document(*, version: str) -> dict[str, Any]:
                 "address": "/ws/chat",
                 "messages": {name: _message(name) for name in messages},
                 "bindings": {"ws": {"method": "GET", "query": _query_schema()}},
+                "x-closes": [close._asdict() for close in CLOSES],
             }
         },
         "operations": {

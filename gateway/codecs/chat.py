@@ -55,6 +55,16 @@ def decode_command(text: str) -> ChatCommand:
         raise _explain(error, values) from error
 
 
+def too_fast(command: ChatCommand | BadCommand) -> BadCommand:
+    """What a command becomes that came too soon after the others."""
+    command_id = None
+    if isinstance(command, BadCommand):
+        command_id = command.command_id
+    elif not isinstance(command, Ping):
+        command_id = command.id
+    return BadCommand("rate_limited", "too many commands: try again, more slowly", command_id)
+
+
 def encode(message: BaseModel) -> Frame:
     """The frame of any message that isn't a publication; what is None is left out."""
     return Frame(message.model_dump_json(exclude_none=True))

@@ -10,6 +10,12 @@ from shared.ids import ChannelName, UserId
 MAX_BODY_BYTES = 4096
 MAX_ID_BYTES = 64
 
+ERROR_CODES = (
+    "bad_json", "unknown_type", "bad_body", "bad_id", "too_long", "rate_limited", "id_reused",
+    "invalid_token", "forbidden", "unavailable",
+)  # fmt: skip
+"""Those of today; newer gateways may have more."""
+
 
 def _body_fits(body: str) -> str:
     if not body:
@@ -176,7 +182,7 @@ class Error(BaseModel):
     """A command failed; the connection lives."""
 
     type: Literal["error"] = "error"
-    code: str
+    code: Annotated[str, Field(examples=list(ERROR_CODES))]
     message: str
     id: str | None = None
 

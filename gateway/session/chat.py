@@ -1,5 +1,6 @@
 """One tab in one room: who it is, what it may do, and what becomes of each of its commands."""
 
+import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -7,7 +8,14 @@ from typing import Any, ClassVar
 import structlog
 from pydantic import BaseModel
 
-from gateway.codecs.chat import PROTOCOL, BadCommand, ChatCommand, decode_command, encode
+from gateway.codecs.chat import (
+    PROTOCOL,
+    BadCommand,
+    ChatCommand,
+    decode_command,
+    encode,
+    too_fast,
+)
 from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, Pong, PublishMessage
 from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame
@@ -15,6 +23,7 @@ from gateway.errors import (
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
+    RATE_LIMIT,
     TOKEN_EXPIRED,
     Close,
     MayNotPublish,
@@ -26,6 +35,7 @@ from gateway.session.arrival import Arrival
 from gateway.session.commands import CommandQueue
 from gateway.session.handshake import ChatHandshake
 from gateway.session.parts import ChatParts
+from gateway.session.rate import CommandRate, Verdict
 from shared.channels import personal_channel
 from shared.errors import AppError, Unavailable
 from shared.ids import ChannelName, UserId
@@ -46,7 +56,7 @@ class ChatSession:
 
     __slots__ = (
         "_arrival", "_awaits_token", "_channel", "_claims", "_commands", "_connection",
-        "_handshake", "_is_welcomed", "_parts",
+        "_handshake", "_is_welcomed", "_parts", "_rate",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, handshake: ChatHandshake, parts: ChatParts) -> None:
@@ -57,6 +67,7 @@ class ChatSession:
         self._is_welcomed = False
         self._claims: Claims | None = None
         self._arrival: Arrival | None = None
+        self._rate: CommandRate | None = None
         self._commands: CommandQueue[ChatCommand | BadCommand] = CommandQueue(
             connection, self._execute, max_waiting=parts.settings.max_waiting_commands
         )
@@ -106,6 +117,12 @@ class ChatSession:
             self._take_token(command)
             return
         self._parts.metrics.commands.labels(_label(command)).inc()
+        verdict = self._pace()
+        if verdict is Verdict.CLOSE:
+            self.close(RATE_LIMIT)
+            return
+        if verdict is Verdict.REFUSE:
+            command = too_fast(command)
         if isinstance(command, Ping) and self._is_welcomed:
             self._pong()  # not in its turn: it asks whether we are there
         else:
@@ -177,6 +194,11 @@ class ChatSession:
         self._commands.open()
 
     # Commands.
+
+    def _pace(self) -> Verdict:
+        if self._rate is None:  # who only listens needs none
+            self._rate = CommandRate(self._parts.rate_limits)
+        return self._rate.take(time.monotonic_ns())
 
     async def _execute(self, command: ChatCommand | BadCommand) -> None:
         match command:

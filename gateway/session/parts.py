@@ -7,6 +7,7 @@ from gateway.channels.manager import ConnectionManager
 from gateway.channels.namespaces import Namespaces
 from gateway.metrics import GatewayMetrics
 from gateway.presence.presence import Presence
+from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Feed
@@ -71,6 +72,7 @@ class ChatParts:
     catch_up: CatchUp
     publisher: ChannelPublisher
     metrics: GatewayMetrics
+    rate_limits: RateLimits
     settings: GatewaySettings
     not_ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""

@@ -1,0 +1,57 @@
+"""How fast a connection may send commands: a bucket that fills at a steady rate. Pure."""
+
+from enum import Enum
+
+_NANOSECONDS = 1_000_000_000
+
+
+class Verdict(Enum):
+    """What becomes of a command."""
+
+    EXECUTE = "execute"
+    REFUSE = "refuse"
+    CLOSE = "close"
+    """Too many were refused."""
+
+
+class RateLimits:
+    """What every connection may do."""
+
+    __slots__ = ("fills_in", "gains_one_in", "max_refusals")
+
+    def __init__(self, *, commands_per_second: float, burst: int, max_refusals: int) -> None:
+        """
+        Args:
+            commands_per_second: What a full bucket allows in the long run; 0 is no limit.
+            burst: What a full bucket allows at once.
+            max_refusals: So many may be refused before the bucket is full again.
+        """
+        self.gains_one_in = round(_NANOSECONDS / commands_per_second) if commands_per_second else 0
+        self.fills_in = burst * self.gains_one_in
+        self.max_refusals = max_refusals
+
+
+class CommandRate:
+    """The bucket of one connection, told by one number: the moment at which it will be full.
+
+    In whole nanoseconds, so that no rounding adds up. Nothing runs between two commands.
+    """
+
+    __slots__ = ("_full_at", "_limits", "_refused")
+
+    def __init__(self, limits: RateLimits) -> None:
+        self._limits = limits
+        self._full_at = 0
+        self._refused = 0
+
+    def take(self, now: int) -> Verdict:
+        """Count a command that comes at ``now``: nanoseconds of a clock that never goes back."""
+        limits, full_at = self._limits, self._full_at
+        if full_at <= now:
+            full_at, self._refused = now, 0
+        full_at += limits.gains_one_in
+        if full_at - now <= limits.fills_in:
+            self._full_at = full_at
+            return Verdict.EXECUTE
+        self._refused += 1
+        return Verdict.REFUSE if self._refused <= limits.max_refusals else Verdict.CLOSE
