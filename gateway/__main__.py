@@ -8,6 +8,7 @@ from gateway.app import create_app, serving
 from gateway.settings import GatewaySettings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
+from shared.open_files import allow_open_files
 from shared.process import Server, listen, run, server_config, stop_signals
 from shared.telemetry import configure_logging
 from shared.tokens import open_verifier
@@ -41,6 +42,7 @@ async def serve(settings: GatewaySettings, *, host: str, port: int, stop: asynci
 async def serve_until_signal(host: str, port: int) -> None:
     settings = GatewaySettings()
     configure_logging(settings.log_level, json=True)
+    allow_open_files()
     with stop_signals() as stop:
         await serve(settings, host=host, port=port, stop=stop)
 

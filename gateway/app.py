@@ -22,6 +22,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
+from gateway.session.capacity import Occupancy, UserLimit, room_for
 from gateway.session.chat import ChatSession
 from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake
@@ -38,6 +39,7 @@ from shared.bus.publisher import Publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
 from shared.http import install_edge, operations_router
+from shared.open_files import open_files_limit
 from shared.process import running
 from shared.revocations import Revocations
 from shared.tokens import TokenVerifier
@@ -139,6 +141,15 @@ class Gateway:
                 timed=self.metrics.publish_seconds.time,
             ),
             metrics=self.metrics,
+            occupancy=Occupancy(
+                max_connections=room_for(settings.max_connections, open_files=open_files_limit()),
+                max_per_address=settings.max_connections_per_address,
+            ),
+            user_limit=UserLimit(
+                settings.max_connections_per_user,
+                here=lambda user_id: len(self.manager.connections_of(user_id)),
+                elsewhere=self.presence.connections_elsewhere,
+            ),
             rate_limits=RateLimits(
                 commands_per_second=settings.commands_per_second,
                 burst=settings.command_burst,
@@ -173,7 +184,11 @@ class Gateway:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Carry one `/ws/chat` connection to its end."""
-        handshake = read_handshake(websocket.query_params, websocket.scope["subprotocols"])
+        handshake = read_handshake(
+            websocket.query_params,
+            websocket.scope["subprotocols"],
+            address=websocket.client.host if websocket.client else None,
+        )
 
         def open_session(connection: Connection) -> ChatSession:
             session = ChatSession(connection, handshake, self.chat)

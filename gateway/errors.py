@@ -29,14 +29,17 @@ TOKEN_EXPIRED = Close(CloseCode.POLICY_VIOLATION, "Token expired")
 SESSION_ENDED = Close(CloseCode.POLICY_VIOLATION, "Session ended")
 INVALID_ROOM = Close(CloseCode.POLICY_VIOLATION, "Invalid room")
 RATE_LIMIT = Close(CloseCode.POLICY_VIOLATION, "Rate limit")
+TOO_MANY_OF_USER = Close(CloseCode.POLICY_VIOLATION, "Too many connections of this user")
+TOO_MANY_OF_ADDRESS = Close(CloseCode.POLICY_VIOLATION, "Too many connections from this address")
 INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR, "internal error")
 RESTARTING = Close(CloseCode.SERVICE_RESTART, "restarting")
 TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow")
 NOT_READY = Close(CloseCode.TRY_AGAIN_LATER, "not ready")
+FULL = Close(CloseCode.TRY_AGAIN_LATER, "too many connections")
 
 CLOSES = (
     BINARY_FRAME, INVALID_TOKEN, TOKEN_EXPIRED, SESSION_ENDED, INVALID_ROOM, RATE_LIMIT,
-    INTERNAL_ERROR, RESTARTING, TOO_SLOW, NOT_READY,
+    TOO_MANY_OF_USER, TOO_MANY_OF_ADDRESS, INTERNAL_ERROR, RESTARTING, TOO_SLOW, NOT_READY, FULL,
 )  # fmt: skip
 """All by which this gateway ends a connection of its own accord."""
 
@@ -60,6 +63,13 @@ class MayNotPublish(AppError):
 
     kind: ClassVar[ErrorKind] = ErrorKind.FORBIDDEN
     code: ClassVar[str] = "forbidden"
+
+
+class TooManyConnections(AppError):
+    """The user has as many as one may."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.FORBIDDEN
+    code: ClassVar[str] = "too_many_connections"
 
 
 def error_code(error: AppError) -> str:

@@ -4,9 +4,27 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.errors import Close
+from gateway.errors import (
+    FULL,
+    INVALID_ROOM,
+    INVALID_TOKEN,
+    NOT_READY,
+    RESTARTING,
+    TOO_MANY_OF_ADDRESS,
+    TOO_MANY_OF_USER,
+    Close,
+)
 
 _OUR_CODES = frozenset({1000, 1001, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
+_REFUSALS = {
+    INVALID_TOKEN: "invalid_token",
+    INVALID_ROOM: "invalid_room",
+    NOT_READY: "not_ready",
+    RESTARTING: "restarting",
+    FULL: "process_limit",
+    TOO_MANY_OF_ADDRESS: "address_limit",
+    TOO_MANY_OF_USER: "user_limit",
+}
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -43,6 +61,10 @@ class GatewayMetrics:
         self._closes = Counter(
             "hubbub_closes", "Connections that ended.", ["code"], registry=registry
         )
+        self._refused = Counter(
+            "hubbub_connections_refused", "Connections that ended before they were let in.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
         self._lag = Gauge(
             "hubbub_follower_lag", "Messages known and not delivered.", ["stream"],
             registry=registry,
@@ -79,6 +101,10 @@ class GatewayMetrics:
     def notified(self, outcome: str) -> Callable[[], None]:
         """The counter of one outcome."""
         return self._notified.labels(outcome).inc
+
+    def refused(self, close: Close) -> None:
+        """Who was not let in, and why; `left` if we had nothing against it."""
+        self._refused.labels(_REFUSALS.get(close, "left")).inc()
 
     def closed(self, close: Close) -> None:
         """Peers may send any code; only known ones become a label."""

@@ -59,6 +59,15 @@ class GatewaySettings(ServiceSettings):
     namespaces: Mapping[str, Namespace] = DEFAULT_NAMESPACES
     """The options of each namespace, as JSON."""
 
+    # How many connections; 0 is no limit.
+    max_connections: Amount = 0
+    """Of this process; 0 is as many as nine tenths of the files that it may open."""
+    max_connections_per_address: Amount = 0
+    """Of this process, before they show a token too. Only where we see who connects: a proxy
+    has to be named by `forwarded_allow_ips`. Of IPv6, 64 bits are one address."""
+    max_connections_per_user: Amount = 0
+    """On all gateways, as far as presence tells of them."""
+
     # One connection.
     max_frame_bytes: Bytes = 64 * 1024
     """Of one message of a tab; longer ones end the connection with 1009."""

@@ -34,6 +34,7 @@ from hubbub.system import (
     prepared_bus,
     system_on,
 )
+from shared.open_files import allow_open_files
 from shared.process import Server, listen, run, running, server_config, stop_signals
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
@@ -60,6 +61,7 @@ class UpOptions:
 def run_up(options: UpOptions) -> None:
     """Serve until a signal; a second one changes nothing."""
     configure_logging(ServiceSettings().log_level, json=False)
+    allow_open_files()
     os.umask(0o077)  # what we write holds keys, messages and password hashes
     run(_until_stopped(options))
 

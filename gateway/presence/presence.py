@@ -131,6 +131,20 @@ class Presence:
         """The user's connections in the channel, by node."""
         return self._table.entries(channel, user_id)
 
+    def connections_elsewhere(self, user_id: UserId) -> int:
+        """The user's connections on other gateways, as far as the table has them.
+
+        Those of a gateway that died count until its lease has ended. Those in no channel
+        with presence don't, nor what is more than an entry lists.
+        """
+        listed: set[ConnectionId] = set()
+        for channel in self._table.channels_of(user_id):
+            ours = self._writer.connections(channel, user_id)  # under an earlier name, too
+            for node, entry in self._table.entries(channel, user_id).items():
+                if node != self._lease.node:
+                    listed.update(each for each in entry.connections if each not in ours)
+        return len(listed)
+
     async def until_present(
         self, channel: ChannelName, user_id: UserId, deadline_seconds: float
     ) -> bool:

@@ -85,6 +85,7 @@ class PresenceTable:
     def __init__(self) -> None:
         self._nodes: dict[NodeId, _Node] = {}
         self._channels: dict[ChannelName, _Channel] = {}
+        self._channels_of: dict[UserId, tuple[ChannelName, ...]] = {}
         self._read_up_to = 0
 
     def count(self, channel: ChannelName) -> int:
@@ -107,6 +108,10 @@ class PresenceTable:
         found = self._channels.get(channel)
         user = found.users.get(user_id) if found else None
         return dict(user.entries) if user else {}
+
+    def channels_of(self, user_id: UserId) -> tuple[ChannelName, ...]:
+        """Where the user is."""
+        return self._channels_of.get(user_id, ())
 
     def lease_state(self, node: NodeId) -> LeaseState:
         """`ENDED` also if it was never heard of."""
@@ -150,6 +155,7 @@ class PresenceTable:
         changes = list(_differences(self._channels, snapshot._channels))
         self._nodes = snapshot._nodes
         self._channels = snapshot._channels
+        self._channels_of = snapshot._channels_of
         self._read_up_to = up_to
         return changes
 
@@ -195,6 +201,7 @@ class PresenceTable:
         joined = user is None
         if user is None:
             user = channel.users[user_id] = _User()
+            self._channels_of[user_id] = (*self.channels_of(user_id), name)
         user.entries[node] = entry
         channel.place(user_id, user)
         if not joined:
@@ -211,9 +218,17 @@ class PresenceTable:
             return []
         channel.displace(user_id, user)
         del channel.users[user_id]
+        self._forget_channel(user_id, name)
         if not channel.users:
             del self._channels[name]
         return [PresenceChange(name, user_id, entry.name, False, len(channel.users))]
+
+    def _forget_channel(self, user_id: UserId, channel: ChannelName) -> None:
+        others = tuple(each for each in self._channels_of[user_id] if each != channel)
+        if others:
+            self._channels_of[user_id] = others
+        else:
+            del self._channels_of[user_id]
 
 
 def _differences(

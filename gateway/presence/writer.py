@@ -11,6 +11,7 @@ import heapq
 import itertools
 import random
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -121,6 +122,11 @@ class PresenceWriter:
         slot.version += 1
         slot.left_at = time.monotonic()
         self._plan((channel, user_id), slot)
+
+    def connections(self, channel: ChannelName, user_id: UserId) -> Collection[ConnectionId]:
+        """The user's connections in the channel, here."""
+        slot = self._slots.get((channel, user_id))
+        return slot.connections.keys() if slot else ()
 
     def begin(self, node: NodeId) -> None:
         """Write everything under this node's name; of an earlier one nothing is left.

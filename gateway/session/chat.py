@@ -25,10 +25,12 @@ from gateway.errors import (
     NOT_READY,
     RATE_LIMIT,
     TOKEN_EXPIRED,
+    TOO_MANY_OF_USER,
     Close,
     MayNotPublish,
     MayNotSubscribe,
     OtherUser,
+    TooManyConnections,
     error_code,
 )
 from gateway.session.arrival import Arrival
@@ -96,7 +98,10 @@ class ChatSession:
 
     def open(self) -> None:
         """Begin, with a token or waiting for one."""
-        if self._handshake.channel is None:
+        no_room = self._parts.occupancy.enter(self, self._handshake.address)
+        if no_room is not None:
+            self.close(no_room)
+        elif self._handshake.channel is None:
             self.close(INVALID_ROOM)
         elif self._parts.not_ready():
             self.close(NOT_READY)
@@ -129,8 +134,10 @@ class ChatSession:
             self._commands.put(command)
 
     def lost(self, close: Close) -> None:
+        self._parts.occupancy.leave(self)
         self._parts.manager.disconnect(self)
         if self._claims is None or self._handshake.channel is None:
+            self._parts.metrics.refused(close)
             log.debug("refused", connection_id=self._connection.id, reason=close.reason)
             return
         self._parts.presence.leave(
@@ -162,6 +169,8 @@ class ChatSession:
             self.close(INVALID_TOKEN)
         except MayNotSubscribe:
             self.close(INVALID_ROOM)
+        except TooManyConnections:
+            self.close(TOO_MANY_OF_USER)
         except Unavailable as unavailable:
             log.info("arrival_failed", connection_id=self._connection.id, reason=str(unavailable))
             self.close(NOT_READY)
@@ -175,6 +184,8 @@ class ChatSession:
         options = parts.namespaces.options_of(channel)
         if options is None or not parts.namespaces.may_subscribe(channel, claims.user_id):
             raise MayNotSubscribe(f"no subscribing to {channel}")
+        if parts.user_limit.is_reached(claims.user_id):
+            raise TooManyConnections(f"user {claims.user_id} has enough")
         self._claims = claims
         self._connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
         parts.manager.connect(self)

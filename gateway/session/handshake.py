@@ -37,9 +37,13 @@ class ChatHandshake:
     since: Since | None
     history: int
     """How many of the room's last publications a newcomer wants."""
+    address: str | None = None
+    """Where it comes from; None if that can't be known."""
 
 
-def read_handshake(query: Mapping[str, str], subprotocols: Sequence[str]) -> ChatHandshake:
+def read_handshake(
+    query: Mapping[str, str], subprotocols: Sequence[str], *, address: str | None = None
+) -> ChatHandshake:
     """Read the request; what is wrong with it is for the session to answer."""
     room = query.get("room") or DEFAULT_ROOM
     offered, token_offered = _bearer(subprotocols)
@@ -50,6 +54,7 @@ def read_handshake(query: Mapping[str, str], subprotocols: Sequence[str]) -> Cha
         subprotocol=SUBPROTOCOL if offered else None,
         since=_since(query),
         history=_history(query.get("history", "")),
+        address=address,
     )
 
 

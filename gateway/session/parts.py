@@ -7,6 +7,7 @@ from gateway.channels.manager import ConnectionManager
 from gateway.channels.namespaces import Namespaces
 from gateway.metrics import GatewayMetrics
 from gateway.presence.presence import Presence
+from gateway.session.capacity import Occupancy, UserLimit
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
@@ -72,6 +73,8 @@ class ChatParts:
     catch_up: CatchUp
     publisher: ChannelPublisher
     metrics: GatewayMetrics
+    occupancy: Occupancy
+    user_limit: UserLimit
     rate_limits: RateLimits
     settings: GatewaySettings
     not_ready: Callable[[], list[str]]

@@ -118,6 +118,7 @@ class RunningGateway:
         *,
         subprotocols: list[str] | None = None,
         receive_buffer_bytes: int | None = None,
+        forwarded_for: str | None = None,
         **query: Any,
     ) -> AsyncGenerator[Tab]:
         """A connection as the query asks for it, not yet welcomed."""
@@ -129,6 +130,7 @@ class RunningGateway:
         async with connect(
             f"ws://127.0.0.1:{self.port}/ws/chat?{urlencode(query)}",
             subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,
+            additional_headers={"X-Forwarded-For": forwarded_for} if forwarded_for else None,
             compression=None,
             max_queue=None,
             close_timeout=1,

@@ -90,6 +90,7 @@ async def test_a_node_that_loses_its_lease_comes_back_under_another_name_unseen(
         gateway.publisher.stuck = True
         await eventually(lambda: gateway.presence.node not in (None, first_name))
         gateway.publisher.stuck = False
+        await never(lambda: gateway.presence.connections_elsewhere(ANN) > 0, seconds=0.2)
         # Until the old name's entries are ended and gone, and a while longer.
         await eventually(lambda: first_name not in witness.presence.entries(LOBBY, ANN))
         await never(lambda: len(witness.changes) > 1, seconds=0.3)

@@ -9,7 +9,7 @@ from gateway.presence.facts import Entry
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
 from shared.bus.direct_get import DirectGet
-from shared.ids import ConnectionId, NodeId
+from shared.ids import ChannelName, ConnectionId, NodeId
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (
@@ -22,6 +22,8 @@ from tests.gateway.presence.gateways import (
     entries_in_the_stream,
     never,
 )
+
+ANOTHER = ChannelName("chat:another")
 
 
 async def test_a_user_on_two_gateways_is_one_joined_and_one_left(server: NatsServer) -> None:
@@ -42,6 +44,22 @@ async def test_a_user_on_two_gateways_is_one_joined_and_one_left(server: NatsSer
 
     assert counts == (1, 1)
     assert one.told == two.told == [(ANN, "joined", 1), (ANN, "left", 0)]
+
+
+async def test_each_of_a_users_connections_elsewhere_counts_once(server: NatsServer) -> None:
+    async with a_gateway(server.url) as one, a_gateway(server.url) as two:
+        one.enter(ANN, "tab 1")
+        two.enter(ANN, "tab 2")
+        two.enter(ANN, "tab 3")
+        two.presence.enter(ANOTHER, ANN, "Ann", ConnectionId("tab 3"))  # one tab, two channels
+        two.enter(BOB, "tab 4")
+        await eventually(lambda: one.presence.connections_elsewhere(ANN) == 2)
+        await eventually(lambda: two.presence.connections_elsewhere(ANN) == 1)
+        two.leave(ANN, "tab 2")
+        await eventually(lambda: one.presence.connections_elsewhere(ANN) == 1)
+        assert one.presence.connections_elsewhere(CLEO) == 0
+        one.leave(ANN, "tab 1")  # whose entry stays for the grace
+        assert one.presence.connections_elsewhere(ANN) == 1
 
 
 async def test_an_entry_lists_the_connections_of_its_node(server: NatsServer) -> None:

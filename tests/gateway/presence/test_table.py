@@ -218,6 +218,18 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
             assert self.absent.believed == self.truth()
             for channel in {channel for channel, _ in self.truth()}:
                 assert self.present.table.users(channel) == self.absent.table.users(channel)
+            for user in {user for _, user in self.truth()}:
+                assert set(self.present.table.channels_of(user)) == set(
+                    self.absent.table.channels_of(user)
+                )
+
+    @invariant()
+    def it_is_known_where_each_user_is(self) -> None:
+        table = self.present.table
+        assert set(table._channels_of) == {user for _, user in self.truth()}
+        for user in table._channels_of:
+            found = table.channels_of(user)
+            assert sorted(found) == sorted(c for c, each in self.truth() if each == user)
 
     @invariant()
     def nothing_is_kept_of_empty_channels(self) -> None:

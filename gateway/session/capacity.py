@@ -1,0 +1,119 @@
+"""How many connections there may be: in this process, from one address, of one user."""
+
+import ipaddress
+from collections.abc import Callable, Hashable
+
+import structlog
+
+from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
+from shared.ids import UserId
+
+log = structlog.get_logger(__name__)
+
+_SHARE_OF_FILES = 0.9
+"""The others are for the bus, databases, HTTP, and those that are being sent away."""
+
+_IPV6_HOST_BITS = 64
+
+
+class Occupancy:
+    """The connections of this process from their handshake on, so before they show a token too.
+
+    The connections themselves are the count: none is counted twice, or out twice.
+    """
+
+    def __init__(self, *, max_connections: int, max_per_address: int) -> None:
+        """0 is no limit."""
+        self._max_connections = max_connections
+        self._max_per_address = max_per_address
+        self._here: dict[Hashable, str | None] = {}
+        self._from_address: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def enter(self, connection: Hashable, address: str | None) -> Close | None:
+        """Count the connection, or say why there is no room for it."""
+        if connection in self._here:
+            return None
+        if 0 < self._max_connections <= len(self._here):
+            return FULL
+        name = network_of(address) if self._max_per_address and address else None
+        if name is not None:
+            count = self._from_address.get(name, 0)
+            if count >= self._max_per_address:
+                return TOO_MANY_OF_ADDRESS
+            self._from_address[name] = count + 1
+        self._here[connection] = name
+        return None
+
+    def leave(self, connection: Hashable) -> None:
+        """The connection is gone; harmless for one that isn't counted."""
+        name = self._here.pop(connection, None)
+        if name is None:
+            return
+        count = self._from_address[name] - 1
+        if count:
+            self._from_address[name] = count
+        else:  # else one entry would stay for every address ever seen
+            del self._from_address[name]
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: of IPv6 the network of 64 bits, all of which one host has."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    network = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
+    return f"{ipaddress.IPv6Address(network)}/{_IPV6_HOST_BITS}"
+
+
+class UserLimit:
+    """How many connections one user may have, on all gateways."""
+
+    def __init__(
+        self,
+        max_connections: int,
+        *,
+        here: Callable[[UserId], int],
+        elsewhere: Callable[[UserId], int],
+    ) -> None:
+        """
+        Args:
+            max_connections: 0 is no limit.
+            here: The connections of a user on this gateway.
+            elsewhere: On the others, as far as they have told.
+        """
+        self._max_connections = max_connections
+        self._here = here
+        self._elsewhere = elsewhere
+
+    def is_reached(self, user_id: UserId) -> bool:
+        most = self._max_connections
+        if not most:
+            return False
+        here = self._here(user_id)
+        return here >= most or here + self._elsewhere(user_id) >= most
+
+
+def room_for(wanted: int, *, open_files: int | None) -> int:
+    """How many connections to let in.
+
+    Args:
+        wanted: As the operator says; 0 for as many as there can be.
+        open_files: That the process may have; None for any number.
+
+    Returns:
+        0 for any number.
+    """
+    if open_files is None:
+        return wanted
+    possible = int(open_files * _SHARE_OF_FILES)
+    if wanted > possible:
+        log.warning("too_few_open_files", allowed=open_files, connections=possible, wanted=wanted)
+    return min(wanted or possible, possible)
