@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import structlog
 
@@ -15,6 +16,8 @@ from shared.channels import BadChannelName, parse_channel
 from shared.ids import ChannelName
 
 log = structlog.get_logger(__name__)
+
+_CHECKED_TOKENS = 16_384  # some 4 MiB; of more channels than that some are checked again
 
 FanOut = Callable[[ChannelName, int, bytes], None]
 """Gets channel, offset and payload of each publication, once, in the order of the stream."""
@@ -123,6 +126,7 @@ class Feed:
         self._on_skipped(last - first + 1)
 
 
+@lru_cache(maxsize=_CHECKED_TOKENS)
 def _decode(token: str) -> ChannelName:
     if "." in token:
         raise BadChannelName("more than one token")

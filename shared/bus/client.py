@@ -6,6 +6,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import nats.errors
@@ -14,7 +15,8 @@ import structlog
 from shared.bus.address import BadAddress, sign_in, without_passwords
 from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from shared.bus.inbox import Inbox, Reply, ReplyHandler
-from shared.bus.light_client import Handler, LightClient, Subscription
+from shared.bus.incoming import Handler
+from shared.bus.light_client import LightClient, Subscription
 from shared.bus.tls import tls_context
 
 __all__ = [
@@ -30,11 +32,11 @@ BAD_SUBJECT = 10004
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
 _ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
 _MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
-_CONTROL_SLACK_BYTES = 64 * 1024  # nats-py's own pings, within its limit though past ours
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 10 MiB
 
 
 class Bus:
-    """One NATS connection. Made by `connect_bus`; callbacks and handlers run in its read loop."""
+    """One NATS connection. Made by `connect_bus`; handlers are called as messages come."""
 
     def __init__(self, *, inbox_prefix: str, max_pending_bytes: int) -> None:
         self._client = LightClient(max_pending_bytes=max_pending_bytes)
@@ -70,7 +72,7 @@ class Bus:
         return lambda: self._on_disconnected.remove(callback)
 
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
-        """Call the handler from the read loop for every message; it must be quick.
+        """Call the handler for every message as soon as it is here; it must be quick.
 
         What is sent afterwards on this connection reaches the server after the subscription.
         """
@@ -86,16 +88,18 @@ class Bus:
             BusUnavailable: not connected, or too much is unsent already.
             MessageRejected: the server would cut the connection for it.
         """
-        if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
-            raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+        to = _checked(subject)
         size = len(headers) + len(payload)
         if size > self._client.max_payload:
             raise MessageRejected(TOO_LARGE, f"{size} bytes are more than the bus takes")
+        answer_to = reply.encode()
         if headers:
-            line = f"HPUB {subject} {reply} {len(headers)} {size}\r\n"
+            command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+                to, answer_to, len(headers), size, headers, payload,
+            )  # fmt: skip
         else:
-            line = f"PUB {subject} {reply} {size}\r\n"
-        self._client.send_command(b"%b%b%b\r\n" % (line.encode(), headers, payload))
+            command = b"PUB %b %b %d\r\n%b\r\n" % (to, answer_to, size, payload)
+        self._client.send_command(command)
 
     def expect_reply(self, handler: ReplyHandler) -> tuple[int, str]:
         """Make a reply subject whose answers go to the handler until `forget_reply`.
@@ -155,7 +159,6 @@ class Bus:
         reconnect_seconds: float,
         ping_seconds: float,
         max_outstanding_pings: int,
-        max_pending_bytes: int,
     ) -> None:
         """Connect, however long it takes, and raise when nats-py gives the connection up.
 
@@ -177,7 +180,6 @@ class Bus:
                 max_reconnect_attempts=-1,
                 ping_interval=ping_seconds,  # type: ignore[arg-type]
                 max_outstanding_pings=max_outstanding_pings,
-                pending_size=max_pending_bytes + _CONTROL_SLACK_BYTES,
                 flush_timeout=connect_seconds,
                 error_cb=self._heard_error,
                 disconnected_cb=self._went_down,
@@ -211,7 +213,6 @@ class Bus:
 
     async def _went_down(self) -> None:
         self._up.clear()
-        self._client.forget_unsent()
         self._inbox.connection_lost()
         if not self.closing:
             log.warning("bus_disconnected")
@@ -238,6 +239,13 @@ class Bus:
                 callback()
             except Exception:  # nats-py's reconnect task would die of it
                 log.exception("bus_callback_failed")
+
+
+@lru_cache(maxsize=_KNOWN_SUBJECTS)
+def _checked(subject: str) -> bytes:
+    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+    return subject.encode()
 
 
 @asynccontextmanager
@@ -280,7 +288,6 @@ async def connect_bus(
                     reconnect_seconds=reconnect_seconds,
                     ping_seconds=ping_seconds,
                     max_outstanding_pings=max_outstanding_pings,
-                    max_pending_bytes=max_pending_bytes,
                 )
             )
             try:

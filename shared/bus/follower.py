@@ -156,7 +156,7 @@ class Follower:
             return
         name = subject[len(self._live_prefix) :].decode(errors="replace")
         message = StoredMessage(sequence, name, payload, headers or b"")
-        if self.caught_up and self._sequencer.is_next(sequence):
+        if self._verification.holds and self._sequencer.is_next(sequence):
             self._active_at = time.monotonic()
             self._hand_over(message)
             if self._sequencer.held_bytes:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from shared.bus.errors import MessageRejected
 
@@ -11,6 +12,8 @@ _PREAMBLE = b"NATS/1.0"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEQUENCE = b"\r\nNats-Sequence: "
+_END = b"\r\n"
+_KNOWN_NAMES = 64
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -21,10 +24,18 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     """
     lines = [_PREAMBLE]
     for name, value in headers.items():
-        if not _NAME.fullmatch(name) or _CONTROL.search(value):
+        if not value.isprintable() and _CONTROL.search(value):  # the first is quick, and often all
             raise MessageRejected(BAD_HEADER, f"not a header: {name!r}")
-        lines.append(f"{name}: {value}".encode())
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        lines.append(b"%b: %b" % (_checked(name), value.encode()))
+    lines.append(_END)
+    return b"\r\n".join(lines)
+
+
+@lru_cache(maxsize=_KNOWN_NAMES)
+def _checked(name: str) -> bytes:
+    if not _NAME.fullmatch(name):
+        raise MessageRejected(BAD_HEADER, f"not a header: {name!r}")
+    return name.encode()
 
 
 def header(headers: bytes, name: bytes) -> bytes | None:

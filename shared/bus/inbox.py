@@ -27,6 +27,7 @@ class Inbox:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}.{secrets.token_hex(8)}."
+        self._prefix_length = len(self._prefix)
         self._tokens = itertools.count(1)
         self._handlers: dict[int, ReplyHandler] = {}
         self._collecting: set[asyncio.Future[list[Reply]]] = set()
@@ -37,7 +38,7 @@ class Inbox:
         return f"{self._prefix}*"
 
     def take(self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes) -> None:
-        handler = self._handlers.get(int(subject[len(self._prefix) :]))
+        handler = self._handlers.get(int(subject[self._prefix_length :]))
         if handler is not None:
             handler(payload, headers)
 

@@ -13,8 +13,9 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 from shared.bus.client import Bus
 from shared.bus.errors import BusUnavailable, MessageRejected
@@ -23,12 +24,12 @@ from shared.bus.headers import encode_headers, status
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _SEQUENCE = re.compile(rb'"seq": ?(\d+)')
 _DUPLICATE = re.compile(rb'"duplicate": ?true')
+_STORED = re.compile(rb'\{"stream": ?"[^"]*", ?"seq": ?(\d+)(, ?"duplicate": ?true)?\}')
 _DUPLICATE_IN_PROCESS = 10158  # its first attempt is being stored right now
 _TEMPORARY_CODES = (408, 429)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """The bus has it."""
 
     offset: int
@@ -129,10 +130,9 @@ class Publisher:
         entry = _Entry(
             subject, payload, encode_headers(all_headers), started + deadline_seconds, stored
         )
-        entry.token, entry.reply = self._bus.expect_reply(
-            lambda answer, status_headers: self._take_answer(entry, answer, status_headers)
-        )
-        self._sweep_later()
+        entry.token, entry.reply = self._bus.expect_reply(partial(self._take_answer, entry))
+        if self._sweeper is None:
+            self._sweep_later()
         if self._waiting or len(self._in_flight) >= self._window:
             self._waiting[entry.token] = entry
         else:
@@ -165,8 +165,9 @@ class Publisher:
 
     def _forget(self, entry: _Entry) -> None:
         self._bus.forget_reply(entry.token)
-        self._waiting.pop(entry.token, None)
         self._in_flight.pop(entry.token, None)
+        if self._waiting:
+            self._waiting.pop(entry.token, None)
         while self._waiting and len(self._in_flight) < self._window:
             _, first = self._waiting.popitem(last=False)
             self._admit(first)
@@ -190,26 +191,17 @@ class Publisher:
     def _take_answer(self, entry: _Entry, answer: bytes, headers: bytes | None) -> None:
         if entry.stored.done():
             return
-        if status(headers) is not None:  # 503: no stream takes it, or none has a leader
+        outcome = _outcome(answer, headers)
+        if outcome is None:
             self._retry(entry)
-            return
-        if b'"error"' in answer:
-            rejected = rejection(answer)
-            if rejected is None:
-                self._retry(entry)
-            else:
-                _fail(entry, rejected)
-            return
-        sequence = _SEQUENCE.search(answer)
-        if sequence is None:
-            self._retry(entry)
-            return
-        entry.stored.set_result(Stored(int(sequence[1]), _DUPLICATE.search(answer) is not None))
+        elif isinstance(outcome, Stored):
+            entry.stored.set_result(outcome)
+        else:
+            _fail(entry, outcome)
 
     def _sweep_later(self) -> None:
-        if self._sweeper is None:
-            loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self._retry_seconds, self._sweep)
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(self._retry_seconds, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -222,6 +214,21 @@ class Publisher:
                 self._send(entry)
         if self.unanswered:
             self._sweep_later()
+
+
+def _outcome(answer: bytes, headers: bytes | None) -> Stored | MessageRejected | None:
+    """What became of a message; None if it is to be tried again."""
+    plain = _STORED.fullmatch(answer)
+    if plain is not None:
+        return Stored(int(plain[1]), duplicate=plain[2] is not None)
+    if status(headers) is not None:  # 503: no stream takes it, or none has a leader
+        return None
+    if b'"error"' in answer:
+        return rejection(answer)
+    sequence = _SEQUENCE.search(answer)  # the answer says more, such as the stream's domain
+    if sequence is None:
+        return None
+    return Stored(int(sequence[1]), duplicate=_DUPLICATE.search(answer) is not None)
 
 
 def rejection(answer: bytes) -> MessageRejected | None:

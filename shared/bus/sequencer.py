@@ -54,7 +54,8 @@ class Sequencer(Generic[M]):
         if sequence != self.position + 1:
             return False
         self.position = sequence
-        self.highest = max(self.highest, sequence)
+        if sequence > self.highest:
+            self.highest = sequence
         return True
 
     def hold(self, sequence: int, message: M, size: int) -> None:

@@ -13,13 +13,10 @@ class Verification:
         self.began_at = 0.0
         """When the last verification began, by the monotonic clock."""
         self.doubted_at = time.monotonic()
+        self.holds = False
         self._doubts = 0
-        self._holds = asyncio.Event()
+        self._confirmed = asyncio.Event()
         self._next = asyncio.Event()
-
-    @property
-    def holds(self) -> bool:
-        return self._holds.is_set()
 
     @property
     def doubts(self) -> int:
@@ -38,20 +35,22 @@ class Verification:
     def doubt(self) -> None:
         self._doubts += 1
         self.doubted_at = time.monotonic()
-        self._holds.clear()
+        self.suspend()
 
     def suspend(self) -> None:
         """It does not hold for now, though what is being asked for stays valid."""
-        self._holds.clear()
+        self.holds = False
+        self._confirmed.clear()
 
     def confirm(self, began_at: float) -> None:
         self.began_at = began_at
-        self._holds.set()
+        self.holds = True
+        self._confirmed.set()
         self._next.set()
         self._next = asyncio.Event()
 
     async def until_holds(self) -> None:
-        await self._holds.wait()
+        await self._confirmed.wait()
 
     async def until_next(self) -> None:
         await self._next.wait()

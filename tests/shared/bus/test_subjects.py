@@ -1,5 +1,7 @@
 """Names on the bus."""
 
+from urllib.parse import quote
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -72,6 +74,14 @@ def test_an_id_is_short_printable_and_fits_a_header(channel: ChannelName, text: 
     assert message_id.isascii()
     assert message_id.isprintable()
     assert " " not in message_id
+
+
+@given(channel=channels, text=texts)
+def test_the_parts_of_an_id_are_escaped_as_in_a_url(channel: ChannelName, text: str) -> None:
+    parts = ["api", *(quote(part, safe="#$@,", errors="surrogatepass") for part in (channel, text))]
+    assume(len(":".join(parts)) <= MAX_MESSAGE_ID_BYTES)
+
+    assert api_message_id(channel, text) == ":".join(parts)
 
 
 def test_a_part_with_a_colon_does_not_pass_for_two_parts() -> None:
