@@ -138,7 +138,7 @@ class Gateway:
                 history,
                 recent=self.feed.ring.get,
                 limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
-                timed=self.metrics.publish_seconds.time,
+                on_answered=self.metrics.publish_seconds.observe,
             ),
             metrics=self.metrics,
             occupancy=Occupancy(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.errors import (
     FULL,
@@ -14,6 +14,7 @@ from gateway.errors import (
     TOO_MANY_OF_USER,
     Close,
 )
+from shared.tallies import Durations, Tallies, tally
 
 _OUR_CODES = frozenset({1000, 1001, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 _REFUSALS = {
@@ -37,14 +38,14 @@ class GatewayMetrics:
         self._channels = Gauge(
             "hubbub_channels", "Channels that somebody here listens to.", registry=registry
         )
-        self.deliveries = Counter(
+        self.deliveries = tally(
             "hubbub_deliveries", "Publications handed to connections.", registry=registry
         )
-        self.commands = Counter("hubbub_commands", "Commands of tabs.", ["type"], registry=registry)
+        self.commands = Tallies("hubbub_commands", "Commands of tabs.", "type", registry=registry)
         self.errors = Counter(
             "hubbub_errors", "Commands answered with an error.", ["code"], registry=registry
         )
-        self.replayed = Counter(
+        self.replayed = tally(
             "hubbub_replayed", "Publications sent to those who came back.", registry=registry
         )
         self.resets = Counter(
@@ -73,9 +74,9 @@ class GatewayMetrics:
             "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
             registry=registry,
         )  # fmt: skip
-        self.publish_seconds = Histogram(
-            "hubbub_publish_seconds", "From a publish to its answer.", registry=registry,
-            buckets=_PUBLISH_BUCKETS,
+        self.publish_seconds = Durations(
+            "hubbub_publish_seconds", "From a publish to its answer.", _PUBLISH_BUCKETS,
+            registry=registry,
         )  # fmt: skip
 
     def observe(

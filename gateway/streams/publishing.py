@@ -1,11 +1,12 @@
 """Publishing into channels: answered with the offset once it is stored, and stored once."""
 
 import json
+import secrets
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
-from uuid import uuid4
 
 import pydantic_core
 import structlog
@@ -72,18 +73,21 @@ class ChannelPublisher:
         *,
         recent: Callable[[int], Kept | None] = lambda _offset: None,
         limits: PublishingLimits | None = None,
-        timed: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        on_answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """
         Args:
             recent: The publication at an offset, if it is in memory; saves asking the stream.
-            timed: Entered from a publication to its answer.
+            on_answered: Gets the seconds from a publication to its answer, or to giving it up.
         """
         self._publisher = publisher
         self._history = history
         self._recent = recent
         self._limits = limits or PublishingLimits()
-        self._timed = timed
+        self._on_answered = on_answered
+        prefix = secrets.token_hex(16)
+        self._own_ids = (f"{prefix}-{number}" for number in count(1))
+        """For what comes without an id: nobody repeats it, so it only has to be another one."""
 
     async def publish_by_user(
         self, channel: ChannelName, sender: Sender, data: Any, *, client_id: str | None = None
@@ -98,7 +102,7 @@ class ChannelPublisher:
             PublicationTooLong, PublicationRefused: it can never be stored.
             BusUnavailable: unknown whether it is stored; try again with the same id.
         """
-        message_id = user_message_id(sender.user_id, channel, client_id or str(uuid4()))
+        message_id = user_message_id(sender.user_id, channel, client_id or next(self._own_ids))
         return await self._publish(channel, Publication(data=data, sender=sender), message_id)
 
     async def publish_by_service(
@@ -109,7 +113,7 @@ class ChannelPublisher:
         Args:
             key: Within the dedupe window the channel gets it once.
         """
-        message_id = api_message_id(channel, key or str(uuid4()))
+        message_id = api_message_id(channel, key or next(self._own_ids))
         return await self._publish(channel, Publication(data=data), message_id)
 
     async def _publish(
@@ -127,19 +131,21 @@ class ChannelPublisher:
         return stored.offset
 
     async def _store(self, channel: ChannelName, payload: bytes, message_id: str) -> Stored:
+        began_at = time.monotonic()
         try:
-            with self._timed():
-                return await self._publisher.publish(
-                    publication_subject(channel),
-                    payload,
-                    message_id=message_id,
-                    deadline_seconds=self._limits.deadline_seconds,
-                )
+            return await self._publisher.publish(
+                publication_subject(channel),
+                payload,
+                message_id=message_id,
+                deadline_seconds=self._limits.deadline_seconds,
+            )
         except MessageRejected as rejected:
             if rejected.err_code == TOO_LARGE:
                 raise PublicationTooLong(self._limits.max_payload_bytes) from rejected
             log.warning("publication_refused", channel=channel, reason=str(rejected))
             raise PublicationRefused from rejected
+        finally:
+            self._on_answered(time.monotonic() - began_at)
 
     async def _is_same(self, offset: int, payload: bytes) -> bool:
         """Whether what was stored first has the same data; what is gone is taken to have."""
