@@ -48,8 +48,7 @@ class _Printer:
             "channel": self._channel,
             "offset": message.sequence,
             "time": message.time,
-            **publication.model_dump(exclude_none=True, exclude={"data"}),
-            "data": publication.data,
+            **publication.values(),
         }
         try:
             self._output.write(pydantic_core.to_json(line).decode() + "\n")

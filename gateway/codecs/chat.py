@@ -67,7 +67,7 @@ def too_fast(command: ChatCommand | BadCommand) -> BadCommand:
 
 def encode(message: BaseModel) -> Frame:
     """The frame of any message that isn't a publication; what is None is left out."""
-    return Frame(message.model_dump_json(exclude_none=True))
+    return Frame(pydantic_core.to_json(message, exclude_none=True).decode())
 
 
 def encode_publication(

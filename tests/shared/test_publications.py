@@ -40,6 +40,23 @@ def test_what_carries_no_data_is_no_publication(payload: bytes) -> None:
         Publication.decode(payload)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'"sender": {"user_id": "1", "name": "Ann"}',
+        b'"sender": {"user_id": true, "name": "Ann"}',
+        b'"sender": {"user_id": 1}',
+        b'"sender": {"name": "Ann"}',
+        b'"sender": {"user_id": 1, "name": null}',
+        b'"sender": [1, "Ann"]',
+        b'"event_id": 7',
+    ],
+)
+def test_what_is_said_of_its_origin_has_the_types_that_a_writer_gives_it(rest: bytes) -> None:
+    with pytest.raises(BadPublication):
+        Publication.decode(b'{"data": 1, %b}' % rest)
+
+
 def test_a_field_of_a_newer_writer_is_ignored() -> None:
     assert Publication.decode(b'{"data": null, "tags": {"a": "b"}}') == Publication(data=None)
 
