@@ -1,12 +1,10 @@
 """One connection to NATS, which comes back by itself for as long as the process lives."""
 
 import asyncio
-import re
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import nats.errors
@@ -17,6 +15,7 @@ from shared.bus.errors import BusLost, BusUnavailable, MessageRejected, StreamMi
 from shared.bus.inbox import Inbox, Reply, ReplyHandler
 from shared.bus.incoming import Handler
 from shared.bus.light_client import LightClient, Subscription
+from shared.bus.subjects import encode_subject
 from shared.bus.tls import tls_context
 
 __all__ = [
@@ -27,12 +26,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
-BAD_SUBJECT = 10004
-
-_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
 _ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
-_MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
-_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 10 MiB
 
 
 class Bus:
@@ -88,7 +82,7 @@ class Bus:
             BusUnavailable: not connected, or too much is unsent already.
             MessageRejected: the server would cut the connection for it.
         """
-        to = _checked(subject)
+        to = encode_subject(subject)
         size = len(headers) + len(payload)
         if size > self._client.max_payload:
             raise MessageRejected(TOO_LARGE, f"{size} bytes are more than the bus takes")
@@ -239,13 +233,6 @@ class Bus:
                 callback()
             except Exception:  # nats-py's reconnect task would die of it
                 log.exception("bus_callback_failed")
-
-
-@lru_cache(maxsize=_KNOWN_SUBJECTS)
-def _checked(subject: str) -> bytes:
-    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
-        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
-    return subject.encode()
 
 
 @asynccontextmanager

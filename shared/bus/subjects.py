@@ -6,8 +6,10 @@ in no channel name.
 
 import hashlib
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
+from shared.bus.errors import MessageRejected
 from shared.ids import ChannelName, UserId
 
 RT_PUB = "rt.pub."
@@ -20,8 +22,25 @@ EVENTS = "events."
 
 MAX_MESSAGE_ID_BYTES = 512
 
+BAD_SUBJECT = 10004
+_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 10 MiB
+
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which parts the parts
 _NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
+
+
+@lru_cache(maxsize=_KNOWN_SUBJECTS)
+def encode_subject(subject: str) -> bytes:
+    """A subject to publish to, as it goes over the wire.
+
+    Raises:
+        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
+    """
+    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+    return subject.encode()
 
 
 def token_of(channel: ChannelName) -> str:
