@@ -48,6 +48,8 @@ class Store:
         kept = self._volumes / owner / name
         if given.exists():
             value = given.read_text().strip()
+            if not value:
+                raise SystemExit(f"{given_as} was given and is empty")
         elif kept.exists():
             value = kept.read_text().strip()
         else:
