@@ -1,13 +1,16 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import QueryParams
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from gateway.api import Api, create_api_router
 from gateway.channels.manager import ConnectionManager
@@ -17,7 +20,7 @@ from gateway.control import Control
 from gateway.engine.connection import Connection
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.uvicorn_protocol import websocket_options
+from gateway.engine.protocol import upgrade_of, websocket_options
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
@@ -28,6 +31,7 @@ from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake
 from gateway.session.parts import ChatParts, Guard
 from gateway.session.rate import RateLimits
+from gateway.session.roster import Roster
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed, RingLimits
@@ -38,7 +42,7 @@ from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
-from shared.http import install_edge, operations_router
+from shared.http import EdgeApp, install_edge, operations_router
 from shared.open_files import open_files_limit
 from shared.process import running
 from shared.revocations import Revocations
@@ -76,8 +80,8 @@ class Gateway:
         self._verifier = verifier
         self._draining = False
         self.metrics = GatewayMetrics(registry)
-        self.manager = ConnectionManager()
         self.hub = Hub(_engine_limits(settings), on_closed=self.metrics.closed)
+        self.manager = ConnectionManager(self.hub.outgoing)
         revocations = Revocations(max_token_seconds=settings.max_token_seconds)
         self.control = Follower(
             bus,
@@ -131,6 +135,7 @@ class Gateway:
             manager=self.manager,
             namespaces=Namespaces(settings.namespaces),
             presence=self.presence,
+            roster=Roster(self.presence, size=settings.crowd_size),
             feed=self.feed,
             catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
             publisher=ChannelPublisher(
@@ -182,20 +187,19 @@ class Gateway:
         await self.hub.drain()
         await self.presence.withdraw()
 
-    async def serve(self, websocket: WebSocket) -> None:
-        """Carry one `/ws/chat` connection to its end."""
+    def take(self, scope: Scope) -> None:
+        """Open a `/ws/chat` connection; nothing of the request is kept."""
         handshake = read_handshake(
-            websocket.query_params,
-            websocket.scope["subprotocols"],
-            address=websocket.client.host if websocket.client else None,
+            QueryParams(scope["query_string"]),
+            scope["subprotocols"],
+            address=scope["client"][0] if scope["client"] else None,
         )
 
-        def open_session(connection: Connection) -> ChatSession:
-            session = ChatSession(connection, handshake, self.chat)
-            session.open()
-            return session
+        def session(connection: Connection) -> ChatSession:
+            return ChatSession(connection, handshake, self.chat)
 
-        await self.hub.serve(websocket, open_session, subprotocol=handshake.subprotocol)
+        with suppress(ConnectionResetError):  # it went away in its own handshake
+            upgrade_of(scope).take(session, subprotocol=handshake.subprotocol).open()
 
     def _observe(self) -> None:
         self.metrics.observe(
@@ -225,28 +229,31 @@ async def serving(
         gateway.presence.run,
         gateway.fanout.run,
         gateway.notifier.run,
-        gateway.hub.sweep,
+        gateway.hub.run,
     ):
         yield GatewayParts(
             router=create_router(gateway),
             ready=gateway.not_ready,
             drain=gateway.drain,
-            server_options=websocket_options(
-                max_frame_bytes=settings.max_frame_bytes,
-                ping_seconds=settings.ping_seconds,
-                pong_seconds=settings.pong_seconds,
-            ),
+            server_options=websocket_options(gateway.hub),
             manager=gateway.manager,
         )
+
+
+class ChatEndpoint:
+    """`/ws/chat` as a bare ASGI application: it returns as soon as the connection is open."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gateway.take(scope)
 
 
 def create_router(gateway: Gateway) -> APIRouter:
     """The gateway's URLs."""
     router = APIRouter()
-
-    @router.websocket("/ws/chat")
-    async def chat(websocket: WebSocket) -> None:
-        await gateway.serve(websocket)
+    router.routes.append(WebSocketRoute("/ws/chat", ChatEndpoint(gateway)))
 
     @router.get("/asyncapi", tags=["operations"])
     async def asyncapi() -> dict[str, Any]:
@@ -258,7 +265,7 @@ def create_router(gateway: Gateway) -> APIRouter:
 
 def create_app(parts: GatewayParts, *, registry: CollectorRegistry) -> FastAPI:
     """The gateway as a process of its own serves it."""
-    app = FastAPI(title="Hubbub: gateway")
+    app = EdgeApp(title="Hubbub: gateway")
     install_edge(app)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
@@ -267,8 +274,13 @@ def create_app(parts: GatewayParts, *, registry: CollectorRegistry) -> FastAPI:
 
 def _engine_limits(settings: GatewaySettings) -> Limits:
     return Limits(
+        max_message_bytes=settings.max_frame_bytes,
         max_pending_bytes=settings.max_pending_bytes,
-        write_seconds=settings.write_seconds,
+        total_pending_bytes=settings.total_pending_bytes,
+        lag_seconds=settings.lag_seconds,
+        ping_seconds=settings.ping_seconds,
+        pong_seconds=settings.pong_seconds,
+        handshake_seconds=settings.handshake_seconds,
         close_seconds=settings.close_seconds,
         drain_seconds=settings.drain_seconds,
         drain_closes_per_second=settings.drain_closes_per_second,

@@ -48,6 +48,9 @@ class GatewayMetrics:
         self.replayed = tally(
             "hubbub_replayed", "Publications sent to those who came back.", registry=registry
         )
+        self.lagging = Counter(
+            "hubbub_lagging", "Times that a slow tab fell behind.", registry=registry
+        )
         self.resets = Counter(
             "hubbub_resets", "Tabs told that what they missed can't be had.", registry=registry
         )

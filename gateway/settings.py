@@ -72,7 +72,11 @@ class GatewaySettings(ServiceSettings):
     max_frame_bytes: Bytes = 64 * 1024
     """Of one message of a tab; longer ones end the connection with 1009."""
     max_pending_bytes: Bytes = 256 * 1024
-    """Queued for a tab and unsent; with more it is too slow, and closed with 1013."""
+    """Written to a tab and not taken by it; with more it is behind, and caught up later."""
+    total_pending_bytes: Bytes = 256 * 1024 * 1024
+    """Of all slow tabs together; with more, all of them are behind."""
+    lag_seconds: Seconds = 15
+    """For a slow tab to catch up; then it is closed with 1013."""
     max_waiting_commands: Count = 64
     """Of one tab; with more of them nothing further is read from it."""
     commands_per_second: Annotated[float, Field(ge=0)] = 50
@@ -85,9 +89,10 @@ class GatewaySettings(ServiceSettings):
     """For the token to come, if it is not in the handshake."""
     ping_seconds: Seconds = 20
     """Below the 60 s after which common proxies give an idle connection up."""
-    pong_seconds: Seconds = 15
-    write_seconds: Seconds = 15
-    """How long a socket may take nothing before its connection is too slow."""
+    pong_seconds: Seconds = 13
+    """From a ping until something has to come; with both, a silent tab is gone in 35 s."""
+    handshake_seconds: Seconds = 10
+    """For an upgrade request to be answered."""
     close_seconds: Seconds = 5
     """From a close to the end of the socket, whatever the tab does."""
 

@@ -22,7 +22,7 @@ from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import start_publisher
 from shared.bus.streams import bootstrap
-from shared.http import install_edge, operations_router
+from shared.http import EdgeApp, install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
 from shared.tokens import open_verifier
@@ -116,7 +116,7 @@ async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
         def ready() -> list[str]:
             return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
 
-        app = FastAPI(title="Hubbub")
+        app = EdgeApp(title="Hubbub")
         install_edge(app)
         for part in parts:
             app.include_router(part.router)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorKind
 from shared.request_context import RequestContext, current_request_id
@@ -97,6 +98,20 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
         for found in error.errors()  # never its "input": it may be a password
     ]
     return problem(422, "invalid", "the request does not fit", errors=errors)
+
+
+class EdgeApp(FastAPI):
+    """An application whose WebSocket routes are bare ASGI endpoints.
+
+    They are routed past the middleware, which is for HTTP: it would cost a connect more than
+    its token does.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.router(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def install_edge(app: FastAPI) -> None:

@@ -1,16 +1,19 @@
 """The registry of connections: who is here, and who listens to what, on this gateway."""
 
 import sys
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from gateway.engine.frame import Frame
+from gateway.engine.outgoing import Outgoing, Sink
 from gateway.errors import Close
 from shared.ids import ChannelName, SessionId, UserId
 from shared.tokens import Claims
 
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""
+
+Listeners = dict["Member", "Subscription"]
 
 Encode = Callable[[str], Frame]
 """Makes the frame for one protocol; asked at most once for each, however many listen."""
@@ -30,8 +33,15 @@ class Member(Protocol):
     def protocol(self) -> str:
         """Which frames it understands."""
 
+    @property
+    def connection(self) -> Sink:
+        """Where the publications for it go, as long as the socket takes them."""
+
     def send(self, frame: Frame) -> None:
         """Never waits, never fails, never changes the registry."""
+
+    def offer(self, frame: Frame, offset: int) -> None:
+        """Take a publication though the socket is stalled, or fall behind."""
 
     def close(self, close: Close) -> None:
         """End it; it leaves the registry later, by itself."""
@@ -46,10 +56,11 @@ class Member(Protocol):
 class Subscription:
     """One member in one channel: catching up, or live from an offset on."""
 
-    __slots__ = ("channel", "live_from", "member", "watches")
+    __slots__ = ("channel", "connection", "live_from", "member", "watches")
 
     def __init__(self, member: Member, channel: ChannelName, live_from: int) -> None:
         self.member = member
+        self.connection = member.connection
         self.channel = channel
         self.live_from = live_from
         self.watches = False
@@ -59,9 +70,10 @@ class Subscription:
 class ConnectionManager:
     """Who is here, and who listens to what. Nothing here awaits, so nothing here needs a lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
         self._subscriptions: dict[Member, dict[ChannelName, Subscription]] = {}
-        self._listeners: dict[ChannelName, dict[Member, Subscription]] = {}
+        self._listeners: dict[str, dict[ChannelName, Listeners]] = {}  # by protocol
         self._users: dict[UserId, set[Member]] = {}
         self._sessions: dict[SessionId, set[Member]] = {}
         self._session_of: dict[Member, SessionId] = {}
@@ -94,39 +106,45 @@ class ConnectionManager:
         if channel not in subscriptions:
             subscription = Subscription(member, channel, live_from)
             subscriptions[channel] = subscription
-            self._listeners.setdefault(channel, {})[member] = subscription
+            channels = self._listeners.setdefault(member.protocol, {})
+            channels.setdefault(channel, {})[member] = subscription
         return subscriptions[channel]
 
     def unsubscribe(self, member: Member, channel: ChannelName) -> None:
         """Let the member hear no more of the channel; harmless if it never did."""
         if self._subscriptions.get(member, {}).pop(channel, None) is not None:
-            listeners = self._listeners[channel]
+            channels = self._listeners[member.protocol]
+            listeners = channels[channel]
             del listeners[member]
             if not listeners:  # else one entry would stay for every room ever seen
-                del self._listeners[channel]
+                del channels[channel]
 
     def send_to_user(self, user_id: UserId, encode: Encode) -> int:
         """Queue the frame on every connection of the user here; return on how many."""
         return _send(self._users.get(user_id, ()), encode)
 
-    def broadcast(self, channel: ChannelName, encode: Encode, *, offset: int | None = None) -> int:
-        """Queue the frame for the channel's listeners here; return for how many.
+    def broadcast(self, channel: ChannelName, encode: Encode, *, offset: int) -> int:
+        """Give a publication to the channel's listeners here that are live; return to how many.
 
-        Args:
-            offset: Of a publication; those who are not live at it yet don't get it.
+        They are settled now, though what they are due leaves at the end of the turn.
         """
-        listeners = self._listeners.get(channel)
-        if listeners is None:
-            return 0
-        if offset is None:
-            return _send(listeners, encode)
-        return _send(
-            (member for member, listener in listeners.items() if offset >= listener.live_from),
-            encode,
-        )
+        count = 0
+        for protocol, channels in self._listeners.items():
+            listeners = channels.get(channel)
+            if listeners:
+                frame = encode(protocol)
+                reached, stalled = self._outgoing.fan_out(frame, listeners.values(), offset)
+                for listener in stalled:
+                    listener.member.offer(frame, offset)
+                count += reached + len(stalled)
+        return count
 
-    def listeners(self, channel: ChannelName) -> Collection[Subscription]:
-        return self._listeners.get(channel, {}).values()
+    def listeners(self, channel: ChannelName) -> Iterator[Subscription]:
+        for channels in self._listeners.values():
+            yield from channels.get(channel, {}).values()
+
+    def has_listeners(self, channel: ChannelName) -> bool:
+        return any(channel in channels for channels in self._listeners.values())
 
     def subscriptions_of(self, member: Member) -> Collection[Subscription]:
         return self._subscriptions.get(member, {}).values()
@@ -142,7 +160,7 @@ class ConnectionManager:
 
     def channels(self) -> Collection[ChannelName]:
         """The channels that somebody here listens to."""
-        return self._listeners.keys()
+        return set().union(*self._listeners.values())
 
     def active_user_count(self) -> int:
         return len(self._users)

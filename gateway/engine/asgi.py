@@ -1,104 +1,127 @@
-"""What carries a connection today: a WebSocket of Starlette, one endpoint and one writer each."""
+"""What an ordinary ASGI endpoint sees of a WebSocket: accept, receive, send, close."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import deque
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Protocol
 
-import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.types import Message
+from uvicorn.protocols.utils import ClientDisconnected
 
 from gateway.engine.connection import Connection, Receiver
-from gateway.engine.limits import Limits
-from gateway.engine.uvicorn_protocol import transport_of
-from gateway.errors import BINARY_FRAME, INTERNAL_ERROR, Close
-
-log = structlog.get_logger(__name__)
-
-LOST = Close(1006, "")
+from gateway.engine.frame import binary_frame, text_frame
+from gateway.engine.upgrade import response
+from gateway.errors import INTERNAL_ERROR, Close
 
 
-class AsgiSocket:
-    """One accepted WebSocket: a task that reads, which is the endpoint's, and one that writes."""
+class Handshake(Protocol):
+    """The request, as far as its answer is concerned."""
 
-    def __init__(self, websocket: WebSocket, group: asyncio.TaskGroup, limits: Limits) -> None:
-        self.connection = Connection(self, limits)
-        self._websocket = websocket
-        self._transport = transport_of(websocket.scope)
-        self._group = group
-        self._work: set[asyncio.Task[None]] = set()
-        self._writable = asyncio.Event()
-        self._readable = asyncio.Event()
+    def accept(self, subprotocol: str | None, *headers: tuple[bytes, bytes]) -> Connection: ...
 
-    def wake(self) -> None:
-        self._writable.set()
-        self._readable.set()
+    def hand_over(self, connection: Connection, receiver: Receiver) -> None: ...
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(self._survive(work))
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+    def refuse(self, status: int) -> None: ...
 
-    def abort(self) -> None:
-        self._transport.abort()
-        for task in self._work:
-            task.cancel()
+    def answer(self, answer: bytes) -> None: ...
 
-    async def run(self, receiver: Receiver) -> Close:
-        """Carry frames in both directions until the connection is over; say how it ended."""
-        writer = self._group.create_task(self._write())
-        close = LOST
-        try:
-            close = await self._read(receiver)
-        finally:
-            close = self.connection.closing or close
-            self.connection.mark_lost()
-            writer.cancel()
-            self._call(receiver.lost, close)
-        return close
 
-    async def _read(self, receiver: Receiver) -> Close:
-        connection = self.connection
-        while True:
-            while not connection.may_read and connection.is_open:
-                self._readable.clear()
-                await self._readable.wait()
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return Close(message["code"], message.get("reason") or "")
-            if not connection.is_open:
-                continue  # the peer does not know it yet
-            text = message.get("text")
-            if text is None:
-                connection.close(*BINARY_FRAME)
-            else:
-                self._call(receiver.received, text)
+class AsgiEndpoint:
+    """Receives for an endpoint: what comes waits for its `receive`, one message at a time."""
 
-    async def _write(self) -> None:
-        connection = self.connection
-        try:
-            while True:
-                while (frame := connection.next_frame()) is not None:
-                    await self._websocket.send_text(frame)
-                    connection.wrote(frame)
-                if connection.closing is not None:
-                    await self._websocket.close(*connection.closing)
-                    return
-                self._writable.clear()
-                await self._writable.wait()
-        except WebSocketDisconnect:
-            return  # the reader hears of it too
+    def __init__(self, handshake: Handshake, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._handshake = handshake
+        self._headers = headers
+        self._connection: Connection | None = None
+        self._events: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._came = asyncio.Event()
+        self._came.set()
+        self._response: Message | None = None
+        self._body = b""
 
-    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
-        """What is above must not fail; if it does, it costs this connection and no other."""
-        try:
-            callback(*arguments)
-        except Exception:
-            log.exception("receiver_failed")
-            self.connection.close(*INTERNAL_ERROR)
+    # As its connection knows it.
 
-    async def _survive(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("connection_work_failed")
-            self.connection.close(*INTERNAL_ERROR)
+    def received(self, message: str | bytes) -> None:
+        kind = "text" if isinstance(message, str) else "bytes"
+        self._put({"type": "websocket.receive", kind: message})
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def lost(self, close: Close) -> None:
+        self._put({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+
+    # As the endpoint knows it.
+
+    async def receive(self) -> Message:
+        await self._came.wait()
+        event = self._events.popleft()
+        if event["type"] == "websocket.disconnect":
+            self._events.append(event)  # for whoever asks again
+        elif not self._events:
+            self._came.clear()
+            if self._connection is not None:
+                self._connection.resume_reading()
+        return event
+
+    async def send(self, message: Message) -> None:
+        """
+        Raises:
+            ClientDisconnected: the peer has gone.
+            RuntimeError: the message does not come in its turn.
+        """
+        if self._connection is None:
+            self._answer(message)
+        elif message["type"] == "websocket.send":
+            await self._send(self._connection, message)
+        elif message["type"] == "websocket.close":
+            self._connection.close(message.get("code", 1000), message.get("reason") or "")
+        else:
+            raise RuntimeError(f"{message['type']} after the connection was accepted")
+
+    def fail(self) -> None:
+        """The endpoint has raised."""
+        if self._connection is not None:
+            self._connection.close(*INTERNAL_ERROR)
+
+    def _answer(self, message: Message) -> None:
+        match message["type"]:
+            case "websocket.accept":
+                try:
+                    connection = self._handshake.accept(
+                        message.get("subprotocol"), *message.get("headers", ())
+                    )
+                except ConnectionResetError as gone:
+                    raise ClientDisconnected from gone
+                self._connection = connection
+                self._handshake.hand_over(connection, self)
+            case "websocket.close":
+                self._handshake.refuse(HTTPStatus.FORBIDDEN)
+                self.lost(Close(1006, ""))
+            case "websocket.http.response.start":
+                self._response = message
+            case "websocket.http.response.body" if self._response is not None:
+                self._body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    headers = [
+                        (name, value)
+                        for name, value in [*self._headers, *self._response.get("headers", ())]
+                        if name.lower() not in (b"content-length", b"connection")
+                    ]
+                    self._handshake.answer(response(self._response["status"], headers, self._body))
+            case other:
+                raise RuntimeError(f"{other} before the connection was accepted")
+
+    async def _send(self, connection: Connection, message: Message) -> None:
+        if not connection.is_open:
+            raise ClientDisconnected
+        text = message.get("text")
+        if text is not None:
+            connection.send(text_frame(text.encode()))
+        else:
+            connection.send(binary_frame(message["bytes"]))
+        await connection.until_drained()
+
+    def _put(self, event: Message) -> None:
+        self._events.append(event)
+        self._came.set()

@@ -1,11 +1,42 @@
-"""What the rooms above hand to a connection: one finished WebSocket message."""
+"""What the rooms above hand to a connection: finished WebSocket frames."""
 
 from typing import NewType
 
-Frame = NewType("Frame", str)
-"""One WebSocket text message, ready to be sent to any number of connections."""
+from websockets import frames
+
+from gateway.errors import Close
+
+Frame = NewType("Frame", bytes)
+"""One WebSocket message as it goes over the wire, ready for any number of connections."""
 
 
-def size_of(frame: Frame) -> int:
-    """The bytes of UTF-8 that the frame takes on the wire."""
-    return len(frame) if frame.isascii() else len(frame.encode())
+def text_frame(text: bytes) -> Frame:
+    """A text message; ``text`` is UTF-8."""
+    return _serialized(frames.Opcode.TEXT, text)
+
+
+def binary_frame(data: bytes) -> Frame:
+    return _serialized(frames.Opcode.BINARY, data)
+
+
+def ping_frame(payload: bytes = b"") -> Frame:
+    return _serialized(frames.Opcode.PING, payload)
+
+
+def pong_frame(payload: bytes) -> Frame:
+    return _serialized(frames.Opcode.PONG, payload)
+
+
+def close_frame(close: Close) -> Frame:
+    """The end of a connection; a code that may not be sent (1005, 1006) is left out."""
+    if close.code in (frames.CloseCode.NO_STATUS_RCVD, frames.CloseCode.ABNORMAL_CLOSURE):
+        return _serialized(frames.Opcode.CLOSE, b"")
+    reason = close.reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+    return _serialized(frames.Opcode.CLOSE, frames.Close(close.code, reason).serialize())
+
+
+_MAX_REASON_BYTES = 123  # RFC 6455, section 5.5: 125 in a control frame, less the code
+
+
+def _serialized(opcode: frames.Opcode, payload: bytes) -> Frame:
+    return Frame(frames.Frame(opcode, payload).serialize(mask=False))

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 class Limits:
     """What one connection may cost, and how long it may take; units are in the names."""
 
+    max_message_bytes: int = 64 * 1024
+    """Of what a peer sends; a longer message ends the connection with 1009."""
     max_pending_bytes: int = 256 * 1024
-    """Queued and unsent; past it the connection is closed as too slow."""
-    write_seconds: float = 15.0
-    """How long a socket may take nothing before it is given up."""
+    """Written and not yet taken by the peer; past it the connection is behind."""
+    total_pending_bytes: int = 256 * 1024 * 1024
+    """Of all stalled connections together; past it none of them gets anything live."""
+    stall_bytes: int = 16 * 1024
+    """Unsent by the socket; past it the connection is stalled, and what it costs is counted."""
+    lag_seconds: float = 15.0
+    """How long a connection may be stalled or behind before it is given up."""
+    ping_seconds: float = 20.0
+    pong_seconds: float = 13.0
+    """From a ping until something has to come; a silent peer is gone after both, and a sweep."""
+    handshake_seconds: float = 10.0
+    """From an upgrade request until the endpoint has accepted or refused it."""
     close_seconds: float = 5.0
     """From a close to the end of the socket, whatever the peer does."""
     sweep_seconds: float = 1.0

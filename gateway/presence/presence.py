@@ -127,6 +127,14 @@ class Presence:
         """Users of the channel."""
         return self._table.count(channel)
 
+    def has(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether the user is in the channel, by any tab on any node."""
+        return self._table.has(channel, user_id)
+
+    def head_version(self, channel: ChannelName) -> int:
+        """The same number for as long as the first 200 users are the same."""
+        return self._table.head_version(channel)
+
     def entries(self, channel: ChannelName, user_id: UserId) -> dict[NodeId, Entry]:
         """The user's connections in the channel, by node."""
         return self._table.entries(channel, user_id)

@@ -5,13 +5,18 @@ gateways agree however they came to know it: message by message, or by a snapsho
 entry counts while its node's lease is live or expired and not ended.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState
 from shared.ids import ChannelName, NodeId, UserId
+
+HEAD = 200
+"""So many users of a channel are asked for again and again."""
+
+_HEAD_CHANGES = count(1)
 
 _Place = tuple[ChannelName, UserId]
 
@@ -44,23 +49,32 @@ class _User:
 class _Channel:
     """The users of one channel, and their order."""
 
-    __slots__ = ("order", "users")
+    __slots__ = ("head_changes", "order", "users")
 
     def __init__(self) -> None:
         self.users: dict[UserId, _User] = {}
         self.order: list[tuple[float, UserId]] = []
+        self.head_changes = next(_HEAD_CHANGES)
+        """Another number for any other first `HEAD` users; never used twice."""
 
     def place(self, user_id: UserId, user: _User) -> None:
         """Put the user where its entries say, in the order of arrival."""
         self.displace(user_id, user)
         by_age = sorted((entry.since, node) for node, entry in user.entries.items())
         user.since, user.name = by_age[0][0], user.entries[by_age[-1][1]].name
-        insort(self.order, (user.since, user_id))
+        at = bisect_left(self.order, (user.since, user_id))
+        self.order.insert(at, (user.since, user_id))
+        self._note_change(at)
 
     def displace(self, user_id: UserId, user: _User) -> None:
         at = bisect_left(self.order, (user.since, user_id))
         if at < len(self.order) and self.order[at] == (user.since, user_id):
             del self.order[at]
+            self._note_change(at)
+
+    def _note_change(self, at: int) -> None:
+        if at < HEAD:
+            self.head_changes = next(_HEAD_CHANGES)
 
 
 class _Node:
@@ -102,6 +116,11 @@ class PresenceTable:
         if found is None:
             return []
         return [(user_id, found.users[user_id].name) for _, user_id in islice(found.order, limit)]
+
+    def head_version(self, channel: ChannelName) -> int:
+        """The same number for as long as the first `HEAD` users are the same."""
+        found = self._channels.get(channel)
+        return found.head_changes if found else 0
 
     def entries(self, channel: ChannelName, user_id: UserId) -> dict[NodeId, Entry]:
         """The user's entries that count."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import structlog
 from pydantic import BaseModel
 
+from gateway.channels.manager import CATCHING_UP, Subscription
 from gateway.codecs.chat import (
     PROTOCOL,
     BadCommand,
@@ -16,10 +17,11 @@ from gateway.codecs.chat import (
     encode,
     too_fast,
 )
-from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, Pong, PublishMessage
+from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, Pong, PublishMessage, Reset
 from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame
 from gateway.errors import (
+    BINARY_FRAME,
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
@@ -36,8 +38,10 @@ from gateway.errors import (
 from gateway.session.arrival import Arrival
 from gateway.session.commands import CommandQueue
 from gateway.session.handshake import ChatHandshake
+from gateway.session.lag import Lag
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CommandRate, Verdict
+from gateway.session.replay import Gone, Replay
 from shared.channels import personal_channel
 from shared.errors import AppError, Unavailable
 from shared.ids import ChannelName, UserId
@@ -57,19 +61,21 @@ class ChatSession:
     protocol: ClassVar[str] = PROTOCOL
 
     __slots__ = (
-        "_arrival", "_awaits_token", "_channel", "_claims", "_commands", "_connection",
-        "_handshake", "_is_welcomed", "_parts", "_rate",
+        "_awaits_token", "_claims", "_commands", "_handshake", "_is_welcomed", "_parts",
+        "_personal", "_rate", "_room", "_way", "connection",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, handshake: ChatHandshake, parts: ChatParts) -> None:
-        self._connection = connection
+        self.connection = connection
         self._handshake = handshake
         self._parts = parts
         self._awaits_token = False
         self._is_welcomed = False
         self._claims: Claims | None = None
-        self._arrival: Arrival | None = None
         self._rate: CommandRate | None = None
+        self._room: Subscription | None = None
+        self._personal: Subscription | None = None
+        self._way: Replay | None = None
         self._commands: CommandQueue[ChatCommand | BadCommand] = CommandQueue(
             connection, self._execute, max_waiting=parts.settings.max_waiting_commands
         )
@@ -86,13 +92,17 @@ class ChatSession:
         return self.claims.user_id
 
     def send(self, frame: Frame) -> None:
-        self._connection.send(frame)
+        self.connection.send(frame)
+
+    def offer(self, frame: Frame, offset: int) -> None:
+        if not self.connection.offer(frame):
+            self._fall_behind(offset - 1)
 
     def close(self, close: Close) -> None:
-        self._connection.close(*close)
+        self.connection.close(*close)
 
     def cut(self, close: Close) -> None:
-        self._connection.cut(*close)
+        self.connection.cut(*close)
 
     # As its connection knows it.
 
@@ -106,16 +116,19 @@ class ChatSession:
         elif self._parts.not_ready():
             self.close(NOT_READY)
         elif self._handshake.token is not None:
-            self._connection.start(self._enter(self._handshake.token, self._handshake.channel))
+            self.connection.start(self._enter(self._handshake.token, self._handshake.channel))
         else:
             self._awaits_token = True
             deadline = _now() + self._parts.settings.auth_seconds
-            self._connection.close_at(deadline, *INVALID_TOKEN)
+            self.connection.close_at(deadline, *INVALID_TOKEN)
 
-    def received(self, text: str) -> None:
+    def received(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            self.close(BINARY_FRAME)
+            return
         command: ChatCommand | BadCommand
         try:
-            command = decode_command(text)
+            command = decode_command(message)
         except BadCommand as bad:
             command = bad
         if self._awaits_token:
@@ -138,17 +151,26 @@ class ChatSession:
         self._parts.manager.disconnect(self)
         if self._claims is None or self._handshake.channel is None:
             self._parts.metrics.refused(close)
-            log.debug("refused", connection_id=self._connection.id, reason=close.reason)
+            log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             return
         self._parts.presence.leave(
-            self._handshake.channel, self._claims.user_id, self._connection.id
+            self._handshake.channel, self._claims.user_id, self.connection.id
         )
-        self._log().info("disconnected", code=int(close.code), reason=close.reason)
+        log.info(
+            "disconnected",
+            connection_id=self.connection.id,
+            user_id=self._claims.user_id,
+            code=int(close.code),
+            reason=close.reason,
+        )
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
-        if self._arrival is not None:
-            self._arrival.start_over(reason)
+        if self._is_live:  # who is catching up finds out by itself
+            for subscription in self._parts.manager.subscriptions_of(self):
+                subscription.live_from = 0
+            self._parts.metrics.resets.inc()
+            self._tell(Reset(reason=reason))
 
     # Signing in.
 
@@ -157,14 +179,16 @@ class ChatSession:
             self.close(INVALID_TOKEN)
             return
         self._awaits_token = False
-        self._connection.start(self._enter(command.token, self._handshake.channel))
+        self.connection.start(self._enter(command.token, self._handshake.channel))
 
     async def _enter(self, token: str, channel: ChannelName) -> None:
         try:
-            claims = await self._parts.guard.verify(token)
-            if self._connection.is_open:
-                arrival = self._admit(claims, channel)
-                await arrival.run()
+            guard = self._parts.guard
+            claims = guard.recall(token) or await guard.verify(token)
+            if self.connection.is_open:
+                await self._admit(claims, channel).run_to_live()
+        except Gone:
+            return
         except InvalidToken:
             self.close(INVALID_TOKEN)
         except MayNotSubscribe:
@@ -172,8 +196,10 @@ class ChatSession:
         except TooManyConnections:
             self.close(TOO_MANY_OF_USER)
         except Unavailable as unavailable:
-            log.info("arrival_failed", connection_id=self._connection.id, reason=str(unavailable))
+            log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
             self.close(NOT_READY)
+        else:
+            self._way = None
 
     def _admit(self, claims: Claims, channel: ChannelName) -> Arrival:
         """Register the connection; all that it depends on is asked in this one step."""
@@ -187,22 +213,63 @@ class ChatSession:
         if parts.user_limit.is_reached(claims.user_id):
             raise TooManyConnections(f"user {claims.user_id} has enough")
         self._claims = claims
-        self._connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
         parts.manager.connect(self)
-        room = parts.manager.subscribe(self, channel)
-        personal = parts.manager.subscribe(self, personal_channel(claims.user_id))
+        self._room = parts.manager.subscribe(self, channel)
+        self._personal = parts.manager.subscribe(self, personal_channel(claims.user_id))
         if options.presence:
-            parts.presence.enter(channel, claims.user_id, claims.name, self._connection.id)
-        self._arrival = Arrival(
-            self._connection, parts, self._handshake, claims, room, personal,
+            parts.presence.enter(channel, claims.user_id, claims.name, self.connection.id)
+        arrival = Arrival(
+            self.connection, parts, self._handshake, claims, self._room, self._personal,
             options=options, on_welcomed=self._welcomed,
         )  # fmt: skip
-        self._log().info("connected", session_id=claims.session_id)
-        return self._arrival
+        self._way = arrival
+        log.info(
+            "connected",
+            connection_id=self.connection.id,
+            user_id=claims.user_id,
+            session_id=claims.session_id,
+        )
+        return arrival
 
     def _welcomed(self) -> None:
         self._is_welcomed = True
         self._commands.open()
+
+    # Keeping up.
+
+    @property
+    def _is_live(self) -> bool:
+        return self._room is not None and self._room.live_from != CATCHING_UP
+
+    @property
+    def _place(self) -> int:
+        """Nothing at or below this offset is missing from what the tab was sent."""
+        if self._way is not None and not self._way.is_live:
+            return self._way.sent_up_to
+        assert self._room is not None  # there is no welcome without one
+        return max(self._parts.feed.position, self._room.live_from - 1)
+
+    def _fall_behind(self, place: int) -> None:
+        """Get nothing live from now on, and what comes after the place at the tab's own pace."""
+        assert self._room is not None
+        assert self._personal is not None  # nobody offers anything before both are there
+        options = self._parts.namespaces.options_of(self._room.channel)
+        assert options is not None
+        lag = Lag(
+            self.connection, self._parts, self._room, self._personal, options, sent_up_to=place
+        )
+        lag.begin()
+        self._way = lag
+        self.connection.start(self._catch_up(lag))
+
+    async def _catch_up(self, lag: Lag) -> None:
+        try:
+            await lag.run_to_live()
+        except Gone:
+            return
+        if self._way is lag:  # else it has fallen behind again
+            self._way = None
 
     # Commands.
 
@@ -244,31 +311,24 @@ class ChatSession:
 
     async def _prolong(self, command: Authenticate) -> None:
         claims = await self._parts.guard.verify(command.token)
-        if not self._connection.is_open:
+        if not self.connection.is_open:
             return
         self._parts.guard.confirm(claims)
         if claims.user_id != self.user_id:
             raise OtherUser("the token is of another user")
         self._claims = claims
         self._parts.manager.connect(self)
-        self._connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
 
     def _pong(self) -> None:
-        assert self._arrival is not None  # there is no welcome without one
-        self._tell(Pong(offset=self._arrival.place))
+        self._tell(Pong(offset=self._place))
 
     def _refuse(self, code: str, message: str, command_id: str | None) -> None:
         self._parts.metrics.errors.labels(code).inc()
         self._tell(Error(code=code, message=message, id=command_id))
 
     def _tell(self, message: BaseModel) -> None:
-        self._connection.send(encode(message))
-
-    def _log(self) -> structlog.stdlib.BoundLogger:
-        bound: structlog.stdlib.BoundLogger = log.bind(
-            connection_id=self._connection.id, user_id=self.user_id
-        )
-        return bound
+        self.connection.send(encode(message))
 
 
 def _label(command: ChatCommand | BadCommand) -> str:

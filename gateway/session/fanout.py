@@ -52,7 +52,7 @@ class Fanout:
 
     def publish(self, channel: ChannelName, offset: int, payload: bytes) -> None:
         """Tell the channel's listeners of a publication; decoded only if there are any."""
-        if not self._manager.listeners(channel):
+        if not self._manager.has_listeners(channel):
             return
         try:
             publication = Publication.decode(payload)

@@ -9,6 +9,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.presence.presence import Presence
 from gateway.session.capacity import Occupancy, UserLimit
 from gateway.session.rate import RateLimits
+from gateway.session.roster import Roster
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Feed
@@ -69,6 +70,7 @@ class ChatParts:
     manager: ConnectionManager
     namespaces: Namespaces
     presence: Presence
+    roster: Roster
     feed: Feed
     catch_up: CatchUp
     publisher: ChannelPublisher

@@ -91,6 +91,7 @@ class CatchUp:
         send: Send,
         drained: Callable[[], Awaitable[None]],
         go_live: Callable[[int], None],
+        unlimited: bool = False,
     ) -> None:
         """Send what the channels have after the offset, then turn live.
 
@@ -103,6 +104,7 @@ class CatchUp:
             send: Must not wait; gets each publication once.
             drained: Awaited between batches: the client keeps up. It has its own deadline.
             go_live: Called last, with the first offset that is to come live.
+            unlimited: However much it is; else at most ``replay_limit``.
 
         Raises:
             Unrecoverable: before anything was sent. Afterwards only if the stream began anew,
@@ -114,7 +116,7 @@ class CatchUp:
         if offset > feed.position:
             await self._judge_ahead(offset)
             self._look_for_reset(resets)
-        at, judged = offset, False
+        at, judged = offset, unlimited
         stored: StoredRun | None = None
         while at < feed.position:
             if at >= feed.ring.floor:

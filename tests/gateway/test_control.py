@@ -3,11 +3,13 @@
 from gateway.channels.manager import ConnectionManager
 from gateway.control import Control
 from gateway.engine.frame import Frame
+from gateway.engine.outgoing import Outgoing
 from gateway.errors import SESSION_ENDED, Close
 from shared.bus.direct_get import StoredMessage
 from shared.ids import SessionId, UserId
 from shared.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from shared.tokens import Claims
+from tests.gateway.sinks import ASink
 
 ANN = UserId(1)
 
@@ -18,6 +20,7 @@ class AMember:
 
     def __init__(self, session_id: str) -> None:
         self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
+        self.connection = ASink()
         self.cuts: list[Close] = []
 
     def cut(self, close: Close) -> None:
@@ -29,12 +32,15 @@ class AMember:
     def start_over(self, reason: str) -> None:
         raise NotImplementedError
 
+    def offer(self, frame: Frame, offset: int) -> None:
+        raise NotImplementedError
+
     def send(self, frame: Frame) -> None:
         raise NotImplementedError
 
 
 def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
-    manager = ConnectionManager()
+    manager = ConnectionManager(Outgoing(lambda _flush: None))
     tabs, other = [AMember("ended"), AMember("ended")], AMember("another")
     for member in [*tabs, other]:
         manager.connect(member)

@@ -1,12 +1,14 @@
 """Who is told of what, with members that only remember it."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.manager import ConnectionManager
 from gateway.engine.frame import Frame
+from gateway.engine.outgoing import Outgoing
 from gateway.errors import Close
 from gateway.metrics import GatewayMetrics
 from gateway.presence.table import PresenceChange
@@ -16,6 +18,7 @@ from shared.channels import room_channel
 from shared.ids import UserId
 from shared.publications import Publication
 from shared.tokens import Claims
+from tests.gateway.sinks import ASink
 
 ROOM = room_channel("lobby")
 ANN, BEN, CEM = UserId(1), UserId(2), UserId(3)
@@ -27,11 +30,15 @@ class AMember:
     def __init__(self, user_id: UserId) -> None:
         self.user_id = user_id
         self.claims = Claims(user_id, "X", None, issued_at=0, expires_at=1)
+        self.connection = ASink()
         self.sent: list[Frame] = []
         self.told: list[str] = []
 
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
+
+    def offer(self, frame: Frame, offset: int) -> None:
+        raise NotImplementedError
 
     def close(self, close: Close) -> None:
         raise NotImplementedError
@@ -45,7 +52,8 @@ class AMember:
 
 class Lobby:
     def __init__(self) -> None:
-        self.manager = ConnectionManager()
+        self.turn: list[Callable[[], None]] = []
+        self.manager = ConnectionManager(Outgoing(self.turn.append))
         self.registry = CollectorRegistry()
         self.fanout = Fanout(
             self.manager,
@@ -82,7 +90,7 @@ def test_others_are_told_who_came_and_went_but_not_the_users_own_tabs(
     lobby.fanout.change_presence(PresenceChange(ROOM, ANN, "Ann", joined, 2))
 
     kind = "user_joined" if joined else "user_left"
-    assert [json.loads(frame) for frame in ben.sent] == [
+    assert [json.loads(frame[2:]) for frame in ben.sent] == [
         {"type": kind, "user_id": 1, "name": "Ann", "count": 2}
     ]
     assert ann.sent == arriving.sent == []
@@ -93,8 +101,10 @@ def test_all_who_are_live_get_the_very_same_frame(lobby: Lobby) -> None:
 
     lobby.fanout.publish(ROOM, 5, Publication(data=1).encode())
 
-    assert ann.sent[0] is ben.sent[0]
-    assert arriving.sent == []
+    assert lobby.turn, "they are due now, and leave at the end of the turn"
+    lobby.turn[0]()
+    assert ann.connection.written[0] is ben.connection.written[0]
+    assert arriving.connection.written == []
     assert lobby.registry.get_sample_value("hubbub_deliveries_total") == 2
 
 
@@ -104,7 +114,8 @@ def test_what_nobody_can_read_is_skipped_and_counted(lobby: Lobby, payload: byte
 
     lobby.fanout.publish(ROOM, 5, payload)
 
-    assert ann.sent == []
+    assert not lobby.turn
+    assert not ann.sent
     assert lobby.registry.get_sample_value("hubbub_publications_skipped_total") == 1
 
 

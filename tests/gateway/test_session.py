@@ -10,6 +10,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from gateway.session.chat import ChatSession
+from gateway.settings import Namespace, Who
 from shared.bus.publisher import Publisher
 from shared.bus.publishing import publish
 from shared.channels import room_channel
@@ -110,23 +112,83 @@ async def test_what_is_no_message_ends_the_connection(
         assert (await tab.closed())[0] == code
 
 
-async def test_a_stalled_tab_is_sent_away_and_the_others_hear_everything(
+def a_long_one(number: int) -> list[Any]:
+    return [number, "x" * 60_000]
+
+
+async def test_a_tab_that_stalls_is_sent_all_of_it_later_once_and_in_order(
     nats_url: str, publisher: Publisher
 ) -> None:
     room = a_room()
     async with (
-        a_gateway(
-            nats_url, settings={"max_pending_bytes": 100_000, "close_seconds": 30}
-        ) as gateway,
+        a_gateway(nats_url, settings={"max_pending_bytes": 100_000}) as gateway,
         gateway.tab(1, "Ann", room) as ann,
         gateway.socket(receive_buffer_bytes=65536, token=token_of(2, "Ben"), room=room) as stalled,
     ):
         await stalled.until("welcome")
         stalled.socket.transport.pause_reading()
-        for number in range(100):  # 6 MB: more than the kernel takes for him
-            stored = await publish(publisher, room_channel(room), [number, "x" * 60_000])
-            heard = await ann.until("publication", offset=stored.offset)
-            assert heard["data"][0] == number
+        for number in range(170):  # 10 MB: more than the kernel takes for him, and the old limit
+            await publish(publisher, room_channel(room), a_long_one(number))
+        await ann.until("publication", data=a_long_one(169))
+        assert gateway.metric("hubbub_lagging_total") == 1
+        async with gateway.tab(3, "Cem", room):
+            stalled.socket.transport.resume_reading()
+            for number in range(170):
+                assert (await stalled.until("publication"))["data"][0] == number
+            users = await stalled.until("users")
+            assert users["count"] == 3, "who came meanwhile is told as who is here"
+
+        stored = await publish(publisher, room_channel(room), "live again")
+        assert await stalled.until("publication") == {
+            "type": "publication", "data": "live again", "offset": stored.offset
+        }  # fmt: skip
+        await stalled.send(type="ping")
+        assert (await stalled.until("pong"))["offset"] >= stored.offset
+
+
+async def test_a_stalled_tab_of_a_room_without_history_is_sent_the_newest(
+    nats_url: str, publisher: Publisher
+) -> None:
+    room = a_room()
+    namespaces = {"chat": Namespace(publish=Who.USERS, history=False)}
+    limits = {"max_pending_bytes": 100_000, "namespaces": namespaces}
+    async with (
+        a_gateway(nats_url, settings=limits) as gateway,
+        gateway.tab(1, "Ann", room) as ann,
+        gateway.socket(receive_buffer_bytes=65536, token=token_of(2, "Ben"), room=room) as stalled,
+    ):
+        await stalled.until("welcome")
+        stalled.socket.transport.pause_reading()
+        for number in range(170):
+            await publish(publisher, room_channel(room), a_long_one(number))
+        await ann.until("publication", data=a_long_one(169))
+        stalled.socket.transport.resume_reading()
+
+        got = [(await stalled.until("publication"))["data"][0]]
+        while got[-1] != 169:
+            got.append((await stalled.until("publication"))["data"][0])
+    assert got == sorted(got)
+    assert len(got) < 170
+    assert 168 not in got, "what is sent after the stall is the newest alone"
+
+
+async def test_a_tab_that_never_reads_again_is_sent_away(
+    nats_url: str, publisher: Publisher
+) -> None:
+    room = a_room()
+    limits = {"max_pending_bytes": 100_000, "lag_seconds": 0.5, "close_seconds": 30}
+    async with (
+        a_gateway(nats_url, settings=limits) as gateway,
+        gateway.socket(receive_buffer_bytes=65536, token=token_of(2, "Ben"), room=room) as stalled,
+    ):
+        await stalled.until("welcome")
+        stalled.socket.transport.pause_reading()
+        for number in range(100):
+            await publish(publisher, room_channel(room), a_long_one(number))
+        await until(lambda: gateway.metric("hubbub_lagging_total") == 1)
+        [session] = gateway.parts.manager.connections()
+        assert isinstance(session, ChatSession)
+        await until(lambda: not session.connection.is_open)
         stalled.socket.transport.resume_reading()
 
         assert await stalled.closed() == (1013, "too slow")

@@ -1,13 +1,18 @@
 """The registry against the plainest model of it: a set of connections and a set of listeners."""
 
+from collections.abc import Callable
+from typing import cast
+
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from gateway.channels.manager import CATCHING_UP, ConnectionManager, Encode
 from gateway.engine.frame import Frame
+from gateway.engine.outgoing import NOTHING_MORE, STALLED, Outgoing, Run
 from gateway.errors import Close
 from shared.ids import ChannelName, SessionId, UserId
 from shared.tokens import Claims
+from tests.gateway.sinks import ASink
 
 USERS = st.sampled_from([UserId(1), UserId(2), UserId(3)])
 SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
@@ -19,8 +24,13 @@ class AMember:
     def __init__(self, user_id: UserId, session_id: SessionId | None, protocol: str) -> None:
         self.user_id = user_id
         self.protocol = protocol
+        self.connection = ASink()
         self.sent: list[Frame] = []
         self.sign_in(session_id)
+
+    @property
+    def got(self) -> list[bytes]:
+        return [*self.connection.written, *self.sent]
 
     def sign_in(self, session_id: SessionId | None) -> None:
         self.claims = Claims(self.user_id, "Ann", session_id, issued_at=0, expires_at=1)
@@ -37,11 +47,16 @@ class AMember:
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
 
+    def offer(self, frame: Frame, offset: int) -> None:
+        assert self.connection.due is STALLED
+        self.sent.append(frame)
+
 
 class Registry(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.manager = ConnectionManager()
+        self.turn: list[Callable[[], None]] = []
+        self.manager = ConnectionManager(Outgoing(self.turn.append))
         self.here: dict[AMember, SessionId | None] = {}
         self.listens: dict[tuple[AMember, ChannelName], int] = {}
 
@@ -90,18 +105,28 @@ class Registry(RuleBasedStateMachine):
         self.manager.unsubscribe(member, channel)
         self.listens.pop((member, channel), None)
 
-    @rule(channel=CHANNELS, offset=st.one_of(OFFSETS, st.none()))
-    def broadcast(self, channel: ChannelName, offset: int | None) -> None:
+    @rule(member=members, due=st.sampled_from([None, STALLED, NOTHING_MORE]))
+    def stall_or_end_or_go_on(self, member: AMember, due: Run | None) -> None:
+        member.connection.due = due
+
+    @rule(channel=CHANNELS, offset=OFFSETS)
+    def broadcast(self, channel: ChannelName, offset: int) -> None:
         expected = {
             member
             for (member, listened), live_from in self.listens.items()
-            if listened == channel and (offset is None or offset >= live_from)
+            if listened == channel and offset >= live_from
         }
+        heard = {member for member in expected if member.connection.due is not NOTHING_MORE}
+        protocols = {member.protocol for (member, heard) in self.listens if heard == channel}
         encoded: list[str] = []
 
         count = self.manager.broadcast(channel, self._encode_into(encoded), offset=offset)
 
-        self._assert_got_it(expected, count, encoded)
+        for flush in self.turn:
+            flush()
+        self.turn.clear()
+        self._assert_got_it(heard, count)
+        assert sorted(encoded) == sorted(protocols), "encoded once"
 
     @rule(user=USERS)
     def send_to_user(self, user: UserId) -> None:
@@ -110,21 +135,22 @@ class Registry(RuleBasedStateMachine):
 
         count = self.manager.send_to_user(user, self._encode_into(encoded))
 
-        self._assert_got_it(expected, count, encoded)
+        self._assert_got_it(expected, count)
+        assert sorted(encoded) == sorted({member.protocol for member in expected}), "encoded once"
 
     def _encode_into(self, encoded: list[str]) -> Encode:
         def encode(protocol: str) -> Frame:
             encoded.append(protocol)
-            return Frame(protocol)
+            return Frame(protocol.encode())
 
         return encode
 
-    def _assert_got_it(self, expected: set[AMember], count: int, encoded: list[str]) -> None:
+    def _assert_got_it(self, expected: set[AMember], count: int) -> None:
         assert count == len(expected)
-        assert sorted(encoded) == sorted({member.protocol for member in expected}), "encoded once"
         for member in self.here:
-            assert member.sent == ([Frame(member.protocol)] if member in expected else [])
+            assert member.got == ([member.protocol.encode()] if member in expected else [])
             member.sent.clear()
+            member.connection.written.clear()
 
     @invariant()
     def it_agrees_with_the_model(self) -> None:
@@ -149,7 +175,8 @@ class Registry(RuleBasedStateMachine):
     @invariant()
     def nothing_empty_is_kept(self) -> None:
         manager = self.manager
-        for index in (manager._listeners, manager._users, manager._sessions):
+        kept = [*manager._listeners.values(), manager._users, manager._sessions]
+        for index in cast(list[dict[object, object]], kept):
             assert all(index.values()), "a leak changes no behaviour, so it is looked for here"
         assert len(manager._session_of) == sum(s is not None for s in self.here.values())
 

@@ -5,15 +5,17 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.engine.connection import Connection
-from gateway.engine.frame import Frame
+from gateway.engine.frame import binary_frame, text_frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.uvicorn_protocol import websocket_options
+from gateway.engine.protocol import upgrade_of, websocket_options
 from gateway.errors import Close
 from shared.process import running
 from tests.gateway.serving import served
@@ -27,8 +29,8 @@ class Echo:
         self.ended: Close | None = None
         self.released = asyncio.Event()
 
-    def received(self, text: str) -> None:
-        match text:
+    def received(self, message: str | bytes) -> None:
+        match message:
             case "fail":
                 raise RuntimeError("a receiver that fails")
             case "fail later":
@@ -39,10 +41,12 @@ class Echo:
                 self.connection.pause_reading()
                 self.connection.start(self._resume())
             case "close":
-                self.connection.send(Frame("goodbye"))
+                self.connection.send(text_frame(b"goodbye"))
                 self.connection.close(1008, "as you wish")
+            case bytes():
+                self.connection.send(binary_frame(message))
             case _:
-                self.connection.send(Frame(text))
+                self.connection.send(text_frame(message.encode()))
 
     def lost(self, close: Close) -> None:
         self.ended = close
@@ -66,11 +70,9 @@ class Gateway:
         self.app = FastAPI()
         self.port = 0
 
-        @self.app.websocket("/")
-        async def endpoint(websocket: WebSocket) -> None:
-            await self.hub.serve(websocket, self._open)
+        self.app.router.routes.append(WebSocketRoute("/", Endpoint(self)))
 
-    def _open(self, connection: Connection) -> Echo:
+    def open(self, connection: Connection) -> Echo:
         self.echoes.append(Echo(connection))
         return self.echoes[-1]
 
@@ -78,19 +80,25 @@ class Gateway:
         return connect(f"ws://127.0.0.1:{self.port}/", compression=None, open_timeout=10)
 
 
+class Endpoint:
+    """Hands every connection to an `Echo`, and returns."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        upgrade_of(scope).take(self._gateway.open)
+
+
 @asynccontextmanager
-async def a_gateway(
-    *, ping_seconds: float = 20, pong_seconds: float = 15, **limits: float
-) -> AsyncGenerator[Gateway]:
+async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
     gateway = Gateway(Limits(**({"sweep_seconds": 0.05} | limits)))  # type: ignore[arg-type]
     async with (
-        running(gateway.hub.sweep),
+        running(gateway.hub.run),
         served(
             gateway.app,
             drain=gateway.hub.drain,
-            options=websocket_options(
-                max_frame_bytes=65536, ping_seconds=ping_seconds, pong_seconds=pong_seconds
-            ),
+            options=websocket_options(gateway.hub),
         ) as gateway.port,
     ):
         yield gateway

@@ -1,173 +1,295 @@
-"""One connection, with a socket that does nothing by itself."""
+"""One connection, with a transport that does nothing by itself."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from datetime import UTC, datetime
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
 
-from gateway.engine.connection import Connection
-from gateway.engine.frame import Frame, size_of
-from gateway.engine.limits import Limits
+from gateway.engine.connection import PING
+from gateway.engine.frame import Frame, close_frame, pong_frame
 from gateway.errors import Close
+from tests.gateway.engine.transports import AnEngine, a_wire
 
-LIMITS = Limits(max_pending_bytes=100, write_seconds=5, close_seconds=3)
-
-
-class ASocket:
-    def __init__(self) -> None:
-        self.wakes = 0
-        self.aborted = False
-
-    def wake(self) -> None:
-        self.wakes += 1
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        self.aborted = True
+TOO_SLOW = Close(1013, "too slow")
 
 
-def a_connection() -> tuple[Connection, ASocket]:
-    socket = ASocket()
-    return Connection(socket, LIMITS), socket
+def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return RawFrame(opcode, data, fin).serialize(mask=True)
 
 
-def take(connection: Connection) -> Frame | None:
-    frame = connection.next_frame()
-    if frame is not None:
-        connection.wrote(frame)
-    return frame
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-async def test_frames_leave_in_the_order_in_which_they_were_sent() -> None:
-    connection, socket = a_connection()
+async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_were_sent() -> None:
+    wire = a_wire()
 
-    connection.send(Frame("a"))
-    connection.send(Frame("ü"))
+    wire.connection.send(Frame(b"a"))
+    wire.connection.send(Frame(b"b"))
 
-    assert (socket.wakes, connection.buffered_bytes) == (2, 3)
-    assert [take(connection), take(connection), take(connection)] == ["a", "ü", None]
-    assert connection.buffered_bytes == 0
-
-
-async def test_a_close_comes_after_what_is_queued_and_nothing_comes_after_a_close() -> None:
-    connection, _ = a_connection()
-
-    connection.send(Frame("a"))
-    connection.close(1012, "restarting")
-    connection.close(1008, "too late")
-    connection.send(Frame("b"))
-
-    assert not connection.is_open
-    assert [take(connection), take(connection)] == ["a", None]
-    assert connection.closing == Close(1012, "restarting")
+    assert wire.transport.written == []
+    assert wire.sent == b"ab"
+    assert wire.transport.written == [b"ab"]
 
 
-async def test_past_the_bound_the_queue_is_dropped_and_the_reader_asked_to_come_back() -> None:
-    connection, _ = a_connection()
+async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:
+    wire = a_wire()
 
-    for _number in range(10):
-        connection.send(Frame("x" * 11))
+    wire.connection.send(Frame(b"a"))
+    wire.connection.close(1012, "restarting")
+    wire.connection.close(1008, "too late")
+    wire.connection.send(Frame(b"b"))
 
-    assert connection.closing == Close(1013, "too slow")
-    assert connection.buffered_bytes == 0
-    assert take(connection) is None
-
-
-async def test_one_frame_larger_than_the_bound_can_be_sent_to_who_keeps_up() -> None:
-    connection, _ = a_connection()
-
-    connection.send(Frame("x" * 500))
-
-    assert connection.is_open
-    assert take(connection) == "x" * 500
+    assert not wire.connection.is_open
+    assert wire.sent == b"a" + close_frame(Close(1012, "restarting"))
 
 
-@given(st.lists(st.text(max_size=60) | st.none(), max_size=40))
-def test_the_buffer_is_always_counted_and_bounded(steps: list[str | None]) -> None:
-    async def run() -> None:
-        connection, _ = a_connection()
-        queued: list[str] = []
-        for step in steps:
-            if step is None:
-                assert take(connection) == (queued.pop(0) if queued else None)
-            else:
-                connection.send(Frame(step))
-                queued.append(step)
-            if not connection.is_open:
-                assert connection.buffered_bytes == 0
-                assert sum(size_of(Frame(text)) for text in queued) > LIMITS.max_pending_bytes
-                return
-            assert connection.buffered_bytes == sum(size_of(Frame(text)) for text in queued)
-            assert connection.buffered_bytes <= max(LIMITS.max_pending_bytes, 240)
+async def test_what_is_sent_but_once_goes_to_a_stalled_socket_in_its_order() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+    wire.stall()
 
-    asyncio.run(run())
+    wire.connection.send(Frame(b"b"))
+    assert wire.connection.offer(Frame(b"c"))
+    wire.drain()
+    wire.connection.send(Frame(b"d"))
+
+    assert wire.sent == b"abcd"
 
 
-async def test_the_sweep_gives_up_a_socket_that_takes_nothing() -> None:
-    connection, socket = a_connection()
-    now = asyncio.get_running_loop().time()
-    connection.send(Frame("a"))
-    connection.next_frame()  # and the socket never comes back
+async def test_a_stalled_connection_is_offered_what_its_bound_allows() -> None:
+    wire = a_wire(max_pending_bytes=100)
+    wire.stall(unsent=60)
 
-    connection.check(monotonic=now + 4, unix=0)
-    assert connection.is_open
-    connection.check(monotonic=now + 6, unix=0)
-    assert connection.closing == Close(1013, "too slow")
-    assert not socket.aborted
-    connection.check(monotonic=now + 10, unix=0)
-    assert socket.aborted
+    assert wire.connection.offer(Frame(b"x" * 40))
+    assert not wire.connection.offer(Frame(b"y"))
+    assert wire.sent == b"x" * 40
 
 
-async def test_the_sweep_closes_when_the_moment_has_come_and_the_last_word_counts() -> None:
-    connection, _ = a_connection()
-    now = asyncio.get_running_loop().time()
+async def test_all_stalled_connections_together_are_bounded_and_each_is_counted_once() -> None:
+    engine = AnEngine(a_wire(max_pending_bytes=100, total_pending_bytes=150).engine.limits)
+    one, other = a_wire(engine), a_wire(engine)
+    one.stall(unsent=80)
+    other.stall(unsent=60)
 
-    connection.close_at(100.0, 1008, "first")
-    connection.close_at(200.0, 1008, "Token expired")
+    assert engine.stalled_bytes == 140
+    assert not one.connection.offer(Frame(b"x" * 15))
+    assert one.connection.offer(Frame(b"x" * 10))
+    assert engine.stalled_bytes == 150
 
-    connection.check(monotonic=now, unix=199.9)
-    assert connection.is_open
-    connection.check(monotonic=now, unix=200.0)
-    assert connection.closing == Close(1008, "Token expired")
+    one.drain()
+    assert engine.stalled_bytes == 60
+    other.lose()
+    assert engine.stalled_bytes == 0
 
 
-async def test_waiting_for_the_queue_ends_when_it_is_empty_given_up_or_lost() -> None:
-    for end in ("taken", "given up", "lost"):
-        connection, _ = a_connection()
-        await connection.until_drained()
-        connection.send(Frame("x" * 90))
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            waiting = group.create_task(connection.until_drained())
+async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_reads() -> None:
+    wire = a_wire(max_pending_bytes=100)
+    wire.stall(unsent=60)
+
+    wire.connection.data_received(raw(Opcode.PING, b"x" * 60) + raw(Opcode.TEXT, b"later"))
+
+    assert wire.transport.is_reading is False
+    assert wire.receiver.messages == []
+    wire.drain()
+    assert wire.transport.is_reading
+    assert wire.receiver.messages == ["later"]
+
+
+async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None:
+    wire = a_wire(lag_seconds=5, close_seconds=3)
+    wire.stall()
+
+    wire.connection.check(now() + 4)
+    assert wire.connection.is_open
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing == TOO_SLOW
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 10)
+    assert wire.transport.aborted
+
+
+async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.stall()
+    wire.drain()
+    wire.connection.check(now() + 6)
+    assert wire.connection.is_open
+
+    wire.connection.fall_behind()
+    wire.stall()
+    wire.drain()
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing == TOO_SLOW
+
+
+async def test_who_has_caught_up_is_behind_no_more() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.connection.fall_behind()
+    wire.connection.keep_up()
+    wire.connection.check(now() + 6)
+    assert wire.connection.is_open
+
+
+@pytest.mark.parametrize("end", ["drained", "closed and lost", "lost"])
+async def test_waiting_for_a_stalled_socket_ends_when_it_drains_or_is_over(end: str) -> None:
+    wire = a_wire()
+    await wire.connection.until_drained()
+    wire.stall()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(wire.connection.until_drained())
+        for _ in range(3):
             await asyncio.sleep(0)
-            assert not waiting.done()
-            if end == "taken":
-                take(connection)
-            elif end == "given up":
-                connection.send(Frame("x" * 90))
-            else:
-                connection.mark_lost()
+        assert not waiting.done()
+        if end == "drained":
+            wire.drain()
+        else:
+            if end == "closed and lost":
+                wire.connection.close(1008, "go")
+            wire.lose()
+
+
+async def test_waiting_hands_over_what_is_due_first() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+    await wire.connection.until_drained()
+    assert wire.transport.written == [b"a"]
+
+
+async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() -> None:
+    wire = a_wire()
+    unix = datetime.now(UTC).timestamp()
+
+    wire.connection.close_at(unix - 1, 1008, "first")
+    wire.connection.close_at(unix + 100, 1008, "second")
+    wire.connection.check(now())
+    assert wire.connection.is_open
+    assert wire.connection.wakes_at <= now() + 100
+
+    wire.connection.close_at(unix - 1, 1008, "Token expired")
+    assert wire.connection.wakes_at <= now()
+    wire.connection.check(now())
+    assert wire.connection.closing == Close(1008, "Token expired")
 
 
 async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
-    connection, socket = a_connection()
+    wire = a_wire()
 
-    connection.send(Frame("a"))
-    connection.cut(1008, "Session ended")
+    wire.connection.send(Frame(b"a"))
+    wire.connection.cut(1008, "Session ended")
 
-    assert (take(connection), connection.buffered_bytes) == (None, 0)
-    assert connection.closing == Close(1008, "Session ended")
-    assert not socket.aborted
+    assert wire.sent == close_frame(Close(1008, "Session ended"))
+    assert not wire.transport.aborted
 
 
 async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
-    connection, socket = a_connection()
+    wire = a_wire()
+    wire.stall()
 
-    connection.send(Frame("a"))
-    connection.next_frame()  # the socket has it, and does not say that it has left
-    connection.cut(1008, "Session ended")
+    wire.connection.cut(1008, "Session ended")
 
-    assert socket.aborted
+    assert wire.transport.aborted
+    wire.lose()
+    assert wire.receiver.ended == Close(1008, "Session ended")
+    assert wire.engine.ends == [Close(1008, "Session ended")]
+
+
+async def test_a_silent_peer_is_pinged_and_then_dropped() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+
+    wire.connection.check(now() + 11)
+    assert wire.sent == PING
+    wire.connection.check(now() + 15)
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 17)
+    assert wire.transport.aborted
+
+
+async def test_any_sign_of_life_keeps_a_connection() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+
+    wire.connection.check(now() + 11)
+    wire.connection.data_received(raw(Opcode.PONG)[:1])  # not even whole
+    wire.connection.check(now() + 17)
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 22)
+    assert wire.sent == PING + PING
+
+
+async def test_who_is_not_read_from_is_not_silent() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+    wire.connection.pause_reading()
+
+    wire.connection.check(now() + 11)
+    wire.connection.check(now() + 17)
+
+    assert not wire.transport.aborted
+
+
+async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
+    wire = a_wire()
+
+    wire.connection.pause_reading()
+    wire.connection.data_received(raw(Opcode.TEXT, b"a") + raw(Opcode.TEXT, b"b"))
+    assert wire.receiver.messages == []
+    wire.connection.resume_reading()
+
+    assert wire.receiver.messages == ["a", "b"]
+
+
+async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"last") + raw(Opcode.CLOSE, b"\x03\xe8bye"))
+
+    assert wire.receiver.messages == ["last"]
+    assert wire.receiver.ended == Close(1000, "bye")
+    assert wire.sent == b"a" + close_frame(Close(1000, "bye"))
+    assert wire.transport.closed
+    assert wire.engine.connections, "its socket may have to flush"
+    wire.connection.data_received(raw(Opcode.TEXT, b"too late"))
+    wire.lose()
+    assert wire.receiver.messages == ["last"]
+    assert not wire.engine.connections
+
+
+async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_dropped() -> None:
+    wire = a_wire()
+    wire.connection.pause_reading()
+    wire.connection.close(1008, "go")
+    assert wire.transport.is_reading, "else the answer would never come"
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"x") + raw(Opcode.CLOSE, b"\x03\xf0"))
+
+    assert wire.transport.closed
+    assert wire.receiver.messages == []
+    assert wire.receiver.ended == Close(1008, "go")
+
+
+async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None:
+    wire = a_wire()
+
+    wire.connection.data_received(b"\x83\x80\0\0\0\0" + raw(Opcode.TEXT, b"x"))
+    wire.connection.data_received(raw(Opcode.TEXT, b"y"))
+
+    assert wire.receiver.messages == []
+    assert wire.connection.closing is not None
+    assert wire.connection.closing.code == 1002
+    assert wire.transport.has_written_eof
+
+
+async def test_a_ping_is_answered_with_its_payload() -> None:
+    wire = a_wire()
+    wire.connection.data_received(raw(Opcode.PING, b"1") + raw(Opcode.PING, b"2"))
+    assert wire.sent == pong_frame(b"1") + pong_frame(b"2")
+
+
+async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
+    wire = a_wire()
+    wire.connection.data_received(raw(Opcode.TEXT, b"whole"))
+    assert wire.connection._incoming is None
+    wire.connection.data_received(raw(Opcode.TEXT, b"in two")[:3])
+    assert wire.connection._incoming is not None

@@ -1,0 +1,162 @@
+"""Bytes of a peer to its messages, by RFC 6455. Pure."""
+
+from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Generator
+from typing import NamedTuple
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Close as ClosePayload
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.streams import StreamReader
+
+from gateway.errors import Close
+
+NOT_UTF8 = Close(CloseCode.INVALID_DATA, "not UTF-8")
+TOO_BIG = Close(CloseCode.MESSAGE_TOO_BIG, "message too big")
+
+
+class Text(NamedTuple):
+    """A whole text message."""
+
+    text: str
+
+
+class Binary(NamedTuple):
+    """A whole binary message."""
+
+    data: bytes
+
+
+class Ping(NamedTuple):
+    """To be answered with a pong that bears the same payload."""
+
+    payload: bytes
+
+
+class Pong(NamedTuple):
+    """The answer to a ping, or a sign of life."""
+
+    payload: bytes
+
+
+Message = Text | Binary | Ping | Pong | Close
+"""What a peer sends; `Close` is its end of the connection."""
+
+
+class Violation(Exception):
+    """What came is no WebSocket message: the connection ends with this close."""
+
+    def __init__(self, close: Close) -> None:
+        super().__init__(close.reason)
+        self.close = close
+
+
+class Incoming:
+    """What has come of messages that aren't whole yet; thrown away once there is nothing left."""
+
+    __slots__ = ("_begun", "_max_bytes", "_parsing", "_reader")
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._max_bytes = max_message_bytes
+        self._reader = StreamReader()
+        self._parsing: Generator[None, None, Frame] | None = None
+        self._begun: _Fragments | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of a message is held."""
+        return self._parsing is None and self._begun is None and not self._reader.buffer
+
+    def push(self, data: bytes) -> None:
+        self._reader.feed_data(data)
+
+    def pull(self) -> Message | None:
+        """Return the next whole message; None if more bytes have to come first.
+
+        Raises:
+            Violation: what came is no message; nothing may be pulled after it.
+        """
+        try:
+            while (frame := self._next_frame()) is not None:
+                message = self._take(frame)
+                if message is not None:
+                    return message
+        except UnicodeDecodeError as error:
+            raise Violation(NOT_UTF8) from error
+        except PayloadTooBig as error:
+            raise Violation(TOO_BIG) from error
+        except ProtocolError as error:
+            raise Violation(Close(CloseCode.PROTOCOL_ERROR, str(error))) from error
+        return None
+
+    def _next_frame(self) -> Frame | None:
+        if self._parsing is None:
+            if not self._reader.buffer:
+                return None
+            # A control frame may come between the fragments of a message that is full.
+            most = max(self._room, _MAX_CONTROL_BYTES)
+            self._parsing = Frame.parse(self._reader.read_exact, mask=True, max_size=most)
+        try:
+            next(self._parsing)
+        except StopIteration as parsed:
+            self._parsing = None
+            frame: Frame = parsed.value
+            return frame
+        return None
+
+    @property
+    def _room(self) -> int:
+        return self._max_bytes - (self._begun.size if self._begun is not None else 0)
+
+    def _take(self, frame: Frame) -> Message | None:
+        data = frame.data
+        match frame.opcode:
+            case Opcode.TEXT if frame.fin and self._begun is None:
+                return Text(str(data, "utf-8"))  # the one that comes all the time
+            case Opcode.TEXT | Opcode.BINARY:
+                if self._begun is not None:
+                    raise ProtocolError("a message within a message")
+                self._begun = _Fragments(is_text=frame.opcode is Opcode.TEXT)
+            case Opcode.CONT:
+                if self._begun is None:
+                    raise ProtocolError("a continuation of no message")
+            case Opcode.PING:
+                return Ping(bytes(data))
+            case Opcode.PONG:
+                return Pong(bytes(data))
+            case Opcode.CLOSE:
+                payload = ClosePayload.parse(bytes(data))
+                return Close(payload.code, payload.reason)
+        if len(data) > self._room:
+            raise PayloadTooBig(len(data), self._room)
+        self._begun.add(bytes(data), is_last=frame.fin)
+        if not frame.fin:
+            return None
+        message, self._begun = self._begun.joined(), None
+        return message
+
+
+class _Fragments:
+    """A message in several frames. Text is decoded as it comes, so that nobody sends in vain."""
+
+    __slots__ = ("_bytes", "_decoder", "_texts", "size")
+
+    def __init__(self, *, is_text: bool) -> None:
+        self.size = 0
+        self._decoder: IncrementalDecoder | None = _UTF8() if is_text else None
+        self._texts: list[str] = []
+        self._bytes = bytearray()
+
+    def add(self, data: bytes, *, is_last: bool) -> None:
+        self.size += len(data)
+        if self._decoder is None:
+            self._bytes += data
+        elif text := self._decoder.decode(data, final=is_last):
+            self._texts.append(text)
+
+    def joined(self) -> Text | Binary:
+        return Binary(bytes(self._bytes)) if self._decoder is None else Text("".join(self._texts))
+
+
+_MAX_CONTROL_BYTES = 125  # RFC 6455, section 5.5
+_UTF8 = getincrementaldecoder("utf-8")
