@@ -14,7 +14,7 @@ from testcontainers.compose import DockerCompose
 
 from tests.e2e.docker import docker, docker_output, logs_of
 from tests.e2e.fault_control import FaultControl
-from tests.e2e.reach import until_the_edge_reaches_all
+from tests.e2e.reach import until_is_ready, until_the_edge_reaches_all
 from tests.e2e.stack import (
     COMMAND_SECONDS,
     GATEWAYS,
@@ -24,7 +24,7 @@ from tests.e2e.stack import (
     Answer,
     keep_logs,
 )
-from tests.system.processes import free_ports, until
+from tests.system.processes import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE_FILES = ("compose.yaml", "tests/e2e/compose.faults.yaml")
@@ -116,7 +116,7 @@ class ContainerService(ContainerPart):
         return Answer(int(status), text)
 
     def until_ready(self) -> None:
-        until(lambda: self.get("/readyz").status == 200, seconds=START_SECONDS, why=self.name)
+        until_is_ready(self)
 
     def replace(self) -> int:
         status = self.stop()

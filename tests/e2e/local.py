@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hubbub.page import WEB
 from tests.e2e.edge import Edge, edge_in_thread
 from tests.e2e.fault_control import FaultControl
+from tests.e2e.reach import until_is_ready
 from tests.e2e.stack import COMMAND_SECONDS, GATEWAYS, START_SECONDS, STOP_SECONDS, Answer
 from tests.fixtures.databases import PostgresServer, execute
 from tests.fixtures.nats import NatsServer
@@ -83,12 +84,7 @@ class LocalService:
             connection.close()
 
     def until_ready(self) -> None:
-        until(
-            lambda: not self.runs or self.get("/readyz").status == 200,
-            seconds=START_SECONDS,
-            why=f"{self.name} ready\n{self._life.log}",
-        )
-        assert self.runs, f"{self.name} ended:\n{self._life.log}"
+        until_is_ready(self)
 
     def run_python(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

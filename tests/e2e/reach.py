@@ -1,6 +1,7 @@
-"""Whether the edge sends people to every gateway again, after some were away."""
+"""Whether a service is ready, and the edge sends people to every gateway again."""
 
 import re
+import time
 from contextlib import ExitStack
 
 from websockets.exceptions import InvalidHandshake
@@ -10,6 +11,15 @@ from tests.e2e.stack import START_SECONDS, Service, Stack
 from tests.system.processes import until
 
 OPEN_SECONDS = 5.0
+POLL_SECONDS = 0.02
+
+
+def until_is_ready(service: Service) -> None:
+    """Return when it says so; fail with what it says instead, and with its log."""
+    deadline = time.monotonic() + START_SECONDS
+    while (answer := service.get("/readyz")).status != 200:
+        assert time.monotonic() < deadline, f"{service.name}: {answer}\n{service.log()}"
+        time.sleep(POLL_SECONDS)
 
 
 def connections(gateway: Service) -> int:
