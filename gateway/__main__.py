@@ -1,27 +1,45 @@
 """The gateway as a process of its own."""
 
 import asyncio
+from contextlib import nullcontext
+from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry
 
-from gateway.app import create_app, serving
+from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
+from gateway.siblings import Siblings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
+from shared.listening import listen, share
 from shared.open_files import allow_open_files
-from shared.process import Server, listen, run, server_config, stop_signals
+from shared.process import Server, run, server_config, stop_signals
 from shared.telemetry import configure_logging
 from shared.tokens import open_verifier
 
+log = structlog.get_logger(__name__)
 
-async def serve(settings: GatewaySettings, *, host: str, port: int, stop: asyncio.Event) -> None:
+LISTEN_ANYWAY_SECONDS = 10.0
+"""For a worker to become ready. Then it listens without: somebody has to answer the probes."""
+READY_POLL_SECONDS = 0.02
+
+
+async def serve(
+    settings: GatewaySettings, *, host: str, port: int, stop: asyncio.Event, worker: Path | None
+) -> None:
     """Serve until ``stop`` is set, and ask everybody to come back elsewhere.
+
+    Args:
+        worker: One's own place among the workers of a reserved port, see `gateway.siblings`;
+            None for a gateway that has its port for itself.
 
     Raises:
         CannotListen: the address is taken or not ours.
     """
     registry = CollectorRegistry()
-    with listen(host, port) as taken:
+    siblings = None if worker is None else Siblings(worker, registry)
+    with listen(host, port) if siblings is None else share(host, port) as taken:
         async with (
             open_verifier(settings) as verifier,
             connect_bus(
@@ -31,25 +49,38 @@ async def serve(settings: GatewaySettings, *, host: str, port: int, stop: asynci
             serving(
                 settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry
             ) as parts,
+            nullcontext() if siblings is None else siblings.answering(),
         ):
-            app = create_app(parts, registry=registry)
+            if siblings is not None:
+                await _until_ready(parts, stop)
+            app = create_app(parts, registry=registry, siblings=siblings)
             config = server_config(
                 app, forwarded_allow_ips=settings.forwarded_allow_ips, **parts.server_options
             )
             await Server(config, stop=stop, drain=parts.drain).serve(sockets=[taken])
 
 
-async def serve_until_signal(host: str, port: int) -> None:
+async def _until_ready(parts: GatewayParts, stop: asyncio.Event) -> None:
+    """Leave those who come to the siblings, which may be ready; but not for ever."""
+    try:
+        async with asyncio.timeout(LISTEN_ANYWAY_SECONDS):
+            while parts.ready() and not stop.is_set():  # noqa: ASYNC110 many conditions
+                await asyncio.sleep(READY_POLL_SECONDS)
+    except TimeoutError:
+        log.warning("listening_before_ready", reasons=parts.ready())
+
+
+async def serve_until_signal(host: str, port: int, worker: Path | None) -> None:
     settings = GatewaySettings()
     configure_logging(settings.log_level, json=True)
     allow_open_files()
     with stop_signals() as stop:
-        await serve(settings, host=host, port=port, stop=stop)
+        await serve(settings, host=host, port=port, stop=stop, worker=worker)
 
 
-def main(host: str, port: int) -> None:
+def main(host: str, port: int, *, worker: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, with the settings of the environment."""
-    run(serve_until_signal(host, port))
+    run(serve_until_signal(host, port, worker))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from gateway.session.parts import ChatParts, Guard
 from gateway.session.rate import RateLimits
 from gateway.session.roster import Roster
 from gateway.settings import GatewaySettings
+from gateway.siblings import Siblings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed, RingLimits
 from gateway.streams.history import History
@@ -263,12 +264,15 @@ def create_router(gateway: Gateway) -> APIRouter:
     return router
 
 
-def create_app(parts: GatewayParts, *, registry: CollectorRegistry) -> FastAPI:
-    """The gateway as a process of its own serves it."""
+def create_app(
+    parts: GatewayParts, *, registry: CollectorRegistry, siblings: Siblings | None = None
+) -> FastAPI:
+    """The gateway as a process of its own serves it; with siblings it tells their metrics too."""
     app = EdgeApp(title="Hubbub: gateway")
     install_edge(app)
     app.include_router(parts.router)
-    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    metrics = None if siblings is None else siblings.metrics
+    app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))
     return app
 
 

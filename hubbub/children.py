@@ -1,4 +1,4 @@
-"""Further gateways as processes of their own: kept alive, stopped in order, never left behind."""
+"""Processes of our own: kept alive, stopped in order, never left behind."""
 
 import asyncio
 import time
@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from hubbub.backoff import Backoff
+from hubbub.errors import CommandFailed
+from hubbub.lifeline import CANNOT_SERVE
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
+LAST_WORDS_BYTES = 4096
 
 
 class Child:
     """One process, started again whenever it dies.
 
-    Its standard input is a pipe that only we hold, so that it notices our end
-    (`hubbub.lifeline`), however we end.
+    Its standard input is a pipe that only we hold, so that it notices our end, however we end;
+    its standard output is for what only we are to hear (`hubbub.lifeline`).
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Child:
         self._stop_seconds = stop_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._has_ended = False
 
     @property
     def pid(self) -> int | None:
@@ -51,7 +55,11 @@ class Child:
             self._process.terminate()
 
     async def run(self) -> None:
-        """Keep it alive until cancelled; then stop it and wait for its end."""
+        """Keep it alive until cancelled; then stop it and wait for its end.
+
+        Raises:
+            CommandFailed: its first life ended with `CANNOT_SERVE`, as each further one would.
+        """
         try:
             while not self._stopping:
                 await self._live_once()
@@ -64,18 +72,33 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
                 env=dict(self._env),
                 start_new_session=True,  # the terminal's Ctrl-C is for us; we pass it on in order
             )
         except OSError as error:
-            log.error("child_not_started", child=self._name, reason=str(error))
+            await self._pause(time.monotonic() - started, status=None, said=str(error))
         else:
             log.info("child_started", child=self._name, pid=self._process.pid)
-            status = await self._process.wait()
+            status, said = await _end_of(self._process)
             if self._stopping:
                 return
-            log.error("child_ended", child=self._name, status=status)
-        await asyncio.sleep(self._backoff.pause_after(time.monotonic() - started))
+            if status == CANNOT_SERVE and not self._has_ended:
+                raise CommandFailed(said)
+            self._has_ended = True
+            await self._pause(time.monotonic() - started, status=status, said=said)
+
+    async def _pause(self, lived_seconds: float, *, status: int | None, said: str) -> None:
+        pause = self._backoff.pause_after(lived_seconds)
+        log.error(
+            "child_keeps_ending" if pause == self._backoff.longest_seconds else "child_ended",
+            child=self._name,
+            status=status,
+            said=said,
+            lived_seconds=round(lived_seconds, 1),
+            again_in_seconds=pause,
+        )
+        await asyncio.sleep(pause)
 
     async def _stop(self) -> None:
         self.ask_to_stop()
@@ -83,8 +106,17 @@ class Child:
             return
         try:
             async with asyncio.timeout(self._stop_seconds):
-                await self._process.wait()
+                await _end_of(self._process)
         except TimeoutError:
             log.warning("child_killed", child=self._name, after_seconds=self._stop_seconds)
             self._process.kill()
-            await self._process.wait()
+            await _end_of(self._process)
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Wait for it; return its status and the last that it said."""
+    assert process.stdout is not None
+    said = b""
+    while chunk := await process.stdout.read(LAST_WORDS_BYTES):
+        said = (said + chunk)[-LAST_WORDS_BYTES:]
+    return await process.wait(), said.decode(errors="replace").rstrip("\n")

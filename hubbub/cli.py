@@ -9,6 +9,8 @@ import click
 from hubbub.errors import CommandFailed
 
 SERVICES = ("auth", "posts", "gateway")
+MAX_GATEWAYS = 64
+"""Processes of one command; each takes every publication."""
 
 _data = click.option(
     "--data",
@@ -20,6 +22,7 @@ _nats = click.option("--nats", metavar="URL", help="A NATS server, instead of a 
 _host = click.option("--host", default="127.0.0.1", show_default=True)
 _port = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 _service = click.Choice(SERVICES)
+_gateways = click.IntRange(1, MAX_GATEWAYS)
 
 
 class Commands(click.Group):
@@ -47,7 +50,7 @@ def cli() -> None:
 @_host
 @_port
 @_data
-@click.option("--gateways", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--gateways", type=_gateways, default=1, show_default=True)
 def up(host: str, port: int, data: Path | None, gateways: int) -> None:
     """Run the whole system; further gateways are on the next ports."""
     from hubbub.progress import saying
@@ -61,23 +64,45 @@ def up(host: str, port: int, data: Path | None, gateways: int) -> None:
     run_up(UpOptions(host=host, port=port, data=data or DEFAULT_PATH, gateways=gateways))
 
 
-def _serve(service: str) -> click.Command:
+def _serve(service: str) -> None:
     @cli.command(service, help=f"Run the {service} service from environment settings.")
     @_host
     @_port
-    @click.option("--stop-with-stdin", is_flag=True, hidden=True)
-    def serve(host: str, port: int, stop_with_stdin: bool) -> None:
+    def serve(host: str, port: int) -> None:
         from hubbub.serve import serve_service
         from hubbub.stop_early import exit_on_stop_signals
 
         exit_on_stop_signals()
-        serve_service(service, host, port, stop_with_stdin=stop_with_stdin)
-
-    return serve
+        serve_service(service, host, port)
 
 
-for _name in SERVICES:
+for _name in ("auth", "posts"):
     _serve(_name)
+
+
+@cli.command()
+@_host
+@_port
+@click.option("--workers", type=_gateways, default=1, show_default=True)
+@click.option("--child", is_flag=True, hidden=True)
+@click.option("--worker", type=click.Path(path_type=Path), hidden=True)
+def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None) -> None:
+    """Run gateways from environment settings, as many processes on one port."""
+    from hubbub.stop_early import exit_on_stop_signals
+
+    exit_on_stop_signals()
+    if child:
+        from hubbub.serve import serve_child
+
+        serve_child(host, port, worker=worker)
+    elif workers == 1:
+        from hubbub.serve import serve_service
+
+        serve_service("gateway", host, port)
+    else:
+        from hubbub.workers import run_workers
+
+        run_workers(host, port, workers)
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from shared.bus.address import BadAddress
 from shared.bus.errors import BusLost, MessageRejected
 from shared.bus.streams import BootstrapFailed
 from shared.errors import AppError
-from shared.process import CannotListen
+from shared.listening import CannotListen
 
 _SPEAKING = (
     AppError, BadAddress, BootstrapFailed, BusLost, CannotListen, CommandFailed, MessageRejected,

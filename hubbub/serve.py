@@ -1,14 +1,20 @@
 """`hubbub auth|posts|gateway`: one service, from the environment's settings."""
 
 from importlib import import_module
+from pathlib import Path
 
-from hubbub.lifeline import stop_with_stdin as watch_parent
+from hubbub.lifeline import stop_with_stdin, telling_parent
 
 PACKAGES = {"auth": "auth_service", "posts": "posts_service", "gateway": "gateway"}
 
 
-def serve_service(service: str, host: str, port: int, *, stop_with_stdin: bool) -> None:
-    """Serve until SIGTERM or SIGINT, or until standard input ends if that is asked for."""
-    if stop_with_stdin:
-        watch_parent()
+def serve_service(service: str, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
     import_module(f"{PACKAGES[service]}.__main__").main(host, port)  # one need not load the others
+
+
+def serve_child(host: str, port: int, *, worker: Path | None) -> None:
+    """Be a gateway for the parent that holds our standard input, and end when it does."""
+    stop_with_stdin()
+    with telling_parent():
+        import_module("gateway.__main__").main(host, port, worker=worker)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hubbub.demo import (
     remove_demo_users,
 )
 from hubbub.environment import inherited_environment
+from hubbub.gateways import gateway_child
 from hubbub.nats_child import nats_server
 from hubbub.progress import saying
 from hubbub.stop_early import ignore_stop_signals
@@ -34,15 +34,14 @@ from hubbub.system import (
     prepared_bus,
     system_on,
 )
+from shared.listening import listen
 from shared.open_files import allow_open_files
-from shared.process import Server, listen, run, running, server_config, stop_signals
+from shared.process import Server, run, running, server_config, stop_signals
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
 
 GRACEFUL_SECONDS = 1
 """For requests that are being answered when we stop."""
-CHILD_GRACE_SECONDS = 2.0
-"""What a further gateway may take to stop beside its drain."""
 READY_POLL_SECONDS = 0.05
 NOT_READY_SECONDS = 5.0
 """How often to say what we are waiting for."""
@@ -133,7 +132,6 @@ def _origin(host: str, port: int) -> str:
 
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
-    place = ["--host", host, "--port", str(port), "--stop-with-stdin"]
     others = {"HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA"}  # another bus's: ours asks for neither
     env = {
         **{name: value for name, value in inherited_environment().items() if name not in others},
@@ -142,9 +140,8 @@ def _gateway(host: str, port: int, origin: str, settings: Settings, folder: Data
         "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(settings.gateway.drain_seconds),
     }
-    command = [sys.executable, "-m", "hubbub", "gateway", *place]
-    stop_seconds = settings.gateway.drain_seconds + CHILD_GRACE_SECONDS
-    return Child(f"gateway:{port}", command, env, stop_seconds=stop_seconds)
+    drain_seconds = settings.gateway.drain_seconds
+    return gateway_child(f"gateway:{port}", host, port, env=env, drain_seconds=drain_seconds)
 
 
 def _drain_of(system: System, children: Sequence[Child]) -> Callable[[], Awaitable[None]]:

@@ -8,8 +8,9 @@ from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
+from shared.listening import listen
 from shared.outbox.metrics import OutboxMetrics
-from shared.process import Server, listen, run, server_config, stop_signals
+from shared.process import Server, run, server_config, stop_signals
 from shared.telemetry import configure_logging
 from shared.tokens import open_verifier
 

@@ -1,4 +1,4 @@
-"""The life of a process: its signals, its listening socket, its background loops."""
+"""The life of a process: its signals, its server, its background loops."""
 
 import asyncio
 import signal
@@ -11,11 +11,9 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from shared.listening import leave_to_siblings
+
 Loop = Callable[[], Coroutine[Any, Any, None]]
-
-
-class CannotListen(Exception):
-    """The address is taken or not ours; ``str`` is the sentence for the operator."""
 
 
 @contextmanager
@@ -35,28 +33,6 @@ def stop_signals() -> Generator[asyncio.Event]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def listen(host: str, port: int, *, backlog: int = 2048) -> socket.socket:
-    """Take the address now, so that a taken one is a sentence and not a failed server.
-
-    Port 0 takes a free one.
-
-    Raises:
-        CannotListen: the address is taken or not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((host, port))
-        taken.listen(backlog)
-    except (OSError, OverflowError) as error:
-        taken.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from error
-    taken.setblocking(False)
-    return taken
 
 
 def server_config(
@@ -103,6 +79,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await leave_to_siblings(sockets or [])
         for server in self.servers:
             server.close()
         if self._drain is not None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from shared.process import Server, listen, server_config
+from shared.listening import listen
+from shared.process import Server, server_config
 
 DEADLINE_SECONDS = 10.0
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import psutil
+import pytest
+from structlog.testing import capture_logs
 
 from hubbub.backoff import Backoff
 from hubbub.children import Child
+from hubbub.errors import CommandFailed
 from shared.process import running
 from tests.system.processes import until
 
@@ -18,6 +21,7 @@ ENV = dict(os.environ)
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.05)
 
 OBEDIENT = "import sys, time; from hubbub.lifeline import stop_with_stdin; stop_with_stdin()\n"
+TELLING = "from hubbub.errors import CommandFailed; from hubbub.lifeline import telling_parent"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
 
 PARENT = """
@@ -59,15 +63,52 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
         assert child.pid == pid_in(told)
 
 
-async def test_a_child_that_keeps_dying_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
+async def test_a_child_that_keeps_dying_is_tried_again_ever_more_slowly_and_told_of(
+    tmp_path: Path,
+) -> None:
     tries = tmp_path / "tries"
-    script = f"open({str(tries)!r}, 'a').write('x')"
-    child = Child("c", [sys.executable, "-S", "-c", script], ENV, backoff=QUICK)
+    script = f"open({str(tries)!r}, 'a').write('x'); print('for this reason'); raise SystemExit(3)"
+    backoff = Backoff(first_seconds=0.01, longest_seconds=0.04)
+    child = Child("c", [sys.executable, "-S", "-c", script], ENV, backoff=backoff)
 
-    async with running(child.run):
-        await soon(lambda: tries.exists() and len(tries.read_text()) >= 4)
+    with capture_logs() as logs:
+        async with running(child.run):
+            await soon(lambda: tries.exists() and len(tries.read_text()) >= 5)
 
-    assert QUICK.pause_after(0) == QUICK.longest_seconds
+    ends = [line for line in logs if line["event"] != "child_started"][:4]
+    assert [(line["event"], line["again_in_seconds"]) for line in ends] == [
+        ("child_ended", 0.01),
+        ("child_ended", 0.02),
+        ("child_keeps_ending", 0.04),
+        ("child_keeps_ending", 0.04),
+    ]
+    assert {(line["child"], line["status"], line["said"]) for line in ends} == {
+        ("c", 3, "for this reason")
+    }
+
+
+@pytest.mark.parametrize("lived_before", [False, True])
+async def test_a_child_that_cannot_serve_ends_us_unless_it_has_served(
+    lived_before: bool, tmp_path: Path
+) -> None:
+    tries = tmp_path / "tries"
+    tries.write_text("x" if lived_before else "")
+    script = (
+        f"tries = open({str(tries)!r}, 'r+'); lives = len(tries.read()); tries.write('x')\n"
+        f"{TELLING}\n"
+        "if lives == 1: raise SystemExit(0)\n"
+        "with telling_parent(): raise CommandFailed('there is no key')"
+    )
+    child = Child("c", [sys.executable, "-c", script], ENV, backoff=QUICK)
+
+    with anyio.fail_after(40):
+        if lived_before:
+            async with running(child.run):
+                await soon(lambda: len(tries.read_text()) >= 4)
+        else:
+            with pytest.RaisesGroup(pytest.RaisesExc(CommandFailed, match="^there is no key$")):
+                async with running(child.run):
+                    await anyio.sleep_forever()
 
 
 def test_pauses_double_up_to_a_limit_and_shorten_after_a_steady_life() -> None:
@@ -125,9 +166,10 @@ async def test_the_terminals_signals_do_not_reach_a_child(tmp_path: Path) -> Non
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", PARENT, script(told)]) as parent:
-        until(lambda: pid_in(told))
-        child = psutil.Process(pid_in(told))
-
-        parent.kill()
+        try:
+            until(lambda: pid_in(told))
+            child = psutil.Process(pid_in(told))
+        finally:
+            parent.kill()
 
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)

@@ -8,6 +8,7 @@ import jwt
 import pytest
 
 from auth_service.signing import make_signing_key
+from hubbub.cli import MAX_GATEWAYS
 from hubbub.data_folder import DataFolder
 from shared.keys import FixedKeys, read_signing_key, trusted_key
 from shared.tokens import TokenVerifier
@@ -79,6 +80,41 @@ def test_a_service_on_a_taken_port_says_so(tmp_path: Path) -> None:
         done = hubbub("posts", "--port", str(port), HUBBUB_DATABASE_URL=url)
 
     assert_fails_with(done, f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_workers_on_a_taken_port_say_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = hubbub("gateway", "--workers", "2", "--port", str(port), HUBBUB_HMAC_SECRET=SECRET)
+
+    assert_fails_with(done, f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+@pytest.mark.parametrize("count", [0, -1, MAX_GATEWAYS + 1])
+def test_a_number_of_workers_that_cannot_be_is_refused(count: int) -> None:
+    done = hubbub("gateway", "--workers", str(count), HUBBUB_HMAC_SECRET=SECRET)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    sentence = f"'--workers': {count} is not in the range 1<=x<={MAX_GATEWAYS}."
+    assert done.stderr.splitlines()[-1] == f"Error: Invalid value for {sentence}"
+
+
+def test_workers_with_a_bad_setting_are_not_started() -> None:
+    env = {"HUBBUB_HMAC_SECRET": SECRET, "HUBBUB_GATEWAY_DRAIN_SECONDS": "-1"}
+    done = hubbub("gateway", "--workers", "2", "--port", "0", **env)
+
+    assert_fails_with(done, "HUBBUB_GATEWAY_DRAIN_SECONDS: ")
+
+
+def test_workers_none_of_which_can_serve_end_with_the_reason_that_they_tell() -> None:
+    env = {"HUBBUB_HMAC_SECRET": SECRET, "HUBBUB_NATS_URL": "nats://127.0.0.1:99999"}
+    done = hubbub("gateway", "--workers", "2", "--port", "0", **env)
+
+    said = [line for line in done.stderr.splitlines() if "child_started" not in line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    assert said[0].startswith("Error: cannot connect to 'nats://127.0.0.1:99999': ")
 
 
 @pytest.mark.parametrize(

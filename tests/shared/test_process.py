@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
-from shared.process import CannotListen, listen, running, stop_signals
+from shared.listening import CannotListen, listen
+from shared.process import running, stop_signals
 
 SERVICE = """
 import asyncio, sys
-from shared.process import Server, listen, run, running, server_config, stop_signals
+from shared.listening import listen
+from shared.process import Server, run, running, server_config, stop_signals
 
 async def app(scope, receive, send):
     if scope["path"] == "/slow":

@@ -157,12 +157,12 @@ class Processes:
         return self.start("up", *place, *options, port=port, env=env)
 
     def service(
-        self, name: str, *, env: Mapping[str, str], port: int | None = None
+        self, name: str, *options: str, env: Mapping[str, str], port: int | None = None
     ) -> HubbubProcess:
         """Start one of gateway, posts, auth from its environment."""
         port = free_ports() if port is None else port
         place = ["--host", "127.0.0.1", "--port", str(port)]
-        return self.start(name, *place, port=port, env=env)
+        return self.start(name, *place, *options, port=port, env=env)
 
     def start(
         self, *arguments: str, port: int = 0, env: Mapping[str, str] | None = None

@@ -18,7 +18,8 @@ from websockets.asyncio.client import connect
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
 from gateway.engine.protocol import websocket_options
-from shared.process import Server, listen, server_config
+from shared.listening import listen
+from shared.process import Server, server_config
 from shared.settings import ServiceSettings
 from tests.auth_service.people import SIGNING_KEY
 from tests.fixtures.waiting import eventually

@@ -1,0 +1,50 @@
+"""`hubbub gateway --workers N`: gateways on one port, each a process and a node of its own."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gateway.settings import GatewaySettings
+from hubbub.environment import inherited_environment
+from hubbub.errors import CommandFailed
+from hubbub.gateways import gateway_child
+from hubbub.stop_early import ignore_stop_signals
+from shared.listening import reserve
+from shared.process import run, running, stop_signals
+from shared.telemetry import configure_logging
+
+
+def run_workers(host: str, port: int, count: int) -> None:
+    """Keep them alive until a signal; then let all of them drain.
+
+    Raises:
+        CannotListen: the address is taken or not ours.
+        CommandFailed: they cannot serve, and never did.
+    """
+    if sys.platform != "linux":
+        raise CommandFailed("--workers needs Linux: elsewhere one of them gets all connections")
+    settings = GatewaySettings()
+    configure_logging(settings.log_level, json=True)
+    run(_keep_alive(host, port, count, drain_seconds=settings.drain_seconds))
+
+
+async def _keep_alive(host: str, port: int, count: int, *, drain_seconds: float) -> None:
+    with (
+        stop_signals() as stop,
+        reserve(host, port) as reserved,
+        TemporaryDirectory(prefix="hubbub-") as folder,  # 0700
+    ):
+        workers = [
+            gateway_child(
+                f"worker {number}",
+                host,
+                reserved.getsockname()[1],
+                env=inherited_environment(),
+                drain_seconds=drain_seconds,
+                worker=Path(folder, str(number)),
+            )
+            for number in range(1, count + 1)
+        ]
+        async with running(*(worker.run for worker in workers)):
+            await stop.wait()
+    ignore_stop_signals()
