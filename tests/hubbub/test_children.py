@@ -15,7 +15,7 @@ from hubbub.backoff import Backoff
 from hubbub.children import Child
 from hubbub.errors import CommandFailed
 from shared.process import running
-from tests.system.processes import until
+from tests.system.processes import is_gone, until
 
 ENV = dict(os.environ)
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.05)
@@ -172,4 +172,4 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         finally:
             parent.kill()
 
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
+    until(lambda: is_gone(child), seconds=5)

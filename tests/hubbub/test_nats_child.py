@@ -14,7 +14,7 @@ import pytest
 from hubbub.data_folder import take_lock
 from hubbub.nats_child import MAX_PAYLOAD_BYTES, NatsServerFailed, nats_server
 from shared.bus.client import connect_bus
-from tests.system.processes import until
+from tests.system.processes import is_gone, until
 
 PARENT = """
 import asyncio, sys
@@ -56,10 +56,6 @@ def start_parent() -> Iterator[StartParent]:
 async def soon(ask: Callable[[], object]) -> None:
     """Wait for the condition without blocking the loop."""
     await anyio.to_thread.run_sync(lambda: until(ask, seconds=20))
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_server_dies_with_its_parent_however_that_dies(

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from hubbub.data_folder import take_lock
-from tests.system.processes import HubbubProcess, Processes, processes_in, until
+from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
 STOP_SECONDS = 5.0
@@ -99,10 +99,6 @@ def children_of(system: HubbubProcess) -> list[psutil.Process]:
 
 def nats_of(system: HubbubProcess, data: Path) -> psutil.Process:
     return psutil.Process(int((data / "nats" / "nats.pid").read_text()))
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubProcess) -> None:

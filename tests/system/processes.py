@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
+import psutil
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -47,6 +48,14 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; nobody else need have taken note of it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
+    except psutil.NoSuchProcess:
+        return True
 
 
 class HubbubProcess:

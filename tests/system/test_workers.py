@@ -22,7 +22,7 @@ from shared.bus.client import connect_bus
 from shared.bus.streams import bootstrap
 from tests.fixtures.nats import NatsServer
 from tests.system.conftest import SECRET, a_token, assert_no_secrets_and_no_tracebacks
-from tests.system.processes import HubbubProcess, Processes, processes_in, until
+from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 from tests.system.tab import Tab, open_tab, persistent_tab
 
 COUNT = 2
@@ -215,7 +215,7 @@ async def test_a_signal_drains_all_workers_and_ends_with_0_in_time(
 
     assert closes == [(1012, "restarting")] * len(tabs)
     assert (status, seconds < DRAIN_SECONDS + 1) == (0, True), f"{seconds} s"
-    assert not any(process.is_running() for process in started)
+    assert all(map(is_gone, started))
     assert "child_killed" not in workers.supervisor.log
 
 
@@ -224,7 +224,7 @@ def test_a_killed_supervisor_leaves_nobody_behind(workers: Workers) -> None:
 
     workers.supervisor.kill()
 
-    until(lambda: not any(process.is_running() for process in started), seconds=10)
+    until(lambda: all(map(is_gone, started)), seconds=10)
 
 
 async def test_whichever_worker_is_asked_tells_the_metrics_of_all(standing: Workers) -> None:
