@@ -25,7 +25,11 @@ from tests.system.conftest import SECRET, a_token, assert_no_secrets_and_no_trac
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 from tests.system.tab import Tab, open_tab, persistent_tab
 
+pytestmark = pytest.mark.timeout(180)
+
 COUNT = 2
+START_SECONDS = 90.0
+"""For three interpreters, on a machine that has two cores and other things to do."""
 DRAIN_SECONDS = 3.0
 MOST_TRIES = 40
 """For a tab on the other worker: each try fails with even chances."""
@@ -68,6 +72,7 @@ class Workers:
     def until_all_serve(self) -> None:
         until(
             lambda: sum(self.samples("hubbub_worker_up").values()) == COUNT,
+            seconds=START_SECONDS,
             why=f"all workers serve\n{self.supervisor.log}",
         )
 
@@ -91,7 +96,7 @@ def workers_on(nats: NatsServer, processes: Processes) -> Iterator[Workers]:
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(DRAIN_SECONDS),
     }
     supervisor = processes.service("gateway", "--workers", str(COUNT), env=environment)
-    supervisor.until_ready()
+    supervisor.until_ready(seconds=START_SECONDS)
     started = Workers(supervisor, environment, processes)
     started.until_all_serve()
     yield started
