@@ -27,7 +27,7 @@ from tests.e2e.stack import (
 from tests.system.processes import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
-COMPOSE_FILES = ("compose.yaml", "tests/e2e/compose.faults.yaml")
+COMPOSE_FILES = ("compose.yaml", "tests/e2e/faults.yaml")
 BUILD_SECONDS = 280.0
 HOST = "127.0.0.1"
 MEGABYTE = 1_000_000
