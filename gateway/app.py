@@ -1,15 +1,15 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.datastructures import QueryParams
-from starlette.routing import WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from gateway.api import Api, create_api_router
@@ -55,6 +55,7 @@ class GatewayParts:
     """The running gateway, without an application around it."""
 
     router: APIRouter
+    websockets: Sequence[BaseRoute]
     ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""
     drain: Callable[[], Awaitable[None]]
@@ -191,7 +192,7 @@ class Gateway:
     def take(self, scope: Scope) -> None:
         """Open a `/ws/chat` connection; nothing of the request is kept."""
         handshake = read_handshake(
-            QueryParams(scope["query_string"]),
+            dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
             scope["subprotocols"],
             address=scope["client"][0] if scope["client"] else None,
         )
@@ -234,6 +235,7 @@ async def serving(
     ):
         yield GatewayParts(
             router=create_router(gateway),
+            websockets=[WebSocketRoute("/ws/chat", ChatEndpoint(gateway))],
             ready=gateway.not_ready,
             drain=gateway.drain,
             server_options=websocket_options(gateway.hub),
@@ -254,7 +256,6 @@ class ChatEndpoint:
 def create_router(gateway: Gateway) -> APIRouter:
     """The gateway's URLs."""
     router = APIRouter()
-    router.routes.append(WebSocketRoute("/ws/chat", ChatEndpoint(gateway)))
 
     @router.get("/asyncapi", tags=["operations"])
     async def asyncapi() -> dict[str, Any]:
@@ -268,7 +269,7 @@ def create_app(
     parts: GatewayParts, *, registry: CollectorRegistry, siblings: Siblings | None = None
 ) -> FastAPI:
     """The gateway as a process of its own serves it; with siblings it tells their metrics too."""
-    app = EdgeApp(title="Hubbub: gateway")
+    app = EdgeApp(title="Hubbub: gateway", websockets=parts.websockets)
     install_edge(app)
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics

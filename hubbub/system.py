@@ -116,7 +116,7 @@ async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
         def ready() -> list[str]:
             return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
 
-        app = EdgeApp(title="Hubbub")
+        app = EdgeApp(title="Hubbub", websockets=gateway_parts.websockets)
         install_edge(app)
         for part in parts:
             app.include_router(part.router)

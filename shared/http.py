@@ -1,7 +1,7 @@
 """What every HTTP service does alike: problem documents, request ids, limits, health, metrics."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Router
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorKind
@@ -101,15 +102,19 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 class EdgeApp(FastAPI):
-    """An application whose WebSocket routes are bare ASGI endpoints.
+    """An application whose WebSocket routes are bare ASGI endpoints, on a router of their own.
 
-    They are routed past the middleware, which is for HTTP: it would cost a connect more than
-    its token does.
+    So they pass by the middleware, which is for HTTP, and by the routes of all services:
+    both would cost a connect more than its token does.
     """
+
+    def __init__(self, *, title: str, websockets: Sequence[BaseRoute]) -> None:
+        super().__init__(title=title)
+        self._websockets = Router(websockets)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self.router(scope, receive, send)
+            await self._websockets(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -18,7 +18,6 @@ from urllib.parse import unquote
 import structlog
 from starlette.types import Scope
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from gateway.engine.asgi import AsgiEndpoint
@@ -144,9 +143,9 @@ class Upgrade(asyncio.Protocol):
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(transport) else "ws",
-            "server": get_local_addr(transport),
-            "client": get_remote_addr(transport),
+            "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
+            "server": _address(transport.get_extra_info("sockname")),
+            "client": _address(transport.get_extra_info("peername")),
             "root_path": root_path,
             "path": root_path + unquote(request.path.decode("latin-1")),
             "raw_path": root_path.encode() + request.path,
@@ -169,6 +168,11 @@ class Upgrade(asyncio.Protocol):
         self._known.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """Host and port of a TCP socket's name; a Unix socket has none."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 
 def upgrade_of(scope: Scope) -> Upgrade:

@@ -183,8 +183,7 @@ class ChatSession:
 
     async def _enter(self, token: str, channel: ChannelName) -> None:
         try:
-            guard = self._parts.guard
-            claims = guard.recall(token) or await guard.verify(token)
+            claims = await self._parts.guard.verify(token)
             if self.connection.is_open:
                 await self._admit(claims, channel).run_to_live()
         except Gone:
