@@ -11,7 +11,10 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from shared.http_protocol import BoundedHttp, end_late_peers
 from shared.listening import leave_to_siblings
+
+_TICKS_A_SECOND = 10  # of uvicorn's
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
@@ -40,12 +43,13 @@ def server_config(
     *,
     forwarded_allow_ips: str,
     graceful_seconds: int = 2,
+    http: type[BoundedHttp] = BoundedHttp,
     **websocket: Any,
 ) -> uvicorn.Config:
     """How every service is served: no access log (it would print tokens), our own logging."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=http,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -76,6 +80,8 @@ class Server(uvicorn.Server):
         yield  # they are stop_signals' business
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SECOND == 0:
+            end_late_peers(self.server_state, asyncio.get_running_loop().time())
         return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
