@@ -1,11 +1,12 @@
 """The nats-server of a benchmark: one node, JetStream on disk."""
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bench.cores import LOAD_CORE
+from bench.processes import listening
 from hubbub.nats_child import server_binary
 from shared.bus.client import connect_bus
 from shared.bus.streams import bootstrap
@@ -25,15 +26,8 @@ async def start_nats(home: Path, *, port: int, synced: bool) -> AsyncGenerator[s
     config.write_text(
         json.dumps({"listen": f"127.0.0.1:{port}", "max_payload": 256 * 1024, "jetstream": store})
     )
-    with (home / "nats.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            server_binary(), "-c", str(config), stdout=log, stderr=log
-        )
-    try:
+    async with listening(server_binary(), "-c", str(config), port=port, core=LOAD_CORE, quiet=True):
         url = f"nats://127.0.0.1:{port}"
         async with connect_bus(url, name="bench") as bus:
             await bootstrap(bus)
         yield url
-    finally:
-        process.terminate()
-        await process.wait()

@@ -5,7 +5,7 @@ import pytest
 from bench.load import start_load
 from bench.rows import ROWS
 from bench.scenarios.scale import Scale
-from bench.servers import ORDINARY, SERVERS
+from bench.servers import ENVIRONMENT, ORDINARY, SERVERS
 from gateway.settings import GatewaySettings
 from shared.settings import environment_names
 
@@ -24,4 +24,6 @@ async def test_every_benchmark_runs_in_small(server: str) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_its_settings_are_ones_that_the_gateway_has(name: str) -> None:
-    assert ROWS[name].conditions.settings.keys() <= set(environment_names(GatewaySettings))
+    settings = ENVIRONMENT.keys() | ROWS[name].conditions.settings.keys()
+
+    assert settings <= set(environment_names(GatewaySettings))
