@@ -1,11 +1,14 @@
 """What is read of a server: CPU of its process tree, its memory, how long it had to wait."""
 
 import asyncio
+import os
+import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -14,6 +17,7 @@ from bench.profiling import Profiler
 QUIET_SHARE = 0.03
 """Of a core; a server that does less has nothing left to do."""
 SETTLE_SECONDS = 60.0
+SYNCS = 51
 
 
 def cpu_seconds(pid: int) -> float:
@@ -45,6 +49,19 @@ def waited_seconds(pid: int) -> float:
 
 def _tree(pid: int) -> list[int]:
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def disk_sync_ms() -> float:
+    """The median time to sync a small write to the disk that the benchmarks' streams are on."""
+    times = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(SYNCS):
+            file.write(bytes(256))
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return round(median(times) * 1e3, 3)
 
 
 @dataclass(slots=True)

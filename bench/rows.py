@@ -65,6 +65,12 @@ ROWS: Mapping[str, Row] = {
             "p99, ms": Goal(12),
         },
     ),
+    "fan-out-unsynced": Row(
+        fan_out.measure,
+        ("hubbub",),
+        {"p50, ms": Goal(5), "p99, ms": Goal(12)},
+        Conditions(synced=False),
+    ),
     "burst": Row(
         burst.measure,
         ("floor", "lesson", "hubbub"),

@@ -4,9 +4,9 @@ CPU of the gateway alone, which the bus feeds. Each is stored on disk before it 
 """
 
 from bench.load import Load
-from bench.measures import usage_of
+from bench.measures import disk_sync_ms, usage_of
 from bench.scenarios.scale import Scale
-from bench.targets import Target
+from bench.targets import Hubbub, Target
 
 USERS = 1000
 PUBLICATIONS = 20_000
@@ -26,11 +26,13 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
             in_flight=IN_FLIGHT,
             receivers=1,
         )
+    stored = {"a sync of the disk, ms": disk_sync_ms()} if isinstance(target, Hubbub) else {}
     return {
         "µs per delivery": usage.cpu_us(answer.delivered),
         "p50, ms": round(answer.p50_ms, 3),
         "p99, ms": round(answer.p99_ms, 3),
         "publications a second": round(answer.delivered / answer.seconds),
+        **stored,
         "load busy, %": answer.busy_percent,
         "disturbed, %": usage.disturbed_percent,
     }
