@@ -51,19 +51,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    shortfall = session.config.stash[evidence_key].shortfall()
-    if shortfall:
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_sep("=", f"end-to-end tests: {shortfall}", red=True)
+    if session.config.stash[evidence_key].shortfall():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for fact in config.stash[evidence_key].facts:
+    evidence = config.stash[evidence_key]
+    for fact in evidence.facts:
         terminalreporter.write_line(f"end to end: {fact}")
+    if shortfall := evidence.shortfall():
+        terminalreporter.write_line(f"end to end, not as demanded: {shortfall}", red=True)
 
 
 @pytest.fixture(scope="session")
