@@ -13,6 +13,7 @@ from shared.tokens import Claims
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""
 
+Members = tuple["Member", ...]
 Listeners = dict["Member", "Subscription"]
 
 Encode = Callable[[str], Frame]
@@ -72,10 +73,11 @@ class ConnectionManager:
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
-        self._subscriptions: dict[Member, dict[ChannelName, Subscription]] = {}
+        # Most have one connection a user and few channels each: lists and tuples of one are small.
+        self._subscriptions: dict[Member, list[Subscription]] = {}
         self._listeners: dict[str, dict[ChannelName, Listeners]] = {}  # by protocol
-        self._users: dict[UserId, set[Member]] = {}
-        self._sessions: dict[SessionId, set[Member]] = {}
+        self._users: dict[UserId, Members] = {}
+        self._sessions: dict[SessionId, Members] = {}
         self._session_of: dict[Member, SessionId] = {}
 
     def connect(self, member: Member) -> None:
@@ -83,17 +85,17 @@ class ConnectionManager:
         if member in self._subscriptions:
             self._leave_session(member)
         else:
-            self._subscriptions[member] = {}
-            self._users.setdefault(member.user_id, set()).add(member)
+            self._subscriptions[member] = []
+            _add(self._users, member.user_id, member)
         session_id = member.claims.session_id
         if session_id is not None:
             self._session_of[member] = session_id
-            self._sessions.setdefault(session_id, set()).add(member)
+            _add(self._sessions, session_id, member)
 
     def disconnect(self, member: Member) -> None:
         """Forget the member and its subscriptions; harmless if it is gone already."""
-        for channel in list(self._subscriptions.get(member, ())):
-            self.unsubscribe(member, channel)
+        for subscription in list(self._subscriptions.get(member, ())):
+            self.unsubscribe(member, subscription.channel)
         if self._subscriptions.pop(member, None) is not None:
             _discard(self._users, member.user_id, member)
             self._leave_session(member)
@@ -103,19 +105,20 @@ class ConnectionManager:
     ) -> Subscription:
         """Let a connected member listen; asked again, give the subscription that it has."""
         subscriptions = self._subscriptions[member]
-        if channel not in subscriptions:
-            subscription = Subscription(member, channel, live_from)
-            subscriptions[channel] = subscription
-            channels = self._listeners.setdefault(member.protocol, {})
-            channels.setdefault(channel, {})[member] = subscription
-        return subscriptions[channel]
+        listeners = self._listeners.setdefault(member.protocol, {}).setdefault(channel, {})
+        subscription = listeners.get(member)
+        if subscription is None:
+            subscription = listeners[member] = Subscription(member, channel, live_from)
+            subscriptions.append(subscription)
+        return subscription
 
     def unsubscribe(self, member: Member, channel: ChannelName) -> None:
         """Let the member hear no more of the channel; harmless if it never did."""
-        if self._subscriptions.get(member, {}).pop(channel, None) is not None:
-            channels = self._listeners[member.protocol]
-            listeners = channels[channel]
-            del listeners[member]
+        channels = self._listeners.get(member.protocol, {})
+        listeners = channels.get(channel, {})
+        subscription = listeners.pop(member, None)
+        if subscription is not None:
+            self._subscriptions[member].remove(subscription)
             if not listeners:  # else one entry would stay for every room ever seen
                 del channels[channel]
 
@@ -147,13 +150,13 @@ class ConnectionManager:
         return any(channel in channels for channels in self._listeners.values())
 
     def subscriptions_of(self, member: Member) -> Collection[Subscription]:
-        return self._subscriptions.get(member, {}).values()
+        return self._subscriptions.get(member, ())
 
     def connections_of(self, user_id: UserId) -> Collection[Member]:
-        return self._users.get(user_id, frozenset())
+        return self._users.get(user_id, ())
 
     def connections_of_session(self, session_id: SessionId) -> Collection[Member]:
-        return self._sessions.get(session_id, frozenset())
+        return self._sessions.get(session_id, ())
 
     def connections(self) -> Collection[Member]:
         return self._subscriptions.keys()
@@ -177,10 +180,15 @@ class ConnectionManager:
 Key = TypeVar("Key", bound=Hashable)
 
 
-def _discard(index: dict[Key, set[Member]], key: Key, member: Member) -> None:
-    members = index[key]
-    members.discard(member)
-    if not members:
+def _add(index: dict[Key, Members], key: Key, member: Member) -> None:
+    index[key] = (*index.get(key, ()), member)
+
+
+def _discard(index: dict[Key, Members], key: Key, member: Member) -> None:
+    left = tuple(each for each in index[key] if each is not member)
+    if left:
+        index[key] = left
+    else:
         del index[key]
 
 

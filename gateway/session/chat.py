@@ -67,7 +67,8 @@ class ChatSession:
 
     def __init__(self, connection: Connection, handshake: ChatHandshake, parts: ChatParts) -> None:
         self.connection = connection
-        self._handshake = handshake
+        self._handshake: ChatHandshake | None = handshake
+        """What it asked for, until it has that."""
         self._parts = parts
         self._awaits_token = False
         self._is_welcomed = False
@@ -76,9 +77,8 @@ class ChatSession:
         self._room: Subscription | None = None
         self._personal: Subscription | None = None
         self._way: Replay | None = None
-        self._commands: CommandQueue[ChatCommand | BadCommand] = CommandQueue(
-            connection, self._execute, max_waiting=parts.settings.max_waiting_commands
-        )
+        self._commands: CommandQueue[ChatCommand | BadCommand] | None = None
+        """What waits and is being done; none while there is nothing to do."""
 
     # As the registry knows it.
 
@@ -108,15 +108,17 @@ class ChatSession:
 
     def open(self) -> None:
         """Begin, with a token or waiting for one."""
-        no_room = self._parts.occupancy.enter(self, self._handshake.address)
+        asked = self._handshake
+        assert asked is not None
+        no_room = self._parts.occupancy.enter(self, asked.address)
         if no_room is not None:
             self.close(no_room)
-        elif self._handshake.channel is None:
+        elif asked.channel is None:
             self.close(INVALID_ROOM)
         elif self._parts.not_ready():
             self.close(NOT_READY)
-        elif self._handshake.token is not None:
-            self.connection.start(self._enter(self._handshake.token, self._handshake.channel))
+        elif asked.token is not None:
+            self.connection.start(self._enter(asked.token, asked, asked.channel))
         else:
             self._awaits_token = True
             deadline = _now() + self._parts.settings.auth_seconds
@@ -144,18 +146,16 @@ class ChatSession:
         if isinstance(command, Ping) and self._is_welcomed:
             self._pong()  # not in its turn: it asks whether we are there
         else:
-            self._commands.put(command)
+            self._queue().put(command)
 
     def lost(self, close: Close) -> None:
         self._parts.occupancy.leave(self)
         self._parts.manager.disconnect(self)
-        if self._claims is None or self._handshake.channel is None:
+        if self._claims is None or self._room is None:
             self._parts.metrics.refused(close)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             return
-        self._parts.presence.leave(
-            self._handshake.channel, self._claims.user_id, self.connection.id
-        )
+        self._parts.presence.leave(self._room.channel, self._claims.user_id, self.connection.id)
         log.info(
             "disconnected",
             connection_id=self.connection.id,
@@ -175,17 +175,18 @@ class ChatSession:
     # Signing in.
 
     def _take_token(self, command: ChatCommand | BadCommand) -> None:
-        if not isinstance(command, Authenticate) or self._handshake.channel is None:
+        asked = self._handshake
+        if not isinstance(command, Authenticate) or asked is None or asked.channel is None:
             self.close(INVALID_TOKEN)
             return
         self._awaits_token = False
-        self.connection.start(self._enter(command.token, self._handshake.channel))
+        self.connection.start(self._enter(command.token, asked, asked.channel))
 
-    async def _enter(self, token: str, channel: ChannelName) -> None:
+    async def _enter(self, token: str, asked: ChatHandshake, channel: ChannelName) -> None:
         try:
             claims = await self._parts.guard.verify(token)
             if self.connection.is_open:
-                await self._admit(claims, channel).run_to_live()
+                await self._admit(claims, asked, channel).run_to_live()
         except Gone:
             return
         except InvalidToken:
@@ -198,9 +199,9 @@ class ChatSession:
             log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
             self.close(NOT_READY)
         else:
-            self._way = None
+            self._way = self._handshake = None
 
-    def _admit(self, claims: Claims, channel: ChannelName) -> Arrival:
+    def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> Arrival:
         """Register the connection; all that it depends on is asked in this one step."""
         parts = self._parts
         if parts.not_ready():  # such as: what was revoked meanwhile may not have reached us
@@ -219,7 +220,7 @@ class ChatSession:
         if options.presence:
             parts.presence.enter(channel, claims.user_id, claims.name, self.connection.id)
         arrival = Arrival(
-            self.connection, parts, self._handshake, claims, self._room, self._personal,
+            self.connection, parts, asked, claims, self._room, self._personal,
             options=options, on_welcomed=self._welcomed,
         )  # fmt: skip
         self._way = arrival
@@ -233,7 +234,8 @@ class ChatSession:
 
     def _welcomed(self) -> None:
         self._is_welcomed = True
-        self._commands.open()
+        if self._commands is not None:
+            self._commands.open()
 
     # Keeping up.
 
@@ -272,6 +274,22 @@ class ChatSession:
 
     # Commands.
 
+    def _queue(self) -> CommandQueue[ChatCommand | BadCommand]:
+        if self._commands is None:
+            self._commands = CommandQueue(
+                self.connection,
+                self._execute,
+                max_waiting=self._parts.settings.max_waiting_commands,
+                on_done=self._drop_queue,
+            )
+            if self._is_welcomed:
+                self._commands.open()
+        return self._commands
+
+    def _drop_queue(self) -> None:
+        """It is larger than all the rest of an idle session."""
+        self._commands = None
+
     def _pace(self) -> Verdict:
         if self._rate is None:  # who only listens needs none
             self._rate = CommandRate(self._parts.rate_limits)
@@ -297,8 +315,9 @@ class ChatSession:
             self._refuse(error_code(error), str(error), command.id)
 
     async def _publish(self, command: PublishMessage) -> None:
-        room, claims = self._handshake.channel, self.claims
-        if room is None or not self._parts.namespaces.may_publish(room, claims.user_id):
+        assert self._room is not None  # no command is executed before the welcome
+        room, claims = self._room.channel, self.claims
+        if not self._parts.namespaces.may_publish(room, claims.user_id):
             raise MayNotPublish("only services publish here")
         self._parts.guard.confirm(claims)  # what waited in the queue of who has left, too
         sender = Sender(user_id=claims.user_id, name=claims.name)

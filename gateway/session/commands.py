@@ -12,14 +12,19 @@ C = TypeVar("C")
 class CommandQueue(Generic[C]):
     """Holds what has come and isn't done; there is a task only while there is something to do."""
 
-    __slots__ = ("_connection", "_execute", "_is_open", "_is_working", "_max_waiting", "_waiting")
-
     def __init__(
-        self, connection: Connection, execute: Callable[[C], Awaitable[None]], *, max_waiting: int
+        self,
+        connection: Connection,
+        execute: Callable[[C], Awaitable[None]],
+        *,
+        max_waiting: int,
+        on_done: Callable[[], None],
     ) -> None:
+        """``on_done`` is called when all that came is done: it may be thrown away then."""
         self._connection = connection
         self._execute = execute
         self._max_waiting = max_waiting
+        self._on_done = on_done
         self._waiting: deque[C] = deque()
         self._is_open = False
         self._is_working = False
@@ -49,3 +54,4 @@ class CommandQueue(Generic[C]):
                 self._connection.resume_reading()
             await self._execute(command)
         self._is_working = False
+        self._on_done()
