@@ -57,9 +57,11 @@ class Publication(NamedTuple):
         if type(values) is not dict or "data" not in values:
             raise BadPublication("no object with data")
         sender, event_id = values.get("sender"), values.get("event_id")
+        if sender is not None:
+            sender = _sender(sender)
         if event_id is not None and type(event_id) is not str:
             raise BadPublication("an event id that is no text")
-        return cls(values["data"], None if sender is None else _sender(sender), event_id)
+        return cls(values["data"], sender, event_id)
 
 
 def _sender(values: Any) -> Sender:

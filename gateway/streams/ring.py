@@ -34,7 +34,8 @@ class Ring:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        # Not as Kept: making one costs more than all of `append`, and few are ever asked for.
+        self._kept: OrderedDict[int, tuple[ChannelName, bytes]] = OrderedDict()
         self._offsets: dict[ChannelName, _Offsets] = {}
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Ring:
         """Add the next publication of the stream: nothing lies between it and the last one."""
         if self.floor == NOTHING:
             self.floor = offset - 1
-        self._kept[offset] = Kept(offset, channel, payload)
+        self._kept[offset] = (channel, payload)
         self._bytes += len(payload)
         offsets = self._offsets.get(channel)
         if offsets is None:
@@ -70,7 +71,7 @@ class Ring:
         self._offsets.clear()
 
     def get(self, offset: int) -> Kept | None:
-        return self._kept.get(offset)
+        return self._at(offset) if offset in self._kept else None
 
     def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[Kept]:
         """What the channels have after an offset, ascending; read it before the ring changes."""
@@ -80,7 +81,7 @@ class Ring:
             if (found := self._offsets.get(channel)) is not None
         ]
         merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
-        return (self._kept[each] for each in merged)
+        return map(self._at, merged)
 
     def count_after(self, channels: Iterable[ChannelName], offset: int) -> int:
         """How many `after` would give."""
@@ -96,15 +97,18 @@ class Ring:
         newest = offsets.last(count) if offsets is not None else []
         if len(newest) < count and self.floor != 0:
             return None
-        return [self._kept[offset] for offset in newest]
+        return [self._at(offset) for offset in newest]
+
+    def _at(self, offset: int) -> Kept:
+        return Kept(offset, *self._kept[offset])
 
     def _evict(self) -> None:
-        offset, kept = self._kept.popitem(last=False)
+        offset, (channel, payload) = self._kept.popitem(last=False)
         self.floor = offset
-        self._bytes -= len(kept.payload)
-        offsets = self._offsets[kept.channel]
+        self._bytes -= len(payload)
+        offsets = self._offsets[channel]
         if not offsets.drop_first():
-            del self._offsets[kept.channel]  # else one would stay for every room ever seen
+            del self._offsets[channel]  # else one would stay for every room ever seen
 
 
 class _Offsets:
