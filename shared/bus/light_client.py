@@ -122,8 +122,6 @@ class LightClient(Client):
 
     async def close(self) -> None:
         if self._flush_queue is not None:  # else connect() never began, and nats-py would fail
-            if self._tap is not None:
-                self._tap.flush()
             await super().close()
 
     def abort(self) -> None:

@@ -29,7 +29,7 @@ async def fill_the_pipe(bus: Bus) -> None:
     for _ in range(3):
         with pytest.raises(BusUnavailable):
             send_until_refused(bus)
-        await asyncio.sleep(0.01)  # for the flusher to pass on what it can
+        await asyncio.sleep(0.01)  # for the socket to take what it can
 
 
 async def test_an_absent_server_holds_up_nobody_and_is_found_when_it_comes(

@@ -125,6 +125,19 @@ async def test_a_handler_that_raises_does_not_end_the_read_loop(nats_url: str) -
         await eventually(lambda: heard == [b"good"], seconds=2)
 
 
+async def test_what_was_sent_right_before_the_end_still_leaves(nats_url: str) -> None:
+    heard: list[bytes] = []
+
+    async with connect_bus(nats_url, name="test") as bus:
+        await bus.subscribe("last.words", lambda _s, payload, _h, _r: heard.append(payload))
+        await bus.until_connected()
+        client = LightClient(max_pending_bytes=1_000_000)
+        await client.connect(nats_url)
+        client.send_command(b"PUB last.words 4\r\nlast\r\n")
+        await client.close()
+        await eventually(lambda: heard == [b"last"])
+
+
 async def test_a_handler_gets_plain_bytes(nats_url: str) -> None:
     heard: list[tuple[object, ...]] = []
 
