@@ -1,7 +1,7 @@
 """How many connections there may be: in this process, from one address, of one user."""
 
-import ipaddress
 from collections.abc import Callable, Hashable
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 import structlog
 
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 _SHARE_OF_FILES = 0.9
 """The others are for the bus, databases, HTTP, and those that are being sent away."""
 
-_IPV6_HOST_BITS = 64
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Occupancy:
@@ -63,14 +63,13 @@ def network_of(address: str) -> str:
     """What counts as one address: of IPv6 the network of 64 bits, all of which one host has."""
     if ":" not in address:
         return address
-    try:
-        parsed = ipaddress.IPv6Address(address)
-    except ValueError:
+    try:  # the module `ipaddress` takes ten times as long
+        packed = inet_pton(AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
         return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    network = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
-    return f"{ipaddress.IPv6Address(network)}/{_IPV6_HOST_BITS}"
+    if packed.startswith(_IPV4_MAPPED):
+        return inet_ntop(AF_INET, packed.removeprefix(_IPV4_MAPPED))
+    return inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
 class UserLimit:

@@ -40,7 +40,7 @@ from gateway.session.commands import CommandQueue
 from gateway.session.handshake import ChatHandshake
 from gateway.session.lag import Lag
 from gateway.session.parts import ChatParts
-from gateway.session.rate import CommandRate, Verdict
+from gateway.session.rate import CLOSE, EXECUTE, CommandRate, Verdict
 from gateway.session.replay import Gone, Replay
 from shared.channels import personal_channel
 from shared.errors import AppError, Unavailable
@@ -138,10 +138,10 @@ class ChatSession:
             return
         self._parts.metrics.commands.labels(_label(command)).inc()
         verdict = self._pace()
-        if verdict is Verdict.CLOSE:
-            self.close(RATE_LIMIT)
-            return
-        if verdict is Verdict.REFUSE:
+        if verdict is not EXECUTE:
+            if verdict is CLOSE:
+                self.close(RATE_LIMIT)
+                return
             command = too_fast(command)
         if isinstance(command, Ping) and self._is_welcomed:
             self._pong()  # not in its turn: it asks whether we are there

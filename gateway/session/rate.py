@@ -14,6 +14,9 @@ class Verdict(Enum):
     """Too many were refused."""
 
 
+EXECUTE, REFUSE, CLOSE = Verdict  # as members of the enum they cost half a microsecond each
+
+
 class RateLimits:
     """What every connection may do."""
 
@@ -52,6 +55,6 @@ class CommandRate:
         full_at += limits.gains_one_in
         if full_at - now <= limits.fills_in:
             self._full_at = full_at
-            return Verdict.EXECUTE
+            return EXECUTE
         self._refused += 1
-        return Verdict.REFUSE if self._refused <= limits.max_refusals else Verdict.CLOSE
+        return REFUSE if self._refused <= limits.max_refusals else CLOSE
