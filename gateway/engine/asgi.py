@@ -12,7 +12,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from gateway.engine.connection import Connection, Receiver
 from gateway.engine.frame import binary_frame, text_frame
 from gateway.engine.upgrade import response
-from gateway.errors import INTERNAL_ERROR, Close
+from gateway.errors import Close
 
 
 class Handshake(Protocol):
@@ -79,10 +79,10 @@ class AsgiEndpoint:
         else:
             raise RuntimeError(f"{message['type']} after the connection was accepted")
 
-    def fail(self) -> None:
-        """The endpoint has raised."""
+    def end(self, close: Close) -> None:
+        """The endpoint has returned or raised: whatever it accepted is over."""
         if self._connection is not None:
-            self._connection.close(*INTERNAL_ERROR)
+            self._connection.close(*close)
 
     def _answer(self, message: Message) -> None:
         match message["type"]:

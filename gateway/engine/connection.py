@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.engine.frame import Frame, close_frame, ping_frame, pong_frame
-from gateway.engine.incoming import Incoming, Message, Ping, Pong, Text, Violation
+from gateway.engine.incoming import Binary, Incoming, Message, Ping, Text, Violation
 from gateway.engine.limits import Limits
 from gateway.engine.outgoing import NOTHING_MORE, STALLED, Outgoing, Run
 from gateway.errors import INTERNAL_ERROR, TOO_SLOW, Close
@@ -253,9 +253,11 @@ class Connection(asyncio.Protocol):
     # Reading.
 
     def _read(self) -> None:
-        """Take what has come, for as long as it is wanted."""
+        """Take what has come, for as long as it is wanted; of much, some, before others' turn."""
         try:
-            while not self._holds and self._incoming is not None:
+            for _ in range(_FRAMES_A_TURN):
+                if self._holds or self._incoming is None:
+                    return
                 message = self._incoming.pull()
                 if message is None:
                     if self._incoming.is_empty:
@@ -267,6 +269,16 @@ class Connection(asyncio.Protocol):
             self.close(*violation.close)
             if self._transport.can_write_eof() and not self._transport.is_closing():
                 self._transport.write_eof()
+        else:
+            self._let_others_go_first()
+
+    def _let_others_go_first(self) -> None:
+        """Read on in the next turn; the transport would bring yet more within this one."""
+        if self._holds or self._incoming is None or self._transport.is_closing():
+            return
+        self._holds = _OTHERS_FIRST
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._release, _OTHERS_FIRST)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Text):
@@ -276,7 +288,7 @@ class Connection(asyncio.Protocol):
             self.send(pong_frame(message.payload))
         elif isinstance(message, Close):
             self._end_by_peer(message)
-        elif not isinstance(message, Pong) and self.is_open:
+        elif isinstance(message, Binary) and self.is_open:
             self._call_receiver(message.data)
 
     def _call_receiver(self, message: str | bytes) -> None:
@@ -401,6 +413,9 @@ PING = ping_frame()
 _NOBODY = _Nobody()
 _COMMANDS_WAIT = 1
 _UNREAD_ANSWERS = 2
+_OTHERS_FIRST = 4
+
+_FRAMES_A_TURN = 256  # some milliseconds; megabytes of the smallest frames may lie ready
 
 
 def _monotonic() -> float:

@@ -39,8 +39,15 @@ class Pong(NamedTuple):
     payload: bytes
 
 
-Message = Text | Binary | Ping | Pong | Close
-"""What a peer sends; `Close` is its end of the connection."""
+class Part:
+    """A frame of a message that isn't whole yet."""
+
+
+Message = Text | Binary | Ping | Pong | Close | Part
+"""What one frame of a peer's makes; `Close` is its end of the connection."""
+
+
+PART = Part()
 
 
 class Violation(Exception):
@@ -71,23 +78,20 @@ class Incoming:
         self._reader.feed_data(data)
 
     def pull(self) -> Message | None:
-        """Return the next whole message; None if more bytes have to come first.
+        """Return what the next frame makes; None if more bytes have to come first.
 
         Raises:
             Violation: what came is no message; nothing may be pulled after it.
         """
         try:
-            while (frame := self._next_frame()) is not None:
-                message = self._take(frame)
-                if message is not None:
-                    return message
+            frame = self._next_frame()
+            return None if frame is None else self._take(frame)
         except UnicodeDecodeError as error:
             raise Violation(NOT_UTF8) from error
         except PayloadTooBig as error:
             raise Violation(TOO_BIG) from error
         except ProtocolError as error:
             raise Violation(Close(CloseCode.PROTOCOL_ERROR, str(error))) from error
-        return None
 
     def _next_frame(self) -> Frame | None:
         if self._parsing is None:
@@ -108,7 +112,7 @@ class Incoming:
     def _room(self) -> int:
         return self._max_bytes - (self._begun.size if self._begun is not None else 0)
 
-    def _take(self, frame: Frame) -> Message | None:
+    def _take(self, frame: Frame) -> Message:
         data = frame.data
         match frame.opcode:
             case Opcode.TEXT if frame.fin and self._begun is None:
@@ -131,7 +135,7 @@ class Incoming:
             raise PayloadTooBig(len(data), self._room)
         self._begun.add(bytes(data), is_last=frame.fin)
         if not frame.fin:
-            return None
+            return PART
         message, self._begun = self._begun.joined(), None
         return message
 

@@ -18,16 +18,21 @@ from urllib.parse import unquote
 import structlog
 from starlette.types import Scope
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from gateway.engine.asgi import AsgiEndpoint
-from gateway.engine.connection import Connection, Receiver
+from gateway.engine.connection import LOST, Connection, Receiver
 from gateway.engine.hub import Hub
 from gateway.engine.upgrade import Refused, Request, read_request, refusal, response, switching
+from gateway.errors import INTERNAL_ERROR, Close
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=Receiver)
+
+FINISHED = Close(1000, "")
+"""An ASGI endpoint returned without a word."""
 
 _TAKE = "hubbub.upgrade"
 
@@ -43,8 +48,9 @@ class Upgrade(asyncio.Protocol):
         self._state = server_state
         self._known = cast(set[object], server_state.connections)
         self._app_state = app_state
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self._request: Request
+        self._endpoint: AsgiEndpoint | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._early = b""
         self.is_answered = False
@@ -52,12 +58,17 @@ class Upgrade(asyncio.Protocol):
     # Called by uvicorn and the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop has its own class
+        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._known.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._timeout is not None or self.is_answered:
             self._keep_early(data)
+            return
+        if self.transport.get_write_buffer_size():
+            # Answers to earlier requests lie unread. A transport may have stalled by them,
+            # and would not say so to whoever comes next.
+            self.transport.abort()
             return
         try:
             self._request = read_request(data)
@@ -65,13 +76,15 @@ class Upgrade(asyncio.Protocol):
             self.answer(refusal(refused, self._state.default_headers))
             return
         loop = asyncio.get_running_loop()
-        self._timeout = loop.call_later(self._hub.limits.handshake_seconds, self._transport.abort)
+        self._timeout = loop.call_later(self._hub.limits.handshake_seconds, self.transport.abort)
         task = loop.create_task(self._run(self._scope()))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
+        if self._endpoint is not None:
+            self._endpoint.lost(LOST)
 
     def shutdown(self) -> None:
         """The server ends; the endpoint has not answered yet."""
@@ -86,17 +99,17 @@ class Upgrade(asyncio.Protocol):
         Raises:
             ConnectionResetError: the peer has gone, or was refused.
         """
-        if self.is_answered or self._transport.is_closing():
+        if self.is_answered or self.transport.is_closing():
             raise ConnectionResetError
         self._release()
-        self._transport.write(
+        self.transport.write(
             switching(
                 self._request,
                 subprotocol=subprotocol,
                 headers=[*self._state.default_headers, *headers],
             )
         )
-        return Connection(self._transport, self._hub)
+        return Connection(self.transport, self._hub)
 
     def take(self, make: Callable[[Connection], R], *, subprotocol: str | None = None) -> R:
         """Accept, and hand the connection to what ``make`` puts above it.
@@ -121,24 +134,29 @@ class Upgrade(asyncio.Protocol):
         """Answer as HTTP does, and close."""
         if not self.is_answered:
             self._release()
-            self._transport.write(answer)
-            self._transport.close()
+            self.transport.write(answer)
+            self.transport.close()
 
     # Within.
 
     async def _run(self, scope: Scope) -> None:
-        endpoint = AsgiEndpoint(self, self._state.default_headers)
+        self._endpoint = endpoint = AsgiEndpoint(self, self._state.default_headers)
         try:
             await self._config.loaded_app(scope, endpoint.receive, endpoint.send)
+        except ClientDisconnected:
+            endpoint.end(LOST)  # what it was about to say has nobody to hear it
         except Exception:
             log.exception("endpoint_failed")
-            endpoint.fail()
+            endpoint.end(INTERNAL_ERROR)
+        else:
+            endpoint.end(FINISHED)
+        self._endpoint = None
         if not self.is_answered:  # neither accepted nor refused
             self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _scope(self) -> Scope:
         request, root_path = self._request, self._config.root_path
-        transport = self._transport
+        transport = self.transport
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
@@ -160,7 +178,7 @@ class Upgrade(asyncio.Protocol):
         """A peer should wait for the answer; what comes before it is kept, up to a limit."""
         self._early += data
         if len(self._early) > self._hub.limits.max_message_bytes:
-            self._transport.abort()
+            self.transport.abort()
 
     def _release(self) -> None:
         """The request is over: uvicorn need not know of it any more."""

@@ -239,6 +239,47 @@ async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
     assert wire.receiver.messages == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    "much",
+    [
+        raw(Opcode.PONG) * 2000,
+        raw(Opcode.TEXT, b"x") * 2000,
+        raw(Opcode.TEXT, fin=False) + raw(Opcode.CONT, fin=False) * 2000 + raw(Opcode.CONT),
+    ],
+    ids=["pongs", "messages", "fragments"],
+)
+async def test_whatever_a_peer_sends_others_have_their_turn_in_between(much: bytes) -> None:
+    wire = a_wire()
+
+    wire.connection.data_received(much + raw(Opcode.TEXT, b"last"))
+
+    assert "last" not in wire.receiver.messages
+    assert wire.transport.is_reading is False, "or yet more would come in this turn"
+    turns = 0
+    while "last" not in wire.receiver.messages:
+        turns += 1
+        await asyncio.sleep(0)
+        assert turns < 100
+    assert turns > 5
+    assert wire.transport.is_reading
+    assert wire.connection._incoming is None
+
+
+async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
+    wire, other = a_wire(), a_wire()
+    for each in (wire, other):
+        each.connection.data_received(raw(Opcode.PONG) * 600 + raw(Opcode.CLOSE, b"\x03\xe8"))
+
+    wire.connection.close(1008, "go")
+    other.lose()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert wire.transport.closed, "its answer to the close was read"
+    assert wire.receiver.ended == Close(1008, "go")
+    assert other.receiver.ended == Close(1006, "")
+
+
 async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))

@@ -6,6 +6,9 @@ import socket
 import struct
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
@@ -140,3 +143,36 @@ async def test_a_peer_that_reads_may_ping_as_long_as_it_likes() -> None:
                 await (await tab.ping(b"x" * 125))
         await tab.send("still here")
         assert await tab.recv() == "still here"
+
+
+async def test_who_asks_for_a_websocket_with_earlier_answers_unread_gets_none() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def long_answer(_: Request) -> Response:
+        return Response(b"x" * 8_000_000)  # more than the kernel takes
+
+    async with a_gateway() as gateway:
+        gateway.app.router.routes.append(Route("/long", long_answer))
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setblocking(False)
+            await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
+            await loop.sock_sendall(raw, b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+            await loop.sock_recv(raw, 1)
+            await loop.sock_sendall(raw, a_handshake())
+            assert b"101 Switching" not in await read_to_the_end(raw)
+        assert gateway.echoes == []
+
+
+async def test_the_answer_to_an_earlier_request_that_was_read_is_no_hindrance() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_gateway() as gateway:
+        with socket.socket() as raw:
+            raw.setblocking(False)
+            await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
+            await loop.sock_sendall(raw, b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert b"404" in await loop.sock_recv(raw, 4096)
+                await loop.sock_sendall(raw, a_handshake())
+                assert b"101 Switching" in await loop.sock_recv(raw, 4096)
+        await until(lambda: len(gateway.echoes) == 1)
