@@ -1,6 +1,7 @@
 """`hubbub gateway --workers N`: one port, several gateways, one supervisor."""
 
 import asyncio
+import shutil
 import signal
 import socket
 import threading
@@ -52,11 +53,14 @@ class Workers:
 
     def pids(self) -> dict[str, int]:
         """By the worker's number."""
+        return {socket.name: pid for socket, pid in self.pids_by_socket().items()}
+
+    def pids_by_socket(self) -> dict[Path, int]:
         found = {}
         for child in psutil.Process(self.supervisor.process.pid).children():
             command = child.cmdline()
             if "--worker" in command:
-                found[Path(command[command.index("--worker") + 1]).name] = child.pid
+                found[Path(command[command.index("--worker") + 1])] = child.pid
         return found
 
     def samples(self, name: str) -> dict[str, float]:
@@ -225,11 +229,13 @@ async def test_a_signal_drains_all_workers_and_ends_with_0_in_time(
 
 
 def test_a_killed_supervisor_leaves_nobody_behind(workers: Workers) -> None:
-    started = [psutil.Process(pid) for pid in workers.pids().values()]
+    started = workers.pids_by_socket()
+    processes = [psutil.Process(pid) for pid in started.values()]
 
     workers.supervisor.kill()
 
-    until(lambda: all(map(is_gone, started)), seconds=10)
+    until(lambda: all(map(is_gone, processes)), seconds=10)
+    shutil.rmtree(next(iter(started)).parent)  # what nobody was left to remove
 
 
 async def test_whichever_worker_is_asked_tells_the_metrics_of_all(standing: Workers) -> None:
