@@ -4,12 +4,19 @@ An entry's has three tokens, ``<channel>.<user>.<node>``, a lease's two, ``_node
 So even a channel that is named ``_node`` can't be mistaken.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.bus.subjects import PRES_PUB, channel_of, token_of
 from shared.ids import ChannelName, NodeId, UserId
 
+Place = tuple[ChannelName, UserId]
+"""A user in a channel, by any node."""
+
 _LEASE = "_node"
+
+_channel_of = lru_cache(maxsize=4096)(channel_of)
+"""So that all entries of a channel share its name."""
 
 
 class EntryKey(NamedTuple):
@@ -26,9 +33,14 @@ class LeaseKey(NamedTuple):
     node: NodeId
 
 
+def entry_name(key: EntryKey) -> str:
+    """The entry's subject without its prefix; `parse` reads it."""
+    return f"{token_of(key.channel)}.{key.user_id}.{key.node}"
+
+
 def entry_subject(key: EntryKey) -> str:
     """Where the entry is written."""
-    return f"{PRES_PUB}{token_of(key.channel)}.{key.user_id}.{key.node}"
+    return f"{PRES_PUB}{entry_name(key)}"
 
 
 def lease_subject(node: NodeId) -> str:
@@ -45,7 +57,7 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
     """Read a subject without its prefix; None if it is neither an entry's nor a lease's."""
     match name.split("."):
         case [token, user, node] if token and node and user.isdecimal():
-            return EntryKey(channel_of(token), UserId(int(user)), NodeId(node))
+            return EntryKey(_channel_of(token), UserId(int(user)), NodeId(node))
         case ["_node", node] if node:
             return LeaseKey(NodeId(node))
     return None

@@ -5,23 +5,18 @@ gateways agree however they came to know it: message by message, or by a snapsho
 entry counts while its node's lease is live or expired and not ended.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice
 
 from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState
+from gateway.presence.subjects import Place
+from gateway.presence.users import HEAD, ChannelUsers
 from shared.ids import ChannelName, NodeId, UserId
 
-HEAD = 200
-"""So many users of a channel are asked for again and again."""
-
-_HEAD_CHANGES = count(1)
-
-_Place = tuple[ChannelName, UserId]
+__all__ = ["HEAD", "PresenceChange", "PresenceTable"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make it cost three times as much
 class PresenceChange:
     """A user came into a channel or left it, over all tabs, nodes and gateways."""
 
@@ -33,60 +28,18 @@ class PresenceChange:
     """Users of the channel after this."""
 
 
-class _User:
-    """A user with at least one entry that counts."""
-
-    __slots__ = ("entries", "name", "since")
-
-    def __init__(self) -> None:
-        self.entries: dict[NodeId, Entry] = {}
-        self.name = ""
-        """As the latest entry has it."""
-        self.since = 0.0
-        """Of the earliest entry."""
-
-
-class _Channel:
-    """The users of one channel, and their order."""
-
-    __slots__ = ("head_changes", "order", "users")
-
-    def __init__(self) -> None:
-        self.users: dict[UserId, _User] = {}
-        self.order: list[tuple[float, UserId]] = []
-        self.head_changes = next(_HEAD_CHANGES)
-        """Another number for any other first `HEAD` users; never used twice."""
-
-    def place(self, user_id: UserId, user: _User) -> None:
-        """Put the user where its entries say, in the order of arrival."""
-        self.displace(user_id, user)
-        by_age = sorted((entry.since, node) for node, entry in user.entries.items())
-        user.since, user.name = by_age[0][0], user.entries[by_age[-1][1]].name
-        at = bisect_left(self.order, (user.since, user_id))
-        self.order.insert(at, (user.since, user_id))
-        self._note_change(at)
-
-    def displace(self, user_id: UserId, user: _User) -> None:
-        at = bisect_left(self.order, (user.since, user_id))
-        if at < len(self.order) and self.order[at] == (user.since, user_id):
-            del self.order[at]
-            self._note_change(at)
-
-    def _note_change(self, at: int) -> None:
-        if at < HEAD:
-            self.head_changes = next(_HEAD_CHANGES)
-
-
 class _Node:
     """What is known of one node."""
 
-    __slots__ = ("entries", "sequence", "state")
+    __slots__ = ("entries", "name", "sequence", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, name: NodeId) -> None:
+        self.name = name
+        """One text for all its entries."""
         self.state = LeaseState.ENDED  # or not heard of yet
         self.sequence = 0
         """Of the lease's last message."""
-        self.entries: dict[_Place, Entry] = {}
+        self.entries: dict[Place, Entry] = {}
 
     @property
     def counts(self) -> bool:
@@ -98,35 +51,33 @@ class PresenceTable:
 
     def __init__(self) -> None:
         self._nodes: dict[NodeId, _Node] = {}
-        self._channels: dict[ChannelName, _Channel] = {}
+        self._channels: dict[ChannelName, ChannelUsers] = {}
         self._channels_of: dict[UserId, tuple[ChannelName, ...]] = {}
         self._read_up_to = 0
 
     def count(self, channel: ChannelName) -> int:
         found = self._channels.get(channel)
-        return len(found.users) if found else 0
+        return len(found) if found is not None else 0
 
     def has(self, channel: ChannelName, user_id: UserId) -> bool:
         found = self._channels.get(channel)
-        return found is not None and user_id in found.users
+        return found is not None and user_id in found
 
     def users(self, channel: ChannelName, limit: int | None = None) -> list[tuple[UserId, str]]:
         """The first users of the channel in the order of arrival, and their names."""
         found = self._channels.get(channel)
-        if found is None:
-            return []
-        return [(user_id, found.users[user_id].name) for _, user_id in islice(found.order, limit)]
+        return found.first(limit) if found is not None else []
 
     def head_version(self, channel: ChannelName) -> int:
         """The same number for as long as the first `HEAD` users are the same."""
         found = self._channels.get(channel)
-        return found.head_changes if found else 0
+        return found.head_changes if found is not None else 0
 
     def entries(self, channel: ChannelName, user_id: UserId) -> dict[NodeId, Entry]:
         """The user's entries that count."""
         found = self._channels.get(channel)
-        user = found.users.get(user_id) if found else None
-        return dict(user.entries) if user else {}
+        user = found.get(user_id) if found is not None else None
+        return user.entries if user is not None else {}
 
     def channels_of(self, user_id: UserId) -> tuple[ChannelName, ...]:
         """Where the user is."""
@@ -184,9 +135,9 @@ class PresenceTable:
         node = self._nodes.get(name)
         if fact.entry is not None:
             if node is None:
-                node = self._nodes[name] = _Node()
+                node = self._nodes[name] = _Node(name)
             node.entries[place] = fact.entry
-            return self._count_in(place, name, fact.entry) if node.counts else []
+            return self._count_in(place, node.name, fact.entry) if node.counts else []
         if node is None or node.entries.pop(place, None) is None:
             return []
         if node.counts:
@@ -202,7 +153,9 @@ class PresenceTable:
             if ended is None or not ended.counts:
                 return []
             return [change for place in ended.entries for change in self._count_out(place, name)]
-        node = self._nodes.setdefault(name, _Node())
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node(name)
         counted = node.counts
         node.state, node.sequence = fact.state, fact.sequence
         if counted:
@@ -210,58 +163,51 @@ class PresenceTable:
         return [
             change
             for place, entry in node.entries.items()
-            for change in self._count_in(place, name, entry)
+            for change in self._count_in(place, node.name, entry)
         ]
 
-    def _count_in(self, place: _Place, node: NodeId, entry: Entry) -> list[PresenceChange]:
+    def _count_in(self, place: Place, node: NodeId, entry: Entry) -> list[PresenceChange]:
         name, user_id = place
-        channel = self._channels.setdefault(name, _Channel())
-        user = channel.users.get(user_id)
-        joined = user is None
-        if user is None:
-            user = channel.users[user_id] = _User()
-            self._channels_of[user_id] = (*self.channels_of(user_id), name)
-        user.entries[node] = entry
-        channel.place(user_id, user)
-        if not joined:
+        users = self._channels.get(name)
+        if users is None:
+            users = self._channels[name] = ChannelUsers(name)
+        if not users.put(user_id, node, entry):
             return []
-        return [PresenceChange(name, user_id, entry.name, True, len(channel.users))]
+        others = self._channels_of.get(user_id)
+        self._channels_of[user_id] = users.nowhere_else if others is None else (*others, name)
+        return [PresenceChange(name, user_id, entry.name, True, len(users))]
 
-    def _count_out(self, place: _Place, node: NodeId) -> list[PresenceChange]:
+    def _count_out(self, place: Place, node: NodeId) -> list[PresenceChange]:
         name, user_id = place
-        channel = self._channels[name]
-        user = channel.users[user_id]
-        entry = user.entries.pop(node)
-        if user.entries:
-            channel.place(user_id, user)
+        users = self._channels[name]
+        gone = users.remove(user_id, node)
+        if gone is None:
             return []
-        channel.displace(user_id, user)
-        del channel.users[user_id]
         self._forget_channel(user_id, name)
-        if not channel.users:
+        if not users:
             del self._channels[name]
-        return [PresenceChange(name, user_id, entry.name, False, len(channel.users))]
+        return [PresenceChange(name, user_id, gone.name, False, len(users))]
 
     def _forget_channel(self, user_id: UserId, channel: ChannelName) -> None:
-        others = tuple(each for each in self._channels_of[user_id] if each != channel)
-        if others:
-            self._channels_of[user_id] = others
-        else:
+        channels = self._channels_of[user_id]
+        if len(channels) == 1:
             del self._channels_of[user_id]
+        else:
+            self._channels_of[user_id] = tuple(each for each in channels if each != channel)
 
 
 def _differences(
-    before: dict[ChannelName, _Channel], after: dict[ChannelName, _Channel]
+    before: dict[ChannelName, ChannelUsers], after: dict[ChannelName, ChannelUsers]
 ) -> Iterator[PresenceChange]:
-    nobody = _Channel()
+    nobody = ChannelUsers(ChannelName(""))
     for name in [*before, *(channel for channel in after if channel not in before)]:
         old, new = before.get(name, nobody), after.get(name, nobody)
-        count = len(old.users)
-        for _, user_id in old.order:
-            if user_id not in new.users:
+        count = len(old)
+        for user_id, user_name in old.first():
+            if user_id not in new:
                 count -= 1
-                yield PresenceChange(name, user_id, old.users[user_id].name, False, count)
-        for _, user_id in new.order:
-            if user_id not in old.users:
+                yield PresenceChange(name, user_id, user_name, False, count)
+        for user_id, user_name in new.first():
+            if user_id not in old:
                 count += 1
-                yield PresenceChange(name, user_id, new.users[user_id].name, True, count)
+                yield PresenceChange(name, user_id, user_name, True, count)

@@ -3,7 +3,8 @@
 What is wanted is known at once and never lost; the bus may be away for any time. One write
 per entry is in flight, and when it ends the entry is looked at again. So whatever happened
 meanwhile, repeats and crossings included, ends in what is wanted. An idle entry costs no
-task and no timer: all that is due later lies in one heap.
+task and no timer: all that is due later lies in one heap. A write needs no task of its own:
+workers that live as long as the writer make them.
 """
 
 import asyncio
@@ -11,17 +12,20 @@ import heapq
 import itertools
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 
-from gateway.presence.facts import Entry
+from gateway.presence.echoes import Echoes
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.subjects import EntryKey, entry_subject
+from gateway.presence.slot import Slot
+from gateway.presence.subjects import EntryKey, Place, entry_name
 from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher, Stored
+from shared.bus.publisher import Publisher
+from shared.bus.subjects import PRES_PUB
 from shared.ids import ChannelName, ConnectionId, NodeId, UserId
 
 log = structlog.get_logger(__name__)
@@ -29,45 +33,15 @@ log = structlog.get_logger(__name__)
 REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
 """With these the removal itself expires without one more message about that."""
 
-_NEVER = -1
+_NO_HEADERS: dict[str, str] = {}
 
-Place = tuple[ChannelName, UserId]
+_REST_SECONDS = 0.02
+"""For at least so long nobody looks at what falls due, so that it is done many at a time."""
 
 
 def ttl(seconds: float) -> str:
     """A time to live as the bus reads it."""
     return f"{round(seconds * 1000)}ms"
-
-
-class _Slot:
-    """One entry: what is wanted of it, and what was done about that."""
-
-    __slots__ = ("acknowledged", "connections", "due", "in_flight", "left_at", "name", "node",
-                 "seen", "since", "version", "written", "written_at")  # fmt: skip
-
-    def __init__(self) -> None:
-        self.connections: dict[ConnectionId, None] = {}
-        self.name = ""
-        self.since = 0.0
-        self.version = 0
-        """Counts the changes of what is wanted."""
-        self.written = _NEVER
-        """The version that the stream has."""
-        self.node: NodeId | None = None
-        """Under which the stream may hold an entry; None if there is none."""
-        self.acknowledged = 0
-        """The sequence of the last write that was answered."""
-        self.seen = 0
-        """The last sequence that the stream showed of it."""
-        self.in_flight = False
-        self.left_at = 0.0
-        self.written_at = 0.0
-        self.due: float | None = None
-
-    def forget_written(self) -> None:
-        """It was under another name, or in another life of the stream."""
-        self.node, self.written = None, _NEVER
-        self.acknowledged = self.seen = 0
 
 
 class PresenceWriter:
@@ -77,14 +51,19 @@ class PresenceWriter:
         self._publisher = publisher
         self._limits = limits
         self._node: NodeId | None = None
-        self._slots: dict[Place, _Slot] = {}
-        self._ready: dict[Place, _Slot] = {}
+        self._slots: dict[Place, Slot] = {}
+        self._ready: OrderedDict[Slot, None] = OrderedDict()
         self._later: list[tuple[float, Place]] = []
+        self._idle: list[asyncio.Future[None]] = []
+        """The workers that have nothing to do; each is woken by its future."""
         self._in_flight = 0
         self._message_numbers = itertools.count(1)
         self._retry_seconds = 0.0
         self._paused_until = 0.0
+        self._tombstone_ttl = ttl(limits.tombstone_seconds)
         self._wake = asyncio.Event()
+        self.echoes = Echoes()
+        """Knows the live copies of what is written here."""
 
     @property
     def unwritten(self) -> int:
@@ -100,33 +79,37 @@ class PresenceWriter:
         self, channel: ChannelName, user_id: UserId, name: str, connection: ConnectionId
     ) -> None:
         """The connection is there; telling it twice changes nothing."""
-        slot = self._slots.get((channel, user_id))
+        place = (channel, user_id)
+        slot = self._slots.get(place)
         if slot is None:
-            slot = self._slots[channel, user_id] = _Slot()
-        name = name.encode(errors="replace").decode()  # a lone surrogate fits into no message
-        if connection in slot.connections and slot.name == name:
+            slot = self._slots[place] = Slot(place)
+        if not name.isascii():  # a lone surrogate fits into no message
+            name = name.encode(errors="replace").decode()
+        is_known = connection in slot.connections
+        if is_known and slot.name == name:
             return
         if not slot.connections and slot.node is None:
             slot.since = datetime.now(UTC).timestamp()
-        slot.connections[connection] = None
+        if not is_known:
+            slot.add(connection)
         slot.name = name
         slot.version += 1
-        self._plan((channel, user_id), slot)
+        self._plan(slot)
 
     def leave(self, channel: ChannelName, user_id: UserId, connection: ConnectionId) -> None:
         """The connection is gone; of one that never came nothing changes."""
         slot = self._slots.get((channel, user_id))
         if slot is None or connection not in slot.connections:
             return
-        del slot.connections[connection]
+        slot.remove(connection)
         slot.version += 1
         slot.left_at = time.monotonic()
-        self._plan((channel, user_id), slot)
+        self._plan(slot)
 
     def connections(self, channel: ChannelName, user_id: UserId) -> Collection[ConnectionId]:
         """The user's connections in the channel, here."""
         slot = self._slots.get((channel, user_id))
-        return slot.connections.keys() if slot else ()
+        return slot.connections if slot is not None else ()
 
     def begin(self, node: NodeId) -> None:
         """Write everything under this node's name; of an earlier one nothing is left.
@@ -134,9 +117,9 @@ class PresenceWriter:
         There is no grace for who left meanwhile: that entry was lost, and isn't renewed.
         """
         self._node = node
-        for place, slot in list(self._slots.items()):
+        for slot in list(self._slots.values()):
             slot.forget_written()
-            self._plan(place, slot)
+            self._plan(slot)
         self._wake.set()
 
     def pause(self) -> None:
@@ -153,40 +136,55 @@ class PresenceWriter:
         if slot is None:
             if not present:
                 return
-            slot = self._slots[place] = _Slot()
-        slot.seen = max(slot.seen, sequence)
+            slot = self._slots[place] = Slot(place)
+        if sequence > slot.seen:
+            slot.seen = sequence
         if slot.in_flight or sequence <= slot.acknowledged:
             return
-        slot.node = self._node if present else None
-        slot.written = _NEVER
-        self._plan(place, slot)
+        slot.doubt(self._node if present else None)
+        self._plan(slot)
 
     async def run(self) -> None:
         """Write until cancelled."""
-        async with asyncio.TaskGroup() as writes:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._limits.max_writes_in_flight):
+                workers.create_task(self._work())
             while True:
                 self._take_due()
-                while self._ready and self._may_write():
-                    place, slot = next(iter(self._ready.items()))
-                    del self._ready[place]
-                    slot.in_flight = True
-                    self._in_flight += 1
-                    writes.create_task(self._write(place, slot))
+                for _ in range(min(len(self._ready), len(self._idle))):
+                    self._wake_worker()
                 await self._rest()
 
     def _may_write(self) -> bool:
-        return (
-            self._node is not None
-            and self._in_flight < self._limits.max_writes_in_flight
-            and time.monotonic() >= self._paused_until
-        )
+        return self._node is not None and time.monotonic() >= self._paused_until
+
+    def _wake_worker(self) -> None:
+        """If all are busy, the next to be done will go on; if writing has to pause, `run` will."""
+        if self._idle and self._may_write():
+            idle = self._idle.pop()
+            if not idle.done():  # or it has been cancelled
+                idle.set_result(None)
+
+    async def _work(self) -> None:
+        """Write one ready entry after the other."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._ready and self._may_write():
+                slot, _ = self._ready.popitem(last=False)
+                await self._write(slot)
+            else:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
 
     async def _rest(self) -> None:
+        """Until something may be due, or somebody says so."""
+        now = time.monotonic()
         until: list[float] = [self._later[0][0]] if self._later else []
-        if self._ready and self._node is not None and self._paused_until > time.monotonic():
+        if self._paused_until > now:
             until.append(self._paused_until)
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(until) - time.monotonic() if until else None):
+            async with asyncio.timeout(max(min(until) - now, _REST_SECONDS) if until else None):
                 await self._wake.wait()
         self._wake.clear()
 
@@ -196,78 +194,78 @@ class PresenceWriter:
             due, place = heapq.heappop(self._later)
             slot = self._slots.get(place)
             if slot is not None and slot.due == due:
-                self._plan(place, slot)
+                self._plan(slot)
 
-    def _plan(self, place: Place, slot: _Slot) -> None:
+    def _plan(self, slot: Slot) -> None:
         """The one rule: what is to be done about this entry, and when."""
         if slot.in_flight:
             return  # planned when that has ended
         was_due, slot.due = slot.due, None
-        self._ready.pop(place, None)
-        if not slot.connections and slot.node is None:
-            del self._slots[place]
-            return
-        if slot.connections and slot.written == slot.version:
-            return
-        if not slot.connections:
-            due = slot.left_at + self._limits.grace_seconds
+        if slot.connections:
+            if slot.is_written:
+                self._ready.pop(slot, None)
+                return
+            due = 0.0 if slot.node is None else slot.written_at + self._limits.refresh_seconds
         elif slot.node is None:
-            due = 0.0
-        else:
-            due = slot.written_at + self._limits.refresh_seconds
-        if due <= time.monotonic():
-            self._ready[place] = slot
-            self._wake.set()
+            self._ready.pop(slot, None)
+            del self._slots[slot.place]
             return
+        else:
+            due = slot.left_at + self._limits.grace_seconds
+        if due <= time.monotonic():
+            self._ready[slot] = None
+            self._wake_worker()
+            return
+        self._ready.pop(slot, None)
         slot.due = due
         if due != was_due:
-            heapq.heappush(self._later, (due, place))
-            self._wake.set()
+            if not self._later or due < self._later[0][0]:
+                self._wake.set()
+            heapq.heappush(self._later, (due, slot.place))
 
-    async def _write(self, place: Place, slot: _Slot) -> None:
-        node, version, wanted = self._node, slot.version, bool(slot.connections)
+    async def _write(self, slot: Slot) -> None:
+        node, version = self._node, slot.version
         assert node is not None  # else it isn't started
-        if wanted:
+        slot.in_flight = True
+        self._in_flight += 1
+        body, entry = b"", None
+        if slot.connections:
             slot.node = node  # from here on the stream may hold it
+            entry = slot.entry(self._limits.max_listed_connections)
+            body = entry.encode()
+        key = EntryKey(*slot.place, node)
+        name = entry_name(key)
+        self.echoes.expect(name, key, body, entry)
         try:
-            stored = await self._publish(EntryKey(*place, node), self._body(slot))
+            stored = await self._publisher.publish(
+                f"{PRES_PUB}{name}",
+                body,
+                message_id=f"{node}:{next(self._message_numbers)}",
+                deadline_seconds=self._limits.write_seconds,
+                ttl=None if body else self._tombstone_ttl,
+                headers=_NO_HEADERS if body else REMOVAL_HEADERS,
+            )
         except BusUnavailable as unavailable:
             self._back_off(unavailable)
         except MessageRejected as rejected:  # trying again changes nothing; another version may
-            log.error("presence_rejected", reason=str(rejected), channel=place[0], user_id=place[1])
-            self._written(slot, version, None if not wanted else node, 0)
+            channel, user_id = slot.place
+            log.error("presence_rejected", reason=str(rejected), channel=channel, user_id=user_id)
+            self._written(slot, version, node if body else None, 0)
         else:
             self._retry_seconds = 0.0
-            self._written(slot, version, None if not wanted else node, stored.offset)
+            self._written(slot, version, node if body else None, stored.offset)
         slot.in_flight = False
         self._in_flight -= 1
         if node != self._node:
             slot.forget_written()
         elif slot.seen > slot.acknowledged > 0:
-            slot.node, slot.written = node, _NEVER
-        self._plan(place, slot)
-        self._wake.set()
+            slot.doubt(node)
+        self._plan(slot)
 
-    def _written(self, slot: _Slot, version: int, node: NodeId | None, sequence: int) -> None:
+    def _written(self, slot: Slot, version: int, node: NodeId | None, sequence: int) -> None:
         slot.written, slot.node = version, node
         slot.acknowledged = sequence or slot.acknowledged
         slot.written_at = time.monotonic()
-
-    def _body(self, slot: _Slot) -> bytes:
-        if not slot.connections:
-            return b""
-        listed = itertools.islice(slot.connections, self._limits.max_listed_connections)
-        return Entry(slot.name, slot.since, tuple(listed)).encode()
-
-    async def _publish(self, key: EntryKey, body: bytes) -> Stored:
-        return await self._publisher.publish(
-            entry_subject(key),
-            body,
-            message_id=f"{key.node}:{next(self._message_numbers)}",
-            deadline_seconds=self._limits.write_seconds,
-            ttl=None if body else ttl(self._limits.tombstone_seconds),
-            headers={} if body else REMOVAL_HEADERS,
-        )
 
     def _back_off(self, unavailable: BusUnavailable) -> None:
         now = time.monotonic()
@@ -277,4 +275,5 @@ class PresenceWriter:
         doubled = self._retry_seconds * 2 or limits.retry_seconds
         self._retry_seconds = min(doubled, limits.max_retry_seconds)
         self._paused_until = now + self._retry_seconds * random.uniform(0.5, 1)
+        self._wake.set()
         log.info("presence_write_failed", reason=str(unavailable), unwritten=self.unwritten)
