@@ -60,7 +60,37 @@ def test_whatever_lies_in_the_stream_is_a_fact_or_nothing(name: str, payload: by
     read_fact(name, 1, payload, b"NATS/1.0\r\n\r\n")
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[", b'{"name":1}', b'{"name":"a","since":NaN}'])
+def test_an_entry_is_written_as_plain_json() -> None:
+    entry = Entry('Ann "Å"', 1.5, (ConnectionId("a"), ConnectionId("b")))
+
+    assert entry.encode().decode() == '{"name":"Ann \\"Å\\"","since":1.5,"connections":["a","b"]}'
+
+
+@given(st.text(), st.floats(0, 1e12), st.lists(st.text().map(ConnectionId)).map(tuple))
+def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ...]) -> None:
+    fact = read_fact("c.1.n", 1, Entry(name, since, ids).encode(), b"")
+
+    assert isinstance(fact, EntryFact)
+    assert fact.entry == Entry(name, since, ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[",
+        b"[]",
+        b'{"name":1,"since":1,"connections":[]}',
+        b'{"name":"a","since":NaN,"connections":[]}',
+        b'{"name":"a","since":1e999,"connections":[]}',
+        b'{"name":"a","since":1' + b"0" * 400 + b',"connections":[]}',
+        b'{"name":"a","since":true,"connections":[]}',
+        b'{"name":"a","since":1,"connections":[1]}',
+        b'{"name":"a","since":1,"connections":{}}',
+        b'{"name":"a","since":1}',
+        b'{"name":"\xff","since":1,"connections":[]}',
+    ],
+)
 def test_an_unreadable_entry_counts_as_none(body: bytes) -> None:
     fact = read_fact("c.1.n", 1, body, b"")
 

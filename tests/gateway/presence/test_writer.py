@@ -209,6 +209,31 @@ async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
     assert desk.publisher.most_at_once == QUICK.max_writes_in_flight
 
 
+async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: str) -> None:
+    slow = replace(QUICK, retry_seconds=0.2, max_retry_seconds=0.2)
+    async with a_desk(nats_url, slow, fates=(Fate.LOST,)) as desk:
+        node = NodeId(uuid.uuid4().hex)
+        desk.writer.begin(node)
+        desk.enter(ANN, "tab")
+        await eventually(lambda: desk.publisher.writes == 1)
+        desk.leave(ANN, "tab")
+        desk.enter(UserId(2), "tab")
+        assert desk.publisher.writes == 1
+        await desk.until_idle(slow)
+
+        assert await desk.written(node) == desk.wanted
+
+
+async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str) -> None:
+    async with a_desk(nats_url) as desk:
+        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.enter(ANN, "tab")
+        await desk.until_idle(QUICK)
+    desk.enter(UserId(2), "tab")
+
+    assert desk.writer.unwritten == 1
+
+
 async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
     async with a_desk(nats_url) as desk:
         desk.enter(ANN, "tab")

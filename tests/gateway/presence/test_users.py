@@ -1,0 +1,70 @@
+"""The users of a channel, against the plainest model: all entries, sorted whenever asked."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.presence.facts import Entry
+from gateway.presence.users import HEAD, ChannelUsers
+from shared.ids import ChannelName, NodeId, UserId
+
+LOBBY = ChannelName("chat:lobby")
+
+user_ids = st.integers(1, 5).map(UserId)
+nodes = st.sampled_from([NodeId("a"), NodeId("b"), NodeId("c")])
+entries = st.builds(
+    Entry, st.sampled_from(["Ann", "Bob"]), st.integers(0, 3).map(float), st.just(())
+)
+steps = st.tuples(user_ids, nodes, st.none() | entries)
+
+Model = dict[UserId, dict[NodeId, Entry]]
+
+
+def told(model: Model) -> list[tuple[UserId, str]]:
+    users = []
+    for user_id, found in model.items():
+        by_age = sorted((entry.since, node) for node, entry in found.items())
+        users.append((by_age[0][0], user_id, found[by_age[-1][1]].name))
+    return [(user_id, name) for _, user_id, name in sorted(users)]
+
+
+@given(st.lists(steps, max_size=50))
+def test_users_are_those_of_the_entries_in_order(
+    walk: list[tuple[UserId, NodeId, Entry | None]],
+) -> None:
+    users, model = ChannelUsers(LOBBY), Model()
+    for user_id, node, entry in walk:
+        before, version = told(model), users.head_changes
+        found = model.get(user_id, {})
+        if entry is not None:
+            assert users.put(user_id, node, entry) is not bool(found)
+            model[user_id] = {**found, node: entry}
+        elif node in found:
+            gone = users.remove(user_id, node)
+            model[user_id] = {name: each for name, each in found.items() if name != node}
+            if not model[user_id]:
+                del model[user_id]
+            assert (gone is None) is (user_id in model)
+
+        assert users.first() == told(model)
+        assert users.first(2) == told(model)[:2]
+        assert len(users) == len(model)
+        for each, by_node in model.items():
+            user = users.get(each)
+            assert user is not None
+            assert user.entries == by_node
+        if told(model) != before:
+            assert users.head_changes != version
+
+
+def test_who_comes_after_the_first_200_changes_nothing_about_them() -> None:
+    users = ChannelUsers(LOBBY)
+    for number in range(HEAD + 5):
+        users.put(UserId(number), NodeId("a"), Entry("Ann", float(number), ()))
+    version = users.head_changes
+
+    users.put(UserId(1000), NodeId("a"), Entry("Ann", 1000.0, ()))
+    users.put(UserId(1), NodeId("a"), Entry("Ann", 1.0, ()))  # another tab
+    assert users.head_changes == version
+
+    users.put(UserId(2), NodeId("a"), Entry("Bea", 2.0, ()))
+    assert users.head_changes != version
