@@ -154,6 +154,7 @@ class ChatSession:
         if self._claims is None or self._room is None:
             self._parts.metrics.refused(close)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
+            self._let_go()
             return
         self._parts.presence.leave(self._room.channel, self._claims.user_id, self.connection.id)
         log.info(
@@ -163,10 +164,18 @@ class ChatSession:
             code=int(close.code),
             reason=close.reason,
         )
+        if self._commands is None or not self._is_welcomed:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Leave nothing that refers to itself: it would wait for the collector, with its socket."""
+        self._room = self._personal = self._way = self._commands = None
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
-        if self._is_live:  # who is catching up finds out by itself
+        if isinstance(self._way, Lag) and not self._way.is_live:
+            self._way.start_over(reason)
+        elif self._is_live:  # who arrives finds out by itself
             for subscription in self._parts.manager.subscriptions_of(self):
                 subscription.live_from = 0
             self._parts.metrics.resets.inc()
@@ -289,6 +298,8 @@ class ChatSession:
     def _drop_queue(self) -> None:
         """It is larger than all the rest of an idle session."""
         self._commands = None
+        if self.connection.is_lost:
+            self._let_go()
 
     def _pace(self) -> Verdict:
         if self._rate is None:  # who only listens needs none

@@ -13,7 +13,7 @@ from gateway.channels.manager import CATCHING_UP
 from gateway.codecs.chat import encode
 from gateway.codecs.chat_frames import Person, Users
 from gateway.session.replay import Replay
-from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.catch_up import Reason, Unrecoverable
 from shared.errors import Unavailable
 from shared.ids import ChannelName
 
@@ -24,6 +24,8 @@ _RETRY_SECONDS = 0.5
 
 class Lag(Replay):
     """One tab that missed something live: from the first thing missed until it is live again."""
+
+    _started_over: Reason | None = None
 
     def begin(self) -> None:
         """From now on nothing comes live."""
@@ -41,13 +43,23 @@ class Lag(Replay):
         await self.drained()
         while not self.is_live:
             try:
+                self._look_for_new_stream()
                 await self.run(self.sent_up_to, None, on_live=self._keep_up, unlimited=True)
             except Unrecoverable as hole:
                 self.tell_hole(hole.reason)
+                self._started_over = None
                 self.sent_up_to = self.parts.feed.position
             except Unavailable:
                 await asyncio.sleep(_RETRY_SECONDS)  # the engine's deadline goes on
                 self.look_for_end()
+
+    def start_over(self, reason: str) -> None:
+        """The stream's offsets began anew, or some are lost to everybody here."""
+        self._started_over = Reason(reason)
+
+    def _look_for_new_stream(self) -> None:
+        if self._started_over is not None:  # its place may exist, and be another, in the new one
+            raise Unrecoverable(self._started_over)
 
     def push(self, offset: int, channel: ChannelName, payload: bytes) -> None:
         """A room without history is not read back: the newest publication stands for all."""

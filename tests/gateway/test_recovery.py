@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import Publisher
+from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.publishing import publish
 from shared.bus.streams import bootstrap
 from shared.channels import personal_channel, room_channel
@@ -139,6 +139,37 @@ async def test_a_stream_that_begins_anew_is_told_to_everybody_who_is_there(
                 async with gateway.tab(2, "Ben", room) as ben:
                     assert ben.welcome["offset"] == 2
                     assert ben.welcome["epoch"] != ann.welcome["epoch"]
+
+
+async def test_a_tab_that_lags_while_the_stream_begins_anew_is_told_of_the_hole(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, room = nats_server(), a_room()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        async with (
+            a_gateway(server.url, settings={"max_pending_bytes": 50_000}) as gateway,
+            gateway.tab(1, "Ann", room) as ann,
+            gateway.socket(token=token_of(2, "Ben"), room=room, receive_buffer_bytes=4096) as ben,
+        ):
+            await ben.until("welcome")
+            ben.socket.transport.pause_reading()
+            old = 0
+            while not gateway.metric("hubbub_lagging_total"):
+                old += 1
+                await publish(publisher, room_channel(room), ["old", "x" * 60_000])
+            await ann.pong()
+            await request(bus, "STREAM.DELETE.RT", {})
+            await bootstrap(bus)
+            for number in range(old + 5):  # so that Ben's place is one in the new stream too
+                await publish(publisher, room_channel(room), ["new", number])
+            await ann.until("reset")
+            await until(lambda: not gateway.parts.ready())
+
+            ben.socket.transport.resume_reading()
+            assert {each["data"][0] for each in await ben.all_until("reset")} == {"old"}
+            live = await publish(publisher, room_channel(room), ["new", "live"])
+            assert (await ben.until("publication", data=["new", "live"]))["offset"] == live.offset
 
 
 @pytest.mark.parametrize(("wanted", "got"), [(0, []), (2, ["b", "c"]), (99, ["a", "b", "c"])])
