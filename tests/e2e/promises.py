@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
 
 from tests.e2e.people import Person, a_room, sign_up
+from tests.e2e.reach import connections
 from tests.e2e.stack import Stack
 from tests.system.tab import Tab, open_tab, persistent_tab
 
@@ -117,3 +118,8 @@ def present(tab: Tab) -> set[int]:
 async def until_present(tab: Tab, users: set[int], *, seconds: float) -> None:
     """Return when these and no others are in the room, as the tab's user sees it."""
     await eventually(lambda: present(tab) == users, seconds=seconds)
+
+
+async def until_nobody_is_connected(stack: Stack) -> None:
+    """The tabs of the test before may still be going, and weigh in where new ones are sent."""
+    await eventually(lambda: not any(map(connections, stack.gateways)))

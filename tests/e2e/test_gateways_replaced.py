@@ -12,6 +12,7 @@ from tests.e2e.promises import (
     passing_tabs_of,
     present,
     tabs_of,
+    until_nobody_is_connected,
     until_present,
 )
 from tests.e2e.reach import connections
@@ -26,6 +27,7 @@ LEAVES_SECONDS = 20.0
 async def test_tabs_of_a_killed_gateway_go_on_at_the_other_and_who_does_not_leaves_once(
     stack: Stack,
 ) -> None:
+    await until_nobody_is_connected(stack)
     room = a_room()
     passing_people = await sign_up_all(stack, "Ann", "Bob", "Cid", "Dan")
     people = await sign_up_all(stack, "Eve", "Fay", "Gus", "Hal")

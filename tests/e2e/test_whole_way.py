@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.e2e.people import a_room, sign_up_all
-from tests.e2e.promises import passing_tabs_of
+from tests.e2e.promises import passing_tabs_of, until_nobody_is_connected
 from tests.e2e.reach import connections
 from tests.e2e.stack import Stack
 from tests.system.tab import Tab
@@ -12,6 +12,7 @@ from tests.system.tab import Tab
 async def test_from_sign_up_over_chat_to_a_like_that_reaches_all_tabs_on_both_gateways(
     stack: Stack,
 ) -> None:
+    await until_nobody_is_connected(stack)
     ada, grace = await sign_up_all(stack, "Ada", "Grace")
     people = [ada, grace, ada, grace]
     async with (
