@@ -1,6 +1,7 @@
 """How connections end, and who is not let in whatever the token."""
 
 import asyncio
+import gc
 import json
 import socket
 from typing import Any
@@ -203,6 +204,30 @@ async def test_a_drain_asks_everybody_to_come_back(gateway: RunningGateway) -> N
     assert "draining" in gateway.parts.ready()
     async with gateway.socket(token=token_of(1, "Ann")) as late:
         assert await late.closed() == (1013, "not ready")
+
+
+async def test_a_session_that_was_is_freed_without_the_collector(
+    gateway: RunningGateway,
+) -> None:
+    def alive() -> int:
+        return sum(type(each) is ChatSession for each in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for number in range(3):
+            async with gateway.tab(1, "Ann", a_room()) as ann:
+                await ann.say("one", str(number))
+                await ann.pong()
+            async with gateway.socket(room=a_room()) as stranger:
+                await stranger.send(type="ping")
+                assert await stranger.closed() == INVALID_TOKEN
+            async with gateway.socket(token="bad", room=a_room()) as stranger:
+                assert await stranger.closed() == INVALID_TOKEN
+        await until(lambda: alive() == before)
+    finally:
+        gc.enable()
 
 
 async def test_another_path_is_no_socket(gateway: RunningGateway) -> None:

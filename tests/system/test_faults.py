@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from itertools import chain
+from signal import SIGTERM
 
 from tests.system.conftest import System, a_token
 from tests.system.tab import Tab, open_tab, persistent_tab
@@ -54,6 +55,30 @@ async def test_clients_of_a_killed_gateway_go_on_at_the_other_and_have_every_mes
         await _until_all_have(tabs, set(chain(*said)))
 
     assert len(tabs[0].of_type("welcome")) > 1, "it did reconnect"
+    _assert_each_once_in_order(tabs, said)
+
+
+async def test_clients_of_a_gateway_that_stops_go_on_at_the_other_and_have_every_message_once(
+    system: System,
+) -> None:
+    first, second = system.ws_urls
+    async with AsyncExitStack() as stack:
+        tabs = [
+            await stack.enter_async_context(
+                persistent_tab(*order, token=a_token(user, f"User {user}"))
+            )
+            for user, order in enumerate([(first, second)] * 5 + [(second, first)], 1)
+        ]
+        async with asyncio.TaskGroup() as group:
+            talks = [group.create_task(_talk(tab, f"u{number}")) for number, tab in enumerate(tabs)]
+            await tabs[-1].until_has({"u0-20"})
+            system.gateways[0].signal(SIGTERM)
+        said = [talk.result() for talk in talks]
+        await _until_all_have(tabs, set(chain(*said)))
+
+    assert system.gateways[0].wait() == 0
+    for tab in tabs[:-1]:
+        assert tab.closes[0] == (1012, "restarting")
     _assert_each_once_in_order(tabs, said)
 
 
