@@ -124,8 +124,8 @@ class Upgrade(asyncio.Protocol):
 
     def hand_over(self, connection: Connection, receiver: Receiver) -> None:
         connection.open(receiver)
-        if self._early:
-            connection.data_received(self._early)
+        if self._early:  # once whoever takes the connection has begun with it, in this step
+            asyncio.get_running_loop().call_soon(connection.data_received, self._early)
 
     def refuse(self, status: int) -> None:
         self.answer(response(status, self._state.default_headers, b""))

@@ -92,7 +92,10 @@ class ChatSession:
         return self.claims.user_id
 
     def send(self, frame: Frame) -> None:
-        self.connection.send(frame)
+        if not (self.connection.is_stalled and self._is_live):
+            self.connection.send(frame)
+        elif not self.connection.offer(frame):
+            self._fall_behind(self._place)  # it is told anew who is here
 
     def offer(self, frame: Frame, offset: int) -> None:
         if not self.connection.offer(frame):

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from gateway.engine.frame import text_frame
 from gateway.session.chat import ChatSession
 from gateway.settings import Namespace, Who
 from shared.bus.publisher import Publisher
@@ -171,6 +172,32 @@ async def test_a_stalled_tab_of_a_room_without_history_is_sent_the_newest(
     assert got == sorted(got)
     assert len(got) < 170
     assert 168 not in got, "what is sent after the stall is the newest alone"
+
+
+async def test_a_stalled_tab_is_not_told_of_all_who_come_and_go_but_of_who_is_here(
+    nats_url: str,
+) -> None:
+    limits = {"max_pending_bytes": 50_000}
+    async with (
+        a_gateway(nats_url, settings=limits) as gateway,
+        gateway.socket(receive_buffer_bytes=4096, token=token_of(2, "Ben"), room=a_room()) as tab,
+    ):
+        await tab.until("welcome")
+        [session] = gateway.parts.manager.connections()
+        assert isinstance(session, ChatSession)
+        tab.socket.transport.pause_reading()
+        joined = text_frame(json.dumps({"type": "user_joined", "name": "x" * 1000}).encode())
+        for _ in range(10_000):  # 10 MB, by far more than the kernel takes for him
+            session.send(joined)
+            await asyncio.sleep(0)
+            if gateway.metric("hubbub_lagging_total"):
+                break
+        assert gateway.metric("hubbub_lagging_total") == 1
+
+        tab.socket.transport.resume_reading()
+        assert (await tab.until("users"))["count"] == 1
+        session.send(joined)
+        await tab.until("user_joined")
 
 
 async def test_a_tab_that_never_reads_again_is_sent_away(
