@@ -11,8 +11,13 @@ Frame = NewType("Frame", bytes)
 
 
 def text_frame(text: bytes) -> Frame:
-    """A text message; ``text`` is UTF-8."""
-    return _serialized(frames.Opcode.TEXT, text)
+    """A text message; ``text`` is UTF-8. All that is sent passes here, so it is spelled out."""
+    size = len(text)
+    if size < _TWO_BYTES_MORE:
+        return Frame(b"\x81%c%b" % (size, text))
+    if size < 1 << 16:
+        return Frame(b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text))
+    return Frame(b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text))
 
 
 def binary_frame(data: bytes) -> Frame:
@@ -35,6 +40,7 @@ def close_frame(close: Close) -> Frame:
     return _serialized(frames.Opcode.CLOSE, frames.Close(close.code, reason).serialize())
 
 
+_TWO_BYTES_MORE = 126  # in place of a length, RFC 6455, section 5.2
 _MAX_REASON_BYTES = 123  # RFC 6455, section 5.5: 125 in a control frame, less the code
 
 
