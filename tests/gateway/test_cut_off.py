@@ -91,7 +91,7 @@ async def test_a_gateway_cut_off_is_not_ready_and_applies_revocations_before_it_
         await bootstrap(bus)
         async with (
             a_gateway(url) as gateway,
-            gateway.socket(token=token_of(1, "Ann", sid="over"), room=room) as ann,
+            gateway.tab(1, "Ann", room, token=token_of(1, "Ann", sid="over")) as ann,
             gateway.tab(2, "Ben", room) as ben,
         ):
             await ann.until("user_joined")
