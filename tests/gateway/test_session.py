@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import socket
+import sys
 from typing import Any
 
 import httpx2
@@ -255,6 +256,32 @@ async def test_a_session_that_was_is_freed_without_the_collector(
         await until(lambda: alive() == before)
     finally:
         gc.enable()
+
+
+async def test_sessions_that_were_leave_nothing_behind(gateway: RunningGateway) -> None:
+    tokens = [token_of(user_id, f"User {user_id}") for user_id in range(1, 9)]
+
+    rooms = [a_room() for _ in range(1000)]  # some caches know so many
+
+    async def come_and_go() -> None:
+        for number, room in enumerate(rooms):
+            async with gateway.socket(token=tokens[number % 8], room=room) as tab:
+                await tab.until("welcome")
+
+    async def held_at_rest() -> int:
+        """Blocks of memory, when no more are given back: presence has its grace."""
+        readings = [0]
+        async with asyncio.timeout(20):
+            while len(readings) < 6 or min(readings[-5:]) < min(readings[1:-5], default=0):
+                await asyncio.sleep(0.1)
+                gc.collect()
+                readings.append(sys.getallocatedblocks())
+        return min(readings[1:])
+
+    await come_and_go()
+    before = await held_at_rest()
+    await come_and_go()
+    assert await held_at_rest() - before < 500, "half a block for each"
 
 
 async def test_another_path_is_no_socket(gateway: RunningGateway) -> None:
