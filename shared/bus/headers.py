@@ -14,6 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEQUENCE = b"\r\nNats-Sequence: "
 _END = b"\r\n"
 _KNOWN_NAMES = 64
+_MESSAGE_ID = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n"
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -29,6 +30,17 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
         lines.append(b"%b: %b" % (_checked(name), value.encode()))
     lines.append(_END)
     return b"\r\n".join(lines)
+
+
+def encode_message_id(message_id: str) -> bytes:
+    """Write the header block of most messages: ``Nats-Msg-Id`` alone.
+
+    Raises:
+        MessageRejected: as `encode_headers` says.
+    """
+    if message_id.isascii() and message_id.isprintable():
+        return _MESSAGE_ID % message_id.encode()
+    return encode_headers({"Nats-Msg-Id": message_id})
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)

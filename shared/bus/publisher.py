@@ -7,60 +7,23 @@ them; a timer each would cost as much as the publishing.
 """
 
 import asyncio
-import json
-import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from types import MappingProxyType
-from typing import NamedTuple
 
+import structlog
+
+from shared.bus.answers import Stored, read_answer
 from shared.bus.client import Bus
 from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.headers import encode_headers, status
+from shared.bus.headers import encode_headers, encode_message_id
+from shared.bus.sending import OnDone, Outcome, Sending
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-_SEQUENCE = re.compile(rb'"seq": ?(\d+)')
-_DUPLICATE = re.compile(rb'"duplicate": ?true')
-_STORED = re.compile(rb'\{"stream": ?"[^"]*", ?"seq": ?(\d+)(, ?"duplicate": ?true)?\}')
-_DUPLICATE_IN_PROCESS = 10158  # its first attempt is being stored right now
-_TEMPORARY_CODES = (408, 429)
+__all__ = ["OnDone", "Outcome", "Publisher", "Sending", "Stored", "start_publisher"]
 
-
-class Stored(NamedTuple):
-    """The bus has it."""
-
-    offset: int
-    """The sequence in its stream; of the first one, if this is a duplicate."""
-    duplicate: bool
-
-
-class _Entry:
-    """One publication that has not been answered."""
-
-    __slots__ = ("deadline", "due", "headers", "payload", "reply", "stored", "subject",
-                 "token", "tries")  # fmt: skip
-
-    def __init__(
-        self,
-        subject: str,
-        payload: bytes,
-        headers: bytes,
-        deadline: float,
-        stored: asyncio.Future[Stored],
-    ) -> None:
-        self.subject = subject
-        self.payload = payload
-        self.headers = headers
-        self.deadline = deadline
-        self.stored = stored
-        self.token = 0
-        self.reply = ""
-        self.due = 0.0
-        """When to send it (again), by the monotonic clock."""
-        self.tries = 0
+log = structlog.get_logger(__name__)
 
 
 class Publisher:
@@ -83,13 +46,14 @@ class Publisher:
                 also how often deadlines are looked at.
             on_published: Gets the seconds from the call to the answer.
         """
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call
         self._bus = bus
         self._window = window
         self._attempt_seconds = attempt_seconds
         self._retry_seconds = retry_seconds
         self._on_published = on_published
-        self._in_flight: dict[int, _Entry] = {}  # in the order in which they were first sent
-        self._waiting: OrderedDict[int, _Entry] = OrderedDict()
+        self._in_flight: dict[int, Sending] = {}  # in the order in which they were first sent
+        self._waiting: OrderedDict[int, Sending] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -106,49 +70,92 @@ class Publisher:
         message_id: str,
         deadline_seconds: float = 5.0,
         ttl: str | None = None,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Mapping[str, str] | None = None,
     ) -> Stored:
-        """Store the message; return when it is.
+        """Store the message; return when it is. What is cancelled is not sent again.
 
-        Args:
-            message_id: What the stream knows it by: within its dedupe window the same id is
-                stored once, whatever the subject.
-            ttl: When the stream drops it, as ``Nats-TTL`` says it: ``15s``, ``never``.
+        Args: as of `send`.
 
         Raises:
             BusUnavailable: no answer by the deadline. It may be stored all the same, so try
                 again with the same id.
             MessageRejected: it can never be stored.
         """
-        if self._stopped:
-            raise BusUnavailable("the publisher has stopped")
-        started = time.monotonic()
-        all_headers = {"Nats-Msg-Id": message_id, **headers}
-        if ttl is not None:
-            all_headers["Nats-TTL"] = ttl
-        stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        entry = _Entry(
-            subject, payload, encode_headers(all_headers), started + deadline_seconds, stored
+        stored: asyncio.Future[Stored] = self._loop.create_future()
+        sending = self.send(
+            subject,
+            payload,
+            message_id=message_id,
+            on_done=partial(_settle, stored),
+            deadline_seconds=deadline_seconds,
+            ttl=ttl,
+            headers=headers,
         )
-        entry.token, entry.reply = self._bus.expect_reply(partial(self._take_answer, entry))
+        try:
+            return await stored
+        finally:
+            self.forget(sending)
+
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        on_done: OnDone,
+        deadline_seconds: float = 5.0,
+        ttl: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sending:
+        """Store the message, and say what became of it when that is known. Never waits.
+
+        Args:
+            message_id: What the stream knows it by: within its dedupe window the same id is
+                stored once, whatever the subject.
+            on_done: Called once, and by the deadline, but not before this has returned; never
+                after `forget`. Should it raise, that is logged.
+            ttl: When the stream drops it, as ``Nats-TTL`` says it: ``15s``, ``never``.
+
+        Returns:
+            What to give to `forget`.
+        """
+        now = time.monotonic()
+        sending = Sending(subject, payload, on_done, now, now + deadline_seconds)
+        if self._stopped:
+            self._end_soon(sending, BusUnavailable("the publisher has stopped"))
+            return sending
+        try:
+            if ttl is None and not headers:
+                sending.headers = encode_message_id(message_id)
+            else:
+                lifetime = {} if ttl is None else {"Nats-TTL": ttl}
+                all_headers = {"Nats-Msg-Id": message_id, **(headers or {}), **lifetime}
+                sending.headers = encode_headers(all_headers)
+        except MessageRejected as rejected:
+            self._end_soon(sending, rejected)
+            return sending
+        sending.token, sending.reply = self._bus.expect_reply(partial(self._take_answer, sending))
         if self._sweeper is None:
             self._sweep_later()
         if self._waiting or len(self._in_flight) >= self._window:
-            self._waiting[entry.token] = entry
+            self._waiting[sending.token] = sending
         else:
-            self._admit(entry)
-        try:
-            result = await stored
-        finally:
-            self._forget(entry)
-        self._on_published(time.monotonic() - started)
-        return result
+            self._admit(sending, now)
+        return sending
+
+    def forget(self, sending: Sending) -> None:
+        """Nobody wants to know any more; it may be stored all the same."""
+        if sending.on_done is not None:
+            sending.on_done = None
+            self._drop(sending)
+            self._admit_waiting()
 
     def send_again(self) -> None:
         """After a reconnect: whatever was in flight may be lost. In the first order."""
-        for entry in list(self._in_flight.values()):
-            entry.tries = 0
-            self._send(entry)
+        now = time.monotonic()
+        for sending in list(self._in_flight.values()):
+            sending.tries = 0
+            self._send(sending, now)
 
     def stop(self) -> None:
         """Give up whatever is unanswered."""
@@ -156,93 +163,101 @@ class Publisher:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for entry in [*self._in_flight.values(), *self._waiting.values()]:
-            _fail(entry, BusUnavailable("the publisher has stopped"))
+        self._give_up(
+            [*self._in_flight.values(), *self._waiting.values()], "the publisher has stopped"
+        )
 
-    def _admit(self, entry: _Entry) -> None:
-        self._in_flight[entry.token] = entry
-        self._send(entry)
+    def _admit(self, sending: Sending, now: float) -> None:
+        self._in_flight[sending.token] = sending
+        self._send(sending, now)
 
-    def _forget(self, entry: _Entry) -> None:
-        self._bus.forget_reply(entry.token)
-        self._in_flight.pop(entry.token, None)
-        if self._waiting:
-            self._waiting.pop(entry.token, None)
+    def _admit_waiting(self) -> None:
         while self._waiting and len(self._in_flight) < self._window:
             _, first = self._waiting.popitem(last=False)
-            self._admit(first)
+            self._admit(first, time.monotonic())
 
-    def _send(self, entry: _Entry) -> None:
-        if entry.stored.done():
-            return
-        entry.due = time.monotonic() + self._attempt_seconds
+    def _drop(self, sending: Sending) -> None:
+        self._bus.forget_reply(sending.token)
+        if self._in_flight.pop(sending.token, None) is None:
+            self._waiting.pop(sending.token, None)
+
+    def _send(self, sending: Sending, now: float) -> None:
+        sending.due = now + self._attempt_seconds
         try:
-            self._bus.send(entry.subject, entry.payload, headers=entry.headers, reply=entry.reply)
+            self._bus.send(
+                sending.subject, sending.payload, headers=sending.headers, reply=sending.reply
+            )
         except BusUnavailable:
-            self._retry(entry)
+            self._retry(sending, now)
         except MessageRejected as rejected:
-            _fail(entry, rejected)
+            self._end_soon(sending, rejected)
 
-    def _retry(self, entry: _Entry) -> None:
-        pause = self._retry_seconds * 2**entry.tries
-        entry.tries = min(entry.tries + 1, 10)
-        entry.due = time.monotonic() + min(pause, self._attempt_seconds)
+    def _retry(self, sending: Sending, now: float) -> None:
+        pause = self._retry_seconds * 2**sending.tries
+        sending.tries = min(sending.tries + 1, 10)
+        sending.due = now + min(pause, self._attempt_seconds)
 
-    def _take_answer(self, entry: _Entry, answer: bytes, headers: bytes | None) -> None:
-        if entry.stored.done():
-            return
-        outcome = _outcome(answer, headers)
+    def _take_answer(self, sending: Sending, answer: bytes, headers: bytes | None) -> None:
+        outcome = read_answer(answer, headers)
         if outcome is None:
-            self._retry(entry)
-        elif isinstance(outcome, Stored):
-            entry.stored.set_result(outcome)
-        else:
-            _fail(entry, outcome)
+            self._retry(sending, time.monotonic())
+            return
+        self._end(sending, outcome)
+
+    def _end_soon(self, sending: Sending, outcome: Outcome) -> None:
+        """In a turn of its own: nobody hears back from a call that he is still making."""
+        self._loop.call_soon(self._end, sending, outcome)
+
+    def _end(self, sending: Sending, outcome: Outcome) -> None:
+        self._drop(sending)
+        if self._waiting:
+            self._admit_waiting()
+        self._tell(sending, outcome)
+
+    def _tell(self, sending: Sending, outcome: Outcome) -> None:
+        on_done, sending.on_done = sending.on_done, None
+        if on_done is None:
+            return
+        if type(outcome) is Stored:
+            self._on_published(time.monotonic() - sending.began_at)
+        try:
+            on_done(outcome)
+        except Exception:  # one bad caller must not cost the others
+            log.exception("publish_callback_failed", subject=sending.subject)
+
+    def _give_up(self, sendings: Iterable[Sending], reason: str) -> None:
+        """First all of them leave: who is told may send anew at once."""
+        sendings = list(sendings)
+        for sending in sendings:
+            self._drop(sending)
+        self._admit_waiting()
+        for sending in sendings:
+            self._tell(sending, BusUnavailable(reason))
 
     def _sweep_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(self._retry_seconds, self._sweep)
+        self._sweeper = self._loop.call_later(self._retry_seconds, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         now = time.monotonic()
-        for entry in [*self._in_flight.values(), *self._waiting.values()]:
-            if now >= entry.deadline:
-                _fail(entry, BusUnavailable("the bus did not answer in time"))
-        for entry in list(self._in_flight.values()):
-            if now >= entry.due and self._bus.connected:
-                self._send(entry)
-        if self.unanswered:
+        unanswered = [*self._in_flight.values(), *self._waiting.values()]
+        expired = [sending for sending in unanswered if now >= sending.deadline]
+        if expired:
+            self._give_up(expired, "the bus did not answer in time")
+        for sending in list(self._in_flight.values()):
+            if now >= sending.due and self._bus.connected:
+                self._send(sending, now)
+        if self.unanswered and self._sweeper is None:
             self._sweep_later()
 
 
-def _outcome(answer: bytes, headers: bytes | None) -> Stored | MessageRejected | None:
-    """What became of a message; None if it is to be tried again."""
-    plain = _STORED.fullmatch(answer)
-    if plain is not None:
-        return Stored(int(plain[1]), duplicate=plain[2] is not None)
-    if status(headers) is not None:  # 503: no stream takes it, or none has a leader
-        return None
-    if b'"error"' in answer:
-        return rejection(answer)
-    sequence = _SEQUENCE.search(answer)  # the answer says more, such as the stream's domain
-    if sequence is None:
-        return None
-    return Stored(int(sequence[1]), duplicate=_DUPLICATE.search(answer) is not None)
-
-
-def rejection(answer: bytes) -> MessageRejected | None:
-    """Why the message can never be stored, or None if it may be on another try."""
-    error = json.loads(answer)["error"]
-    code, err_code = error.get("code", 0), error.get("err_code", 0)
-    if code in _TEMPORARY_CODES or not 400 <= code < 500 or err_code == _DUPLICATE_IN_PROCESS:
-        return None
-    return MessageRejected(err_code, error.get("description", ""))
-
-
-def _fail(entry: _Entry, error: Exception) -> None:
-    if not entry.stored.done():
-        entry.stored.set_exception(error)
+def _settle(stored: asyncio.Future[Stored], outcome: Outcome) -> None:
+    if stored.done():
+        return  # cancelled, which is not forgotten before the next turn
+    if isinstance(outcome, Stored):
+        stored.set_result(outcome)
+    else:
+        stored.set_exception(outcome)
 
 
 @asynccontextmanager

@@ -3,7 +3,14 @@
 import pytest
 
 from shared.bus.errors import MessageRejected
-from shared.bus.headers import encode_headers, header, number, sequence_of, status
+from shared.bus.headers import (
+    encode_headers,
+    encode_message_id,
+    header,
+    number,
+    sequence_of,
+    status,
+)
 
 
 def test_a_block_is_written_as_the_server_reads_it() -> None:
@@ -40,3 +47,14 @@ def test_only_an_answer_without_a_message_has_a_status() -> None:
     assert status(b"NATS/1.0 404 Message Not Found\r\n\r\n") == 404
     assert status(b"NATS/1.0\r\nA: 1\r\n\r\n") is None
     assert status(None) is None
+
+
+@pytest.mark.parametrize("message_id", ["a:1", "é", "", " "])
+def test_the_usual_block_is_written_as_any_other(message_id: str) -> None:
+    assert encode_message_id(message_id) == encode_headers({"Nats-Msg-Id": message_id})
+
+
+@pytest.mark.parametrize("message_id", ["a\r\nY: b", "\n", "\x7f", "é\x00"])
+def test_an_id_that_would_break_the_block_is_rejected(message_id: str) -> None:
+    with pytest.raises(MessageRejected):
+        encode_message_id(message_id)
