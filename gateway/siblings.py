@@ -45,8 +45,10 @@ class Siblings:
             server = await asyncio.start_unix_server(self._answer, self._socket)
         except OSError as error:
             raise CannotListen(f"cannot listen on {self._socket}: {error}") from error
-        async with server:
+        try:
             yield
+        finally:
+            server.close()  # and waits for nobody: who asked may be a sibling that hangs
 
     async def metrics(self) -> bytes:
         """Everybody's, in Prometheus' text format."""

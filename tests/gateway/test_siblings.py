@@ -1,6 +1,7 @@
 """Workers tell each other's metrics, as far as they are there."""
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -78,8 +79,12 @@ async def told_beside(folder: Path, answer: Callable[[], Awaitable[bytes]]) -> S
         writer.close()
 
     one = Siblings(folder / "1", a_registry(1))
-    async with await asyncio.start_unix_server(reply, folder / "2"), one.answering():
-        return samples(await one.metrics())
+    server = await asyncio.start_unix_server(reply, folder / "2")
+    try:
+        async with one.answering():
+            return samples(await one.metrics())
+    finally:
+        server.close()
 
 
 async def test_one_that_dies_in_its_answer_is_left_out(tmp_path: Path) -> None:
@@ -109,6 +114,17 @@ async def test_one_that_does_not_answer_is_left_out_before_a_scrape_gives_up(
 
     assert asked.is_set()
     assert text["hubbub_worker_up", "2"] == 0
+
+
+async def test_one_that_asks_and_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
+    registry = a_registry(1)
+    Counter("filler", "More than a socket takes.", ["text"], registry=registry).labels("x" * 10**7)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setblocking(False)
+        async with asyncio.timeout(10), Siblings(tmp_path / "1", registry).answering():
+            await loop.sock_connect(deaf, str(tmp_path / "1"))
+            await loop.sock_recv(deaf, 1)
 
 
 async def test_a_replacement_answers_where_its_predecessor_did(tmp_path: Path) -> None:
