@@ -1,6 +1,7 @@
 """Every open socket of this process: the one sweep over them, their work, and the drain."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,10 +24,10 @@ class Hub:
     def __init__(
         self, limits: Limits, *, on_closed: Callable[[Close], None] = lambda _: None
     ) -> None:
+        self.loop = asyncio.get_running_loop()
         self.limits = limits
-        self.outgoing = Outgoing(lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self.outgoing = Outgoing(self.loop.call_soon)
         self.stalled_bytes = 0
-        """Pending on all stalled connections."""
         self._on_closed = on_closed
         self._connections: set[Connection] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -55,11 +56,10 @@ class Hub:
 
     async def run(self) -> None:
         """Look at every connection once per `sweep_seconds`, until cancelled."""
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as self._group:
             while True:
                 await asyncio.sleep(self.limits.sweep_seconds)
-                now = loop.time()
+                now = time.monotonic()
                 for number, connection in enumerate(tuple(self._connections), start=1):
                     if connection.wakes_at <= now:
                         connection.check(now)
@@ -72,7 +72,7 @@ class Hub:
         Returns when all are gone and what they asked for is done, after `drain_seconds` at
         the latest; what is left then is dropped.
         """
-        limits, ends_at = self.limits, asyncio.get_running_loop().time() + self.limits.drain_seconds
+        limits, ends_at = self.limits, self.loop.time() + self.limits.drain_seconds
         async for connection in paced(
             tuple(self._connections),
             per_second=limits.drain_closes_per_second,

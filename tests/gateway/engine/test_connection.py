@@ -1,14 +1,15 @@
 """One connection, with a transport that does nothing by itself."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from gateway.engine.connection import PING
 from gateway.engine.frame import Frame, close_frame, pong_frame
+from gateway.engine.timing import PING
 from gateway.errors import Close
 from tests.gateway.engine.transports import AnEngine, a_wire
 
@@ -20,7 +21,7 @@ def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
 
 
 def now() -> float:
-    return asyncio.get_running_loop().time()
+    return time.monotonic()
 
 
 async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_were_sent() -> None:

@@ -60,6 +60,7 @@ class AnEngine:
     """What connections share, driven by hand."""
 
     def __init__(self, limits: Limits) -> None:
+        self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.turn: list[Callable[[], None]] = []
         self.outgoing = Outgoing(self.turn.append)

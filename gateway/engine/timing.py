@@ -1,0 +1,120 @@
+"""What a connection does when its time has come: pings, deadlines, the end of a token."""
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+
+from gateway.engine.frame import ping_frame
+from gateway.engine.outgoing import STALLED
+from gateway.engine.resources import Resources
+from gateway.engine.writing import Writing
+from gateway.errors import TOO_SLOW, Close
+
+NEVER = float("inf")
+PING = ping_frame()
+SILENT = Close(1006, "silent")
+"""Never sent: nobody reads it."""
+
+
+class Timing(Writing):
+    """Knows when it has to be looked at again; the sweep over all connections does that."""
+
+    __slots__ = (
+        "_close_at", "_deadline", "_expiry", "_heard", "_is_behind", "_ping_at", "_pinged",
+        "wakes_at",
+    )  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, engine: Resources) -> None:
+        super().__init__(transport, engine)
+        self._is_behind = False
+        self._deadline = NEVER
+        self._close_at = NEVER
+        self._expiry = SILENT
+        self._heard = False
+        self._pinged = False
+        # Those that came together are not to be pinged together.
+        self._ping_at = time.monotonic() + engine.limits.ping_seconds * random.uniform(0.5, 1)
+        self.wakes_at = self._ping_at
+        """Monotonic seconds; before it there is nothing to check."""
+
+    # Said by the whole connection.
+
+    def _end(self, close: Close) -> None:
+        raise NotImplementedError
+
+    # For the rooms above.
+
+    def close_at(self, moment: float, code: int, reason: str) -> None:
+        """Close it when ``moment`` (unix seconds) has come; replaces what was said before."""
+        self._close_at = moment
+        self._expiry = Close(code, reason)
+        self._plan()
+
+    def fall_behind(self) -> None:
+        """It missed something live, so it has `lag_seconds` to catch up."""
+        self._is_behind = True
+        self._start_clock()
+
+    def keep_up(self) -> None:
+        """It has caught up."""
+        self._is_behind = False
+        self._stop_clock()
+
+    # For the engine.
+
+    def check(self, now: float) -> None:
+        """Do what is due by now (monotonic seconds): once per sweep, instead of timers."""
+        if now >= self._deadline:
+            if self.is_open:
+                self._end(TOO_SLOW)
+            else:
+                self._transport.abort()
+        elif self.is_open:
+            if self._close_at <= _unix():
+                self._end(self._expiry)
+            elif now >= self._ping_at:
+                self._look_for_life(now)
+        self._plan()
+
+    # Within.
+
+    def _look_for_life(self, now: float) -> None:
+        limits = self._engine.limits
+        if not self._pinged:
+            self._heard, self._pinged = False, True
+            self.send(PING)
+            self._ping_at = now + limits.pong_seconds
+        elif self._heard or self._holds:  # whom we don't read can't be heard
+            self._pinged = False
+            self._ping_at = now + max(0.0, limits.ping_seconds - limits.pong_seconds)
+        else:
+            self.closing = SILENT
+            self._transport.abort()
+
+    def _start_clock(self) -> None:
+        """It is given up after `lag_seconds`, unless it is stopped before."""
+        if self._deadline == NEVER:
+            self._give_up_after(self._engine.limits.lag_seconds)
+
+    def _stop_clock(self) -> None:
+        if self.is_open and self.due is not STALLED and not self._is_behind:
+            self._deadline = NEVER
+            self._plan()
+
+    def _give_up_after(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._plan()
+
+    def _plan(self) -> None:
+        if not self.is_open:
+            self.wakes_at = self._deadline
+            return
+        wakes_at = min(self._ping_at, self._deadline)
+        if self._close_at < NEVER:
+            wakes_at = min(wakes_at, time.monotonic() + max(0.0, self._close_at - _unix()))
+        self.wakes_at = wakes_at
+
+
+def _unix() -> float:
+    return datetime.now(UTC).timestamp()
