@@ -48,8 +48,11 @@ async def serving(answer: Answer) -> AsyncGenerator[int]:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()  # and waits for nobody: the load's clients are there until it ends
 
 
 @pytest.fixture
