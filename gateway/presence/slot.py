@@ -11,8 +11,8 @@ _NEVER = -1
 class Slot:
     """One entry: what is wanted of it, and what was done about that."""
 
-    __slots__ = ("acknowledged", "connections", "due", "in_flight", "left_at", "name",
-                 "node", "place", "seen", "since", "version", "written", "written_at")  # fmt: skip
+    __slots__ = ("acknowledged", "connections", "due", "left_at", "name", "node", "place",
+                 "seen", "since", "version", "written", "written_at")  # fmt: skip
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -30,7 +30,6 @@ class Slot:
         """The sequence of the last write that was answered."""
         self.seen = 0
         """The last sequence that the stream showed of it."""
-        self.in_flight = False
         self.left_at = 0.0
         self.written_at = 0.0
         self.due: float | None = None

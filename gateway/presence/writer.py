@@ -2,9 +2,8 @@
 
 What is wanted is known at once and never lost; the bus may be away for any time. One write
 per entry is in flight, and when it ends the entry is looked at again. So whatever happened
-meanwhile, repeats and crossings included, ends in what is wanted. An idle entry costs no
-task and no timer: all that is due later lies in one heap. A write needs no task of its own:
-workers that live as long as the writer make them.
+meanwhile, repeats and crossings included, ends in what is wanted. Neither an entry nor a
+write costs a task or a timer: all that is due later lies in one heap, and the bus calls back.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -24,7 +24,7 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.slot import Slot
 from gateway.presence.subjects import EntryKey, Place, entry_name
 from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher
+from shared.bus.publisher import Outcome, Publisher, Sending
 from shared.bus.subjects import PRES_PUB
 from shared.ids import ChannelName, ConnectionId, NodeId, UserId
 
@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
 """With these the removal itself expires without one more message about that."""
-
-_NO_HEADERS: dict[str, str] = {}
 
 _REST_SECONDS = 0.02
 """For at least so long nobody looks at what falls due, so that it is done many at a time."""
@@ -45,7 +43,7 @@ def ttl(seconds: float) -> str:
 
 
 class PresenceWriter:
-    """Sync to be told what is wanted; `run` writes it."""
+    """Sync to be told what is wanted; it is written for as long as `run` runs."""
 
     def __init__(self, publisher: Publisher, limits: PresenceLimits) -> None:
         self._publisher = publisher
@@ -54,9 +52,8 @@ class PresenceWriter:
         self._slots: dict[Place, Slot] = {}
         self._ready: OrderedDict[Slot, None] = OrderedDict()
         self._later: list[tuple[float, Place]] = []
-        self._idle: list[asyncio.Future[None]] = []
-        """The workers that have nothing to do; each is woken by its future."""
-        self._in_flight = 0
+        self._in_flight: dict[Slot, Sending] = {}
+        self._is_running = False
         self._message_numbers = itertools.count(1)
         self._retry_seconds = 0.0
         self._paused_until = 0.0
@@ -68,7 +65,7 @@ class PresenceWriter:
     @property
     def unwritten(self) -> int:
         """Entries that are being written or could be at once."""
-        return len(self._ready) + self._in_flight
+        return len(self._ready) + len(self._in_flight)
 
     @property
     def known(self) -> int:
@@ -139,43 +136,25 @@ class PresenceWriter:
             slot = self._slots[place] = Slot(place)
         if sequence > slot.seen:
             slot.seen = sequence
-        if slot.in_flight or sequence <= slot.acknowledged:
+        if slot in self._in_flight or sequence <= slot.acknowledged:
             return
         slot.doubt(self._node if present else None)
         self._plan(slot)
 
     async def run(self) -> None:
         """Write until cancelled."""
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(self._limits.max_writes_in_flight):
-                workers.create_task(self._work())
+        self._is_running = True
+        try:
             while True:
                 self._take_due()
-                for _ in range(min(len(self._ready), len(self._idle))):
-                    self._wake_worker()
+                self._write_ready()
                 await self._rest()
-
-    def _may_write(self) -> bool:
-        return self._node is not None and time.monotonic() >= self._paused_until
-
-    def _wake_worker(self) -> None:
-        """If all are busy, the next to be done will go on; if writing has to pause, `run` will."""
-        if self._idle and self._may_write():
-            idle = self._idle.pop()
-            if not idle.done():  # or it has been cancelled
-                idle.set_result(None)
-
-    async def _work(self) -> None:
-        """Write one ready entry after the other."""
-        loop = asyncio.get_running_loop()
-        while True:
-            if self._ready and self._may_write():
-                slot, _ = self._ready.popitem(last=False)
-                await self._write(slot)
-            else:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
+        finally:
+            self._is_running = False
+            unanswered, self._in_flight = self._in_flight, {}
+            for slot, sending in unanswered.items():
+                self._publisher.forget(sending)
+                self._plan(slot)  # nobody knows what became of it
 
     async def _rest(self) -> None:
         """Until something may be due, or somebody says so."""
@@ -198,7 +177,7 @@ class PresenceWriter:
 
     def _plan(self, slot: Slot) -> None:
         """The one rule: what is to be done about this entry, and when."""
-        if slot.in_flight:
+        if slot in self._in_flight:
             return  # planned when that has ended
         was_due, slot.due = slot.due, None
         if slot.connections:
@@ -214,7 +193,7 @@ class PresenceWriter:
             due = slot.left_at + self._limits.grace_seconds
         if due <= time.monotonic():
             self._ready[slot] = None
-            self._wake_worker()
+            self._write_ready()
             return
         self._ready.pop(slot, None)
         slot.due = due
@@ -223,11 +202,16 @@ class PresenceWriter:
                 self._wake.set()
             heapq.heappush(self._later, (due, slot.place))
 
-    async def _write(self, slot: Slot) -> None:
-        node, version = self._node, slot.version
-        assert node is not None  # else it isn't started
-        slot.in_flight = True
-        self._in_flight += 1
+    def _write_ready(self) -> None:
+        """Write as much as may be in flight; the end of each write makes room for the next."""
+        node, most = self._node, self._limits.max_writes_in_flight
+        if node is None or not self._is_running or time.monotonic() < self._paused_until:
+            return
+        while self._ready and len(self._in_flight) < most:
+            slot, _ = self._ready.popitem(last=False)
+            self._write(slot, node)
+
+    def _write(self, slot: Slot, node: NodeId) -> None:
         body, entry = b"", None
         if slot.connections:
             slot.node = node  # from here on the stream may hold it
@@ -236,31 +220,37 @@ class PresenceWriter:
         key = EntryKey(*slot.place, node)
         name = entry_name(key)
         self.echoes.expect(name, key, body, entry)
-        try:
-            stored = await self._publisher.publish(
-                f"{PRES_PUB}{name}",
-                body,
-                message_id=f"{node}:{next(self._message_numbers)}",
-                deadline_seconds=self._limits.write_seconds,
-                ttl=None if body else self._tombstone_ttl,
-                headers=_NO_HEADERS if body else REMOVAL_HEADERS,
-            )
-        except BusUnavailable as unavailable:
-            self._back_off(unavailable)
-        except MessageRejected as rejected:  # trying again changes nothing; another version may
+        self._in_flight[slot] = self._publisher.send(
+            f"{PRES_PUB}{name}",
+            body,
+            message_id=f"{node}:{next(self._message_numbers)}",
+            on_done=partial(self._take_outcome, slot, node, slot.version, entry is not None),
+            deadline_seconds=self._limits.write_seconds,
+            ttl=None if body else self._tombstone_ttl,
+            headers=None if body else REMOVAL_HEADERS,
+        )
+
+    def _take_outcome(
+        self, slot: Slot, node: NodeId, version: int, is_there: bool, outcome: Outcome
+    ) -> None:
+        """What became of a write; whatever that is, the entry is looked at again."""
+        del self._in_flight[slot]
+        if isinstance(outcome, BusUnavailable):
+            self._back_off(outcome)
+        elif isinstance(outcome, MessageRejected):  # again changes nothing; another version may
             channel, user_id = slot.place
-            log.error("presence_rejected", reason=str(rejected), channel=channel, user_id=user_id)
-            self._written(slot, version, node if body else None, 0)
+            log.error("presence_rejected", reason=str(outcome), channel=channel, user_id=user_id)
+            self._written(slot, version, node if is_there else None, 0)
         else:
             self._retry_seconds = 0.0
-            self._written(slot, version, node if body else None, stored.offset)
-        slot.in_flight = False
-        self._in_flight -= 1
+            self._written(slot, version, node if is_there else None, outcome.offset)
         if node != self._node:
             slot.forget_written()
         elif slot.seen > slot.acknowledged > 0:
             slot.doubt(node)
         self._plan(slot)
+        if self._ready:
+            self._write_ready()
 
     def _written(self, slot: Slot, version: int, node: NodeId | None, sequence: int) -> None:
         slot.written, slot.node = version, node

@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import Enum
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,8 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.writer import PresenceWriter
 from shared.bus.client import Bus, connect_bus
 from shared.bus.direct_get import DirectGet
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher, Stored
+from shared.bus.errors import BusUnavailable
+from shared.bus.publisher import OnDone, Outcome, Publisher, Sending
 from shared.bus.streams import bootstrap
 from shared.bus.subjects import PRES_PUB, token_of
 from shared.ids import ChannelName, ConnectionId, NodeId, UserId
@@ -48,47 +49,42 @@ class Fateful(Publisher):
     """A publisher whose writes meet their fates in turn; then all are stored."""
 
     fates: itertools.chain[Fate]
-    in_flight: dict[str, int]
+    in_flight: set[str]
     writes = 0
     most_at_once = 0
 
-    async def publish(
-        self,
-        subject: str,
-        payload: bytes,
-        *,
-        message_id: str,
-        deadline_seconds: float = 5.0,
-        ttl: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Stored:
+    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **told: Any) -> Sending:
         self.writes += 1
         fate = next(self.fates)
         if fate is Fate.LOST:
-            raise BusUnavailable("lost")
-        assert not self.in_flight.get(subject), "one write per entry at a time"
-        self.in_flight[subject] = 1
+            lost = BusUnavailable("lost")
+            never_sent = told | {"message_id": "a\nb"}
+            return super().send(subject, payload, on_done=lambda _: on_done(lost), **never_sent)
+        assert subject not in self.in_flight, "one write per entry at a time"
+        self.in_flight.add(subject)
         self.most_at_once = max(self.most_at_once, len(self.in_flight))
-        try:
-            stored = await super().publish(
-                subject,
-                payload,
-                message_id=message_id,
-                deadline_seconds=deadline_seconds,
-                ttl=ttl,
-                headers=headers or {},
-            )
+
+        def end(outcome: Outcome) -> None:
+            self.in_flight.remove(subject)
+            on_done(BusUnavailable("no answer") if fate is Fate.ANSWER_LOST else outcome)
+
+        def end_in_time(outcome: Outcome) -> None:
             if fate is Fate.SLOW:
-                await asyncio.sleep(0.02)
-        finally:
-            del self.in_flight[subject]
-        if fate is Fate.ANSWER_LOST:
-            raise BusUnavailable("no answer")
-        return stored
+                asyncio.get_running_loop().call_later(0.02, end, outcome)
+            else:
+                end(outcome)
+
+        return super().send(subject, payload, on_done=end_in_time, **told)
+
+    def forget(self, sending: Sending) -> None:
+        self.in_flight.discard(sending.subject)
+        super().forget(sending)
 
 
 class Desk:
     """A running writer in a channel of its own, and what the stream has of it."""
+
+    running: asyncio.Task[None]
 
     def __init__(self, bus: Bus, publisher: Fateful, limits: PresenceLimits) -> None:
         self._bus = bus
@@ -141,12 +137,12 @@ async def a_desk(
         await bootstrap(bus)
         publisher = Fateful(bus)
         publisher.fates = itertools.chain(fates, itertools.repeat(Fate.STORED))
-        publisher.in_flight = {}
+        publisher.in_flight = set()
         desk = Desk(bus, publisher, limits)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(desk.writer.run())
+            desk.running = group.create_task(desk.writer.run())
             yield desk
-            running.cancel()
+            desk.running.cancel()
         publisher.stop()
 
 
@@ -234,6 +230,24 @@ async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str
     assert desk.writer.unwritten == 1
 
 
+async def test_what_was_not_answered_when_a_writer_ended_is_written_when_it_runs_again(
+    nats_url: str,
+) -> None:
+    async with a_desk(nats_url) as desk, asyncio.TaskGroup() as group:
+        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        await asyncio.sleep(0)  # for it to run
+        desk.enter(ANN, "tab")
+        assert desk.publisher.unanswered == 1
+        desk.running.cancel()
+        await eventually(desk.running.done)
+        assert (desk.publisher.unanswered, desk.writer.unwritten) == (0, 1)
+
+        desk.running = group.create_task(desk.writer.run())
+        await desk.until_idle(QUICK)
+        assert desk.writer.unwritten == 0
+        desk.running.cancel()
+
+
 async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
     async with a_desk(nats_url) as desk:
         desk.enter(ANN, "tab")
@@ -267,9 +281,11 @@ async def test_an_entry_without_end_is_listed_up_to_a_limit(nats_url: str) -> No
 class Refusing(Fateful):
     """The bus says that this can never be stored."""
 
-    async def publish(self, subject: str, payload: bytes, **_: object) -> Stored:
+    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **told: Any) -> Sending:
         self.writes += 1
-        raise MessageRejected(10054, "too large")
+        return super(Fateful, self).send(
+            subject, payload, on_done=on_done, **(told | {"message_id": "a\nb"})
+        )
 
 
 async def test_what_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
