@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
@@ -16,14 +16,7 @@ from shared.ids import SessionId, UserId
 from shared.keys import FixedKeys, KeySource, jwks_keys
 from shared.remembered import RememberedTokens
 from shared.settings import ServiceSettings
-from shared.signatures import (
-    BadSignature,
-    TokenOpener,
-    checked_secret,
-    eddsa_opener,
-    hs256_opener,
-    read_header,
-)
+from shared.signatures import BadSignature, SignedToken, checked_secret, read_token
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
@@ -33,7 +26,6 @@ CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
 
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-_COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -80,13 +72,6 @@ class _Payload(BaseModel):
     name: Any = None
 
 
-class _Secret(NamedTuple):
-    """An HMAC secret, and a name for it that tells nothing of it."""
-
-    name: str
-    key: bytes
-
-
 class TokenVerifier:
     """Says who a token stands for, or refuses.
 
@@ -111,14 +96,13 @@ class TokenVerifier:
             ValueError: the HMAC secret is empty, or looks like a public key.
         """
         self._keys = keys
-        self._secret = None if hmac_secret is None else _name(checked_secret(hmac_secret))
+        self._secret = None if hmac_secret is None else checked_secret(hmac_secret)
+        self._secret_name = f"hmac:{secrets.token_hex(8)}"  # which tells nothing of it
         self._issuer = issuer
         self._audience = audience
         self._max_token_seconds = max_token_seconds
         self._now = now
         self._remembered: RememberedTokens[Claims] = RememberedTokens(remembered_tokens)
-        self._eddsa = eddsa_opener()
-        self._hs256 = hs256_opener()
 
     @property
     def ready(self) -> bool:
@@ -156,10 +140,25 @@ class TokenVerifier:
             InvalidToken: for whatever is wrong with it.
             KeysUnknown: its issuer's keys were never seen; later it may be fine.
         """
+        claims = self.verify_at_once(token)
+        if claims is None and self._keys is not None:
+            await self._keys.look_again()
+            claims = self.verify_at_once(token)
+        if claims is None:
+            raise InvalidToken("the token's key is not trusted")
+        return claims
+
+    def verify_at_once(self, token: str) -> Claims | None:
+        """What `verify` says, or None if its issuer has to be asked for another key first.
+
+        Raises:
+            InvalidToken, KeysUnknown: as `verify` says.
+        """
         claims = self.recall(token)
         if claims is None:
-            claims = await self._check(token)
-            self._remembered.put(token, claims)
+            claims = self._check(token)
+            if claims is not None:
+                self._remembered.put(token, claims)
         return claims
 
     def confirm(self, claims: Claims) -> None:
@@ -180,38 +179,35 @@ class TokenVerifier:
         return None
 
     def _trusts(self, key: str | None) -> bool:
-        if self._secret is not None and key == self._secret.name:
+        if self._secret is not None and key == self._secret_name:
             return True
         return key is not None and self._keys is not None and self._keys.trusts(key)
 
-    async def _check(self, token: str) -> Claims:
-        if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
+    def _check(self, token: str) -> Claims | None:
+        if len(token) > MAX_TOKEN_BYTES:
             raise InvalidToken("the token is not a signed JWT")
         try:
-            header = read_header(token)
+            signed = read_token(token)
         except BadSignature:
             raise InvalidToken("the token is not a signed JWT") from None
-        match header.algorithm:
+        match signed.algorithm:
             case "EdDSA" if self._keys is not None:
-                return await self._check_eddsa(token, header.key_id, self._keys)
+                return self._check_eddsa(signed, self._keys)
             case "HS256" if self._secret is not None:
-                payload = _open(self._hs256, token, self._secret.key)
-                return self._claims(payload, key=self._secret.name)
+                payload = _read(signed.opened_by_secret, self._secret)
+                return self._claims(payload, key=self._secret_name)
             case _:
                 raise InvalidToken("the token's algorithm is not accepted here")
 
-    async def _check_eddsa(self, token: str, kid: object, keys: KeySource) -> Claims:
-        if not isinstance(kid, str):
+    def _check_eddsa(self, signed: SignedToken, keys: KeySource) -> Claims | None:
+        if signed.key_id is None:
             raise InvalidToken("the token names no key")
         if not keys.known:
             raise KeysUnknown("the keys to check tokens with are not known yet")
-        key = keys.find(kid)
+        key = keys.find(signed.key_id)
         if key is None:
-            await keys.look_again()
-            key = keys.find(kid)
-        if key is None:
-            raise InvalidToken("the token's key is not trusted")
-        payload = _open(self._eddsa, token, key.public_key)
+            return None
+        payload = _read(signed.opened_by_key, key.public_key.public_bytes_raw())
         if payload.iss != self._issuer or payload.aud is None:
             raise InvalidToken("the token is of another issuer")
         if payload.iat is None or not payload.sid or not payload.jti:
@@ -285,14 +281,10 @@ async def open_verifier(
         yield verifier(keys)
 
 
-def _open(opener: TokenOpener, token: str, key: Any) -> _Payload:
+def _read(opened: Callable[[bytes], bytes], key: bytes) -> _Payload:
     try:
-        return _Payload.model_validate_json(opener.open(token, key))
+        return _Payload.model_validate_json(opened(key))
     except ValidationError:  # its text holds the payload: not to be chained into a log
         raise InvalidToken("the token's claims are not readable") from None
     except BadSignature:
         raise InvalidToken("the token's signature is wrong") from None
-
-
-def _name(secret: bytes) -> _Secret:
-    return _Secret(f"hmac:{secrets.token_hex(8)}", secret)

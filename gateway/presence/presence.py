@@ -155,13 +155,22 @@ class Presence:
                     listed.update(each for each in entry.connections if each not in ours)
         return len(listed)
 
-    async def until_present(
-        self, channel: ChannelName, user_id: UserId, deadline_seconds: float
-    ) -> bool:
-        """Wait until the table has the user in the channel, by any node; False if it is late."""
+    def when_present(
+        self,
+        channel: ChannelName,
+        user_id: UserId,
+        deadline_seconds: float,
+        tell: Callable[[bool], None],
+    ) -> None:
+        """Tell once the table has the user in the channel, by any node; False if that is late.
+
+        At once if it has already; else in the very step in which it comes, after all who were
+        there have been told. ``tell`` must not raise.
+        """
         if self._table.has(channel, user_id):
-            return True
-        return await self._arrivals.wait((channel, user_id), deadline_seconds)
+            tell(True)
+        else:
+            self._arrivals.wait((channel, user_id), deadline_seconds, tell)
 
     async def run(self) -> None:
         """Follow, and keep the lease and the entries, until cancelled."""
@@ -237,7 +246,9 @@ class Presence:
             self._tell(changes)
 
     def _tell(self, changes: list[PresenceChange]) -> None:
+        """First those who watched all along: who is told of his own arrival begins to watch."""
+        for change in changes:
+            self._on_change(change)
         for change in changes:
             if change.joined:
-                self._arrivals.tell((change.channel, change.user_id))
-            self._on_change(change)
+                self._arrivals.arrive((change.channel, change.user_id))

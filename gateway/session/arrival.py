@@ -3,20 +3,28 @@
 Admitted, it is registered, and its subscriptions are catching up. `welcome` waits a
 moment for the tab's own presence entry, so that the count it gives is the count that
 others see. It is made in one synchronous step, in which the tab also begins to hear who
-comes and goes; and no sooner than it is known whether what was missed can be had.
+comes and goes; and no sooner than it is known whether what was missed can be had. There is
+a task only if something has to be read for that.
 """
 
 from collections.abc import Callable
 
+import structlog
+
 from gateway.channels.manager import Subscription
 from gateway.codecs.chat import encode_people, encode_welcome
 from gateway.engine.connection import Connection
+from gateway.errors import NOT_READY
 from gateway.session.handshake import ChatHandshake
 from gateway.session.parts import ChatParts
-from gateway.session.replay import Replay
+from gateway.session.replay import Gone, Replay
+from gateway.session.surviving import survive
 from gateway.settings import Namespace
 from gateway.streams.catch_up import Reason, Unrecoverable
+from shared.errors import Unavailable
 from shared.tokens import Claims
+
+log = structlog.get_logger(__name__)
 
 MALFORMED = "malformed"
 
@@ -35,30 +43,66 @@ class Arrival(Replay):
         *,
         options: Namespace,
         on_welcomed: Callable[[], None],
+        on_live: Callable[[], None],
     ) -> None:
         super().__init__(connection, parts, room, personal, options)
         self._handshake = handshake
         self._claims = claims
         self._on_welcomed = on_welcomed
+        self._on_live = on_live
         self._welcomed = False
 
-    async def run_to_live(self) -> None:
-        """Welcome the tab, replay, and turn it live.
-
-        Raises:
-            Unavailable: the stream doesn't answer; what was sent so far has no hole.
-            Gone: the connection ended.
-        """
+    def begin(self) -> None:
+        """Welcome the tab when it is present, replay, and turn it live; or close it."""
         if self.options.presence:
-            await self.parts.presence.until_present(
+            self.parts.presence.when_present(
                 self.room.channel,
                 self._claims.user_id,
                 self.parts.settings.presence_wait_seconds,
+                self._go_on,
             )
-        self.look_for_end()
-        reset = await self._come_back()
-        if not self.is_live:
-            await self._begin(reset)
+        else:
+            self._arrive()
+
+    def _go_on(self, _is_present: bool) -> None:
+        survive(self.connection, self._arrive)
+
+    def _arrive(self) -> None:
+        if not self.connection.is_open:
+            return
+        place, epoch = self._place_asked_for()
+        live_from = None if place is None else self.parts.catch_up.at_once(place, epoch)
+        if place is None or live_from is None:
+            self.connection.start(self._run_to_live())
+        else:
+            self._welcome(place)
+            self.go_live(live_from)
+            self._on_live()
+
+    def _place_asked_for(self) -> tuple[int | None, str | None]:
+        """Where the tab wants to go on; None if there is more to it than that."""
+        since = self._handshake.since
+        if since is None:
+            return None if self._wanted else self.parts.feed.position, None
+        return since.offset if self.options.history else None, since.epoch
+
+    @property
+    def _wanted(self) -> int:
+        """How many of the room's last publications a newcomer is to get."""
+        return self._handshake.history if self.options.history else 0
+
+    async def _run_to_live(self) -> None:
+        try:
+            reset = await self._come_back()
+            if not self.is_live:
+                await self._begin_anew(reset)
+        except Gone:
+            return
+        except Unavailable as unavailable:  # what was sent so far has no hole
+            log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
+            self.connection.close(*NOT_READY)
+        else:
+            self._on_live()
 
     async def _come_back(self) -> str | None:
         """Replay what came after the tab's place; say why not, if that can't be had."""
@@ -76,10 +120,10 @@ class Arrival(Replay):
             return hole.reason
         return None
 
-    async def _begin(self, reset: str | None) -> None:
+    async def _begin_anew(self, reset: str | None) -> None:
         """Start where the stream stands, as a newcomer or after what can't be had."""
         feed, catch_up = self.parts.feed, self.parts.catch_up
-        wanted = self._handshake.history if self.options.history else 0
+        wanted = self._wanted
         while not self.is_live:
             place = self.sent_up_to = feed.position
             self._welcome(place)

@@ -42,6 +42,7 @@ from gateway.session.lag import Lag
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate, Verdict
 from gateway.session.replay import Gone, Replay
+from gateway.session.surviving import survive
 from shared.channels import personal_channel
 from shared.errors import AppError, Unavailable
 from shared.ids import ChannelName, UserId
@@ -111,6 +112,9 @@ class ChatSession:
 
     def open(self) -> None:
         """Begin, with a token or waiting for one."""
+        survive(self.connection, self._begin)
+
+    def _begin(self) -> None:
         asked = self._handshake
         assert asked is not None
         no_room = self._parts.occupancy.enter(self, asked.address)
@@ -121,7 +125,7 @@ class ChatSession:
         elif self._parts.not_ready():
             self.close(NOT_READY)
         elif asked.token is not None:
-            self.connection.start(self._enter(asked.token, asked, asked.channel))
+            self._sign_in(asked.token, asked, asked.channel)
         else:
             self._awaits_token = True
             deadline = _now() + self._parts.settings.auth_seconds
@@ -192,33 +196,53 @@ class ChatSession:
             self.close(INVALID_TOKEN)
             return
         self._awaits_token = False
-        self.connection.start(self._enter(command.token, asked, asked.channel))
-
-    async def _enter(self, token: str, asked: ChatHandshake, channel: ChannelName) -> None:
-        try:
-            claims = await self._parts.guard.verify(token)
-            if self.connection.is_open:
-                await self._admit(claims, asked, channel).run_to_live()
-        except Gone:
-            return
-        except InvalidToken:
-            self.close(INVALID_TOKEN)
-        except MayNotSubscribe:
-            self.close(INVALID_ROOM)
-        except TooManyConnections:
-            self.close(TOO_MANY_OF_USER)
-        except Unavailable as unavailable:
-            log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
+        if self._parts.not_ready():
             self.close(NOT_READY)
         else:
-            self._way = self._handshake = None
+            self._sign_in(command.token, asked, asked.channel)
 
-    def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> Arrival:
-        """Register the connection; all that it depends on is asked in this one step."""
+    def _sign_in(self, token: str, asked: ChatHandshake, channel: ChannelName) -> None:
+        """Admit at once whom nothing has to be awaited for; the gateway is ready."""
+        try:
+            claims = self._parts.guard.verify_at_once(token)
+            if claims is not None:
+                self._admit(claims, asked, channel)
+                return
+        except AppError as error:
+            self._turn_away(error)
+            return
+        self.connection.start(self._sign_in_later(token, asked, channel))
+
+    async def _sign_in_later(self, token: str, asked: ChatHandshake, channel: ChannelName) -> None:
+        """When the token's issuer has been asked for its keys."""
+        try:
+            claims = await self._parts.guard.verify(token)
+            if not self.connection.is_open:
+                return
+            if self._parts.not_ready():  # such as: what was revoked may not have reached us
+                raise Unavailable("not ready")
+            self._parts.guard.confirm(claims)
+            self._admit(claims, asked, channel)
+        except AppError as error:
+            self._turn_away(error)
+
+    def _turn_away(self, error: AppError) -> None:
+        match error:
+            case InvalidToken():
+                self.close(INVALID_TOKEN)
+            case MayNotSubscribe():
+                self.close(INVALID_ROOM)
+            case TooManyConnections():
+                self.close(TOO_MANY_OF_USER)
+            case Unavailable():
+                log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
+                self.close(NOT_READY)
+            case _:
+                raise error
+
+    def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> None:
+        """Register the connection, in the step in which its claims were found to hold."""
         parts = self._parts
-        if parts.not_ready():  # such as: what was revoked meanwhile may not have reached us
-            raise Unavailable("not ready")
-        parts.guard.confirm(claims)
         options = parts.namespaces.options_of(channel)
         if options is None or not parts.namespaces.may_subscribe(channel, claims.user_id):
             raise MayNotSubscribe(f"no subscribing to {channel}")
@@ -231,23 +255,25 @@ class ChatSession:
         self._personal = parts.manager.subscribe(self, personal_channel(claims.user_id))
         if options.presence:
             parts.presence.enter(channel, claims.user_id, claims.name, self.connection.id)
-        arrival = Arrival(
+        self._way = arrival = Arrival(
             self.connection, parts, asked, claims, self._room, self._personal,
-            options=options, on_welcomed=self._welcomed,
+            options=options, on_welcomed=self._welcomed, on_live=self._arrived,
         )  # fmt: skip
-        self._way = arrival
         log.info(
             "connected",
             connection_id=self.connection.id,
             user_id=claims.user_id,
             session_id=claims.session_id,
         )
-        return arrival
+        arrival.begin()
 
     def _welcomed(self) -> None:
         self._is_welcomed = True
         if self._commands is not None:
             self._commands.open()
+
+    def _arrived(self) -> None:
+        self._way = self._handshake = None
 
     # Keeping up.
 

@@ -38,6 +38,19 @@ class Guard:
         self.verifier.forget(token)
         return None
 
+    def verify_at_once(self, token: str) -> Claims | None:
+        """Check a token; None if its issuer has to be asked for that.
+
+        Who makes use of the claims in this same step needs no `confirm`.
+
+        Raises:
+            InvalidToken, Unavailable: as `verify` says.
+        """
+        claims = self.verifier.verify_at_once(token)
+        if claims is not None:
+            self._look_for_end(token, claims)
+        return claims
+
     async def verify(self, token: str) -> Claims:
         """Check a token; what can change with time has to be confirmed afterwards.
 
@@ -46,10 +59,13 @@ class Guard:
             Unavailable: it can't be judged now.
         """
         claims = await self.verifier.verify(token)
+        self._look_for_end(token, claims)
+        return claims
+
+    def _look_for_end(self, token: str, claims: Claims) -> None:
         if self.revocations.is_revoked(claims):
             self.verifier.forget(token)
             raise InvalidToken("the session is over")
-        return claims
 
     def confirm(self, claims: Claims) -> None:
         """Ask anew for expiry, trust and revocation; in the step that makes use of the claims.

@@ -70,7 +70,7 @@ class Replay:
 
         def go_live(live_from: int) -> None:
             before_first()
-            self.room.live_from = self.personal.live_from = live_from
+            self.go_live(live_from)
             on_live()
 
         await self.parts.catch_up.run(
@@ -82,6 +82,9 @@ class Replay:
             go_live=go_live,
             unlimited=unlimited,
         )
+
+    def go_live(self, live_from: int) -> None:
+        self.room.live_from = self.personal.live_from = live_from
 
     def push(self, offset: int, channel: ChannelName, payload: bytes) -> None:
         try:

@@ -82,6 +82,16 @@ class CatchUp:
         self._history = history
         self._limits = limits or CatchUpLimits()
 
+    def at_once(self, offset: int, epoch: str | None) -> int | None:
+        """The first offset that is to come live, if there is nothing to read or to judge; or None.
+
+        True within this step of the loop only. Else `run` is to be asked.
+        """
+        feed = self._feed
+        if offset != feed.position or not feed.epoch or (epoch or feed.epoch) != feed.epoch:
+            return None
+        return offset + 1
+
     async def run(
         self,
         channels: Collection[ChannelName],

@@ -58,6 +58,11 @@ class Gateway:
     def leave(self, user_id: UserId, tab: str = "tab") -> None:
         self.presence.leave(LOBBY, user_id, ConnectionId(tab))
 
+    async def until_present(self, user_id: UserId, deadline_seconds: float) -> bool:
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.presence.when_present(LOBBY, user_id, deadline_seconds, told.set_result)
+        return await told
+
     @property
     def users(self) -> set[UserId]:
         return {user_id for user_id, _ in self.presence.users(LOBBY)}

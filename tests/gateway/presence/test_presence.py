@@ -31,8 +31,8 @@ async def test_a_user_on_two_gateways_is_one_joined_and_one_left(server: NatsSer
         one.enter(ANN, "tab 1")
         two.enter(ANN, "tab 2")
         two.enter(ANN, "tab 3")
-        assert await one.presence.until_present(LOBBY, ANN, 5)
-        assert await two.presence.until_present(LOBBY, ANN, 5)
+        assert await one.until_present(ANN, 5)
+        assert await two.until_present(ANN, 5)
         counts = one.presence.count(LOBBY), two.presence.count(LOBBY)
         for gateway in (one, two):
             await eventually(lambda g=gateway: len(g.presence.entries(LOBBY, ANN)) == 2)  # type: ignore[misc]
@@ -65,7 +65,7 @@ async def test_each_of_a_users_connections_elsewhere_counts_once(server: NatsSer
 async def test_an_entry_lists_the_connections_of_its_node(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(ANN, "tab 1")
-        await gateway.presence.until_present(LOBBY, ANN, 5)
+        await gateway.until_present(ANN, 5)
         gateway.enter(ANN, "tab 2")
 
         def listed() -> list[tuple[ConnectionId, ...]]:
@@ -82,7 +82,7 @@ async def test_an_entry_lists_the_connections_of_its_node(server: NatsServer) ->
 async def test_a_reload_is_not_seen(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(ANN, "before")
-        await gateway.presence.until_present(LOBBY, ANN, 5)
+        await gateway.until_present(ANN, 5)
         gateway.leave(ANN, "before")
         await never(lambda: len(gateway.changes) > 1, seconds=QUICK.grace_seconds / 2)
         gateway.enter(ANN, "after")
@@ -93,14 +93,14 @@ async def test_a_reload_is_not_seen(server: NatsServer) -> None:
 
 async def test_whoever_waits_for_nobody_is_told_so_at_the_deadline(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
-        assert not await gateway.presence.until_present(LOBBY, ANN, 0.05)
+        assert not await gateway.until_present(ANN, 0.05)
 
 
 async def test_a_gateway_that_starts_late_knows_who_is_there(server: NatsServer) -> None:
     async with a_gateway(server.url) as one:
         for user_id in (ANN, BOB, CLEO):
             one.enter(user_id)
-            await one.presence.until_present(LOBBY, user_id, 5)
+            await one.until_present(user_id, 5)
         async with a_gateway(server.url) as two:
             assert two.presence.users(LOBBY) == one.presence.users(LOBBY)
 
@@ -129,7 +129,7 @@ async def test_goodbye_lets_users_move_unseen_and_the_others_leave_soon(
 async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(BOB)
-        await gateway.presence.until_present(LOBBY, BOB, 5)
+        await gateway.until_present(BOB, 5)
         assert gateway.presence.node is not None
         for user_id in (ANN, BOB):  # as from a timed-out write that took its time in a cluster
             key = EntryKey(LOBBY, user_id, gateway.presence.node)
@@ -159,13 +159,13 @@ async def test_unreadable_messages_hurt_nobody(server: NatsServer) -> None:
             await gateway.publisher.publish(subject, b"\xff{", message_id=f"bad {number}")
         gateway.enter(ANN)
 
-        assert await gateway.presence.until_present(LOBBY, ANN, 5)
+        assert await gateway.until_present(ANN, 5)
 
 
 async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(ANN)
-        await gateway.presence.until_present(LOBBY, ANN, 5)
+        await gateway.until_present(ANN, 5)
         assert gateway.presence.node is not None
         direct = DirectGet(gateway.bus, "PRES")
         found = await direct.last_of(lease_subject(gateway.presence.node))
