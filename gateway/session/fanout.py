@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 from pydantic import BaseModel
 
-from gateway.channels.manager import ConnectionManager
+from gateway.channels.manager import ConnectionManager, Member
 from gateway.channels.namespaces import PERSONAL
 from gateway.codecs.chat import PROTOCOL, encode, encode_publication
 from gateway.codecs.chat_frames import Person, UserCount, UserJoined, UserLeft, Users
@@ -78,31 +78,35 @@ class Fanout:
         """Tell the others of a user who came or left; in a crowd that is for the tick."""
         if not self._crowds.note(change):
             return
-        kind = UserJoined if change.joined else UserLeft
-        message = kind(user_id=change.user_id, name=change.name, count=change.count)
-        self._push(change.channel, message, unless=change.user_id)
+        watchers = self._watchers(change.channel, unless=change.user_id)
+        if watchers:  # hardly ever: of most rooms nobody is here, and many have one user
+            kind = UserJoined if change.joined else UserLeft
+            _send(watchers, kind(user_id=change.user_id, name=change.name, count=change.count))
 
     async def run(self) -> None:
         """Tell the crowds how many they are, until cancelled."""
         while True:
             await asyncio.sleep(self._crowd_seconds)
             for push in self._crowds.tick():
+                watchers = self._watchers(push.channel)
+                if not watchers:
+                    continue
                 if isinstance(push, NamesPush):
                     names = self._names(push.channel, self._crowd_size)
                     people = [Person(user_id=user_id, name=name) for user_id, name in names]
-                    self._push(push.channel, Users(users=people, count=push.count))
+                    _send(watchers, Users(users=people, count=push.count))
                 else:
-                    self._push(push.channel, UserCount(count=push.count))
+                    _send(watchers, UserCount(count=push.count))
 
-    def _push(
-        self, channel: ChannelName, message: BaseModel, *, unless: UserId | None = None
-    ) -> None:
-        watchers = [
+    def _watchers(self, channel: ChannelName, *, unless: UserId | None = None) -> list[Member]:
+        return [
             subscription.member
             for subscription in self._manager.listeners(channel)
             if subscription.watches and subscription.member.user_id != unless
         ]
-        if watchers:
-            frame = encode(message)
-            for member in watchers:
-                member.send(frame)
+
+
+def _send(watchers: list[Member], message: BaseModel) -> None:
+    frame = encode(message)
+    for member in watchers:
+        member.send(frame)
