@@ -1,0 +1,148 @@
+"""Signatures as such: what is taken, and that PyJWT would take it too."""
+
+import base64
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.signatures import BadSignature, SignedToken, read_token
+
+SECRET = b"a secret that two services share, long enough"
+OURS = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+OUR_KEY = OURS.public_key().public_bytes_raw()
+FOREIGN_KEY = Ed25519PrivateKey.from_private_bytes(b"\x02" * 32).public_key().public_bytes_raw()
+ORDER = 2**252 + 27742317777372353535851937790883648493
+"""Of Ed25519's base point."""
+SMALL_ORDER_POINTS = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+]
+"""Under some of them anybody's signature holds for any message, unless they are refused."""
+
+
+def a_token(**header: Any) -> str:
+    return jwt.api_jws.encode(b'{"sub":"7"}', OURS, "EdDSA", header or None)
+
+
+def signed(payload: bytes, signature: bytes) -> SignedToken:
+    return SignedToken("EdDSA", None, b"e30." + base64.urlsafe_b64encode(payload), signature)
+
+
+def test_what_the_owner_of_the_key_signed_is_opened() -> None:
+    token = read_token(a_token(kid="k"))
+
+    assert (token.algorithm, token.key_id) == ("EdDSA", "k")
+    assert token.opened_by_key(OUR_KEY) == b'{"sub":"7"}'
+
+
+def test_the_example_of_the_standard_is_opened() -> None:
+    """Source: RFC 8037, appendix A.4 and A.5."""
+    key = base64.urlsafe_b64decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
+    token = (
+        "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    )
+
+    assert read_token(token).opened_by_key(key) == b"Example of Ed25519 signing"
+
+
+def test_what_somebody_else_signed_is_refused() -> None:
+    with pytest.raises(BadSignature):
+        read_token(a_token()).opened_by_key(FOREIGN_KEY)
+
+
+def test_a_signature_of_another_length_is_refused() -> None:
+    token = read_token(a_token())
+    for length in (0, 1, 32, 63):
+        with pytest.raises(BadSignature):
+            token._replace(signature=token.signature[:length]).opened_by_key(OUR_KEY)
+    with pytest.raises(BadSignature):
+        token._replace(signature=token.signature + b"\0").opened_by_key(OUR_KEY)
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_a_signature_cannot_borrow_from_what_it_is_of(count: int) -> None:
+    """Joined they are the very bytes that were signed."""
+    token = read_token(a_token())
+    borrowed = token._replace(
+        signature=token.signature + token.signed[:count], signed=token.signed[count:]
+    )
+    lent = token._replace(
+        signature=token.signature[:-count], signed=token.signature[-count:] + token.signed
+    )
+
+    for forged in (borrowed, lent):
+        assert forged.signature + forged.signed == token.signature + token.signed
+        with pytest.raises(BadSignature):
+            forged.opened_by_key(OUR_KEY)
+
+
+def test_the_same_signature_in_other_numbers_is_refused() -> None:
+    """S + L is as good as S to the curve; whoever takes both takes two spellings of a token."""
+    token = read_token(a_token())
+    point, scalar = token.signature[:32], int.from_bytes(token.signature[32:], "little")
+    for times in range(1, 8):
+        other = point + (scalar + times * ORDER).to_bytes(32, "little")
+        with pytest.raises(BadSignature):
+            token._replace(signature=other).opened_by_key(OUR_KEY)
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER_POINTS)
+def test_under_a_key_of_small_order_nothing_holds(key: str) -> None:
+    for point in SMALL_ORDER_POINTS:
+        forged = signed(b"{}", bytes.fromhex(point) + bytes(32))
+        with pytest.raises(BadSignature):
+            forged.opened_by_key(bytes.fromhex(key))
+        with pytest.raises(BadSignature):
+            forged.opened_by_key(OUR_KEY)
+
+
+@given(st.data())
+def test_what_is_opened_pyjwt_opens_too_and_reads_the_same(data: st.DataObject) -> None:
+    algorithm, key = data.draw(st.sampled_from([("HS256", SECRET), ("EdDSA", OURS)]))
+    header = data.draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "kid": st.text(max_size=3) | st.none() | st.integers(),
+                "crit": st.just(["exp"]),
+                "b64": st.booleans(),
+                "typ": st.text(max_size=3),
+            },
+        )
+    )
+    token = _signed_as_it_is({"alg": algorithm} | header, data.draw(st.binary()), algorithm, key)
+    at = data.draw(st.integers(0, len(token)))
+    put = data.draw(st.sampled_from(["", ".", "=", "A", "-", "+", "é", "\n", token[at : at + 1]]))
+    spelled = token[:at] + put + token[at + data.draw(st.integers(0, 1)) :]
+
+    try:
+        taken = read_token(spelled)
+        opened = (
+            taken.opened_by_key(OUR_KEY)
+            if algorithm == "EdDSA"
+            else (taken.opened_by_secret(SECRET))
+        )
+    except BadSignature:
+        return
+    by_pyjwt = jwt.api_jws.decode_complete(
+        spelled, OURS.public_key() if algorithm == "EdDSA" else SECRET, algorithms=[algorithm]
+    )
+    assert opened == by_pyjwt["payload"]
+    assert (taken.algorithm, taken.key_id) == (algorithm, by_pyjwt["header"].get("kid"))
+
+
+def _signed_as_it_is(header: dict[str, Any], payload: bytes, algorithm: str, key: Any) -> str:
+    parts = [json.dumps(header).encode(), payload]
+    text = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+    signer = jwt.get_algorithm_by_name(algorithm)
+    signature = signer.sign(text.encode(), signer.prepare_key(key))
+    return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
