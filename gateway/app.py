@@ -1,16 +1,13 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 
 from gateway.api import Api, create_api_router
 from gateway.channels.manager import ConnectionManager
@@ -18,9 +15,10 @@ from gateway.channels.namespaces import Namespaces
 from gateway.codecs.asyncapi import chat_document
 from gateway.control import Control
 from gateway.engine.connection import Connection
+from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import upgrade_of, websocket_options
+from gateway.engine.protocol import Upgrade
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
@@ -28,7 +26,7 @@ from gateway.presence.presence import Presence
 from gateway.session.capacity import Occupancy, UserLimit, room_for
 from gateway.session.chat import ChatSession
 from gateway.session.fanout import Fanout
-from gateway.session.handshake import read_handshake
+from gateway.session.handshake import read_handshake, read_query
 from gateway.session.parts import ChatParts, Guard
 from gateway.session.rate import RateLimits
 from gateway.session.roster import Roster
@@ -43,7 +41,7 @@ from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
-from shared.http import EdgeApp, install_edge, operations_router
+from shared.http import install_edge, operations_router
 from shared.open_files import open_files_limit
 from shared.process import running
 from shared.revocations import Revocations
@@ -55,13 +53,12 @@ class GatewayParts:
     """The running gateway, without an application around it."""
 
     router: APIRouter
-    websockets: Sequence[BaseRoute]
     ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""
     drain: Callable[[], Awaitable[None]]
     """Ask everybody to come back elsewhere; when nobody new is let in any more."""
     server_options: Mapping[str, Any]
-    """How its WebSockets want to be served, for `shared.process.server_config`."""
+    """How it wants to be served, with its WebSockets, for `shared.process.server_config`."""
     manager: ConnectionManager
 
 
@@ -189,19 +186,18 @@ class Gateway:
         await self.hub.drain()
         await self.presence.withdraw()
 
-    def take(self, scope: Scope) -> None:
+    def take(self, upgrade: Upgrade) -> None:
         """Open a `/ws/chat` connection; nothing of the request is kept."""
+        request = upgrade.request
         handshake = read_handshake(
-            dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-            scope["subprotocols"],
-            address=scope["client"][0] if scope["client"] else None,
+            read_query(request.query), request.subprotocols, address=upgrade.client_host
         )
 
         def session(connection: Connection) -> ChatSession:
             return ChatSession(connection, handshake, self.chat)
 
         with suppress(ConnectionResetError):  # it went away in its own handshake
-            upgrade_of(scope).take(session, subprotocol=handshake.subprotocol).open()
+            upgrade.take(session, subprotocol=handshake.subprotocol).open()
 
     def _observe(self) -> None:
         self.metrics.observe(
@@ -235,22 +231,11 @@ async def serving(
     ):
         yield GatewayParts(
             router=create_router(gateway),
-            websockets=[WebSocketRoute("/ws/chat", ChatEndpoint(gateway))],
             ready=gateway.not_ready,
             drain=gateway.drain,
-            server_options=websocket_options(gateway.hub),
+            server_options=websocket_options(gateway.hub, {"/ws/chat": gateway.take}),
             manager=gateway.manager,
         )
-
-
-class ChatEndpoint:
-    """`/ws/chat` as a bare ASGI application: it returns as soon as the connection is open."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._gateway.take(scope)
 
 
 def create_router(gateway: Gateway) -> APIRouter:
@@ -269,7 +254,7 @@ def create_app(
     parts: GatewayParts, *, registry: CollectorRegistry, siblings: Siblings | None = None
 ) -> FastAPI:
     """The gateway as a process of its own serves it; with siblings it tells their metrics too."""
-    app = EdgeApp(title="Hubbub: gateway", websockets=parts.websockets)
+    app = FastAPI(title="Hubbub: gateway")
     install_edge(app)
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics

@@ -22,7 +22,7 @@ from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import start_publisher
 from shared.bus.streams import bootstrap
-from shared.http import EdgeApp, install_edge, operations_router
+from shared.http import install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
 from shared.tokens import open_verifier
@@ -69,7 +69,7 @@ class System:
     """What stands in the way of serving; empty when nothing does."""
     drain: Callable[[], Awaitable[None]]
     server_options: Mapping[str, Any]
-    """How the gateway wants its WebSockets served."""
+    """How the gateway wants to be served, with its WebSockets."""
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
         def ready() -> list[str]:
             return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
 
-        app = EdgeApp(title="Hubbub", websockets=gateway_parts.websockets)
+        app = FastAPI(title="Hubbub")
         install_edge(app)
         for part in parts:
             app.include_router(part.router)

@@ -1,7 +1,7 @@
 """What every HTTP service does alike: problem documents, request ids, limits, health, metrics."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -10,8 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Router
-from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorKind
 from shared.request_context import RequestContext, current_request_id
@@ -99,24 +97,6 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
         for found in error.errors()  # never its "input": it may be a password
     ]
     return problem(422, "invalid", "the request does not fit", errors=errors)
-
-
-class EdgeApp(FastAPI):
-    """An application whose WebSocket routes are bare ASGI endpoints, on a router of their own.
-
-    So they pass by the middleware, which is for HTTP, and by the routes of all services:
-    both would cost a connect more than its token does.
-    """
-
-    def __init__(self, *, title: str, websockets: Sequence[BaseRoute]) -> None:
-        super().__init__(title=title)
-        self._websockets = Router(websockets)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._websockets(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
 
 
 def install_edge(app: FastAPI) -> None:

@@ -5,6 +5,8 @@ or half a body would stay for ever, and one that sends a head without an end wou
 memory. There is no timer here either: the server looks at its connections once a second.
 """
 
+import asyncio
+from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import ClassVar, cast
 
@@ -12,7 +14,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 
-class BoundedHttp(HttpToolsProtocol):
+class Peer(ABC):
+    """A connection of the server, as long as it has to be looked at."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def end_if_late(self, now: float) -> None:
+        """Let go of a peer that kept us waiting. ``now`` is the loop's time."""
+
+
+class BoundedHttp(Peer, HttpToolsProtocol):
     """Uvicorn's, with bounds for each request, in time and in bytes."""
 
     request_seconds: ClassVar[float] = 20.0
@@ -34,6 +46,12 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: object) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self._await_request()
+
+    def take_over(self, transport: asyncio.Transport, *, due_at: float) -> None:
+        """Go on with a connection whose request somebody else has awaited."""
+        self.connection_made(transport)
+        self._due_at = due_at
+        transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
         if self._due_at is None:
@@ -58,7 +76,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._received = 0
 
     def end_if_late(self, now: float) -> None:
-        """Let go of a peer that kept us waiting. ``now`` is the loop's time."""
         if self._is_given_up(now):
             self.transport.abort()
         elif self._due_at is None or now < self._due_at or self.transport.is_closing():
@@ -105,5 +122,5 @@ class BoundedHttp(HttpToolsProtocol):
 def end_late_peers(state: ServerState, now: float) -> None:
     """Look at all connections of a server; to be called about once a second."""
     for connection in tuple(state.connections):
-        if isinstance(connection, BoundedHttp):
+        if isinstance(connection, Peer):
             connection.end_if_late(now)

@@ -47,13 +47,18 @@ def server_config(
     *,
     forwarded_allow_ips: str,
     graceful_seconds: int = 2,
-    http: type[BoundedHttp] = BoundedHttp,
+    http: Callable[..., asyncio.Protocol] = BoundedHttp,
     **websocket: Any,
 ) -> uvicorn.Config:
-    """How every service is served: no access log (it would print tokens), our own logging."""
+    """How every service is served: no access log (it would print tokens), our own logging.
+
+    Args:
+        http: Makes the protocol of a connection. What it puts among the server's connections
+            is a `shared.http_protocol.Peer`, so that nobody is waited for without end.
+    """
     return uvicorn.Config(
         app,
-        http=http,
+        http=http,  # type: ignore[arg-type]  # it asks for a class, and calls it
         lifespan="off",
         log_config=None,
         access_log=False,

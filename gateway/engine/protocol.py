@@ -1,30 +1,24 @@
-"""The WebSocket protocol that uvicorn is given: a handshake over ASGI, and then out of it.
+"""A request to become a WebSocket, until it is one or refused.
 
-An endpoint that is ours takes the connection with `take`: it is accepted, handed to what is
-above, and from then on nothing of the request is kept. Any other ASGI endpoint accepts,
-receives and sends as on uvicorn's own protocol.
-
-Leans on uvicorn's private seam ``ws=``: the class is made with ``config``, ``server_state``
-and ``app_state``, and is fed the request as bytes. Source: uvicorn 0.54,
-protocols/http/httptools_impl.py, ``handle_websocket_upgrade``.
+An endpoint that is ours, and waits for nothing, is called at once and *takes* the connection:
+it is accepted, handed to what is above, and from then on nothing of the request is kept. Any
+other is an ASGI endpoint: it accepts, receives and sends as on uvicorn's own protocol, or
+takes the connection when it has what it waited for.
 """
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar, cast
-from urllib.parse import unquote
+from typing import TypeVar, cast
 
 import structlog
 from starlette.types import Scope
-from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.server import ServerState
 
 from gateway.engine.asgi import AsgiEndpoint
 from gateway.engine.connection import LOST, Connection, Receiver
-from gateway.engine.hub import Hub
-from gateway.engine.upgrade import Refused, Request, read_request, refusal, response, switching
+from gateway.engine.entrance import Entrance, Taker
+from gateway.engine.upgrade import Request, as_lines, response, switching
 from gateway.errors import INTERNAL_ERROR, Close
 
 log = structlog.get_logger(__name__)
@@ -38,48 +32,38 @@ _TAKE = "hubbub.upgrade"
 
 
 class Upgrade(asyncio.Protocol):
-    """One request to become a WebSocket, until it is one or refused."""
+    """One request; the transport's protocol only while an ASGI endpoint lets it wait."""
 
-    def __init__(
-        self, hub: Hub, config: Config, server_state: ServerState, app_state: dict[str, Any]
-    ) -> None:
-        self._hub = hub
-        self._config = config
-        self._state = server_state
-        self._known = cast(set[object], server_state.connections)
-        self._app_state = app_state
-        self.transport: asyncio.Transport
-        self._request: Request
+    __slots__ = (
+        "_connection", "_early", "_endpoint", "_entrance", "_timeout", "is_answered", "request",
+        "transport",
+    )  # fmt: skip
+
+    def __init__(self, entrance: Entrance, transport: asyncio.Transport, request: Request) -> None:
+        self.request = request
+        self.transport = transport
+        self.is_answered = False
+        self._entrance = entrance
+        self._early = b""
+        self._connection: Connection | None = None
         self._endpoint: AsgiEndpoint | None = None
         self._timeout: asyncio.TimerHandle | None = None
-        self._early = b""
-        self.is_answered = False
 
-    # Called by uvicorn and the transport.
+    def begin(self, early: bytes) -> None:
+        """Have it answered; ``early`` came behind the request."""
+        taker = self._entrance.taker(self.request)
+        if taker is not None:
+            self._be_taken(taker, early)
+        else:
+            self._wait(early)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
-        self._known.add(self)
+    # Called by the transport and the server, while it waits.
 
     def data_received(self, data: bytes) -> None:
-        if self._timeout is not None or self.is_answered:
-            self._keep_early(data)
-            return
-        if self.transport.get_write_buffer_size():
-            # Answers to earlier requests lie unread. A transport may have stalled by them,
-            # and would not say so to whoever comes next.
+        """A peer should wait for the answer; what comes before it is kept, up to a limit."""
+        self._early += data
+        if len(self._early) > self._entrance.hub.limits.max_message_bytes:
             self.transport.abort()
-            return
-        try:
-            self._request = read_request(data)
-        except Refused as refused:
-            self.answer(refusal(refused, self._state.default_headers))
-            return
-        loop = asyncio.get_running_loop()
-        self._timeout = loop.call_later(self._hub.limits.handshake_seconds, self.transport.abort)
-        task = loop.create_task(self._run(self._scope()))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
@@ -93,6 +77,11 @@ class Upgrade(asyncio.Protocol):
 
     # Called by the endpoint.
 
+    @property
+    def client_host(self) -> str | None:
+        """Who asks; None if that can't be known."""
+        return self._entrance.client_host(self.transport, self.request)
+
     def accept(self, subprotocol: str | None = None, *headers: tuple[bytes, bytes]) -> Connection:
         """Open the WebSocket; `Connection.open` has to follow in the same step.
 
@@ -102,14 +91,11 @@ class Upgrade(asyncio.Protocol):
         if self.is_answered or self.transport.is_closing():
             raise ConnectionResetError
         self._release()
-        self.transport.write(
-            switching(
-                self._request,
-                subprotocol=subprotocol,
-                headers=[*self._state.default_headers, *headers],
-            )
-        )
-        return Connection(self.transport, self._hub)
+        lines = self._entrance.default_lines
+        if headers:
+            lines += as_lines(headers)
+        self.transport.write(switching(self.request.key, subprotocol=subprotocol, lines=lines))
+        return Connection(self.transport, self._entrance.hub)
 
     def take(self, make: Callable[[Connection], R], *, subprotocol: str | None = None) -> R:
         """Accept, and hand the connection to what ``make`` puts above it.
@@ -124,11 +110,12 @@ class Upgrade(asyncio.Protocol):
 
     def hand_over(self, connection: Connection, receiver: Receiver) -> None:
         connection.open(receiver)
+        self._connection = connection
         if self._early:  # once whoever takes the connection has begun with it, in this step
-            asyncio.get_running_loop().call_soon(connection.data_received, self._early)
+            self._entrance.loop.call_soon(connection.data_received, self._early)
 
     def refuse(self, status: int) -> None:
-        self.answer(response(status, self._state.default_headers, b""))
+        self.answer(response(status, self._entrance.state.default_headers, b""))
 
     def answer(self, answer: bytes) -> None:
         """Answer as HTTP does, and close."""
@@ -139,10 +126,39 @@ class Upgrade(asyncio.Protocol):
 
     # Within.
 
-    async def _run(self, scope: Scope) -> None:
-        self._endpoint = endpoint = AsgiEndpoint(self, self._state.default_headers)
+    def _be_taken(self, taker: Taker, early: bytes) -> None:
         try:
-            await self._config.loaded_app(scope, endpoint.receive, endpoint.send)
+            taker(self)
+        except Exception:
+            log.exception("endpoint_failed")
+            if self.is_answered:
+                self.transport.abort()  # nobody knows how far it came
+                return
+        if not self.is_answered:
+            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+        elif early and self._connection is not None:
+            self._connection.data_received(early)
+
+    def _wait(self, early: bytes) -> None:
+        """For an endpoint of the application."""
+        entrance, transport = self._entrance, self.transport
+        cast(set[object], entrance.state.connections).add(self)
+        transport.set_protocol(self)
+        self.data_received(early)
+        self._timeout = entrance.loop.call_later(
+            entrance.hub.limits.handshake_seconds, transport.abort
+        )
+        scope = entrance.scope(transport, self.request)
+        scope["extensions"] = {"websocket.http.response": {}, _TAKE: self}
+        task = entrance.loop.create_task(self._run(scope))
+        entrance.state.tasks.add(task)
+        task.add_done_callback(entrance.state.tasks.discard)
+
+    async def _run(self, scope: Scope) -> None:
+        entrance = self._entrance
+        self._endpoint = endpoint = AsgiEndpoint(self, entrance.state.default_headers)
+        try:
+            await entrance.config.loaded_app(scope, endpoint.receive, endpoint.send)
         except ClientDisconnected:
             endpoint.end(LOST)  # what it was about to say has nobody to hear it
         except Exception:
@@ -154,55 +170,15 @@ class Upgrade(asyncio.Protocol):
         if not self.is_answered:  # neither accepted nor refused
             self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _scope(self) -> Scope:
-        request, root_path = self._request, self._config.root_path
-        transport = self.transport
-        return {
-            "type": "websocket",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
-            "server": _address(transport.get_extra_info("sockname")),
-            "client": _address(transport.get_extra_info("peername")),
-            "root_path": root_path,
-            "path": root_path + unquote(request.path.decode("latin-1")),
-            "raw_path": root_path.encode() + request.path,
-            "query_string": request.query,
-            "headers": request.headers,
-            "subprotocols": request.subprotocols,
-            "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}, _TAKE: self},
-        }
-
-    def _keep_early(self, data: bytes) -> None:
-        """A peer should wait for the answer; what comes before it is kept, up to a limit."""
-        self._early += data
-        if len(self._early) > self._hub.limits.max_message_bytes:
-            self.transport.abort()
-
     def _release(self) -> None:
-        """The request is over: uvicorn need not know of it any more."""
+        """The request is over: the server need not know of it any more."""
         self.is_answered = True
-        self._known.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    """Host and port of a TCP socket's name; a Unix socket has none."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+            cast(set[object], self._entrance.state.connections).discard(self)
 
 
 def upgrade_of(scope: Scope) -> Upgrade:
-    """The request behind a WebSocket scope, for an endpoint that takes its connection."""
+    """The request behind a WebSocket scope, for an ASGI endpoint that takes its connection."""
     upgrade: Upgrade = scope["extensions"][_TAKE]
     return upgrade
-
-
-def websocket_options(hub: Hub) -> dict[str, Any]:
-    """The WebSocket part of the server's configuration."""
-
-    def protocol(config: Config, server_state: ServerState, app_state: dict[str, Any]) -> Upgrade:
-        return Upgrade(hub, config, server_state, app_state)
-
-    return {"ws": protocol}

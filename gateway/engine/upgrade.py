@@ -1,29 +1,32 @@
-"""An upgrade request to an ASGI scope and its answers, by RFC 6455, section 4. Pure.
+"""An upgrade request, read, and its answers, by RFC 6455, section 4. Pure.
 
-The request was parsed and rebuilt by uvicorn's HTTP side, so its form is sound: a request
-line, and headers with lower-case names.
+The request was parsed by llhttp, so its form is sound; header names are in lower case.
 """
 
-from base64 import b64decode
-from collections.abc import Iterable
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
-
-from websockets.utils import accept_key
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 _VERSION = b"13"
 _KEY_BYTES = 16
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    b"sec-websocket-accept: "
+)
 
 
 class Request(NamedTuple):
-    """An upgrade request; header names are in lower case."""
+    """An upgrade request."""
 
     path: bytes
     query: bytes
-    headers: list[tuple[bytes, bytes]]
-    key: str
+    headers: Sequence[tuple[bytes, bytes]]
+    key: bytes
     subprotocols: list[str]
 
 
@@ -37,22 +40,28 @@ class Refused(Exception):
         self.headers = headers
 
 
-def read_request(head: bytes) -> Request:
-    """Read what uvicorn hands over.
+def asks_for_websocket(headers: Headers) -> bool:
+    """Whether a request that asks for an upgrade asks for this one, as uvicorn decides it."""
+    last = dict(headers)
+    if last.get(b"upgrade", b"").lower() != b"websocket":
+        return False
+    wanted = last.get(b"connection", b"").lower()
+    return wanted == b"upgrade" or b"upgrade" in [each.strip() for each in wanted.split(b",")]
+
+
+def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
+    """Read a request that asks for a WebSocket.
 
     Raises:
-        Refused: it asks for no WebSocket.
+        Refused: for none that we speak.
     """
-    first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    method, target, _ = first.split(b" ", 2)
     if method != b"GET":
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only", (b"allow", b"GET"))
     key = version = None
-    headers: list[tuple[bytes, bytes]] = []
     subprotocols: list[str] = []
-    for line in lines:
-        name, _, value = line.partition(b": ")
-        headers.append((name, value))
+    for name, value in headers:
+        if not name.startswith(b"sec-websocket-"):
+            continue
         if name == b"sec-websocket-key":
             if key is not None:
                 raise Refused(HTTPStatus.BAD_REQUEST, "more than one Sec-WebSocket-Key")
@@ -69,23 +78,27 @@ def read_request(head: bytes) -> Request:
     return Request(path, query, headers, _checked(key), subprotocols)
 
 
-def switching(request: Request, *, subprotocol: str | None, headers: Headers) -> bytes:
-    """The answer that opens the connection."""
-    lines = [_SWITCHING, accept_key(request.key).encode()]
+def switching(key: bytes, *, subprotocol: str | None, lines: bytes) -> bytes:
+    """The answer that opens the connection; ``lines`` are further headers, see `as_lines`."""
+    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
     if subprotocol is not None:
-        lines += [b"\r\nsec-websocket-protocol: ", subprotocol.encode("latin-1")]
-    for name, value in headers:
-        lines += [b"\r\n", name, b": ", value]
-    lines.append(b"\r\n\r\n")
-    return b"".join(lines)
+        lines += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1")
+    return b"%b%b\r\n%b\r\n" % (_SWITCHING, accept, lines)
+
+
+def as_lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def response(status: int, headers: Headers, body: bytes) -> bytes:
     """An ordinary answer, after which the connection is closed."""
-    lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status))]
-    lines += [name + b": " + value for name, value in headers]
-    lines += [b"content-length: %d" % len(body), b"connection: close", b"", body]
-    return b"\r\n".join(lines)
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status,
+        _phrase(status),
+        as_lines(headers),
+        len(body),
+        body,
+    )
 
 
 def refusal(refused: Refused, headers: Headers) -> bytes:
@@ -94,16 +107,10 @@ def refusal(refused: Refused, headers: Headers) -> bytes:
     return response(refused.status, [*headers, *refused.headers, plain], refused.reason.encode())
 
 
-_SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-    b"sec-websocket-accept: "
-)
-
-
-def _checked(key: bytes | None) -> str:
+def _checked(key: bytes | None) -> bytes:
     try:
         if key is not None and len(b64decode(key, validate=True)) == _KEY_BYTES:
-            return key.decode("ascii")
+            return key
     except ValueError:
         pass
     raise Refused(HTTPStatus.BAD_REQUEST, "no valid Sec-WebSocket-Key")

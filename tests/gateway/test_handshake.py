@@ -1,8 +1,10 @@
+from urllib.parse import parse_qsl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.session.handshake import ChatHandshake, Since, read_handshake
+from gateway.session.handshake import ChatHandshake, Since, read_handshake, read_query
 
 
 def test_a_tab_that_says_nothing_wants_the_lobby() -> None:
@@ -68,3 +70,9 @@ def test_a_newcomer_gets_at_most_a_hundred(text: str, count: int) -> None:
        st.lists(st.text()))  # fmt: skip
 def test_any_query_is_read(query: dict[str, str], subprotocols: list[str]) -> None:
     read_handshake(query, subprotocols)
+
+
+@given(st.text(alphabet="ab=&;+%20?/\xe4", max_size=30).map(lambda text: text.encode("latin-1")))
+def test_a_query_is_read_as_the_standard_library_reads_it(query: bytes) -> None:
+    fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    assert read_query(query) == dict(fields)

@@ -15,9 +15,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
+from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import websocket_options
 from shared.listening import listen
 from shared.process import Server, server_config
 from shared.settings import ServiceSettings
@@ -51,7 +51,7 @@ async def _told_whom_it_sees(proxies: str) -> AsyncGenerator[int]:
     """An application, served as a gateway is, that tells its callers who they are."""
     app = Starlette(routes=[Route("/", _http), WebSocketRoute("/ws", _websocket)])
     trusting = ServiceSettings(forwarded_allow_ips=proxies).forwarded_allow_ips
-    options = websocket_options(Hub(Limits()))
+    options = websocket_options(Hub(Limits()), {})
     stop = asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
         config = server_config(app, forwarded_allow_ips=trusting, **options)

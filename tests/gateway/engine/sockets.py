@@ -6,16 +6,15 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.routing import WebSocketRoute
-from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.engine.connection import Connection
+from gateway.engine.doorway import websocket_options
 from gateway.engine.frame import binary_frame, text_frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import upgrade_of, websocket_options
+from gateway.engine.protocol import Upgrade
 from gateway.errors import Close
 from shared.process import running
 from tests.gateway.serving import served
@@ -70,7 +69,8 @@ class Gateway:
         self.app = FastAPI()
         self.port = 0
 
-        self.app.router.routes.append(WebSocketRoute("/", Endpoint(self)))
+    def take(self, upgrade: Upgrade) -> None:
+        upgrade.take(self.open)
 
     def open(self, connection: Connection) -> Echo:
         self.echoes.append(Echo(connection))
@@ -78,16 +78,6 @@ class Gateway:
 
     def tab(self) -> connect:
         return connect(f"ws://127.0.0.1:{self.port}/", compression=None, open_timeout=10)
-
-
-class Endpoint:
-    """Hands every connection to an `Echo`, and returns."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upgrade_of(scope).take(self._gateway.open)
 
 
 @asynccontextmanager
@@ -98,7 +88,7 @@ async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
         served(
             gateway.app,
             drain=gateway.hub.drain,
-            options=websocket_options(gateway.hub),
+            options=websocket_options(gateway.hub, {"/": gateway.take}),
         ) as gateway.port,
     ):
         yield gateway

@@ -17,9 +17,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import websocket_options
 from shared.process import running
 from tests.gateway.engine.sockets import a_handshake, ended
 from tests.gateway.serving import served, until
@@ -59,7 +59,7 @@ def serve(request: pytest.FixtureRequest) -> Serve:
     @asynccontextmanager
     async def serving(endpoint: Endpoint) -> AsyncGenerator[Served]:
         hub = Hub(Limits(sweep_seconds=0.05))
-        options = websocket_options(hub) if request.param == OURS else {"ws": UVICORNS}
+        options = websocket_options(hub, {}) if request.param == OURS else {"ws": UVICORNS}
         app = Starlette(routes=[WebSocketRoute("/{path:path}", endpoint)])
         async with running(hub.run), served(app, drain=hub.drain, options=options) as port:
             yield Served(port, hub)

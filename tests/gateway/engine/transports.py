@@ -23,6 +23,9 @@ class ATransport:
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
 
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
     def set_write_buffer_limits(self, high: int) -> None: ...
 
     def get_write_buffer_size(self) -> int:

@@ -1,0 +1,301 @@
+"""Requests for a WebSocket, and others, in all the ways that they come in."""
+
+import asyncio
+import logging
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+
+from gateway.engine.connection import Connection
+from gateway.engine.doorway import Doorway, UpgradingHttp
+from shared.http_protocol import end_late_peers
+from tests.gateway.engine.sockets import a_handshake
+from tests.gateway.engine.visitors import House, Visitor, is_uvicorns
+from tests.gateway.serving import until
+
+HANDSHAKE = a_handshake()
+PLAIN = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
+HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
+HELLO_BACK = b"\x81\x05hello"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+ACCEPT = b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+
+def but(part: bytes, instead: bytes) -> bytes:
+    assert part in HANDSHAKE
+    return HANDSHAKE.replace(part, instead)
+
+
+def among(header: bytes) -> bytes:
+    return a_handshake(more=header + b"\r\n")
+
+
+REQUESTS = [
+    (HANDSHAKE, 101),
+    (PLAIN, 200),
+    # Methods, versions, targets.
+    (a_handshake(method=b"POST"), 405),
+    (a_handshake(method=b"HEAD"), 405),
+    (a_handshake(method=b"CONNECT", target=b"x:1"), 405),
+    (a_handshake(method=b"get"), 400),
+    (but(b"HTTP/1.1", b"HTTP/1.0"), 101),
+    (but(b"HTTP/1.1", b"HTTP/0.9"), 101),
+    (but(b"HTTP/1.1", b"HTTP/3.1"), 400),
+    (b"\r\n" + HANDSHAKE, 101),
+    (a_handshake(target=b"/?a?b"), 101),
+    (a_handshake(target=b"/unknown"), 403),
+    (a_handshake(target=b"/%2e"), 403),
+    (a_handshake(target=b"/#x"), 403),
+    (a_handshake(target=b"*"), 403),
+    (a_handshake(target=b"http://x/"), 403),
+    (a_handshake(target=b"x"), 400),
+    (a_handshake(target=b"/ x"), 400),
+    # Key and version.
+    (but(KEY, b""), 400),
+    (but(KEY, KEY + KEY), 400),
+    (a_handshake(key=b"abc"), 400),
+    (a_handshake(key=b"dGhlIHNhbXBsZSBub25jZQ=!"), 400),
+    (a_handshake(version=b"8"), 426),
+    (but(b"Sec-WebSocket-Version: 13\r\n", b""), 426),
+    (among(b"Sec-WebSocket-Version: 8"), 426),
+    # What is asked for.
+    (HANDSHAKE.replace(b"Upgrade:", b"upgrade:").replace(b"Sec-WebSocket", b"sec-websocket"), 101),
+    (HANDSHAKE.replace(b"Upgrade:", b"UPGRADE:").replace(b"Sec-WebSocket", b"SEC-WEBSOCKET"), 101),
+    (but(b"Upgrade: websocket", b"Upgrade: WebSocket"), 101),
+    (but(b"Upgrade: websocket", b"Upgrade:websocket"), 101),
+    (but(b"Upgrade: websocket", b"Upgrade: h2c"), 200),
+    (but(b"Upgrade: websocket", b"Upgrade: h2c, websocket"), 200),
+    (but(b"Upgrade: websocket", b"Upgrade: h2c\r\nUpgrade: websocket"), 101),
+    (but(b"Upgrade: websocket", b"Upgrade: websocket\r\nUpgrade: h2c"), 200),
+    (but(b"Upgrade: websocket\r\n", b""), 200),
+    (but(b"Connection: Upgrade\r\n", b""), 200),
+    (but(b"Connection: Upgrade", b"Connection: keep-alive, upgrade"), 101),
+    (but(b"Connection: Upgrade", b"Connection: close,Upgrade"), 101),
+    (but(b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"), 101),
+    (but(b"Connection: Upgrade", b"Connection: Upgrade\r\nConnection: keep-alive"), 200),
+    # Heads that are odd otherwise.
+    (but(b"Host: x\r\n", b""), 101),
+    (among(b"Content-Length: 0"), 101),
+    (among(b"Content-Length: 3\r\nContent-Length: 4"), 400),
+    (among(b"Content-Length: 3\r\nTransfer-Encoding: chunked"), 400),
+    (among(b"Transfer-Encoding: chunked"), 101),
+    (among(b"Expect: 100-continue"), 101),
+    (among(b"Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b"), 101),
+    (among(b"X:  \t y \t "), 101),
+    (among(b"X: \xff"), 101),
+    (among(b"X: y\r\n z"), 400),
+    (among(b"X: a\rb"), 400),
+    (among(b"X: \0"), 400),
+    (among(b": y"), 400),
+    (but(b"Upgrade: websocket", b"Upgrade : websocket"), 400),
+    (HANDSHAKE.replace(b"\r\n", b"\n"), 400),
+    (b"\x16\x03\x01\0\0\r\nupgrade: websocket\r\n\r\n", 400),
+]
+
+
+@pytest.mark.parametrize(("request_", "status"), REQUESTS)
+@pytest.mark.parametrize("way", ["whole", "byte by byte", "after another"])
+async def test_a_request_is_answered_alike_however_it_comes(
+    way: str, request_: bytes, status: int
+) -> None:
+    visitor, before = House().visitor(), list[int]()
+    if way == "after another":
+        visitor.send(PLAIN)
+        before = await visitor.answered()
+    visitor.send(*([request_] if way != "byte by byte" else bytewise(request_)))
+
+    assert await visitor.answered(len(before) + 1) == [*before, status]
+    assert (ACCEPT in visitor.got) == (status == 101)
+    assert visitor.is_closing() == (status not in {101, 200})
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+@pytest.mark.parametrize("path", [b"/", b"/waits"])
+@given(st.lists(st.integers(1, 10_000), max_size=8), st.integers(0, 3))
+async def test_any_split_of_the_bytes_opens_the_same_connection(
+    path: bytes, cuts: list[int], earlier: int
+) -> None:
+    sent = PLAIN * earlier + a_handshake(target=path) + HELLO * 2
+    places = sorted({0, len(sent), *(cut % len(sent) for cut in cuts)})
+    house = House()
+    visitor = house.visitor()
+
+    visitor.send(*[sent[begin:end] for begin, end in pairwise(places)])
+
+    await until(lambda: visitor.got.endswith(HELLO_BACK * 2))
+    assert visitor.statuses == [200] * earlier + [101]
+    assert visitor.got.count(HELLO_BACK) == 2
+    assert isinstance(visitor.protocol, Connection)
+    assert house.known == set()
+
+
+async def test_what_comes_in_one_piece_passes_uvicorn_by() -> None:
+    house = House()
+    visitor, other = house.visitor(), house.visitor()
+    assert isinstance(visitor.protocol, Doorway)
+
+    visitor.send(HANDSHAKE)
+    other.send(PLAIN)
+
+    assert isinstance(visitor.protocol, Connection)
+    assert visitor.statuses == [101], "in the step that read it"
+    assert is_uvicorns(other)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/waits"])
+async def test_an_earlier_request_is_answered_before_the_connection_opens(path: bytes) -> None:
+    house = House()
+    house.let.clear()
+    visitor = house.visitor()
+    visitor.send(PLAIN + PLAIN, a_handshake(target=path), HELLO[:3])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert visitor.got == b""
+
+    house.let.set()
+    visitor.send(HELLO[3:])
+
+    await until(lambda: visitor.got.endswith(HELLO_BACK))
+    assert visitor.statuses == [200, 200, 101]
+
+
+async def test_who_sends_much_before_his_turn_is_dropped() -> None:
+    house = House(max_message_bytes=1000)
+    house.let.clear()
+    waiting, behind = house.visitor(), house.visitor()
+
+    waiting.send(a_handshake(target=b"/waits"), b"x" * 1000)
+    behind.send(PLAIN + HANDSHAKE, b"x" * 1000)
+    assert not waiting.aborted
+    assert not behind.aborted
+
+    waiting.send(b"x")
+    behind.send(b"x")
+    assert waiting.aborted
+    assert behind.aborted
+    for each in (waiting, behind):
+        each.leave()
+    house.let.set()
+    await until(lambda: not house.state.tasks)
+    assert (house.echoes, house.known) == ([], set())
+
+
+async def test_a_server_that_ends_lets_nobody_in_who_waits_his_turn() -> None:
+    house = House()
+    house.let.clear()
+    visitor = house.visitor()
+    visitor.send(PLAIN + HANDSHAKE)
+    for each in list(house.state.connections):
+        each.shutdown()
+
+    house.let.set()
+
+    assert await visitor.answered(2) == [200]
+    assert visitor.is_closing()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert house.echoes == []
+
+
+async def test_a_server_that_ends_closes_a_connection_that_has_said_nothing() -> None:
+    house = House()
+    visitor = house.visitor()
+    assert len(house.state.connections) == 1
+
+    for each in list(house.state.connections):
+        each.shutdown()
+    visitor.leave()
+
+    assert visitor.closed
+    assert house.known == set()
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HANDSHAKE[:-1], PLAIN[:-1]])
+async def test_a_request_is_awaited_as_long_whoever_awaits_it(sent: bytes) -> None:
+    house, now = House(), asyncio.get_running_loop().time()
+    visitor = house.visitor()
+    if sent:
+        visitor.send(sent)
+
+    end_late_peers(house.state, now + UpgradingHttp.request_seconds - 1)
+    assert not visitor.is_closing()
+    end_late_peers(house.state, now + UpgradingHttp.request_seconds + 1)
+    assert visitor.is_closing()
+    assert visitor.statuses == ([408] if sent else [])
+
+
+async def test_time_that_passed_in_silence_is_not_given_again() -> None:
+    house, loop = House(), asyncio.get_running_loop()
+    visitor = house.visitor()
+    due_at = loop.time() + UpgradingHttp.request_seconds
+    await asyncio.sleep(0.02)
+
+    visitor.send(HANDSHAKE[:30])
+
+    end_late_peers(house.state, due_at)
+    assert visitor.statuses == [408]
+
+
+@pytest.mark.parametrize("way", ["whole", "in two"])
+async def test_a_head_may_be_long_in_one_piece_only(way: str) -> None:
+    head = among(b"X: " + b"y" * (UpgradingHttp.max_head_bytes + 1000))
+    visitor = House().visitor()
+    visitor.send(*([head] if way == "whole" else [head[:-2], head[-2:]]))
+    assert visitor.statuses == [101 if way == "whole" else 431]
+
+
+@pytest.mark.parametrize(("query", "status"), [(b"", 500), (b"?late", 101)])
+async def test_an_endpoint_that_fails_costs_its_connection_and_no_other(
+    query: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    house = House()
+    visitor = house.visitor()
+    visitor.send(a_handshake(target=b"/fails" + query) + HELLO)
+
+    assert visitor.statuses == [status]
+    assert visitor.is_closing()
+    other = house.visitor()
+    other.send(HANDSHAKE)
+    assert other.statuses == [101]
+
+
+HOSTS = st.sampled_from(
+    ["127.0.0.1", "10.0.0.1", "10.0.0.1:80", "203.0.113.7", "::1", "[fd00::1]:1", "", " ", "x"]
+)
+
+
+@given(
+    st.sampled_from(["", "127.0.0.1", "10.0.0.0/8, 127.0.0.1", "*"]),
+    st.sampled_from([("127.0.0.1", 1), ("::1", 1, 0, 0), ("203.0.113.9", 1), "", None]),
+    st.lists(st.lists(HOSTS, max_size=3).map(", ".join), max_size=3),
+)
+async def test_an_endpoint_sees_the_same_client_whether_it_waits_or_not(
+    proxies: str, peer: object, forwarded: list[str]
+) -> None:
+    house = House(proxies=proxies)
+    more = b"".join(b"X-Forwarded-For: %b\r\n" % each.encode() for each in forwarded)
+    for path in (b"/", b"/waits"):
+        house.visitor(peername=peer).send(a_handshake(target=path, more=more))
+
+    await until(lambda: len(house.hosts) == 2)
+    assert house.hosts[0] == house.hosts[1]
+
+
+async def test_visitors_that_were_leave_nothing() -> None:
+    house = House()
+    for sent in (b"", b"G", PLAIN, HANDSHAKE, HANDSHAKE[:9], b"\0", a_handshake(version=b"1")):
+        visitor: Visitor = house.visitor()
+        if sent:
+            visitor.send(sent)
+        await asyncio.sleep(0)
+        visitor.leave()
+    await until(lambda: not house.state.tasks)
+    assert (house.known, len(house.hub)) == (set(), 0)
