@@ -8,7 +8,11 @@ that are due the same frames share, and which is joined once for all of them.
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
+import structlog
+
 from gateway.engine.frame import Frame
+
+log = structlog.get_logger(__name__)
 
 
 class Run:
@@ -46,6 +50,9 @@ class Sink(Protocol):
 
     def write_due(self) -> None:
         """Hand what is due to the socket."""
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
 
 
 class Listener(Protocol):
@@ -126,4 +133,8 @@ class Outgoing:
     def _flush(self) -> None:
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
-            sink.write_due()
+            try:
+                sink.write_due()
+            except Exception:  # then it costs this connection and no other
+                log.exception("write_failed")
+                sink.abort()  # there is a hole in what it was sent

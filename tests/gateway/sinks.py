@@ -13,3 +13,6 @@ class ASink:
         if run is not None and run is not STALLED and run is not NOTHING_MORE:
             self.due = None
             self.written.append(run.joined())
+
+    def abort(self) -> None:
+        raise NotImplementedError

@@ -9,6 +9,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.engine.frame import Frame, close_frame, pong_frame
+from gateway.engine.limits import Limits
 from gateway.engine.timing import PING
 from gateway.errors import Close
 from tests.gateway.engine.transports import AnEngine, a_wire
@@ -33,6 +34,23 @@ async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_
     assert wire.transport.written == []
     assert wire.sent == b"ab"
     assert wire.transport.written == [b"ab"]
+
+
+async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_they_are_due(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = AnEngine(Limits())
+    first, failing, last = (a_wire(engine) for _ in range(3))
+    failing.transport.fails = True
+    for wire in (first, failing, last):
+        wire.connection.send(Frame(b"a"))
+
+    engine.end_turn()
+
+    assert failing.transport.aborted, "what it was sent has a hole"
+    assert "write_failed" in capsys.readouterr().out
+    last.connection.send(Frame(b"b"))
+    assert (first.sent, last.sent) == (b"a", b"ab")
 
 
 async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:

@@ -14,6 +14,7 @@ class ATransport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.unsent = 0
+        self.fails = False
         self.is_reading = True
         self.aborted = False
         self.closed = False
@@ -33,6 +34,8 @@ class ATransport:
 
     def write(self, data: bytes) -> None:
         assert not self.aborted
+        if self.fails:
+            raise RuntimeError("a transport that fails")
         self.written.append(data)
         if self.unsent:
             self.unsent += len(data)
