@@ -65,7 +65,7 @@ class Connection(Timing):
         """Let it carry messages; it calls nobody before."""
         self._receiver = receiver
         self._engine.add(self)
-        self._transport.set_protocol(self)
+        self.transport.set_protocol(self)
 
     # For the rooms above, besides what the layers offer.
 
@@ -87,7 +87,7 @@ class Connection(Timing):
             return
         if self.due is STALLED:
             self.closing = Close(code, reason)
-            self._transport.abort()
+            self.transport.abort()
         else:
             self.due = None
             self.close(code, reason)
@@ -131,8 +131,8 @@ class Connection(Timing):
 
     def _fail(self, violation: Violation) -> None:
         self.close(*violation.close)
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _call_receiver(self, message: str | bytes) -> None:
         """What is above must not fail; if it does, it costs this connection and no other."""
@@ -155,12 +155,12 @@ class Connection(Timing):
         if self.is_open:
             self.write_due()
             self._say_goodbye(close)
-        self._transport.close()  # once all has left that is due
+        self.transport.close()  # once all has left that is due
         self._lose(close)
 
     def _say_goodbye(self, close: Close) -> None:
         self.due = NOTHING_MORE
-        self._transport.write(close_frame(close))
+        self.transport.write(close_frame(close))
         self._give_up_after(self._engine.limits.close_seconds)
 
     def _lose(self, close: Close) -> None:

@@ -18,7 +18,7 @@ class Reading(asyncio.Protocol):
     """Makes messages of what comes; there is a parser only while one is arriving."""
 
     __slots__ = (
-        "_engine", "_holds", "_incoming", "_is_deaf", "_transport", "closing", "is_lost",
+        "_engine", "_holds", "_incoming", "_is_deaf", "closing", "is_lost", "transport",
     )  # fmt: skip
 
     _engine: Resources
@@ -26,7 +26,7 @@ class Reading(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, engine: Resources) -> None:
         self.closing: Close | None = None
         self.is_lost = False
-        self._transport = transport
+        self.transport = transport
         self._engine = engine
         self._incoming: Incoming | None = None
         self._holds = 0
@@ -85,25 +85,25 @@ class Reading(asyncio.Protocol):
 
     def _let_others_go_first(self) -> None:
         """Read on in the next turn; the transport would bring yet more within this one."""
-        if self._holds or self._incoming is None or self._transport.is_closing():
+        if self._holds or self._incoming is None or self.transport.is_closing():
             return
         self._holds = _OTHERS_FIRST
-        self._transport.pause_reading()
+        self.transport.pause_reading()
         self._engine.loop.call_soon(self._release, _OTHERS_FIRST)
 
     def _hold(self, reason: int) -> None:
         if not self.is_open:
             return  # its answer to the close has to be read
-        if not self._holds and not self._transport.is_closing():
-            self._transport.pause_reading()
+        if not self._holds and not self.transport.is_closing():
+            self.transport.pause_reading()
         self._holds |= reason
 
     def _release(self, reason: int) -> None:
         if not self._holds & reason:
             return
         self._holds &= ~reason
-        if not self._holds and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self._holds and not self.transport.is_closing():
+            self.transport.resume_reading()
             self._read()
 
     def _turn_deaf(self) -> None:

@@ -69,7 +69,7 @@ class Timing(Writing):
             if self.is_open:
                 self._end(TOO_SLOW)
             else:
-                self._transport.abort()
+                self.transport.abort()
         elif self.is_open:
             if self._close_at <= _unix():
                 self._end(self._expiry)
@@ -90,7 +90,7 @@ class Timing(Writing):
             self._ping_at = now + max(0.0, limits.ping_seconds - limits.pong_seconds)
         else:
             self.closing = SILENT
-            self._transport.abort()
+            self.transport.abort()
 
     def _start_clock(self) -> None:
         """It is given up after `lag_seconds`, unless it is stopped before."""

@@ -39,7 +39,7 @@ class Writing(Reading):
         """
         due = self.due
         if due is STALLED:
-            self._transport.write(frame)
+            self.transport.write(frame)
             self._count_unsent()
         elif due is not NOTHING_MORE:
             self._engine.outgoing.queue(self, frame)
@@ -47,11 +47,11 @@ class Writing(Reading):
     def offer(self, frame: Frame) -> bool:
         """Send a frame on a stalled connection if there is room for it; return whether there is."""
         engine, limits = self._engine, self._engine.limits
-        size = self._transport.get_write_buffer_size() + len(frame)
+        size = self.transport.get_write_buffer_size() + len(frame)
         total = engine.stalled_bytes - self._counted_bytes + size
         if size > limits.max_pending_bytes or total > limits.total_pending_bytes:
             return False
-        self._transport.write(frame)
+        self.transport.write(frame)
         self._count(size)
         return True
 
@@ -75,11 +75,11 @@ class Writing(Reading):
         if run is None or run is STALLED or run is NOTHING_MORE:
             return
         self.due = None
-        self._transport.write(run.joined())
+        self.transport.write(run.joined())
 
     def abort(self) -> None:
         """Drop the connection without a word."""
-        self._transport.abort()
+        self.transport.abort()
 
     # Within.
 
@@ -96,7 +96,7 @@ class Writing(Reading):
         self._wake()
 
     def _count_unsent(self) -> None:
-        self._count(self._transport.get_write_buffer_size())
+        self._count(self.transport.get_write_buffer_size())
         if self._counted_bytes > self._engine.limits.max_pending_bytes:
             self._hold(UNREAD_ANSWERS)
 
