@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 LISTEN_ANYWAY_SECONDS = 10.0
 """For a worker to become ready. Then it listens without: somebody has to answer the probes."""
 READY_POLL_SECONDS = 0.02
+BUS_CLOSE_SECONDS = 0.2
+"""All that matters was said and answered before, and the whole stop has to end in time."""
 
 
 async def serve(
@@ -43,7 +45,11 @@ async def serve(
         async with (
             open_verifier(settings) as verifier,
             connect_bus(
-                settings.nats_url, name="gateway", creds=settings.nats_creds, ca=settings.nats_ca
+                settings.nats_url,
+                name="gateway",
+                creds=settings.nats_creds,
+                ca=settings.nats_ca,
+                close_seconds=BUS_CLOSE_SECONDS,
             ) as bus,
             start_publisher(bus) as publisher,
             serving(
@@ -57,7 +63,10 @@ async def serve(
             config = server_config(
                 app, forwarded_allow_ips=settings.forwarded_allow_ips, **parts.server_options
             )
-            await Server(config, stop=stop, drain=parts.drain).serve(sockets=[taken])
+            server = Server(
+                config, stop=stop, drain=parts.drain, graceful_seconds=settings.drain_seconds
+            )
+            await server.serve(sockets=[taken])
 
 
 async def _until_ready(parts: GatewayParts, stop: asyncio.Event) -> None:

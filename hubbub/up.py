@@ -40,7 +40,7 @@ from shared.process import Server, run, running, server_config, stop_signals
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
 
-GRACEFUL_SECONDS = 1
+GRACEFUL_SECONDS = 1.0
 """For requests that are being answered when we stop."""
 READY_POLL_SECONDS = 0.05
 NOT_READY_SECONDS = 5.0
@@ -103,10 +103,10 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         config = server_config(
             system.app,
             forwarded_allow_ips=settings.gateway.forwarded_allow_ips,
-            graceful_seconds=GRACEFUL_SECONDS,
             **system.server_options,
         )
-        http = Server(config, stop=stop, drain=_drain_of(system, children))
+        drain = _drain_of(system, children)
+        http = Server(config, stop=stop, drain=drain, graceful_seconds=GRACEFUL_SECONDS)
         origins = [_origin(options.host, each) for each in further]
         banner = _banner(url, origins, users, folder)
         serving.set()

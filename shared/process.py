@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
@@ -15,7 +16,11 @@ from starlette.types import ASGIApp
 from shared.http_protocol import BoundedHttp, end_late_peers
 from shared.listening import leave_to_siblings
 
+log = structlog.get_logger(__name__)
+
 _TICKS_A_SECOND = 10  # of uvicorn's
+_LAST_WORDS_SECONDS = 0.1
+"""For a request to end when its peer has been dropped, and when it is cancelled."""
 
 _COLLECT_AFTER = (20_000, 50, 100)
 """New objects, and collections of the younger generation, before the next is looked through."""
@@ -46,7 +51,6 @@ def server_config(
     app: ASGIApp,
     *,
     forwarded_allow_ips: str,
-    graceful_seconds: int = 2,
     http: Callable[..., asyncio.Protocol] = BoundedHttp,
     **websocket: Any,
 ) -> uvicorn.Config:
@@ -64,7 +68,6 @@ def server_config(
         access_log=False,
         server_header=False,
         forwarded_allow_ips=forwarded_allow_ips,
-        timeout_graceful_shutdown=graceful_seconds,
         **websocket,
     )
 
@@ -78,11 +81,18 @@ class Server(uvicorn.Server):
         *,
         stop: asyncio.Event,
         drain: Callable[[], Awaitable[None]] | None = None,
+        graceful_seconds: float = 2.0,
     ) -> None:
-        """``drain`` runs when nobody new is let in and all connections are still open."""
+        """
+        Args:
+            drain: Runs when nobody new is let in and all connections are still open.
+            graceful_seconds: From the stop until requests that are not answered are given up.
+                What the drain takes is within it, not before it.
+        """
         super().__init__(config)
         self._stop = stop
         self._drain = drain
+        self._graceful_seconds = graceful_seconds
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -94,24 +104,37 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """In place of uvicorn's, which begins to count when we have ended, and waits twice."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._graceful_seconds
         await leave_to_siblings(sockets or [])
         for server in self.servers:
             server.close()
+        for each in sockets or []:
+            each.close()
         if self._drain is not None:
             await self._drain()
-        await self._end_requests()
-        await super().shutdown(sockets)
+        await self._end_requests(ends_at)
 
-    async def _end_requests(self) -> None:
+    async def _end_requests(self, ends_at: float) -> None:
         """Let requests be answered; then drop who is still sending his, without a complaint."""
-        for connection in list(self.server_state.connections):
+        state, loop = self.server_state, asyncio.get_running_loop()
+        for connection in tuple(state.connections):
             connection.shutdown()
-        if self.server_state.tasks:
-            await asyncio.wait(
-                self.server_state.tasks, timeout=self.config.timeout_graceful_shutdown
-            )
-        for connection in list(self.server_state.connections):
+        await _until_done(state.tasks, ends_at - loop.time())
+        for connection in tuple(state.connections):
             connection.transport.abort()
+        await _until_done(state.tasks, _LAST_WORDS_SECONDS)
+        if state.tasks:
+            log.warning("requests_given_up", count=len(state.tasks))
+            for task in tuple(state.tasks):
+                task.cancel()
+            await _until_done(state.tasks, _LAST_WORDS_SECONDS)
+
+
+async def _until_done(tasks: set[asyncio.Task[None]], seconds: float) -> None:
+    if tasks:
+        await asyncio.wait(tuple(tasks), timeout=max(seconds, 0))
 
 
 @asynccontextmanager

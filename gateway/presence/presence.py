@@ -181,7 +181,7 @@ class Presence:
             group.create_task(self._writer.run())
             group.create_task(self._burials.run())
 
-    async def withdraw(self, deadline_seconds: float = 1.0) -> None:
+    async def withdraw(self, deadline_seconds: float = 0.3) -> None:
         """Say goodbye, so that nobody waits for the lease to run out; see `leases`.
 
         To be called while `run` still runs, after the last connection was closed.
