@@ -14,7 +14,10 @@ CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""
 
 Members = tuple["Member", ...]
-Listeners = dict["Member", "Subscription"]
+Listeners = tuple["Subscription", ...] | dict["Member", "Subscription"]
+"""A dict past a few: most channels have one listener, and a dict of one takes 240 bytes."""
+
+_FEW = 4
 
 Encode = Callable[[str], Frame]
 """Makes the frame for one protocol; asked at most once for each, however many listen."""
@@ -73,8 +76,8 @@ class ConnectionManager:
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
-        # Most have one connection a user and few channels each: lists and tuples of one are small.
-        self._subscriptions: dict[Member, list[Subscription]] = {}
+        # Most have one connection a user and few channels each: tuples are small.
+        self._subscriptions: dict[Member, tuple[Subscription, ...]] = {}
         self._listeners: dict[str, dict[ChannelName, Listeners]] = {}  # by protocol
         self._users: dict[UserId, Members] = {}
         self._sessions: dict[SessionId, Members] = {}
@@ -85,7 +88,7 @@ class ConnectionManager:
         if member in self._subscriptions:
             self._leave_session(member)
         else:
-            self._subscriptions[member] = []
+            self._subscriptions[member] = ()
             _add(self._users, member.user_id, member)
         session_id = member.claims.session_id
         if session_id is not None:
@@ -94,7 +97,7 @@ class ConnectionManager:
 
     def disconnect(self, member: Member) -> None:
         """Forget the member and its subscriptions; harmless if it is gone already."""
-        for subscription in list(self._subscriptions.get(member, ())):
+        for subscription in self._subscriptions.get(member, ()):
             self.unsubscribe(member, subscription.channel)
         if self._subscriptions.pop(member, None) is not None:
             _discard(self._users, member.user_id, member)
@@ -105,22 +108,29 @@ class ConnectionManager:
     ) -> Subscription:
         """Let a connected member listen; asked again, give the subscription that it has."""
         subscriptions = self._subscriptions[member]
-        listeners = self._listeners.setdefault(member.protocol, {}).setdefault(channel, {})
-        subscription = listeners.get(member)
+        channels = self._listeners.setdefault(member.protocol, {})
+        listeners = channels.get(channel, ())
+        subscription = _find(listeners, member)
         if subscription is None:
-            subscription = listeners[member] = Subscription(member, channel, live_from)
-            subscriptions.append(subscription)
+            subscription = Subscription(member, channel, live_from)
+            channels[channel] = _with(listeners, subscription)
+            self._subscriptions[member] = (*subscriptions, subscription)
         return subscription
 
     def unsubscribe(self, member: Member, channel: ChannelName) -> None:
         """Let the member hear no more of the channel; harmless if it never did."""
         channels = self._listeners.get(member.protocol, {})
-        listeners = channels.get(channel, {})
-        subscription = listeners.pop(member, None)
-        if subscription is not None:
-            self._subscriptions[member].remove(subscription)
-            if not listeners:  # else one entry would stay for every room ever seen
-                del channels[channel]
+        listeners = channels.get(channel, ())
+        subscription = _find(listeners, member)
+        if subscription is None:
+            return
+        left = tuple(each for each in self._subscriptions[member] if each is not subscription)
+        self._subscriptions[member] = left
+        listeners = _without(listeners, subscription)
+        if listeners:
+            channels[channel] = listeners
+        else:  # else one entry would stay for every room ever seen
+            del channels[channel]
 
     def send_to_user(self, user_id: UserId, encode: Encode) -> int:
         """Queue the frame on every connection of the user here; return on how many."""
@@ -136,7 +146,7 @@ class ConnectionManager:
             listeners = channels.get(channel)
             if listeners:
                 frame = encode(protocol)
-                reached, stalled = self._outgoing.fan_out(frame, listeners.values(), offset)
+                reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
                 for listener in stalled:
                     listener.member.offer(frame, offset)
                 count += reached + len(stalled)
@@ -144,7 +154,7 @@ class ConnectionManager:
 
     def listeners(self, channel: ChannelName) -> Iterator[Subscription]:
         for channels in self._listeners.values():
-            yield from channels.get(channel, {}).values()
+            yield from _each(channels.get(channel, ()))
 
     def has_listeners(self, channel: ChannelName) -> bool:
         return any(channel in channels for channels in self._listeners.values())
@@ -175,6 +185,36 @@ class ConnectionManager:
         session_id = self._session_of.pop(member, None)
         if session_id is not None:
             _discard(self._sessions, session_id, member)
+
+
+def _each(listeners: Listeners) -> Collection[Subscription]:
+    return listeners if isinstance(listeners, tuple) else listeners.values()
+
+
+def _find(listeners: Listeners, member: Member) -> Subscription | None:
+    if isinstance(listeners, dict):
+        return listeners.get(member)
+    for subscription in listeners:
+        if subscription.member is member:
+            return subscription
+    return None
+
+
+def _with(listeners: Listeners, subscription: Subscription) -> Listeners:
+    if isinstance(listeners, tuple):
+        listeners = (*listeners, subscription)
+        if len(listeners) <= _FEW:
+            return listeners
+        return {each.member: each for each in listeners}
+    listeners[subscription.member] = subscription
+    return listeners
+
+
+def _without(listeners: Listeners, subscription: Subscription) -> Listeners:
+    if isinstance(listeners, tuple):
+        return tuple(each for each in listeners if each is not subscription)
+    del listeners[subscription.member]
+    return listeners
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -208,8 +208,7 @@ class Presence:
             self._stale.set()  # what is being filled in now, the snapshot has
 
     def _see_own(self, fact: EntryFact) -> None:
-        place = (fact.key.channel, fact.key.user_id)
-        self._writer.see(place, fact.sequence, present=fact.entry is not None)
+        self._writer.see(fact.key.place, fact.sequence, present=fact.entry is not None)
 
     def _reset(self, reason: str) -> None:
         if reason != RETENTION:  # that one is daily business: all that was next was replaced

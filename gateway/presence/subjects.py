@@ -22,8 +22,7 @@ _channel_of = lru_cache(maxsize=4096)(channel_of)
 class EntryKey(NamedTuple):
     """Whose entry it is."""
 
-    channel: ChannelName
-    user_id: UserId
+    place: Place
     node: NodeId
 
 
@@ -35,7 +34,8 @@ class LeaseKey(NamedTuple):
 
 def entry_name(key: EntryKey) -> str:
     """The entry's subject without its prefix; `parse` reads it."""
-    return f"{token_of(key.channel)}.{key.user_id}.{key.node}"
+    (channel, user_id), node = key
+    return f"{token_of(channel)}.{user_id}.{node}"
 
 
 def entry_subject(key: EntryKey) -> str:
@@ -57,7 +57,7 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
     """Read a subject without its prefix; None if it is neither an entry's nor a lease's."""
     match name.split("."):
         case [token, user, node] if token and node and user.isdecimal():
-            return EntryKey(_channel_of(token), UserId(int(user)), NodeId(node))
+            return EntryKey((_channel_of(token), UserId(int(user))), NodeId(node))
         case ["_node", node] if node:
             return LeaseKey(NodeId(node))
     return None

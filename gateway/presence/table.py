@@ -130,8 +130,7 @@ class PresenceTable:
         return changes
 
     def _apply_entry(self, fact: EntryFact) -> list[PresenceChange]:
-        channel, user_id, name = fact.key
-        place = (channel, user_id)
+        place, name = fact.key
         node = self._nodes.get(name)
         if fact.entry is not None:
             if node is None:

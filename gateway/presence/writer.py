@@ -135,7 +135,7 @@ class PresenceWriter:
                 return
             slot = self._slots[place] = Slot(place)
         if sequence > slot.seen:
-            slot.seen = sequence
+            slot.seen = slot.acknowledged if sequence == slot.acknowledged else sequence
         if slot in self._in_flight or sequence <= slot.acknowledged:
             return
         slot.doubt(self._node if present else None)
@@ -217,7 +217,7 @@ class PresenceWriter:
             slot.node = node  # from here on the stream may hold it
             entry = slot.entry(self._limits.max_listed_connections)
             body = entry.encode()
-        key = EntryKey(*slot.place, node)
+        key = EntryKey(slot.place, node)
         name = entry_name(key)
         self.echoes.expect(name, key, body, entry)
         self._in_flight[slot] = self._publisher.send(
@@ -254,7 +254,8 @@ class PresenceWriter:
 
     def _written(self, slot: Slot, version: int, node: NodeId | None, sequence: int) -> None:
         slot.written, slot.node = version, node
-        slot.acknowledged = sequence or slot.acknowledged
+        if sequence:  # as a rule the stream has shown it, or will: one number for both
+            slot.acknowledged = slot.seen if sequence == slot.seen else sequence
         slot.written_at = time.monotonic()
 
     def _back_off(self, unavailable: BusUnavailable) -> None:

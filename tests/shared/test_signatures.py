@@ -33,7 +33,8 @@ def a_token(**header: Any) -> str:
 
 
 def signed(payload: bytes, signature: bytes) -> SignedToken:
-    return SignedToken("EdDSA", None, b"e30." + base64.urlsafe_b64encode(payload), signature)
+    spelled = base64.urlsafe_b64encode(payload).rstrip(b"=")
+    return SignedToken("EdDSA", None, b"e30." + spelled, signature)
 
 
 def test_what_the_owner_of_the_key_signed_is_opened() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -182,3 +183,25 @@ class Registry(RuleBasedStateMachine):
 
 
 TestRegistry = Registry.TestCase
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
+    *, first: bool
+) -> None:
+    """Few of them are kept in another way than many."""
+    manager, channel = ConnectionManager(Outgoing(lambda _flush: None)), ChannelName("chat:a")
+    members = [AMember(UserId(number), None, "chat") for number in range(10)]
+
+    def heard() -> list[AMember]:
+        return [cast(AMember, listener.member) for listener in manager.listeners(channel)]
+
+    for count, member in enumerate(members, start=1):
+        manager.connect(member)
+        subscription = manager.subscribe(member, channel)
+        assert manager.subscribe(member, channel) is subscription
+        assert heard() == members[:count]
+    while members:
+        manager.unsubscribe(members.pop(0 if first else -1), channel)
+        assert heard() == members
+    assert not manager.has_listeners(channel)

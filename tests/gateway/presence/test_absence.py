@@ -27,7 +27,7 @@ from tests.gateway.presence.gateways import (
 
 async def until_without_a_trace(gateway: Gateway, user_id: UserId) -> None:
     assert gateway.presence.node is not None
-    subject = entry_subject(EntryKey(LOBBY, user_id, gateway.presence.node))
+    subject = entry_subject(EntryKey((LOBBY, user_id), gateway.presence.node))
     async with asyncio.timeout(10):
         while await DirectGet(gateway.bus, "PRES").last_of(subject) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -7,7 +7,7 @@ from gateway.presence.facts import Entry, EntryFact, read_fact
 from gateway.presence.subjects import EntryKey, entry_name
 from shared.ids import ChannelName, ConnectionId, NodeId, UserId
 
-KEY = EntryKey(ChannelName("chat:lobby"), UserId(7), NodeId("0f"))
+KEY = EntryKey((ChannelName("chat:lobby"), UserId(7)), NodeId("0f"))
 NAME = entry_name(KEY)
 ENTRY = Entry("Ann Ågren", 1.5, (ConnectionId("a"),))
 

@@ -18,7 +18,7 @@ channels = st.from_regex(r"[A-Za-z0-9_:#$@.,-]{1,40}", fullmatch=True).map(parse
 
 @given(channels, st.integers(min_value=1).map(UserId))
 def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: UserId) -> None:
-    key = EntryKey(channel, user_id, NODE)
+    key = EntryKey((channel, user_id), NODE)
 
     subject = entry_subject(key)
 
@@ -27,7 +27,7 @@ def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: U
 
 
 def test_a_channel_named_like_the_leases_is_still_a_channel() -> None:
-    key = EntryKey(ChannelName("_node"), UserId(1), NODE)
+    key = EntryKey((ChannelName("_node"), UserId(1)), NODE)
 
     assert parse(entry_subject(key).removeprefix(PRES_PUB)) == key
     assert parse(lease_subject(NODE).removeprefix(PRES_PUB)) == LeaseKey(NODE)
@@ -38,7 +38,7 @@ def test_an_entry_survives_the_way_through_the_stream() -> None:
 
     fact = read_fact("chat:lobby.7.0f", 3, entry.encode(), b"")
 
-    assert fact == EntryFact(EntryKey(ChannelName("chat:lobby"), UserId(7), NODE), 3, entry)
+    assert fact == EntryFact(EntryKey((ChannelName("chat:lobby"), UserId(7)), NODE), 3, entry)
 
 
 @pytest.mark.parametrize(

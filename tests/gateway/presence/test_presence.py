@@ -132,7 +132,7 @@ async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> 
         await gateway.until_present(BOB, 5)
         assert gateway.presence.node is not None
         for user_id in (ANN, BOB):  # as from a timed-out write that took its time in a cluster
-            key = EntryKey(LOBBY, user_id, gateway.presence.node)
+            key = EntryKey((LOBBY, user_id), gateway.presence.node)
             late = Entry("Late", 0, ()).encode() if user_id == ANN else b""
             await gateway.publisher.publish(entry_subject(key), late, message_id=f"late {user_id}")
         await eventually(lambda: len(gateway.changes) >= 5)
@@ -143,7 +143,7 @@ async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> 
 
 async def test_entries_that_no_lease_covers_are_removed(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
-        key = EntryKey(LOBBY, ANN, NodeId("dead"))
+        key = EntryKey((LOBBY, ANN), NodeId("dead"))
         body = Entry("Ann", 0, ()).encode()
         await gateway.publisher.publish(entry_subject(key), body, message_id="orphan")
         async with asyncio.timeout(QUICK.lease_seconds + 3):

@@ -22,12 +22,12 @@ def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> Leas
 def entry(
     node: str, sequence: int, user_id: UserId = ANN, since: float = 0, name: str = "Ann"
 ) -> EntryFact:
-    key = EntryKey(CHANNEL, user_id, NodeId(node))
+    key = EntryKey((CHANNEL, user_id), NodeId(node))
     return EntryFact(key, sequence, Entry(name, since, (ConnectionId("c"),)))
 
 
 def no_entry(node: str, sequence: int, user_id: UserId = ANN) -> EntryFact:
-    return EntryFact(EntryKey(CHANNEL, user_id, NodeId(node)), sequence, None)
+    return EntryFact(EntryKey((CHANNEL, user_id), NodeId(node)), sequence, None)
 
 
 def removes(fact: Fact) -> bool:
@@ -182,7 +182,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     ) -> None:
         node = NodeId(f"n{data.draw(st.integers(1, self.nodes))}")  # even one that is gone
         body = Entry(f"User {user}", since, ()) if put else None
-        self.store(EntryFact(EntryKey(channel, user, node), self.next_sequence(), body))
+        self.store(EntryFact(EntryKey((channel, user), node), self.next_sequence(), body))
 
     @rule()
     def removals_expire(self) -> None:  # without a trace
@@ -206,7 +206,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     def truth(self) -> set[tuple[ChannelName, UserId]]:
         counting = self.nodes_in(LeaseState.LIVE, LeaseState.EXPIRED)
         return {
-            (fact.key.channel, fact.key.user_id)
+            fact.key.place
             for fact in self.content.values()
             if isinstance(fact, EntryFact) and fact.entry and fact.key.node in counting
         }

@@ -429,6 +429,19 @@ async def test_what_is_forgotten_is_told_to_nobody_and_makes_room(bus: Bus) -> N
         assert publisher._bus._inbox._handlers == {}
 
 
+async def test_what_is_forgotten_before_its_failure_was_told_is_not_told(bus: Bus) -> None:
+    told: list[Outcome] = []
+
+    async with start_publisher(bus) as publisher:
+        publisher.forget(publisher.send("no.*", b"", message_id="a", on_done=told.append))
+        publisher.send("no.*", b"", message_id="b", on_done=told.append)
+        publisher.send_again()  # which is refused a second time
+        await eventually(lambda: len(told) > 0 and publisher.unanswered == 0)
+        await asyncio.sleep(0.05)
+
+    assert len(told) == 1
+
+
 async def test_thousands_that_are_refused_wait_for_each_other_and_not_within(bus: Bus) -> None:
     told: list[Outcome] = []
 
