@@ -80,10 +80,9 @@ def read_token(token: str) -> SignedToken:
         raise BadSignature("no header")
     if "crit" in header or "b64" in header:  # RFC 7515 section 4.1.11, RFC 7797 section 6
         raise BadSignature("who doesn't know what this asks for has to refuse it")
-    key_id = header.get("kid")
-    if key_id is not None and type(key_id) is not str:
+    if type(header.get("kid", "")) is not str:
         raise BadSignature("no key has such a name")
-    return SignedToken(header.get("alg"), key_id, signed, raw_signature)
+    return SignedToken(header.get("alg"), header.get("kid"), signed, raw_signature)
 
 
 def checked_secret(secret: str) -> bytes:

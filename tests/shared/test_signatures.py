@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.signatures import BadSignature, SignedToken, read_token
@@ -106,6 +106,7 @@ def test_under_a_key_of_small_order_nothing_holds(key: str) -> None:
             forged.opened_by_key(OUR_KEY)
 
 
+@settings(max_examples=300)
 @given(st.data())
 def test_what_is_opened_pyjwt_opens_too_and_reads_the_same(data: st.DataObject) -> None:
     algorithm, key = data.draw(st.sampled_from([("HS256", SECRET), ("EdDSA", OURS)]))

@@ -384,7 +384,13 @@ async def test_a_token_is_taken_in_one_spelling_only(family: str, part: int) -> 
 
 @pytest.mark.parametrize(
     "header",
-    [{"crit": ["exp"], "exp": 1}, {"crit": []}, {"b64": False, "crit": ["b64"]}, {"kid": 7}],
+    [
+        {"crit": ["exp"], "exp": 1},
+        {"crit": []},
+        {"b64": False, "crit": ["b64"]},
+        {"kid": 7},
+        {"kid": None},
+    ],
     ids=str,
 )
 async def test_a_header_that_asks_for_what_we_do_not_know_is_refused(
