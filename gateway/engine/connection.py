@@ -37,6 +37,10 @@ class Engine(Resources, Protocol):
 
     def start(self, connection: "Connection", work: Coroutine[Any, Any, None]) -> None: ...
 
+    def begin_work(self) -> None: ...
+
+    def end_work(self) -> None: ...
+
     def add(self, connection: "Connection") -> None: ...
 
     def ended(self, close: Close) -> None: ...
@@ -72,6 +76,13 @@ class Connection(Timing):
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something for this connection; it must end soon after ``is_open`` has turned."""
         self._engine.start(self, work)
+
+    def begin_work(self) -> None:
+        """Say that something is under way though nothing runs; a drain waits for its end."""
+        self._engine.begin_work()
+
+    def end_work(self) -> None:
+        self._engine.end_work()
 
     def close(self, code: int, reason: str) -> None:
         """End the connection once what is due has left; the first close counts."""

@@ -32,6 +32,8 @@ class Hub:
         self._connections: set[Connection] = set()
         self._group: asyncio.TaskGroup | None = None
         self._work: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        """Without a task, such as what was published and isn't answered yet."""
         self._ended = asyncio.Event()
 
     def __len__(self) -> int:
@@ -53,6 +55,13 @@ class Hub:
         task = self._group.create_task(self._survive(connection, work))
         self._work.add(task)
         task.add_done_callback(self._forget_work)
+
+    def begin_work(self) -> None:
+        self._under_way += 1
+
+    def end_work(self) -> None:
+        self._under_way -= 1
+        self._ended.set()
 
     async def run(self) -> None:
         """Look at every connection once per `sweep_seconds`, until cancelled."""
@@ -81,7 +90,7 @@ class Hub:
             connection.close(*RESTARTING)
         try:
             async with asyncio.timeout_at(ends_at):
-                while self._connections or self._work:
+                while self._connections or self._work or self._under_way:
                     for connection in self._connections:
                         connection.close(*RESTARTING)  # who came in meanwhile
                     self._ended.clear()

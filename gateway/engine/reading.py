@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.engine.incoming import Incoming, Message, Violation
+from gateway.engine.incoming import Incoming, Message, Violation, lone_text
 from gateway.engine.resources import Resources
 from gateway.errors import Close
 
@@ -61,7 +61,11 @@ class Reading(asyncio.Protocol):
         if self._is_deaf:
             return
         if self._incoming is None:
-            self._incoming = Incoming(self._engine.limits.max_message_bytes)
+            most = self._engine.limits.max_message_bytes
+            if not self._holds and (message := lone_text(data, most)) is not None:
+                self._take(message)
+                return
+            self._incoming = Incoming(most)
         self._incoming.push(data)
         self._read()
 

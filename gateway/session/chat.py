@@ -1,23 +1,13 @@
-"""One tab in one room: who it is, what it may do, and what becomes of each of its commands."""
+"""One tab in one room: how it gets in, keeps up, and is over."""
 
-import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import structlog
-from pydantic import BaseModel
 
 from gateway.channels.manager import CATCHING_UP, Subscription
-from gateway.codecs.chat import (
-    PROTOCOL,
-    BadCommand,
-    ChatCommand,
-    decode_command,
-    encode,
-    too_fast,
-)
-from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, Pong, PublishMessage, Reset
+from gateway.codecs.chat import PROTOCOL, BadCommand, decode_command, encode
+from gateway.codecs.chat_frames import Authenticate, Reset
 from gateway.engine.connection import Connection
 from gateway.engine.frame import Frame
 from gateway.errors import (
@@ -25,28 +15,22 @@ from gateway.errors import (
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
-    RATE_LIMIT,
     TOKEN_EXPIRED,
     TOO_MANY_OF_USER,
     Close,
-    MayNotPublish,
     MayNotSubscribe,
-    OtherUser,
     TooManyConnections,
-    error_code,
 )
 from gateway.session.arrival import Arrival
-from gateway.session.commands import CommandQueue
+from gateway.session.commands import Commands
 from gateway.session.handshake import ChatHandshake
 from gateway.session.lag import Lag
 from gateway.session.parts import ChatParts
-from gateway.session.rate import CLOSE, EXECUTE, CommandRate, Verdict
 from gateway.session.replay import Gone, Replay
 from gateway.session.surviving import survive
 from shared.channels import personal_channel
-from shared.errors import AppError, Unavailable
+from shared.errors import Unavailable
 from shared.ids import ChannelName, UserId
-from shared.publications import Sender
 from shared.tokens import Claims, InvalidToken
 
 log = structlog.get_logger(__name__)
@@ -63,7 +47,7 @@ class ChatSession:
 
     __slots__ = (
         "_awaits_token", "_claims", "_commands", "_handshake", "_is_welcomed", "_parts",
-        "_personal", "_rate", "_room", "_way", "connection",
+        "_personal", "_room", "_way", "connection",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, handshake: ChatHandshake, parts: ChatParts) -> None:
@@ -74,12 +58,11 @@ class ChatSession:
         self._awaits_token = False
         self._is_welcomed = False
         self._claims: Claims | None = None
-        self._rate: CommandRate | None = None
         self._room: Subscription | None = None
         self._personal: Subscription | None = None
         self._way: Replay | None = None
-        self._commands: CommandQueue[ChatCommand | BadCommand] | None = None
-        """What waits and is being done; none while there is nothing to do."""
+        self._commands: Commands | None = None
+        """None before the first: most only listen."""
 
     # As the registry knows it.
 
@@ -96,7 +79,7 @@ class ChatSession:
         if not (self.connection.is_stalled and self._is_live):
             self.connection.send(frame)
         elif not self.connection.offer(frame):
-            self._fall_behind(self._place)  # it is told anew who is here
+            self._fall_behind(self.place)  # it is told anew who is here
 
     def offer(self, frame: Frame, offset: int) -> None:
         if not self.connection.offer(frame):
@@ -134,26 +117,14 @@ class ChatSession:
     def received(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
             self.close(BINARY_FRAME)
-            return
-        command: ChatCommand | BadCommand
-        try:
-            command = decode_command(message)
-        except BadCommand as bad:
-            command = bad
-        if self._awaits_token:
-            self._take_token(command)
-            return
-        self._parts.metrics.commands.labels(_label(command)).inc()
-        verdict = self._pace()
-        if verdict is not EXECUTE:
-            if verdict is CLOSE:
-                self.close(RATE_LIMIT)
-                return
-            command = too_fast(command)
-        if isinstance(command, Ping) and self._is_welcomed:
-            self._pong()  # not in its turn: it asks whether we are there
+        elif self._awaits_token:
+            self._take_token(message)
         else:
-            self._queue().put(command)
+            if self._commands is None:
+                self._commands = Commands(self, self._parts)
+                if self._is_welcomed:
+                    self._commands.open()
+            self._commands.take(message)
 
     def lost(self, close: Close) -> None:
         self._parts.occupancy.leave(self)
@@ -171,7 +142,7 @@ class ChatSession:
             code=int(close.code),
             reason=close.reason,
         )
-        if self._commands is None or not self._is_welcomed:
+        if self._commands is None or self._commands.is_idle:
             self._let_go()
 
     def _let_go(self) -> None:
@@ -186,12 +157,31 @@ class ChatSession:
             for subscription in self._parts.manager.subscriptions_of(self):
                 subscription.live_from = 0
             self._parts.metrics.resets.inc()
-            self._tell(Reset(reason=reason))
+            self.connection.send(encode(Reset(reason=reason)))
+
+    # As its commands know it.
+
+    @property
+    def room(self) -> ChannelName:
+        assert self._room is not None  # no command is executed before the welcome
+        return self._room.channel
+
+    def renew(self, claims: Claims) -> None:
+        self._claims = claims
+        self._parts.manager.connect(self)
+        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+
+    def fell_silent(self) -> None:
+        self._let_go()
 
     # Signing in.
 
-    def _take_token(self, command: ChatCommand | BadCommand) -> None:
+    def _take_token(self, message: str) -> None:
         asked = self._handshake
+        try:
+            command = decode_command(message)
+        except BadCommand:
+            command = None
         if not isinstance(command, Authenticate) or asked is None or asked.channel is None:
             self.close(INVALID_TOKEN)
             return
@@ -282,7 +272,7 @@ class ChatSession:
         return self._room is not None and self._room.live_from != CATCHING_UP
 
     @property
-    def _place(self) -> int:
+    def place(self) -> int:
         """Nothing at or below this offset is missing from what the tab was sent."""
         if self._way is not None and not self._way.is_live:
             return self._way.sent_up_to
@@ -309,88 +299,6 @@ class ChatSession:
             return
         if self._way is lag:  # else it has fallen behind again
             self._way = None
-
-    # Commands.
-
-    def _queue(self) -> CommandQueue[ChatCommand | BadCommand]:
-        if self._commands is None:
-            self._commands = CommandQueue(
-                self.connection,
-                self._execute,
-                max_waiting=self._parts.settings.max_waiting_commands,
-                on_done=self._drop_queue,
-            )
-            if self._is_welcomed:
-                self._commands.open()
-        return self._commands
-
-    def _drop_queue(self) -> None:
-        """It is larger than all the rest of an idle session."""
-        self._commands = None
-        if self.connection.is_lost:
-            self._let_go()
-
-    def _pace(self) -> Verdict:
-        if self._rate is None:  # who only listens needs none
-            self._rate = CommandRate(self._parts.rate_limits)
-        return self._rate.take(time.monotonic_ns())
-
-    async def _execute(self, command: ChatCommand | BadCommand) -> None:
-        match command:
-            case BadCommand():
-                self._refuse(command.code, command.message, command.command_id)
-            case Ping():
-                self._pong()
-            case PublishMessage():
-                await self._answer(command, self._publish(command))
-            case Authenticate():
-                await self._answer(command, self._prolong(command))
-
-    async def _answer(
-        self, command: PublishMessage | Authenticate, work: Coroutine[Any, Any, None]
-    ) -> None:
-        try:
-            await work
-        except AppError as error:
-            self._refuse(error_code(error), str(error), command.id)
-
-    async def _publish(self, command: PublishMessage) -> None:
-        assert self._room is not None  # no command is executed before the welcome
-        room, claims = self._room.channel, self.claims
-        if not self._parts.namespaces.may_publish(room, claims.user_id):
-            raise MayNotPublish("only services publish here")
-        self._parts.guard.confirm(claims)  # what waited in the queue of who has left, too
-        sender = Sender(user_id=claims.user_id, name=claims.name)
-        offset = await self._parts.publisher.publish_by_user(
-            room, sender, {"body": command.body}, client_id=command.id
-        )
-        if command.id is not None:
-            self._tell(Ack(id=command.id, offset=offset))
-
-    async def _prolong(self, command: Authenticate) -> None:
-        claims = await self._parts.guard.verify(command.token)
-        if not self.connection.is_open:
-            return
-        self._parts.guard.confirm(claims)
-        if claims.user_id != self.user_id:
-            raise OtherUser("the token is of another user")
-        self._claims = claims
-        self._parts.manager.connect(self)
-        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
-
-    def _pong(self) -> None:
-        self._tell(Pong(offset=self._place))
-
-    def _refuse(self, code: str, message: str, command_id: str | None) -> None:
-        self._parts.metrics.errors.labels(code).inc()
-        self._tell(Error(code=code, message=message, id=command_id))
-
-    def _tell(self, message: BaseModel) -> None:
-        self.connection.send(encode(message))
-
-
-def _label(command: ChatCommand | BadCommand) -> str:
-    return "bad" if isinstance(command, BadCommand) else command.type
 
 
 def _now() -> float:

@@ -1,57 +1,217 @@
-"""The commands of one connection: executed one after another, and not without bound."""
+"""What one tab asks for: its commands, executed one after another, and answered.
 
+Publications of one connection are not pipelined, since retries would reorder them: what comes
+behind one that isn't answered yet waits here, and not without bound. While nothing is under
+way, a command is executed where it comes, and costs neither a task nor a queue.
+"""
+
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Protocol
 
+import structlog
+from pydantic import BaseModel
+
+from gateway.codecs.chat import (
+    BadCommand,
+    ChatCommand,
+    decode_command,
+    encode,
+    encode_ack,
+    too_fast,
+)
+from gateway.codecs.chat_frames import Authenticate, Error, Ping, Pong, PublishMessage
 from gateway.engine.connection import Connection
+from gateway.errors import INTERNAL_ERROR, RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.session.parts import ChatParts
+from gateway.session.rate import CLOSE, EXECUTE, CommandRate
+from gateway.streams.publishing import Outcome, Repeat
+from shared.errors import AppError
+from shared.ids import ChannelName
+from shared.publications import Sender
+from shared.tokens import Claims
 
-C = TypeVar("C")
+log = structlog.get_logger(__name__)
 
 
-class CommandQueue(Generic[C]):
-    """Holds what has come and isn't done; there is a task only while there is something to do."""
+class Speaker(Protocol):
+    """The session whose commands these are."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        execute: Callable[[C], Awaitable[None]],
-        *,
-        max_waiting: int,
-        on_done: Callable[[], None],
-    ) -> None:
-        """``on_done`` is called when all that came is done: it may be thrown away then."""
-        self._connection = connection
-        self._execute = execute
-        self._max_waiting = max_waiting
-        self._on_done = on_done
-        self._waiting: deque[C] = deque()
+    @property
+    def connection(self) -> Connection: ...
+
+    @property
+    def claims(self) -> Claims:
+        """What its token says, now."""
+
+    @property
+    def room(self) -> ChannelName:
+        """Where it speaks."""
+
+    @property
+    def place(self) -> int:
+        """Nothing at or below this offset is missing from what it was sent."""
+
+    def renew(self, claims: Claims) -> None:
+        """Go on under another token of the same user."""
+
+    def fell_silent(self) -> None:
+        """Nobody is there any more, and all that was asked for is done."""
+
+
+class Commands:
+    """Those of one connection, from its first to its end."""
+
+    __slots__ = ("_connection", "_is_busy", "_is_open", "_parts", "_rate", "_speaker", "_waiting")
+
+    def __init__(self, speaker: Speaker, parts: ChatParts) -> None:
+        self._speaker = speaker
+        self._connection = speaker.connection
+        self._parts = parts
+        self._rate = CommandRate(parts.rate_limits)
         self._is_open = False
-        self._is_working = False
+        self._is_busy = False
+        self._waiting: deque[ChatCommand | BadCommand] | None = None
+        """Made when something has to wait, thrown away when nothing has."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._is_busy
 
     def open(self) -> None:
-        """Begin to execute."""
+        """Begin to execute: the tab was welcomed."""
         self._is_open = True
         self._work_on()
 
-    def put(self, command: C) -> None:
-        """Execute the command in its turn; the peer waits while too many wait."""
+    def take(self, message: str) -> None:
+        """Execute a command, in its turn."""
+        command: ChatCommand | BadCommand
+        try:
+            command = decode_command(message)
+            self._parts.metrics.commands.labels(command.type).inc()
+        except BadCommand as bad:
+            command = bad.with_traceback(None)  # which would refer back to it
+            self._parts.metrics.commands.labels("bad").inc()
+        verdict = self._rate.take(time.monotonic_ns())
+        if verdict is not EXECUTE:
+            if verdict is CLOSE:
+                self._connection.close(*RATE_LIMIT)
+                return
+            command = too_fast(command)
+        if not self._is_open or (self._is_busy and type(command) is not Ping):
+            self._wait(command)
+        else:  # a ping out of its turn, too: it asks whether we are there
+            self._is_busy = self._begin(command) or self._is_busy
+
+    def _wait(self, command: ChatCommand | BadCommand) -> None:
+        """Let the command wait for its turn, and the peer while too many wait."""
+        if self._waiting is None:
+            self._waiting = deque()
         self._waiting.append(command)
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) >= self._parts.settings.max_waiting_commands:
             self._connection.pause_reading()
-        self._work_on()
 
     def _work_on(self) -> None:
-        if self._is_open and self._waiting and not self._is_working:
-            self._is_working = True
-            self._connection.start(self._work())
-
-    async def _work(self) -> None:
+        """Execute what waits, until something takes its time."""
         # What came before the peer left still counts; what came before we closed does not.
-        while self._waiting and self._connection.closing is None:
+        while self._waiting and not self._is_busy and self._connection.closing is None:
             command = self._waiting.popleft()
-            if len(self._waiting) == self._max_waiting - 1:
+            self._is_busy = True  # for what comes while reading is resumed
+            if len(self._waiting) == self._parts.settings.max_waiting_commands - 1:
                 self._connection.resume_reading()
-            await self._execute(command)
-        self._is_working = False
-        self._on_done()
+            self._is_busy = self._begin(command)
+        if not self._is_busy:
+            self._waiting = None
+            if self._connection.is_lost:
+                self._speaker.fell_silent()
+
+    def _begin(self, command: ChatCommand | BadCommand) -> bool:
+        """Execute a command; return whether it is under way, and `_end` will be called for it."""
+        match command:
+            case PublishMessage():
+                return self._publish(command)
+            case Ping():
+                self._tell(Pong(offset=self._speaker.place))
+            case BadCommand():
+                self._refuse(command.code, command.message, command.command_id)
+            case Authenticate():
+                self._connection.start(self._prolong(command))
+                return True
+        return False
+
+    def _end(self) -> None:
+        self._is_busy = False
+        self._work_on()
+
+    def _publish(self, command: PublishMessage) -> bool:
+        parts, claims, room = self._parts, self._speaker.claims, self._speaker.room
+        try:
+            if not parts.namespaces.may_publish(room, claims.user_id):
+                raise MayNotPublish("only services publish here")
+            parts.guard.confirm(claims)  # what waited in the queue of who has left, too
+            parts.publisher.send_by_user(
+                room,
+                Sender(claims.user_id, claims.name),
+                {"body": command.body},
+                partial(self._published, command.id),
+                client_id=command.id,
+            )
+        except AppError as error:
+            self._fail(error, command.id)
+            return False
+        self._connection.begin_work()
+        return True
+
+    def _published(self, command_id: str | None, outcome: Outcome) -> None:
+        try:
+            if isinstance(outcome, Repeat):
+                self._connection.start(self._settle(command_id, outcome))
+            else:
+                self._answer(command_id, outcome)
+                self._end()
+        except Exception:  # it costs this connection and no other
+            log.exception("command_failed", connection_id=self._connection.id)
+            self._is_busy = False
+            self._connection.close(*INTERNAL_ERROR)
+        finally:
+            self._connection.end_work()
+
+    async def _settle(self, command_id: str | None, repeat: Repeat) -> None:
+        outcome: int | AppError
+        try:
+            outcome = await self._parts.publisher.settle(repeat)
+        except AppError as error:
+            outcome = error
+        self._answer(command_id, outcome)
+        self._end()
+
+    def _answer(self, command_id: str | None, outcome: int | AppError) -> None:
+        if isinstance(outcome, AppError):
+            self._fail(outcome, command_id)
+        elif command_id is not None:
+            self._connection.send(encode_ack(command_id, outcome))
+
+    async def _prolong(self, command: Authenticate) -> None:
+        guard = self._parts.guard
+        try:
+            claims = await guard.verify(command.token)
+            if self._connection.is_open:
+                guard.confirm(claims)
+                if claims.user_id != self._speaker.claims.user_id:
+                    raise OtherUser("the token is of another user")
+                self._speaker.renew(claims)
+        except AppError as error:
+            self._fail(error, command.id)
+        self._end()
+
+    def _fail(self, error: AppError, command_id: str | None) -> None:
+        self._refuse(error_code(error), str(error), command_id)
+
+    def _refuse(self, code: str, message: str, command_id: str | None) -> None:
+        self._parts.metrics.errors.labels(code).inc()
+        self._tell(Error(code=code, message=message, id=command_id))
+
+    def _tell(self, message: BaseModel) -> None:
+        self._connection.send(encode(message))

@@ -1,12 +1,14 @@
 """Publishing into channels: answered with the offset once it is stored, and stored once."""
 
+import asyncio
 import json
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic_core
 import structlog
@@ -14,8 +16,10 @@ import structlog
 from gateway.streams.history import History
 from gateway.streams.ring import Kept
 from shared.bus.client import TOO_LARGE
-from shared.bus.errors import MessageRejected
+from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, Stored
+from shared.bus.sending import Outcome as Answer
+from shared.bus.sending import Sending
 from shared.bus.subjects import api_message_id, publication_subject, user_message_id
 from shared.errors import AppError, ErrorKind
 from shared.ids import ChannelName
@@ -54,6 +58,20 @@ class PublicationRefused(AppError):
         super().__init__("this can't be published")
 
 
+class Repeat(NamedTuple):
+    """Something was stored under this id before; `ChannelPublisher.settle` tells if it is this."""
+
+    offset: int
+    payload: bytes
+
+
+Outcome = int | Repeat | AppError
+"""What became of a publication: its offset, or why it has none. If that is `BusUnavailable` it
+may be stored all the same, so it can be sent again with the same id."""
+
+OnDone = Callable[[Outcome], None]
+
+
 @dataclass(frozen=True, slots=True)
 class PublishingLimits:
     """How much may be published at once, and how long that may take."""
@@ -89,71 +107,105 @@ class ChannelPublisher:
         self._own_ids = (f"{prefix}-{number}" for number in count(1))
         """For what comes without an id: nobody repeats it, so it only has to be another one."""
 
-    async def publish_by_user(
-        self, channel: ChannelName, sender: Sender, data: Any, *, client_id: str | None = None
-    ) -> int:
-        """Store what a user publishes; return its offset.
+    def send_by_user(
+        self,
+        channel: ChannelName,
+        sender: Sender,
+        data: Any,
+        on_done: OnDone,
+        *,
+        client_id: str | None = None,
+    ) -> None:
+        """Store what a user publishes, and say what became of it. Never waits.
 
         Args:
+            on_done: Called once, and not before this has returned.
             client_id: The user's own; within the dedupe window the channel gets it once.
 
         Raises:
-            IdReused: the id stands for other data.
             PublicationTooLong, PublicationRefused: it can never be stored.
-            BusUnavailable: unknown whether it is stored; try again with the same id.
         """
         message_id = user_message_id(sender.user_id, channel, client_id or next(self._own_ids))
-        return await self._publish(channel, Publication(data=data, sender=sender), message_id)
+        self._send(channel, Publication(data, sender), message_id, on_done)
 
     async def publish_by_service(
         self, channel: ChannelName, data: Any, *, key: str | None = None
     ) -> int:
-        """Store what a service publishes; return its offset. Raises like `publish_by_user`.
+        """Store what a service publishes; return its offset.
 
         Args:
             key: Within the dedupe window the channel gets it once.
+
+        Raises:
+            IdReused: the key stands for other data.
+            PublicationTooLong, PublicationRefused: it can never be stored.
+            BusUnavailable: unknown whether it is stored; try again with the same key.
         """
         message_id = api_message_id(channel, key or next(self._own_ids))
-        return await self._publish(channel, Publication(data=data), message_id)
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-    async def _publish(
-        self, channel: ChannelName, publication: Publication, message_id: str
-    ) -> int:
+        def on_done(outcome: Outcome) -> None:
+            if not done.done():  # else nobody waits any more
+                done.set_result(outcome)
+
+        sending = self._send(channel, Publication(data), message_id, on_done)
+        try:
+            outcome = await done
+        finally:
+            self._publisher.forget(sending)
+        if isinstance(outcome, Repeat):
+            return await self.settle(outcome)
+        if isinstance(outcome, AppError):
+            raise outcome
+        return outcome
+
+    async def settle(self, repeat: Repeat) -> int:
+        """Return the offset of what was stored first, if it has the same data.
+
+        Raises:
+            IdReused: it hasn't. What is gone is taken to have.
+            BusUnavailable: the stream doesn't answer; try again with the same id.
+        """
+        kept = self._recent(repeat.offset) or await self._history.stored(repeat.offset)
+        if kept is not None and not _same_data(kept.payload, repeat.payload):
+            raise IdReused
+        return repeat.offset
+
+    def _send(
+        self, channel: ChannelName, publication: Publication, message_id: str, on_done: OnDone
+    ) -> Sending:
         try:
             payload = publication.encode()
         except pydantic_core.PydanticSerializationError as error:  # such as a lone surrogate
             raise PublicationRefused from error
         if len(payload) > self._limits.max_payload_bytes:
             raise PublicationTooLong(self._limits.max_payload_bytes)
-        stored = await self._store(channel, payload, message_id)
-        if stored.duplicate and not await self._is_same(stored.offset, payload):
-            raise IdReused
-        return stored.offset
+        return self._publisher.send(
+            publication_subject(channel),
+            payload,
+            message_id=message_id,
+            on_done=partial(self._take_answer, channel, payload, time.monotonic(), on_done),
+            deadline_seconds=self._limits.deadline_seconds,
+        )
 
-    async def _store(self, channel: ChannelName, payload: bytes, message_id: str) -> Stored:
-        began_at = time.monotonic()
-        try:
-            return await self._publisher.publish(
-                publication_subject(channel),
-                payload,
-                message_id=message_id,
-                deadline_seconds=self._limits.deadline_seconds,
-            )
-        except MessageRejected as rejected:
-            if rejected.err_code == TOO_LARGE:
-                raise PublicationTooLong(self._limits.max_payload_bytes) from rejected
-            log.warning("publication_refused", channel=channel, reason=str(rejected))
-            raise PublicationRefused from rejected
-        finally:
-            self._on_answered(time.monotonic() - began_at)
-
-    async def _is_same(self, offset: int, payload: bytes) -> bool:
-        """Whether what was stored first has the same data; what is gone is taken to have."""
-        kept = self._recent(offset)
-        if kept is not None:
-            return _same_data(kept.payload, payload)
-        message = await self._history.stored(offset)
-        return message is None or _same_data(message.payload, payload)
+    def _take_answer(
+        self,
+        channel: ChannelName,
+        payload: bytes,
+        began_at: float,
+        on_done: OnDone,
+        answer: Answer,
+    ) -> None:
+        self._on_answered(time.monotonic() - began_at)
+        if isinstance(answer, Stored):
+            on_done(Repeat(answer.offset, payload) if answer.duplicate else answer.offset)
+        elif isinstance(answer, BusUnavailable):
+            on_done(answer)
+        elif answer.err_code == TOO_LARGE:
+            on_done(PublicationTooLong(self._limits.max_payload_bytes))
+        else:
+            log.warning("publication_refused", channel=channel, reason=str(answer))
+            on_done(PublicationRefused())
 
 
 def _same_data(one: bytes, other: bytes) -> bool:

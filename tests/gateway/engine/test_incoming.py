@@ -4,7 +4,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 
@@ -17,6 +17,7 @@ from gateway.engine.incoming import (
     Pong,
     Text,
     Violation,
+    lone_text,
 )
 from gateway.errors import Close
 
@@ -77,6 +78,41 @@ def test_any_split_of_any_frames_gives_the_same_messages(
 ) -> None:
     sent, said = conversation
     assert read(*split(sent, cuts)) == said
+
+
+@st.composite
+def nearly_lone_texts(draw: st.DrawFn) -> bytes:
+    """A frame that is a text message by itself, or differs from one by some bytes."""
+    fields = [draw(st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x80, 0x82, 0x89, 0xC1]))]
+    payload = draw(st.text(max_size=150).map(str.encode) | st.binary(max_size=400))
+    size = draw(st.just(len(payload)) | st.integers(0, 500))
+    form = draw(st.sampled_from([size, 126, 126, 127])) & 0x7F
+    fields.append(form | draw(st.sampled_from([0x80, 0x80, 0x80, 0])))
+    length = {126: size.to_bytes(2, "big"), 127: size.to_bytes(8, "big")}.get(form, b"")
+    data = bytes(fields) + length + draw(st.binary(min_size=4, max_size=4)) + payload
+    return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
+
+
+@given(nearly_lone_texts() | st.binary(max_size=20), st.sampled_from([MAX_BYTES, 10]))
+@example(b"\x81\xff" + b"x" * 131, MAX_BYTES)  # the form of 127, in as many bytes as that
+@example(b"\x81\xfe\x00\x00\0\0\0\0", MAX_BYTES)
+@example(b"\x81\x80\0\0\0\0", MAX_BYTES)
+def test_what_is_read_without_the_parser_is_what_the_parser_reads(
+    data: bytes, max_bytes: int
+) -> None:
+    text = lone_text(data, max_bytes)
+    parsed = Incoming(max_bytes)
+    parsed.push(data)
+    try:
+        first, rest = parsed.pull(), parsed.pull()
+    except Violation:
+        first = rest = None
+    is_lone = isinstance(first, Text) and rest is None and parsed.is_empty
+    if text is not None:
+        assert is_lone
+        assert first == text
+    elif is_lone:
+        assert data[1] == 0xFF, "all are but those with a length of eight bytes"
 
 
 @given(st.lists(st.binary(max_size=60), max_size=10))

@@ -77,6 +77,12 @@ class AnEngine:
     def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         raise NotImplementedError
 
+    def begin_work(self) -> None:
+        raise NotImplementedError
+
+    def end_work(self) -> None:
+        raise NotImplementedError
+
     def add(self, connection: Connection) -> None:
         self.connections.add(connection)
 

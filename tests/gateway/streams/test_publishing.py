@@ -1,5 +1,6 @@
 """Publishing into channels of a real stream."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ from gateway.streams.history import History
 from gateway.streams.publishing import (
     ChannelPublisher,
     IdReused,
+    Outcome,
     PublicationRefused,
     PublicationTooLong,
     PublishingLimits,
+    Repeat,
 )
 from gateway.streams.ring import Kept
 from shared.bus.client import connect_bus
@@ -28,6 +31,24 @@ BOB = Sender(user_id=UserId(2), name="Bob")
 AChannel = Callable[[], ChannelName]
 
 
+async def by_user(
+    publishing: ChannelPublisher,
+    channel: ChannelName,
+    sender: Sender,
+    data: Any,
+    *,
+    client_id: str | None = None,
+) -> int:
+    """The offset of what a user publishes."""
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    publishing.send_by_user(channel, sender, data, done.set_result, client_id=client_id)
+    outcome = await done
+    if isinstance(outcome, Repeat):
+        return await publishing.settle(outcome)
+    assert isinstance(outcome, int)
+    return outcome
+
+
 @pytest.fixture
 def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
     return ChannelPublisher(publisher, history)
@@ -38,7 +59,7 @@ async def test_a_publication_lies_at_its_offset_with_its_sender(
 ) -> None:
     channel = a_channel()
 
-    offset = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
+    offset = await by_user(publishing, channel, ANN, {"body": "hello"})
 
     [kept] = await history.last(channel, 5, up_to=offset)
     assert kept.offset == offset
@@ -50,8 +71,8 @@ async def test_a_repeat_under_the_same_id_is_stored_once(
 ) -> None:
     channel = a_channel()
 
-    first = await publishing.publish_by_user(channel, ANN, {"body": "hello"}, client_id="1")
-    again = await publishing.publish_by_user(channel, ANN, {"body": "hello"}, client_id="1")
+    first = await by_user(publishing, channel, ANN, {"body": "hello"}, client_id="1")
+    again = await by_user(publishing, channel, ANN, {"body": "hello"}, client_id="1")
 
     assert again == first
     assert len(await history.last(channel, 5, up_to=first + 100)) == 1
@@ -62,8 +83,8 @@ async def test_without_an_id_the_same_words_twice_are_two_publications(
 ) -> None:
     channel = a_channel()
 
-    first = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
-    second = await publishing.publish_by_user(channel, ANN, {"body": "hello"})
+    first = await by_user(publishing, channel, ANN, {"body": "hello"})
+    second = await by_user(publishing, channel, ANN, {"body": "hello"})
     by_service = await publishing.publish_by_service(channel, {"body": "hello"})
 
     assert first < second < by_service
@@ -75,9 +96,9 @@ async def test_the_same_id_of_another_user_room_or_service_is_another_publicatio
     channel, other = a_channel(), a_channel()
 
     offsets = {
-        await publishing.publish_by_user(channel, ANN, {"body": "a"}, client_id="1"),
-        await publishing.publish_by_user(channel, BOB, {"body": "b"}, client_id="1"),
-        await publishing.publish_by_user(other, ANN, {"body": "c"}, client_id="1"),
+        await by_user(publishing, channel, ANN, {"body": "a"}, client_id="1"),
+        await by_user(publishing, channel, BOB, {"body": "b"}, client_id="1"),
+        await by_user(publishing, other, ANN, {"body": "c"}, client_id="1"),
         await publishing.publish_by_service(channel, {"body": "d"}, key="1"),
         await publishing.publish_by_service(other, {"body": "e"}, key="1"),
     }
