@@ -78,7 +78,7 @@ class Notifying:
 
     async def heard_in(self, channel: ChannelName) -> list[Publication]:
         end = (await self.history.state()).last
-        kept = await self.history.last(channel, 10_000, up_to=end)
+        kept = await self.history.last(channel, 100_000, up_to=end)
         return [Publication.decode(each.payload) for each in kept]
 
     async def answered_up_to(self) -> int:

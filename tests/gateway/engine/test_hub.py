@@ -182,6 +182,20 @@ async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
         await until(lambda: len(gateway.hub) == 0)
 
 
+async def test_a_drain_waits_for_what_is_under_way_without_a_task() -> None:
+    async with a_gateway() as gateway, gateway.tab() as tab:
+        await tab.send("here")
+        await tab.recv()
+        gateway.hub.begin_work()
+        async with asyncio.TaskGroup() as group:
+            drained = group.create_task(gateway.hub.drain())
+            assert await ended(tab) == (1012, "restarting")
+            await until(lambda: len(gateway.hub) == 0)
+            await asyncio.sleep(0)
+            assert not drained.done()
+            gateway.hub.end_work()
+
+
 async def test_a_drain_is_not_held_up_by_work_that_does_not_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -71,6 +71,7 @@ class AnEngine:
         self.turn: list[Callable[[], None]] = []
         self.outgoing = Outgoing(self.turn.append)
         self.stalled_bytes = 0
+        self.under_way = 0
         self.ends: list[Close] = []
         self.connections: set[Connection] = set()
 
@@ -78,10 +79,10 @@ class AnEngine:
         raise NotImplementedError
 
     def begin_work(self) -> None:
-        raise NotImplementedError
+        self.under_way += 1
 
     def end_work(self) -> None:
-        raise NotImplementedError
+        self.under_way -= 1
 
     def add(self, connection: Connection) -> None:
         self.connections.add(connection)
