@@ -29,7 +29,7 @@ from gateway.session.parts import ChatParts
 from gateway.session.replay import Gone, Replay
 from gateway.session.surviving import survive
 from shared.channels import personal_channel
-from shared.errors import Unavailable
+from shared.errors import AppError, Unavailable
 from shared.ids import ChannelName, UserId
 from shared.tokens import Claims, InvalidToken
 
@@ -132,7 +132,7 @@ class ChatSession:
         if self._claims is None or self._room is None:
             self._parts.metrics.refused(close)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
-            self._let_go()
+            self.let_go()
             return
         self._parts.presence.leave(self._room.channel, self._claims.user_id, self.connection.id)
         log.info(
@@ -143,11 +143,7 @@ class ChatSession:
             reason=close.reason,
         )
         if self._commands is None or self._commands.is_idle:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Leave nothing that refers to itself: it would wait for the collector, with its socket."""
-        self._room = self._personal = self._way = self._commands = None
+            self.let_go()
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
@@ -171,8 +167,9 @@ class ChatSession:
         self._parts.manager.connect(self)
         self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
 
-    def fell_silent(self) -> None:
-        self._let_go()
+    def let_go(self) -> None:
+        """Leave nothing that refers to itself: it would wait for the collector, with its socket."""
+        self._room = self._personal = self._way = self._commands = None
 
     # Signing in.
 

@@ -56,8 +56,8 @@ class Speaker(Protocol):
     def renew(self, claims: Claims) -> None:
         """Go on under another token of the same user."""
 
-    def fell_silent(self) -> None:
-        """Nobody is there any more, and all that was asked for is done."""
+    def let_go(self) -> None:
+        """It is lost, and all that it asked for is done: keep nothing."""
 
 
 class Commands:
@@ -125,7 +125,7 @@ class Commands:
         if not self._is_busy:
             self._waiting = None
             if self._connection.is_lost:
-                self._speaker.fell_silent()
+                self._speaker.let_go()
 
     def _begin(self, command: ChatCommand | BadCommand) -> bool:
         """Execute a command; return whether it is under way, and `_end` will be called for it."""

@@ -115,7 +115,7 @@ class ATab:
     def renew(self, claims: Claims) -> None:
         self.renewed += 1
 
-    def fell_silent(self) -> None:
+    def let_go(self) -> None:
         self.is_silent = True
 
     def received(self, message: str | bytes) -> None:
