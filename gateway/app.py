@@ -265,6 +265,7 @@ def create_app(
 def _engine_limits(settings: GatewaySettings) -> Limits:
     return Limits(
         max_message_bytes=settings.max_frame_bytes,
+        total_unfinished_bytes=settings.total_unfinished_bytes,
         max_pending_bytes=settings.max_pending_bytes,
         total_pending_bytes=settings.total_pending_bytes,
         lag_seconds=settings.lag_seconds,

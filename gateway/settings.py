@@ -71,6 +71,8 @@ class GatewaySettings(ServiceSettings):
     # One connection.
     max_frame_bytes: Bytes = 64 * 1024
     """Of one message of a tab; longer ones end the connection with 1009."""
+    total_unfinished_bytes: Bytes = 64 * 1024 * 1024
+    """Of messages that have begun to come, of all tabs; who would pass it is closed with 1013."""
     max_pending_bytes: Bytes = 256 * 1024
     """Written to a tab and not taken by it; with more it is behind, and caught up later."""
     total_pending_bytes: Bytes = 256 * 1024 * 1024

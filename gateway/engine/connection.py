@@ -124,6 +124,7 @@ class Connection(Timing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(LOST)
+        self._turn_deaf()
         self._go_on()
         self._engine.remove(self)
 

@@ -28,6 +28,7 @@ class Hub:
         self.limits = limits
         self.outgoing = Outgoing(self.loop.call_soon)
         self.stalled_bytes = 0
+        self.unfinished_bytes = 0
         self._on_closed = on_closed
         self._connections: set[Connection] = set()
         self._group: asyncio.TaskGroup | None = None

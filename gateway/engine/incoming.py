@@ -101,6 +101,11 @@ class Incoming:
         """Whether nothing of a message is held."""
         return self._parsing is None and self._begun is None and not self._reader.buffer
 
+    @property
+    def held_bytes(self) -> int:
+        """Of what isn't whole yet, or not pulled yet."""
+        return len(self._reader.buffer) + (self._begun.size if self._begun is not None else 0)
+
     def push(self, data: bytes) -> None:
         self._reader.feed_data(data)
 

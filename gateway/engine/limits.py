@@ -9,6 +9,8 @@ class Limits:
 
     max_message_bytes: int = 64 * 1024
     """Of what a peer sends; a longer message ends the connection with 1009."""
+    total_unfinished_bytes: int = 64 * 1024 * 1024
+    """Of messages that aren't whole yet, on all connections; who would pass it is closed."""
     max_pending_bytes: int = 256 * 1024
     """Written and not yet taken by the peer; past it the connection is behind."""
     total_pending_bytes: int = 256 * 1024 * 1024

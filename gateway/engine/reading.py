@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.engine.incoming import Incoming, Message, Violation, lone_text
 from gateway.engine.resources import Resources
-from gateway.errors import Close
+from gateway.errors import TOO_SLOW, Close
 
 COMMANDS_WAIT = 1
 UNREAD_ANSWERS = 2
@@ -28,7 +28,7 @@ class Reading(asyncio.Protocol):
         self.is_lost = False
         self.transport = transport
         self._engine = engine
-        self._incoming: Incoming | None = None
+        self._incoming: _Counted | None = None
         self._holds = 0
         self._is_deaf = False
 
@@ -65,12 +65,16 @@ class Reading(asyncio.Protocol):
             if not self._holds and (message := lone_text(data, most)) is not None:
                 self._take(message)
                 return
-            self._incoming = Incoming(most)
+            self._incoming = _Counted(most)
         self._incoming.push(data)
         self._read()
 
     def _read(self) -> None:
-        """Make messages, for as long as they are wanted; of much, some, before others' turn."""
+        self._make_messages()
+        self._count_unfinished()
+
+    def _make_messages(self) -> None:
+        """For as long as they are wanted; of much, some, before others' turn."""
         try:
             for _ in range(_FRAMES_A_TURN):
                 if self._holds or self._incoming is None:
@@ -78,7 +82,7 @@ class Reading(asyncio.Protocol):
                 message = self._incoming.pull()
                 if message is None:
                     if self._incoming.is_empty:
-                        self._incoming = None
+                        self._forget_unfinished()
                     return
                 self._take(message)
         except Violation as violation:
@@ -113,4 +117,32 @@ class Reading(asyncio.Protocol):
     def _turn_deaf(self) -> None:
         """Nothing that still comes can be understood."""
         self._is_deaf = True
-        self._incoming = None
+        self._forget_unfinished()
+
+    def _count_unfinished(self) -> None:
+        """Let all that have a message under way share one bound; who would pass it, goes."""
+        incoming = self._incoming
+        if incoming is None:
+            return
+        engine, held = self._engine, incoming.held_bytes
+        grown = held - incoming.counted_bytes
+        incoming.counted_bytes = held
+        engine.unfinished_bytes += grown
+        if grown > 0 and engine.unfinished_bytes > engine.limits.total_unfinished_bytes:
+            self._turn_deaf()
+            self._fail(Violation(TOO_SLOW))
+
+    def _forget_unfinished(self) -> None:
+        if self._incoming is not None:
+            self._engine.unfinished_bytes -= self._incoming.counted_bytes
+            self._incoming = None
+
+
+class _Counted(Incoming):
+    """Knows how much of it is counted, so that no connection has to while nothing arrives."""
+
+    __slots__ = ("counted_bytes",)
+
+    def __init__(self, max_message_bytes: int) -> None:
+        super().__init__(max_message_bytes)
+        self.counted_bytes = 0

@@ -16,3 +16,5 @@ class Resources(Protocol):
     outgoing: Outgoing
     stalled_bytes: int
     """Pending on all stalled connections."""
+    unfinished_bytes: int
+    """Held on all connections of messages that aren't whole yet, or not wanted yet."""

@@ -353,3 +353,45 @@ async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
     assert wire.connection._incoming is None
     wire.connection.data_received(raw(Opcode.TEXT, b"in two")[:3])
     assert wire.connection._incoming is not None
+
+
+async def test_what_has_begun_to_come_is_bounded_for_all_together() -> None:
+    engine = AnEngine(Limits(total_unfinished_bytes=100))
+    first, second, third = (a_wire(engine) for _ in range(3))
+    whole = raw(Opcode.TEXT, b"x" * 80)
+
+    first.connection.data_received(whole[:60])
+    second.connection.data_received(whole[:60])
+
+    assert second.connection.closing == TOO_SLOW
+    assert first.connection.is_open
+    assert engine.unfinished_bytes <= 100
+    first.connection.data_received(whole[60:])
+    assert first.receiver.messages == ["x" * 80]
+    third.connection.data_received(raw(Opcode.TEXT, b"x" * 80, fin=False))
+    assert third.connection.is_open, "there is room again"
+    third.lose()
+    assert engine.unfinished_bytes == 0
+
+
+async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_is() -> None:
+    engine = AnEngine(Limits(total_unfinished_bytes=100))
+    wire = a_wire(engine)
+    wire.connection.pause_reading()
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 80))
+    assert engine.unfinished_bytes > 80
+    wire.connection.resume_reading()
+    assert engine.unfinished_bytes == 0
+
+    wire.connection.pause_reading()
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 120))
+    assert wire.connection.closing == TOO_SLOW
+    assert engine.unfinished_bytes == 0
+
+
+async def test_messages_that_come_whole_are_no_part_of_that_bound() -> None:
+    wire = a_wire(total_unfinished_bytes=0)
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 1000))
+    assert wire.receiver.messages == ["x" * 1000]
+    assert wire.connection.is_open

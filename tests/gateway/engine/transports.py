@@ -71,6 +71,7 @@ class AnEngine:
         self.turn: list[Callable[[], None]] = []
         self.outgoing = Outgoing(self.turn.append)
         self.stalled_bytes = 0
+        self.unfinished_bytes = 0
         self.under_way = 0
         self.ends: list[Close] = []
         self.connections: set[Connection] = set()
