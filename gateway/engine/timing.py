@@ -45,10 +45,10 @@ class Timing(Writing):
 
     # For the rooms above.
 
-    def close_at(self, moment: float, code: int, reason: str) -> None:
+    def close_at(self, moment: float, close: Close) -> None:
         """Close it when ``moment`` (unix seconds) has come; replaces what was said before."""
         self._close_at = moment
-        self._expiry = Close(code, reason)
+        self._expiry = close
         self._plan()
 
     def fall_behind(self) -> None:

@@ -112,7 +112,7 @@ class ChatSession:
         else:
             self._awaits_token = True
             deadline = _now() + self._parts.settings.auth_seconds
-            self.connection.close_at(deadline, *INVALID_TOKEN)
+            self.connection.close_at(deadline, INVALID_TOKEN)
 
     def received(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
@@ -165,7 +165,7 @@ class ChatSession:
     def renew(self, claims: Claims) -> None:
         self._claims = claims
         self._parts.manager.connect(self)
-        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+        self.connection.close_at(claims.expires_at, TOKEN_EXPIRED)
 
     def let_go(self) -> None:
         """Leave nothing that refers to itself: it would wait for the collector, with its socket."""
@@ -236,7 +236,7 @@ class ChatSession:
         if parts.user_limit.is_reached(claims.user_id):
             raise TooManyConnections(f"user {claims.user_id} has enough")
         self._claims = claims
-        self.connection.close_at(claims.expires_at, *TOKEN_EXPIRED)
+        self.connection.close_at(claims.expires_at, TOKEN_EXPIRED)
         parts.manager.connect(self)
         self._room = parts.manager.subscribe(self, channel)
         self._personal = parts.manager.subscribe(self, personal_channel(claims.user_id))
