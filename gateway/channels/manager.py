@@ -139,7 +139,8 @@ class ConnectionManager:
     def broadcast(self, channel: ChannelName, encode: Encode, *, offset: int) -> int:
         """Give a publication to the channel's listeners here that are live; return to how many.
 
-        They are settled now, though what they are due leaves at the end of the turn.
+        They are settled now, though what they are due leaves at the end of the turn. Nobody
+        is given anything if ``encode`` fails, which is asked only if somebody listens.
         """
         count = 0
         for protocol, channels in self._listeners.items():

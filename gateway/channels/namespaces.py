@@ -10,6 +10,7 @@ PERSONAL = "#"
 PRIVATE = "$"
 
 
+_USERS = Who.USERS  # as a member of the enum it costs half a microsecond each time
 PERSONAL_OPTIONS = Namespace(subscribe=Who.SERVICES)  # its owner has it without asking
 
 
@@ -32,13 +33,13 @@ class Namespaces:
         if channel.startswith(PRIVATE):
             return False
         options = self.options_of(channel)
-        return options is not None and options.subscribe is Who.USERS
+        return options is not None and options.subscribe is _USERS
 
     def may_publish(self, channel: ChannelName, user_id: UserId) -> bool:
         """Whether the user may publish over a connection that listens to the channel."""
         options = self.options_of(channel)
         return (
             options is not None
-            and options.publish is Who.USERS
+            and options.publish is _USERS
             and self.may_subscribe(channel, user_id)
         )

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from pydantic import BaseModel
 
 from gateway.channels.manager import ConnectionManager, Member
 from gateway.channels.namespaces import PERSONAL
-from gateway.codecs.chat import PROTOCOL, encode, encode_publication
+from gateway.codecs.chat import PROTOCOL, encode, encode_message, encode_publication
 from gateway.codecs.chat_frames import Person, UserCount, UserJoined, UserLeft, Users
 from gateway.engine.frame import Frame
 from gateway.metrics import GatewayMetrics
@@ -52,21 +53,14 @@ class Fanout:
 
     def publish(self, channel: ChannelName, offset: int, payload: bytes) -> None:
         """Tell the channel's listeners of a publication; decoded only if there are any."""
-        if not self._manager.has_listeners(channel):
-            return
+        encode_for = partial(_frame, channel, offset, payload)
         try:
-            publication = Publication.decode(payload)
+            reached = self._manager.broadcast(channel, encode_for, offset=offset)
         except BadPublication:
             log.warning("publication_unreadable", channel=channel, offset=offset)
             self._metrics.skipped()
-            return
-        personal = channel.startswith(PERSONAL)
-
-        def encode_for(protocol: str) -> Frame:
-            assert protocol == PROTOCOL
-            return encode_publication(channel, offset, publication, personal=personal)
-
-        self._metrics.deliveries.inc(self._manager.broadcast(channel, encode_for, offset=offset))
+        else:
+            self._metrics.deliveries.inc(reached)
 
     def start_over(self, reason: str) -> None:
         """The feed's position has jumped: everybody here has a hole."""
@@ -110,3 +104,11 @@ def _send(watchers: list[Member], message: BaseModel) -> None:
     frame = encode(message)
     for member in watchers:
         member.send(frame)
+
+
+def _frame(channel: ChannelName, offset: int, payload: bytes, protocol: str) -> Frame:
+    assert protocol == PROTOCOL
+    personal = channel.startswith(PERSONAL)
+    if not personal and (frame := encode_message(offset, payload)) is not None:
+        return frame
+    return encode_publication(channel, offset, Publication.decode(payload), personal=personal)

@@ -19,6 +19,7 @@ class Tap(asyncio.Protocol):
     ) -> None:
         """Take the place of the transport's protocol, and pass on to it what is not ours."""
         self._transport = transport
+        self._loop = asyncio.get_running_loop()  # asking for it can cost a system call
         self._behind = cast(asyncio.Protocol, transport.get_protocol())
         self._incoming = Incoming(subscriptions, pass_on=self._behind.data_received)
         self._commands: list[bytes] = []
@@ -30,7 +31,7 @@ class Tap(asyncio.Protocol):
     def write(self, command: bytes) -> None:
         """Let the command leave with all others of this turn of the loop."""
         if not self._commands:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._loop.call_soon(self.flush)
         self._commands.append(command)
         self.unsent_bytes += len(command)
 

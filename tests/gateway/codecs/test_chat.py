@@ -10,8 +10,15 @@ from websockets.frames import Opcode
 from websockets.streams import StreamReader
 
 from gateway.codecs import chat_frames
-from gateway.codecs.chat import BadCommand, decode_command, encode, encode_publication
-from gateway.codecs.chat_frames import Authenticate, Error, Ping, PublishMessage
+from gateway.codecs.chat import (
+    BadCommand,
+    decode_command,
+    encode,
+    encode_ack,
+    encode_message,
+    encode_publication,
+)
+from gateway.codecs.chat_frames import Ack, Authenticate, Error, Ping, PublishMessage
 from gateway.engine.frame import Frame
 from shared.channels import parse_channel
 from shared.ids import UserId
@@ -194,3 +201,36 @@ def test_every_publication_is_valid_json_and_fits_its_schema(
     message = json.loads(text_of(frame), parse_constant=no_constant)
     model = _model_of(message)
     model.model_validate(message, extra=_EXTRA[model is chat_frames.Notification])
+
+
+@given(
+    st.text() | st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7F)),
+    st.text(max_size=10) | st.just("Ann"),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from([b"", b" ", b"\n", b",", b'"', b"{"]),
+    st.integers(0, 200),
+)
+def test_what_is_said_reads_alike_with_json_and_without(
+    body: str, name: str, user_id: int, more: bytes, at: int
+) -> None:
+    said = Publication({"body": body}, Sender(UserId(user_id), name)).encode()
+    at %= len(said) + 1
+    payload = said[:at] + more + said[at:]
+    frame = encode_message(7, payload)
+    if frame is not None:
+        decoded = Publication.decode(payload)
+        assert frame == encode_publication(ROOM, 7, decoded, personal=False)
+
+
+def test_plain_words_are_not_read_as_json() -> None:
+    said = Publication({"body": "it's 5 > 4, (really) ~"}, Sender(UserId(1), "Ann")).encode()
+    assert encode_message(7, said) is not None
+    for other in (b'"\\n"', b'"\x7f"', b'"\xff"', b'"\n"', b"1"):
+        payload = b'{"data":{"body":%b},"sender":{"user_id":1,"name":"Ann"}}' % other
+        assert encode_message(7, payload) is None
+    assert encode_message(7, b'{"data":{"body":"a"},"sender":{"user_id":01,"name":"A"}}') is None
+
+
+@given(st.text(), st.integers(0, 2**63 - 1))
+def test_an_ack_is_as_its_schema_has_it(command_id: str, offset: int) -> None:
+    assert encode_ack(command_id, offset) == encode(Ack(id=command_id, offset=offset))

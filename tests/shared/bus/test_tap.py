@@ -96,7 +96,7 @@ async def test_nothing_is_written_to_a_socket_that_is_closed() -> None:
     assert wire.written == []
 
 
-def test_whoever_was_there_before_hears_all_that_is_no_message() -> None:
+async def test_whoever_was_there_before_hears_all_that_is_no_message() -> None:
     wire, behind, tap = a_tap()
     lost = ConnectionResetError()
 
