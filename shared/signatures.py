@@ -33,13 +33,18 @@ class SignedToken(NamedTuple):
     """What the signature is of: header and payload as they are spelled."""
     signature: bytes
 
-    def opened_by_secret(self, secret: bytes) -> bytes:
+    def opened_by_secret(self, secret: hmac.HMAC) -> bytes:
         """The payload, if its HMAC (HS256) is of this secret.
+
+        Args:
+            secret: From `checked_secret`.
 
         Raises:
             BadSignature: it is not.
         """
-        if not hmac.compare_digest(hmac.digest(secret, self.signed, "sha256"), self.signature):
+        own = secret.copy()
+        own.update(self.signed)
+        if not hmac.compare_digest(own.digest(), self.signature):
             raise BadSignature("not signed with this secret")
         return self._payload()
 
@@ -85,8 +90,8 @@ def read_token(token: str) -> SignedToken:
     return SignedToken(header.get("alg"), header.get("kid"), signed, raw_signature)
 
 
-def checked_secret(secret: str) -> bytes:
-    """The key that the HMAC secret is.
+def checked_secret(secret: str) -> hmac.HMAC:
+    """The HMAC secret, with what is the same for all tokens done once.
 
     Raises:
         ValueError: it is empty, or looks like a public key.
@@ -99,7 +104,7 @@ def checked_secret(secret: str) -> bytes:
         raise ValueError("the HMAC secret is a public key, which anybody has") from error
     if len(key) < 32:  # RFC 7518 section 3.2
         log.warning("hmac_secret_is_short", bytes=len(key), wanted_bytes=32)
-    return key
+    return hmac.new(key, digestmod="sha256")
 
 
 def _base64url_decode(segment: bytes) -> bytes:

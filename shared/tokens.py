@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
@@ -26,6 +26,7 @@ CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
 
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_Key = TypeVar("_Key")
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -281,7 +282,7 @@ async def open_verifier(
         yield verifier(keys)
 
 
-def _read(opened: Callable[[bytes], bytes], key: bytes) -> _Payload:
+def _read(opened: Callable[[_Key], bytes], key: _Key) -> _Payload:
     try:
         return _Payload.model_validate_json(opened(key))
     except ValidationError:  # its text holds the payload: not to be chained into a log

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.signatures import BadSignature, SignedToken, read_token
+from shared.signatures import BadSignature, SignedToken, checked_secret, read_token
 
 SECRET = b"a secret that two services share, long enough"
 OURS = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -131,7 +131,7 @@ def test_what_is_opened_pyjwt_opens_too_and_reads_the_same(data: st.DataObject) 
         opened = (
             taken.opened_by_key(OUR_KEY)
             if algorithm == "EdDSA"
-            else (taken.opened_by_secret(SECRET))
+            else (taken.opened_by_secret(checked_secret(SECRET.decode())))
         )
     except BadSignature:
         return
