@@ -80,6 +80,29 @@ async def test_who_left_without_a_trace_while_a_gateway_was_away_is_no_ghost(
     assert_alternating(away)
 
 
+async def test_of_many_who_come_to_light_at_once_each_is_told_when_all_have_been_announced(
+    server: NatsServer,
+) -> None:
+    """Who is told begins to listen, and would hear of the others whom the table has already."""
+    announced: list[int] = []
+    async with (
+        a_link(server.port) as link,
+        a_gateway(server.url) as here,
+        a_gateway(link.url) as away,
+    ):
+        link.cut()
+        await eventually(lambda: not away.presence.caught_up)
+        for user_id in (ANN, BOB):
+            here.enter(user_id)
+            away.presence.when_present(
+                LOBBY, user_id, 20, lambda _is_there: announced.append(len(away.told))
+            )
+        await eventually(lambda: here.users == {ANN, BOB})
+        link.mend()
+        await eventually(lambda: len(announced) == 2)
+    assert announced == [2, 2]
+
+
 async def test_who_left_by_a_live_copy_that_was_lost_is_no_ghost(server: NatsServer) -> None:
     # Never asks of its own accord: only the gap before the next live copy tells.
     patient = FollowerLimits(idle_seconds=60, verify_seconds=60)
