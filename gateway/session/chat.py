@@ -35,6 +35,12 @@ from shared.tokens import Claims, InvalidToken
 
 log = structlog.get_logger(__name__)
 
+_REFUSALS: dict[type[AppError], Close] = {
+    InvalidToken: INVALID_TOKEN,
+    MayNotSubscribe: INVALID_ROOM,
+    TooManyConnections: TOO_MANY_OF_USER,
+}
+
 
 class ChatSession:
     """The life of one `/ws/chat` connection: awaiting a token, arriving, live, lost.
@@ -111,7 +117,7 @@ class ChatSession:
             self._sign_in(asked.token, asked, asked.channel)
         else:
             self._awaits_token = True
-            deadline = _now() + self._parts.settings.auth_seconds
+            deadline = datetime.now(UTC).timestamp() + self._parts.settings.auth_seconds
             self.connection.close_at(deadline, INVALID_TOKEN)
 
     def received(self, message: str | bytes) -> None:
@@ -214,18 +220,10 @@ class ChatSession:
             self._turn_away(error)
 
     def _turn_away(self, error: AppError) -> None:
-        match error:
-            case InvalidToken():
-                self.close(INVALID_TOKEN)
-            case MayNotSubscribe():
-                self.close(INVALID_ROOM)
-            case TooManyConnections():
-                self.close(TOO_MANY_OF_USER)
-            case Unavailable():
-                log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
-                self.close(NOT_READY)
-            case _:
-                raise error
+        close = _REFUSALS.get(type(error), NOT_READY)
+        if close is NOT_READY:
+            log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
+        self.close(close)
 
     def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> None:
         """Register the connection, in the step in which its claims were found to hold."""
@@ -296,7 +294,3 @@ class ChatSession:
             return
         if self._way is lag:  # else it has fallen behind again
             self._way = None
-
-
-def _now() -> float:
-    return datetime.now(UTC).timestamp()
