@@ -18,7 +18,6 @@ class Tap(asyncio.Protocol):
         self, transport: asyncio.Transport, subscriptions: Mapping[int, Subscribed]
     ) -> None:
         """Take the place of the transport's protocol, and pass on to it what is not ours."""
-        self._loop = asyncio.get_running_loop()  # asking for it costs a system call
         self._transport = transport
         self._loop = asyncio.get_running_loop()  # asking for it can cost a system call
         self._behind = cast(asyncio.Protocol, transport.get_protocol())
