@@ -171,15 +171,20 @@ class Gateway:
 
     def not_ready(self) -> list[str]:
         """Why nobody can be let in now, in the operator's words."""
-        stands_in_the_way = {
-            "draining": self._draining,
-            "the bus is not connected": not self._bus.connected,
-            "the keys to check tokens with are not known yet": not self._verifier.ready,
-            "the revocations are not read up to their end": not self.control.caught_up,
-            "the publications are not read up to their end": not self.feed.caught_up,
-            "who is present is not known": not self.presence.caught_up,
-        }
-        return [reason for reason, is_so in stands_in_the_way.items() if is_so]
+        reasons: list[str] = []
+        if self._draining:
+            reasons.append("draining")
+        if not self._bus.connected:
+            reasons.append("the bus is not connected")
+        if not self._verifier.ready:
+            reasons.append("the keys to check tokens with are not known yet")
+        if not self.control.caught_up:
+            reasons.append("the revocations are not read up to their end")
+        if not self.feed.caught_up:
+            reasons.append("the publications are not read up to their end")
+        if not self.presence.caught_up:
+            reasons.append("who is present is not known")
+        return reasons
 
     async def drain(self) -> None:
         self._draining = True

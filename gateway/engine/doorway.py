@@ -41,12 +41,12 @@ class Doorway(Peer, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._due_at = self._entrance.loop.time() + self._http.request_seconds
-        self._known.add(self)
+        self._entrance.peers.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._known.discard(self)
+        self._entrance.peers.discard(self)
         head = read_head(data, max_bytes=self._http.max_head_bytes)
         if head is None:
             http = self._http(self._entrance)
@@ -57,7 +57,7 @@ class Doorway(Peer, asyncio.Protocol):
             upgrade(self._entrance, self.transport, b"GET", head.target, head.headers, early)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._known.discard(self)
+        self._entrance.peers.discard(self)
 
     def shutdown(self) -> None:
         self.transport.close()
@@ -65,10 +65,6 @@ class Doorway(Peer, asyncio.Protocol):
     def end_if_late(self, now: float) -> None:
         if now >= self._due_at:
             self.transport.close()
-
-    @property
-    def _known(self) -> set[object]:
-        return cast(set[object], self._entrance.state.connections)
 
 
 class UpgradingHttp(BoundedHttp):

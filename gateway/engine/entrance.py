@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from starlette.types import Scope
@@ -38,6 +38,8 @@ class Entrance:
         self.hub = hub
         self.config = config
         self.state = state
+        self.peers = cast(set[object], state.connections)
+        """Whom the server ends at its end; until they are WebSockets, which the hub has."""
         self.app_state = app_state
         self.loop = loop  # to ask for the running one is a system call before Python 3.12
         self._takers = takers

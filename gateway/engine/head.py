@@ -7,7 +7,6 @@ import httptools
 from gateway.engine.upgrade import asks_for_websocket
 
 _METHOD = b"GET "
-_UPGRADE = b"\nupgrade:"
 _END = b"\r\n\r\n"
 
 
@@ -44,7 +43,7 @@ def read_head(data: bytes, *, max_bytes: int) -> Head | None:
     if not data.startswith(_METHOD):
         return None
     length = data.find(_END) + len(_END)
-    if not len(_END) <= length <= max_bytes or _UPGRADE not in data[:length].lower():
+    if not len(_END) <= length <= max_bytes:
         return None
     parsed = _Parsed()
     try:

@@ -9,7 +9,7 @@ takes the connection when it has what it waited for.
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import structlog
 from starlette.types import Scope
@@ -142,7 +142,7 @@ class Upgrade(asyncio.Protocol):
     def _wait(self, early: bytes) -> None:
         """For an endpoint of the application."""
         entrance, transport = self._entrance, self.transport
-        cast(set[object], entrance.state.connections).add(self)
+        entrance.peers.add(self)
         transport.set_protocol(self)
         self.data_received(early)
         self._timeout = entrance.loop.call_later(
@@ -175,7 +175,7 @@ class Upgrade(asyncio.Protocol):
         self.is_answered = True
         if self._timeout is not None:
             self._timeout.cancel()
-            cast(set[object], self._entrance.state.connections).discard(self)
+            self._entrance.peers.discard(self)
 
 
 def upgrade_of(scope: Scope) -> Upgrade:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from shared.channels import BadChannelName, room_channel
@@ -24,8 +25,7 @@ class Since:
     epoch: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChatHandshake:
+class ChatHandshake(NamedTuple):
     """The request of one tab for one room."""
 
     room: str
