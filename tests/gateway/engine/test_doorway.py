@@ -129,7 +129,7 @@ async def test_any_split_of_the_bytes_opens_the_same_connection(
 
     visitor.send(*[sent[begin:end] for begin, end in pairwise(places)])
 
-    await until(lambda: visitor.got.endswith(HELLO_BACK * 2))
+    await until(lambda: visitor.got.endswith(HELLO_BACK * 2), seconds=2)
     assert visitor.statuses == [200] * earlier + [101]
     assert visitor.got.count(HELLO_BACK) == 2
     assert isinstance(visitor.protocol, Connection)
@@ -164,6 +164,28 @@ async def test_an_earlier_request_is_answered_before_the_connection_opens(path: 
 
     await until(lambda: visitor.got.endswith(HELLO_BACK))
     assert visitor.statuses == [200, 200, 101]
+
+
+async def test_the_time_between_two_requests_is_over_when_the_connection_opens() -> None:
+    house = House(keep_alive_seconds=0.02)
+    visitor = house.visitor()
+    visitor.send(PLAIN + HANDSHAKE)
+    assert await visitor.answered(2) == [200, 101]
+
+    await asyncio.sleep(0.1)
+
+    assert not visitor.is_closing()
+
+
+async def test_every_answer_has_the_headers_of_its_time() -> None:
+    house = House()
+    for date in (b"Mon, 23 Nov 2026 19:00:00 GMT", b"Mon, 23 Nov 2026 19:00:01 GMT"):
+        house.state.default_headers = [(b"date", date), (b"x", b"y")]
+        for path in (b"/", b"/waits"):
+            visitor = house.visitor()
+            visitor.send(a_handshake(target=path))
+            await visitor.answered()
+            assert b"\r\ndate: %b\r\nx: y\r\n" % date in visitor.got
 
 
 async def test_who_sends_much_before_his_turn_is_dropped() -> None:
@@ -211,9 +233,9 @@ async def test_a_server_that_ends_closes_a_connection_that_has_said_nothing() ->
 
     for each in list(house.state.connections):
         each.shutdown()
-    visitor.leave()
 
     assert visitor.closed
+    visitor.leave()
     assert house.known == set()
 
 

@@ -56,7 +56,9 @@ class Visitor(ATransport):
 class House:
     """``/`` takes connections at once, ``/waits`` when it is let; over HTTP all answers are 200."""
 
-    def __init__(self, *, proxies: str = "", **limits: float) -> None:
+    def __init__(
+        self, *, proxies: str = "", keep_alive_seconds: float = 5, **limits: float
+    ) -> None:
         self.hub = Hub(Limits(**limits))  # type: ignore[arg-type]
         self.echoes: list[Echo] = []
         self.hosts: list[str | None] = []
@@ -64,7 +66,9 @@ class House:
         self.let = asyncio.Event()
         self.let.set()
         options = websocket_options(self.hub, {"/": self._take, "/fails": self._fail})
-        self._config = server_config(self, forwarded_allow_ips=proxies, **options)
+        self._config = server_config(
+            self, forwarded_allow_ips=proxies, timeout_keep_alive=keep_alive_seconds, **options
+        )
         self._config.load()
 
     def visitor(self, **known: object) -> Visitor:
