@@ -1,4 +1,4 @@
-"""Requests for a WebSocket, and others, in all the ways that they come in."""
+"""From the first bytes to an open connection, in all the ways that they come in."""
 
 import asyncio
 import logging
@@ -21,100 +21,6 @@ HANDSHAKE = a_handshake()
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
 HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
 HELLO_BACK = b"\x81\x05hello"
-KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-ACCEPT = b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-
-
-def but(part: bytes, instead: bytes) -> bytes:
-    assert part in HANDSHAKE
-    return HANDSHAKE.replace(part, instead)
-
-
-def among(header: bytes) -> bytes:
-    return a_handshake(more=header + b"\r\n")
-
-
-REQUESTS = [
-    (HANDSHAKE, 101),
-    (PLAIN, 200),
-    # Methods, versions, targets.
-    (a_handshake(method=b"POST"), 405),
-    (a_handshake(method=b"HEAD"), 405),
-    (a_handshake(method=b"CONNECT", target=b"x:1"), 405),
-    (a_handshake(method=b"get"), 400),
-    (but(b"HTTP/1.1", b"HTTP/1.0"), 101),
-    (but(b"HTTP/1.1", b"HTTP/0.9"), 101),
-    (but(b"HTTP/1.1", b"HTTP/3.1"), 400),
-    (b"\r\n" + HANDSHAKE, 101),
-    (a_handshake(target=b"/?a?b"), 101),
-    (a_handshake(target=b"/unknown"), 403),
-    (a_handshake(target=b"/%2e"), 403),
-    (a_handshake(target=b"/#x"), 403),
-    (a_handshake(target=b"*"), 403),
-    (a_handshake(target=b"http://x/"), 403),
-    (a_handshake(target=b"x"), 400),
-    (a_handshake(target=b"/ x"), 400),
-    # Key and version.
-    (but(KEY, b""), 400),
-    (but(KEY, KEY + KEY), 400),
-    (a_handshake(key=b"abc"), 400),
-    (a_handshake(key=b"dGhlIHNhbXBsZSBub25jZQ=!"), 400),
-    (a_handshake(version=b"8"), 426),
-    (but(b"Sec-WebSocket-Version: 13\r\n", b""), 426),
-    (among(b"Sec-WebSocket-Version: 8"), 426),
-    # What is asked for.
-    (HANDSHAKE.replace(b"Upgrade:", b"upgrade:").replace(b"Sec-WebSocket", b"sec-websocket"), 101),
-    (HANDSHAKE.replace(b"Upgrade:", b"UPGRADE:").replace(b"Sec-WebSocket", b"SEC-WEBSOCKET"), 101),
-    (but(b"Upgrade: websocket", b"Upgrade: WebSocket"), 101),
-    (but(b"Upgrade: websocket", b"Upgrade:websocket"), 101),
-    (but(b"Upgrade: websocket", b"Upgrade: h2c"), 200),
-    (but(b"Upgrade: websocket", b"Upgrade: h2c, websocket"), 200),
-    (but(b"Upgrade: websocket", b"Upgrade: h2c\r\nUpgrade: websocket"), 101),
-    (but(b"Upgrade: websocket", b"Upgrade: websocket\r\nUpgrade: h2c"), 200),
-    (but(b"Upgrade: websocket\r\n", b""), 200),
-    (but(b"Connection: Upgrade\r\n", b""), 200),
-    (but(b"Connection: Upgrade", b"Connection: keep-alive, upgrade"), 101),
-    (but(b"Connection: Upgrade", b"Connection: close,Upgrade"), 101),
-    (but(b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"), 101),
-    (but(b"Connection: Upgrade", b"Connection: Upgrade\r\nConnection: keep-alive"), 200),
-    # Heads that are odd otherwise.
-    (but(b"Host: x\r\n", b""), 101),
-    (among(b"Content-Length: 0"), 101),
-    (among(b"Content-Length: 3\r\nContent-Length: 4"), 400),
-    (among(b"Content-Length: 3\r\nTransfer-Encoding: chunked"), 400),
-    (among(b"Transfer-Encoding: chunked"), 101),
-    (among(b"Expect: 100-continue"), 101),
-    (among(b"Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b"), 101),
-    (among(b"X:  \t y \t "), 101),
-    (among(b"X: \xff"), 101),
-    (among(b"X: y\r\n z"), 400),
-    (among(b"X: a\rb"), 400),
-    (among(b"X: \0"), 400),
-    (among(b": y"), 400),
-    (but(b"Upgrade: websocket", b"Upgrade : websocket"), 400),
-    (HANDSHAKE.replace(b"\r\n", b"\n"), 400),
-    (b"\x16\x03\x01\0\0\r\nupgrade: websocket\r\n\r\n", 400),
-]
-
-
-@pytest.mark.parametrize(("request_", "status"), REQUESTS)
-@pytest.mark.parametrize("way", ["whole", "byte by byte", "after another"])
-async def test_a_request_is_answered_alike_however_it_comes(
-    way: str, request_: bytes, status: int
-) -> None:
-    visitor, before = House().visitor(), list[int]()
-    if way == "after another":
-        visitor.send(PLAIN)
-        before = await visitor.answered()
-    visitor.send(*([request_] if way != "byte by byte" else bytewise(request_)))
-
-    assert await visitor.answered(len(before) + 1) == [*before, status]
-    assert (ACCEPT in visitor.got) == (status == 101)
-    assert visitor.is_closing() == (status not in {101, 200})
-
-
-def bytewise(data: bytes) -> list[bytes]:
-    return [data[at : at + 1] for at in range(len(data))]
 
 
 @pytest.mark.parametrize("path", [b"/", b"/waits"])
@@ -267,7 +173,8 @@ async def test_time_that_passed_in_silence_is_not_given_again() -> None:
 
 @pytest.mark.parametrize("way", ["whole", "in two"])
 async def test_a_head_may_be_long_in_one_piece_only(way: str) -> None:
-    head = among(b"X: " + b"y" * (UpgradingHttp.max_head_bytes + 1000))
+    more = b"X: %b\r\n" % (b"y" * (UpgradingHttp.max_head_bytes + 1000))
+    head = a_handshake(more=more)
     visitor = House().visitor()
     visitor.send(*([head] if way == "whole" else [head[:-2], head[-2:]]))
     assert visitor.statuses == [101 if way == "whole" else 431]
