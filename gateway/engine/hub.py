@@ -62,7 +62,8 @@ class Hub:
 
     def end_work(self) -> None:
         self._under_way -= 1
-        self._ended.set()
+        if not self._under_way:
+            self._ended.set()
 
     async def run(self) -> None:
         """Look at every connection once per `sweep_seconds`, until cancelled."""

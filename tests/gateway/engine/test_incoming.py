@@ -97,6 +97,8 @@ def nearly_lone_texts(draw: st.DrawFn) -> bytes:
 @example(b"\x81\xff" + b"x" * 131, MAX_BYTES)  # the form of 127, in as many bytes as that
 @example(b"\x81\xfe\x00\x00\0\0\0\0", MAX_BYTES)
 @example(b"\x81\x80\0\0\0\0", MAX_BYTES)
+@example(raw(Opcode.TEXT, b"x" * 10), 10)
+@example(raw(Opcode.TEXT, b"x" * 11), 10)
 def test_what_is_read_without_the_parser_is_what_the_parser_reads(
     data: bytes, max_bytes: int
 ) -> None:
