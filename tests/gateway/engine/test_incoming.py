@@ -93,12 +93,12 @@ def nearly_lone_texts(draw: st.DrawFn) -> bytes:
     return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
 
 
-@given(nearly_lone_texts() | st.binary(max_size=20), st.sampled_from([MAX_BYTES, 10]))
+@given(nearly_lone_texts() | st.binary(max_size=20), st.sampled_from([MAX_BYTES, 130]))
 @example(b"\x81\xff" + b"x" * 131, MAX_BYTES)  # the form of 127, in as many bytes as that
 @example(b"\x81\xfe\x00\x00\0\0\0\0", MAX_BYTES)
 @example(b"\x81\x80\0\0\0\0", MAX_BYTES)
-@example(raw(Opcode.TEXT, b"x" * 10), 10)
-@example(raw(Opcode.TEXT, b"x" * 11), 10)
+@example(raw(Opcode.TEXT, b"x" * 130), 130)
+@example(raw(Opcode.TEXT, b"x" * 131), 130)
 def test_what_is_read_without_the_parser_is_what_the_parser_reads(
     data: bytes, max_bytes: int
 ) -> None:
