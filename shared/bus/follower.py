@@ -158,8 +158,7 @@ class Follower:
         message = StoredMessage(sequence, name, payload, headers or b"")
         if self._verification.holds and self._sequencer.is_next(sequence):
             self._active_at = time.monotonic()
-            self._last = message
-            self._call(self._deliver, message)
+            self._hand_over(message)
             if self._sequencer.held_bytes:
                 self._hand_over_due()
         elif not self.caught_up or sequence > self.position:
