@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
@@ -16,7 +16,15 @@ from shared.ids import SessionId, UserId
 from shared.keys import FixedKeys, KeySource, jwks_keys
 from shared.remembered import RememberedTokens
 from shared.settings import ServiceSettings
-from shared.signatures import BadSignature, SignedToken, checked_secret, read_token
+from shared.signatures import (
+    BadSignature,
+    Header,
+    TokenOpener,
+    checked_secret,
+    eddsa_opener,
+    hs256_opener,
+    read_header,
+)
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
@@ -25,8 +33,8 @@ MAX_USER_ID = 2**63 - 1
 CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
 
+_COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-_Key = TypeVar("_Key")
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -104,6 +112,8 @@ class TokenVerifier:
         self._max_token_seconds = max_token_seconds
         self._now = now
         self._remembered: RememberedTokens[Claims] = RememberedTokens(remembered_tokens)
+        self._eddsa = eddsa_opener()
+        self._hs256 = hs256_opener()
 
     @property
     def ready(self) -> bool:
@@ -185,30 +195,30 @@ class TokenVerifier:
         return key is not None and self._keys is not None and self._keys.trusts(key)
 
     def _check(self, token: str) -> Claims | None:
-        if len(token) > MAX_TOKEN_BYTES:
+        if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
             raise InvalidToken("the token is not a signed JWT")
         try:
-            signed = read_token(token)
+            header = read_header(token)
         except BadSignature:
             raise InvalidToken("the token is not a signed JWT") from None
-        match signed.algorithm:
+        match header.algorithm:
             case "EdDSA" if self._keys is not None:
-                return self._check_eddsa(signed, self._keys)
+                return self._check_eddsa(token, header, self._keys)
             case "HS256" if self._secret is not None:
-                payload = _read(signed.opened_by_secret, self._secret)
+                payload = _open(self._hs256, token, self._secret)
                 return self._claims(payload, key=self._secret_name)
             case _:
                 raise InvalidToken("the token's algorithm is not accepted here")
 
-    def _check_eddsa(self, signed: SignedToken, keys: KeySource) -> Claims | None:
-        if signed.key_id is None:
+    def _check_eddsa(self, token: str, header: Header, keys: KeySource) -> Claims | None:
+        if not isinstance(header.key_id, str):
             raise InvalidToken("the token names no key")
         if not keys.known:
             raise KeysUnknown("the keys to check tokens with are not known yet")
-        key = keys.find(signed.key_id)
+        key = keys.find(header.key_id)
         if key is None:
             return None
-        payload = _read(signed.opened_by_key, key.public_key.public_bytes_raw())
+        payload = _open(self._eddsa, token, key.public_key.public_bytes_raw())
         if payload.iss != self._issuer or payload.aud is None:
             raise InvalidToken("the token is of another issuer")
         if payload.iat is None or not payload.sid or not payload.jti:
@@ -282,9 +292,9 @@ async def open_verifier(
         yield verifier(keys)
 
 
-def _read(opened: Callable[[_Key], bytes], key: _Key) -> _Payload:
+def _open(opener: TokenOpener, token: str, key: Any) -> _Payload:
     try:
-        return _Payload.model_validate_json(opened(key))
+        return _Payload.model_validate_json(opener.open(token, key))
     except ValidationError:  # its text holds the payload: not to be chained into a log
         raise InvalidToken("the token's claims are not readable") from None
     except BadSignature:
