@@ -10,6 +10,7 @@ This leans on private names of nats-py 2.16.0, which is why that version is pinn
 import asyncio
 import re
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -37,7 +38,7 @@ class Transport(TcpTransport):
             await super().connect_tls(*arguments, **named)
         except BaseException:  # as a deadline, too
             assert self._io_writer is not None
-            self._io_writer.transport.abort()
+            _abort(self._io_writer)
             # Its end is told to the handshake, and never to these.
             self._io_reader = self._io_writer = None
             raise
@@ -128,7 +129,7 @@ class LightClient(Client):
         """Close the socket with no regard to what is unsent."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
-            writer.transport.abort()
+            _abort(writer)
 
     async def _process_connect_init(self) -> None:
         """The handshake, after which messages come: never before the first subscription."""
@@ -182,3 +183,9 @@ class LightClient(Client):
             self._pings_outstanding = 0
             return
         await super()._process_pong()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """Close the socket, if it isn't closed; asyncio's TLS fails at that in Python 3.11.2."""
+    with suppress(AttributeError):
+        writer.transport.abort()
