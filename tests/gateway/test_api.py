@@ -177,9 +177,7 @@ async def test_without_a_key_of_our_own_there_is_no_api(gateway: RunningGateway)
     assert answer.status_code == 404
 
 
-@settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary()
     | st.text().map(lambda text: f'{{"channel":"chat:x","data":"{text}"}}'.encode())

@@ -200,7 +200,6 @@ VERBS = st.sampled_from(["POST", "PUT", "DELETE"])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @settings(
     max_examples=20,
-    deadline=None,  # it's a database's time, on whatever machine
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(st.tuples(st.integers(1, 3), VERBS), max_size=15))

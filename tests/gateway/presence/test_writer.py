@@ -156,7 +156,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(steps, max_size=25), st.lists(st.sampled_from(Fate), max_size=25).map(tuple))
 def test_the_stream_ends_up_with_what_is_wanted(
     nats_url: str, walk: list[tuple[str, UserId, str]], fates: tuple[Fate, ...]

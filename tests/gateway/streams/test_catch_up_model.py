@@ -120,7 +120,7 @@ class Client:
             self.refused = unrecoverable.reason
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObject) -> None:
     world = World(data)
@@ -159,7 +159,7 @@ def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObjec
             assert world.stream.first > client.offset + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_stream_that_begins_anew_in_mid_replay_is_not_mixed_with_the_old_one(
     data: st.DataObject,

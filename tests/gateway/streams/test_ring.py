@@ -82,7 +82,7 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRing = RingMachine.TestCase
-TestRing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRing.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> None:
