@@ -20,7 +20,6 @@ from bench.tokens import SECRET, start_issuer
 ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
     "HUBBUB_API_KEY": "an API key of the benchmarks",
-    "HUBBUB_LOG_LEVEL": "WARNING",
     "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",  # no limit: a few clients stand for many
 }
 

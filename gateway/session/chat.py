@@ -141,7 +141,7 @@ class ChatSession:
             self.let_go()
             return
         self._parts.presence.leave(self._room.channel, self._claims.user_id, self.connection.id)
-        log.info(
+        log.debug(  # not info: a line costs a third of what a connect does
             "disconnected",
             connection_id=self.connection.id,
             user_id=self._claims.user_id,
@@ -244,7 +244,7 @@ class ChatSession:
             self.connection, parts, asked, claims, self._room, self._personal,
             options=options, on_welcomed=self._welcomed, on_live=self._arrived,
         )  # fmt: skip
-        log.info(
+        log.debug(
             "connected",
             connection_id=self.connection.id,
             user_id=claims.user_id,
