@@ -1,7 +1,7 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -38,7 +38,7 @@ from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.bus.client import Bus
 from shared.bus.follower import Follower
-from shared.bus.publisher import Publisher
+from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
 from shared.http import install_edge, operations_router
@@ -71,9 +71,13 @@ class Gateway:
         *,
         bus: Bus,
         publisher: Publisher,
+        presence_publisher: Publisher,
         verifier: TokenVerifier,
         registry: CollectorRegistry,
     ) -> None:
+        """`presence_publisher` is one of its own: while a stream has no leader, what is meant
+        for it takes up a whole window, and the lease is not to wait behind that.
+        """
         self.settings = settings
         self._bus = bus
         self._verifier = verifier
@@ -92,7 +96,7 @@ class Gateway:
         )
         self.presence = Presence(
             bus,
-            publisher,
+            presence_publisher,
             on_change=lambda change: self.fanout.change_presence(change),
             limits=_presence_limits(settings),
         )
@@ -130,7 +134,7 @@ class Gateway:
             limits=NotifyLimits(publish_seconds=settings.publish_seconds),
         )
         self.chat = ChatParts(
-            guard=Guard(verifier, revocations),
+            guard=Guard(verifier, revocations, knows_revocations=lambda: self.control.caught_up),
             manager=self.manager,
             namespaces=Namespaces(settings.namespaces),
             presence=self.presence,
@@ -225,15 +229,25 @@ async def serving(
     registry: CollectorRegistry,
 ) -> AsyncGenerator[GatewayParts]:
     """The gateway with its background loops; it starts whether or not the bus is there."""
-    gateway = Gateway(settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry)
-    async with running(
-        gateway.control.run,
-        gateway.feed.run,
-        gateway.presence.run,
-        gateway.fanout.run,
-        gateway.notifier.run,
-        gateway.hub.run,
-    ):
+    async with start_publisher(bus) as presence_publisher, AsyncExitStack() as stack:
+        gateway = Gateway(
+            settings,
+            bus=bus,
+            publisher=publisher,
+            presence_publisher=presence_publisher,
+            verifier=verifier,
+            registry=registry,
+        )
+        await stack.enter_async_context(
+            running(
+                gateway.control.run,
+                gateway.feed.run,
+                gateway.presence.run,
+                gateway.fanout.run,
+                gateway.notifier.run,
+                gateway.hub.run,
+            )
+        )
         yield GatewayParts(
             router=create_router(gateway),
             ready=gateway.not_ready,

@@ -121,13 +121,14 @@ class JwksKeys:
             await asyncio.sleep(self._refresh_seconds if fetched else self._retry_seconds)
 
     async def _fetch(self) -> bool:
-        self._next_look = self._monotonic() + self._look_again_seconds
         try:
             async with asyncio.timeout(self._fetch_seconds):
                 keys = read_jwks(await self._read())
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
             log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
             return False
+        finally:  # not before: with an issuer that hangs, each who waited would ask anew
+            self._next_look = self._monotonic() + self._look_again_seconds
         self._keys = FixedKeys(keys)
         return True
 

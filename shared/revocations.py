@@ -99,7 +99,9 @@ class Revocations:
         now = self._now()
         _drop_until(self._sessions, now - self._keep_seconds)
         _drop_until(self._users, now - self._keep_seconds)
-        time = min(message.time.timestamp(), now)  # a clock ahead of ours must not hold it for ever
+        # A clock ahead of ours must not hold it for ever; but as far ahead as the tokens that it
+        # is of may be, or it would not cover them.
+        time = min(message.time.timestamp(), now + CLOCK_SKEW_SECONDS)
         if time < now - self._keep_seconds:
             return None
         if isinstance(message, SessionRevoked):

@@ -157,9 +157,6 @@ class ConnectionManager:
         for channels in self._listeners.values():
             yield from _each(channels.get(channel, ()))
 
-    def has_listeners(self, channel: ChannelName) -> bool:
-        return any(channel in channels for channels in self._listeners.values())
-
     def subscriptions_of(self, member: Member) -> Collection[Subscription]:
         return self._subscriptions.get(member, ())
 

@@ -22,6 +22,7 @@ _VALIDATE: dict[str, Callable[[object], ChatCommand]] = {
     "auth": TypeAdapter(Authenticate).validator.validate_python,
 }
 """Less the wrapping of `model_validate`, which would cost half as much again."""
+_NOT_JSON = object()
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
 _PLAIN_TEXT = rb'"[ !#-\[\]-~]*"'  # ASCII, and nothing that is escaped in JSON
 _PLAINLY_SAID = re.compile(
@@ -49,8 +50,11 @@ def decode_command(text: str) -> ChatCommand:
     """
     try:
         values = pydantic_core.from_json(text, allow_inf_nan=False)
-    except (ValueError, TypeError) as error:  # TypeError: a lone surrogate in the text itself
-        raise BadCommand("bad_json", "not JSON") from error
+    except (ValueError, TypeError):  # TypeError: a lone surrogate in the text itself
+        values = _NOT_JSON
+    # No `BadCommand` is raised from another error: it may have to wait, and would keep the text.
+    if values is _NOT_JSON:
+        raise BadCommand("bad_json", "not JSON")
     if not isinstance(values, dict):
         raise BadCommand("bad_json", "not a JSON object")
     kind = values.get("type")
@@ -60,7 +64,8 @@ def decode_command(text: str) -> ChatCommand:
     try:
         return validate(values)
     except ValidationError as error:
-        raise _explain(error, values) from error
+        bad = _explain(error, values)
+    raise bad
 
 
 def too_fast(command: ChatCommand | BadCommand) -> BadCommand:

@@ -6,13 +6,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from shared.ids import ChannelName, UserId
+from shared.tokens import MAX_TOKEN_BYTES
 
 MAX_BODY_BYTES = 4096
 MAX_ID_BYTES = 64
 
 ERROR_CODES = (
     "bad_json", "unknown_type", "bad_body", "bad_id", "too_long", "rate_limited", "id_reused",
-    "invalid_token", "forbidden", "unavailable",
+    "invalid_token", "forbidden", "unavailable", "refused",
 )  # fmt: skip
 """Those of today; newer gateways may have more."""
 
@@ -69,7 +70,7 @@ class Authenticate(Command):
 
     type: Literal["auth"] = "auth"
     id: CommandId | None = None
-    token: str
+    token: Annotated[str, Field(max_length=MAX_TOKEN_BYTES)]
 
 
 class Person(BaseModel):

@@ -157,9 +157,13 @@ class Connection(Timing):
     # Ending.
 
     def _end(self, close: Close) -> None:
-        self.write_due()
         self.closing = close
-        self._say_goodbye(close)
+        try:
+            self.write_due()
+            self._say_goodbye(close)
+        except Exception:  # it is the last resort of all who fail above, and must not fail too
+            log.exception("goodbye_failed", connection_id=self.id)
+            self.transport.abort()
         self._release(self._holds)
 
     def _end_by_peer(self, close: Close) -> None:

@@ -45,8 +45,8 @@ _REFUSALS: dict[type[AppError], Close] = {
 class ChatSession:
     """The life of one `/ws/chat` connection: awaiting a token, arriving, live, lost.
 
-    Nothing here waits but what a command or the arrival needs, and that runs as
-    work of the connection: a session that idles is this object and nothing else.
+    Nothing here waits: what takes its time calls back, or runs as work of the connection.
+    So a session that idles is this object and nothing else.
     """
 
     protocol: ClassVar[str] = PROTOCOL
@@ -117,6 +117,7 @@ class ChatSession:
             self._sign_in(asked.token, asked, asked.channel)
         else:
             self._awaits_token = True
+        if self._claims is None:  # no token yet, or its issuer is asked for keys
             deadline = datetime.now(UTC).timestamp() + self._parts.settings.auth_seconds
             self.connection.close_at(deadline, INVALID_TOKEN)
 

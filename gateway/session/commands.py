@@ -7,8 +7,9 @@ way, a command is executed where it comes, and costs neither a task nor a queue.
 
 import time
 from collections import deque
+from collections.abc import Coroutine
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from pydantic import BaseModel
@@ -26,6 +27,7 @@ from gateway.engine.connection import Connection
 from gateway.errors import INTERNAL_ERROR, RATE_LIMIT, MayNotPublish, OtherUser, error_code
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate
+from gateway.session.surviving import survive
 from gateway.streams.publishing import Outcome, Repeat
 from shared.errors import AppError
 from shared.ids import ChannelName
@@ -115,7 +117,7 @@ class Commands:
 
     def _work_on(self) -> None:
         """Execute what waits, until something takes its time."""
-        # What came before the peer left still counts; what came before we closed does not.
+        # Once welcomed: what came before the peer left still counts; before we closed, it doesn't.
         while self._waiting and not self._is_busy and self._connection.closing is None:
             command = self._waiting.popleft()
             self._is_busy = True  # for what comes while reading is resumed
@@ -137,9 +139,19 @@ class Commands:
             case BadCommand():
                 self._refuse(command.code, command.message, command.command_id)
             case Authenticate():
-                self._connection.start(self._prolong(command))
+                self._connection.start(self._finish(self._prolong(command)))
                 return True
         return False
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for what a command needs, and go on; a failure costs this connection."""
+        try:
+            await work
+        except Exception:
+            log.exception("command_failed", connection_id=self._connection.id)
+            self._connection.close(*INTERNAL_ERROR)
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self._is_busy = False
@@ -167,16 +179,15 @@ class Commands:
     def _published(self, command_id: str | None, outcome: Outcome) -> None:
         try:
             if isinstance(outcome, Repeat):
-                self._connection.start(self._settle(command_id, outcome))
-            else:
-                self._answer(command_id, outcome)
-                self._end()
-        except Exception:  # it costs this connection and no other
+                self._connection.start(self._finish(self._settle(command_id, outcome)))
+                return
+            self._answer(command_id, outcome)
+        except Exception:
             log.exception("command_failed", connection_id=self._connection.id)
-            self._is_busy = False
             self._connection.close(*INTERNAL_ERROR)
         finally:
             self._connection.end_work()
+        survive(self._connection, self._end)
 
     async def _settle(self, command_id: str | None, repeat: Repeat) -> None:
         outcome: int | AppError
@@ -185,7 +196,6 @@ class Commands:
         except AppError as error:
             outcome = error
         self._answer(command_id, outcome)
-        self._end()
 
     def _answer(self, command_id: str | None, outcome: int | AppError) -> None:
         if isinstance(outcome, AppError):
@@ -204,7 +214,6 @@ class Commands:
                 self._speaker.renew(claims)
         except AppError as error:
             self._fail(error, command.id)
-        self._end()
 
     def _fail(self, error: AppError, command_id: str | None) -> None:
         self._refuse(error_code(error), str(error), command_id)

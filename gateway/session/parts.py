@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Feed
 from gateway.streams.publishing import ChannelPublisher
+from shared.errors import Unavailable
 from shared.revocations import Revocations
 from shared.tokens import Claims, InvalidToken, TokenVerifier
 
@@ -24,19 +25,8 @@ class Guard:
 
     verifier: TokenVerifier
     revocations: Revocations
-
-    def recall(self, token: str) -> Claims | None:
-        """The claims of a token that was here before, if they hold at this moment; else verify it.
-
-        A few microseconds, so that a storm of those who come back costs no signatures.
-        Expiry, trust and revocation are asked anew; who makes use of the claims in this
-        same step needs no `confirm`.
-        """
-        claims = self.verifier.recall(token)
-        if claims is None or not self.revocations.is_revoked(claims):
-            return claims
-        self.verifier.forget(token)
-        return None
+    knows_revocations: Callable[[], bool]
+    """Whether all that were stored have reached us; who isn't sure lets nobody do anything."""
 
     def verify_at_once(self, token: str) -> Claims | None:
         """Check a token; None if its issuer has to be asked for that.
@@ -62,20 +52,26 @@ class Guard:
         self._look_for_end(token, claims)
         return claims
 
-    def _look_for_end(self, token: str, claims: Claims) -> None:
-        if self.revocations.is_revoked(claims):
-            self.verifier.forget(token)
-            raise InvalidToken("the session is over")
-
     def confirm(self, claims: Claims) -> None:
         """Ask anew for expiry, trust and revocation; in the step that makes use of the claims.
 
         Raises:
             InvalidToken: one of them is over.
+            Unavailable: it isn't known whether they were revoked.
         """
         self.verifier.confirm(claims)
-        if self.revocations.is_revoked(claims):
+        if self._is_revoked(claims):
             raise InvalidToken("the session is over")
+
+    def _look_for_end(self, token: str, claims: Claims) -> None:
+        if self._is_revoked(claims):
+            self.verifier.forget(token)
+            raise InvalidToken("the session is over")
+
+    def _is_revoked(self, claims: Claims) -> bool:
+        if not self.knows_revocations():
+            raise Unavailable("what was revoked lately is not known now")
+        return self.revocations.is_revoked(claims)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gateway.codecs.asyncapi import chat_document
 from gateway.codecs.chat import CODE_OF_FIELD, too_fast
 from gateway.codecs.chat_frames import ERROR_CODES, Ping
 from gateway.settings import GatewaySettings
-from gateway.streams.publishing import IdReused
+from gateway.streams.publishing import IdReused, PublicationRefused
 from posts_service.settings import PostsSettings
 from shared.bus.client import Bus
 from shared.bus.direct_get import DirectGet
@@ -85,7 +85,12 @@ def test_every_error_and_close_of_the_protocol_is_documented() -> None:
     text = (ROOT / "docs/protocol.md").read_text()
     closes = {value for value in vars(errors).values() if isinstance(value, errors.Close)}
     codes = {"bad_json", "unknown_type", "too_long", "unavailable", *CODE_OF_FIELD.values()}
-    codes |= {IdReused.code, errors.MayNotPublish.code, errors.OtherUser.code}
+    codes |= {
+        IdReused.code,
+        PublicationRefused.code,
+        errors.MayNotPublish.code,
+        errors.OtherUser.code,
+    }
     codes.add(too_fast(Ping()).code)
 
     assert closes == set(errors.CLOSES)

@@ -82,6 +82,19 @@ async def test_who_was_revoked_while_waiting_for_a_key_is_refused(
         assert await waiting.closed() == (1008, "Invalid token")
 
 
+async def test_who_waits_for_a_key_waits_no_longer_than_for_a_token(nats_url: str) -> None:
+    issuer = SlowIssuer()
+    async with (
+        a_gateway(nats_url, keys=issuer, settings={"auth_seconds": 0.3}) as gateway,
+        gateway.socket(token=a_token_of_the_other_key(), room=a_room()) as in_the_query,
+        gateway.socket(room=a_room()) as by_message,
+    ):
+        await by_message.send(type="auth", token=a_token_of_the_other_key())
+        for waiting in (in_the_query, by_message):
+            assert await waiting.closed() == (1008, "Invalid token")
+        issuer.answers.set()
+
+
 async def test_who_waits_for_a_key_until_the_gateway_drains_comes_too_late(nats_url: str) -> None:
     issuer = SlowIssuer()
     async with (

@@ -9,9 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
+from gateway.codecs.chat import BadCommand, decode_command
 from gateway.engine.connection import Connection
 from gateway.engine.limits import Limits
-from gateway.errors import Close
+from gateway.errors import INTERNAL_ERROR, Close
 from gateway.metrics import GatewayMetrics
 from gateway.session.commands import Commands
 from gateway.session.parts import ChatParts, Guard
@@ -63,6 +64,7 @@ class ABus(ChannelPublisher):
 class AGuard:
     def __init__(self) -> None:
         self.over = False
+        self.is_defect = False
 
     def confirm(self, claims: Claims) -> None:
         if self.over:
@@ -70,6 +72,8 @@ class AGuard:
 
     async def verify(self, token: str) -> Claims:
         await asyncio.sleep(0)
+        if self.is_defect:
+            raise RuntimeError("a defect")
         if token == "bad":
             raise InvalidToken("bad")
         return CLAIMS
@@ -281,3 +285,24 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
     assert tab.commands.is_idle
     assert tab.engine.under_way == 0
     assert "command_failed" in capsys.readouterr().out
+
+
+async def test_a_command_that_fails_costs_the_connection_and_what_waits_behind_it(
+    tab: ATab,
+) -> None:
+    tab.guard.is_defect = True
+    tab.send("auth", token="t")
+    tab.say("behind")
+    await asyncio.wait(tab.engine.work)
+
+    assert tab.connection.closing == INTERNAL_ERROR
+    assert tab.commands.is_idle
+    assert tab.bus.sent == []
+
+
+async def test_a_command_that_waits_to_be_refused_holds_nothing_of_what_came() -> None:
+    for text in ("{" * 100, json.dumps({"type": "message", "body": "x" * 50_000})):
+        with pytest.raises(BadCommand) as refused:
+            decode_command(text)
+        assert refused.value.__cause__ is None
+        assert refused.value.__context__ is None

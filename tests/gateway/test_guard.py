@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.session.parts import Guard
+from shared.errors import Unavailable
 from shared.ids import SessionId, UserId
 from shared.keys import FixedKeys, trusted_key
 from shared.revocations import Revocations, SessionRevoked, UserRevoked
@@ -40,7 +41,10 @@ class Gate:
         self.clock, self.keys = Clock(), Keys([OUR_KEY])
         self.verifier: TokenVerifier = a_verifier(keys=self.keys, now=self.clock)
         self.revocations = Revocations(max_token_seconds=MAX_TOKEN_SECONDS, now=self.clock)
-        self.guard = Guard(self.verifier, self.revocations)
+        self.knows_revocations = True
+        self.guard = Guard(
+            self.verifier, self.revocations, knows_revocations=lambda: self.knows_revocations
+        )
 
     def revoke_session(self) -> None:
         self._apply(SessionRevoked(session_id=SESSION, user_id=ANN, time=self._now()))
@@ -60,11 +64,11 @@ async def test_who_was_here_before_is_recognised_at_once(
     make: Callable[[dict[str, Any]], str],
 ) -> None:
     gate, token = Gate(), make(some_claims())
-    assert gate.guard.recall(token) is None
+    assert gate.verifier.recall(token) is None
 
     claims = await gate.guard.verify(token)
 
-    assert gate.guard.recall(token) is claims
+    assert gate.verifier.recall(token) is claims
     assert claims.user_id == ANN
 
 
@@ -111,7 +115,7 @@ async def test_of_two_tokens_only_the_one_that_is_over_is_forgotten() -> None:
     gate.revoke_session()
 
     await _is_refused(gate, ended)
-    assert gate.guard.recall(living) is not None
+    assert gate.verifier.recall(living) is not None
     assert gate.verifier.remembered == 1
 
 
@@ -123,12 +127,27 @@ async def test_a_new_token_of_a_revoked_user_is_remembered() -> None:
 
     await gate.guard.verify(token)
 
-    assert gate.guard.recall(token) is not None
+    assert gate.verifier.recall(token) is not None
+
+
+async def test_while_it_is_not_known_what_was_revoked_nobody_is_believed() -> None:
+    gate, known, new = Gate(), a_token(some_claims()), a_token(some_claims(sid="s-2"))
+    claims = await gate.guard.verify(known)
+
+    gate.knows_revocations = False
+
+    for token in (known, new):
+        with pytest.raises(Unavailable):
+            await gate.guard.verify(token)
+        with pytest.raises(Unavailable):
+            gate.guard.verify_at_once(token)
+    with pytest.raises(Unavailable):
+        gate.guard.confirm(claims)
+    gate.knows_revocations = True
+    gate.guard.confirm(claims)
 
 
 async def _is_refused(gate: Gate, token: str) -> None:
-    assert gate.guard.recall(token) is None
-    others = gate.verifier.remembered
     with pytest.raises(InvalidToken):
         await gate.guard.verify(token)
-    assert gate.verifier.remembered == others
+    assert gate.verifier.recall(token) is None

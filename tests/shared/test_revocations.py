@@ -65,6 +65,18 @@ def test_a_revoked_user_keeps_only_what_was_issued_afterwards() -> None:
         assert revocation.covers(claims) is over
 
 
+def test_a_revocation_by_a_clock_ahead_covers_the_tokens_of_that_clock() -> None:
+    revocations = some_revocations()
+    ahead = NOW + CLOCK_SKEW_SECONDS - 1  # a token may be so far ahead, and is believed
+
+    revocation = revocations.apply(user_revoked(at=ahead))
+
+    assert revocation is not None
+    for issued_at in (ahead, ahead - 1, NOW):
+        assert revocations.is_revoked(some_claims(issued_at=issued_at))
+        assert revocation.covers(some_claims(issued_at=issued_at))
+
+
 def test_an_older_revocation_of_a_user_does_not_undo_a_newer_one() -> None:
     revocations = some_revocations()
 
@@ -103,7 +115,7 @@ def test_a_clock_that_is_ahead_does_not_keep_a_revocation_for_ever() -> None:
     revocations.apply(session_revoked(at=NOW + 10**9))
     assert revocations.is_revoked(some_claims())
 
-    clock.now += MAX_TOKEN_SECONDS + CLOCK_SKEW_SECONDS + 1
+    clock.now += MAX_TOKEN_SECONDS + 2 * CLOCK_SKEW_SECONDS + 1
     revocations.apply(session_revoked("s-2", at=clock.now))
 
     assert len(revocations) == 1

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -442,6 +443,24 @@ async def test_before_the_keys_were_fetched_no_token_is_judged() -> None:
 
     assert verifier.ready
     await verifier.verify(a_token(some_claims()))
+
+
+async def test_all_who_wait_for_a_slow_issuer_wait_for_one_answer() -> None:
+    clock = Clock()
+
+    class SlowIssuer(Issuer):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            clock.now += 6
+            await super().__call__(scope, receive, send)
+
+    issuer = SlowIssuer()
+    keys = jwks_of(issuer, clock)
+
+    async with asyncio.TaskGroup() as waiting:
+        for _ in range(5):
+            waiting.create_task(keys.look_again())
+
+    assert issuer.asked == 1
 
 
 async def test_an_unknown_key_id_asks_the_issuer_once_in_a_while() -> None:

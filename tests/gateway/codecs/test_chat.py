@@ -120,6 +120,7 @@ def test_the_other_commands_are_read() -> None:
         ('{"type":"message","id":"a","body":"%s"}' % ("ü" * 2049), "too_long", "a"),
         ('{"type":"auth","id":"a"}', "invalid_token", "a"),
         ('{"type":"auth","token":7}', "invalid_token", None),
+        ('{"type":"auth","token":"%s"}' % ("x" * 8193), "invalid_token", None),
     ],
 )
 def test_each_mistake_has_its_code_and_echoes_a_valid_id(

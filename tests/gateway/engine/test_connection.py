@@ -53,6 +53,19 @@ async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_
     assert (first.sent, last.sent) == (b"a", b"ab")
 
 
+async def test_a_close_that_cannot_be_written_is_an_abort(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wire = a_wire()
+    wire.transport.fails = True
+
+    wire.connection.close(1012, "restarting")
+
+    assert wire.transport.aborted
+    assert not wire.connection.is_open
+    assert "goodbye_failed" in capsys.readouterr().out
+
+
 async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:
     wire = a_wire()
 
