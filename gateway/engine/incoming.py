@@ -173,25 +173,31 @@ class Incoming:
 
 
 class _Fragments:
-    """A message in several frames. Text is decoded as it comes, so that nobody sends in vain."""
+    """A message in several frames.
 
-    __slots__ = ("_bytes", "_decoder", "_texts", "size")
+    Text is checked as it comes, so that nobody sends in vain, but kept as bytes: each piece as
+    a string of its own could cost 40 times what is counted.
+    """
+
+    __slots__ = ("_bytes", "_decoder")
 
     def __init__(self, *, is_text: bool) -> None:
-        self.size = 0
         self._decoder: IncrementalDecoder | None = _UTF8() if is_text else None
-        self._texts: list[str] = []
         self._bytes = bytearray()
 
+    @property
+    def size(self) -> int:
+        return len(self._bytes)
+
     def add(self, data: bytes, *, is_last: bool) -> None:
-        self.size += len(data)
-        if self._decoder is None:
-            self._bytes += data
-        elif text := self._decoder.decode(data, final=is_last):
-            self._texts.append(text)
+        if self._decoder is not None:
+            self._decoder.decode(data, final=is_last)
+        self._bytes += data
 
     def joined(self) -> Text | Binary:
-        return Binary(bytes(self._bytes)) if self._decoder is None else Text("".join(self._texts))
+        if self._decoder is None:
+            return Binary(bytes(self._bytes))
+        return Text(str(self._bytes, "utf-8"))
 
 
 _WHOLE_TEXT = 0x81  # RFC 6455, section 5.2: the last frame of a message, no reserved bit, text

@@ -1,6 +1,7 @@
 """Bytes to messages, for any bytes in any pieces."""
 
 import struct
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -176,6 +177,23 @@ def test_empty_fragments_are_not_kept_however_many_come() -> None:
     incoming.push(raw(Opcode.CONT, b"b"))
     assert incoming.pull() == Text("ab")
     assert incoming.is_empty
+
+
+def test_a_text_in_the_smallest_fragments_costs_no_more_than_what_is_counted() -> None:
+    incoming = Incoming(64 * 1024)
+    incoming.push(raw(Opcode.TEXT, b"", fin=False))
+    incoming.pull()
+    fragment = raw(Opcode.CONT, "Ā".encode(), fin=False)
+    tracemalloc.start()
+    for _ in range(10_000):
+        incoming.push(fragment)
+        incoming.pull()
+    cost, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert incoming.held_bytes == 20_000
+    assert cost < 2 * incoming.held_bytes
+    incoming.push(raw(Opcode.CONT, b""))
+    assert incoming.pull() == Text("Ā" * 10_000)
 
 
 def test_a_ping_comes_through_between_the_fragments_of_a_message_that_is_full() -> None:
