@@ -96,8 +96,11 @@ class Writing(Reading):
         self._wake()
 
     def _count_unsent(self) -> None:
-        self._count(self.transport.get_write_buffer_size())
-        if self._counted_bytes > self._engine.limits.max_pending_bytes:
+        engine, unsent = self._engine, self.transport.get_write_buffer_size()
+        self._count(unsent)
+        limits = engine.limits
+        are_too_many = engine.stalled_bytes > limits.total_pending_bytes  # of all together
+        if unsent > limits.max_pending_bytes or (unsent and are_too_many):
             self._hold(UNREAD_ANSWERS)
 
     def _count(self, pending_bytes: int) -> None:

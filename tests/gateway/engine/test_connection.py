@@ -130,6 +130,23 @@ async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_read
     assert wire.receiver.messages == ["later"]
 
 
+async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_many() -> None:
+    engine = AnEngine(Limits(total_pending_bytes=100))
+    one, other, reader = (a_wire(engine) for _ in range(3))
+    one.stall(unsent=60)
+    other.stall(unsent=30)
+    pings = raw(Opcode.PING, b"x" * 20) * 50 + raw(Opcode.TEXT, b"later")
+
+    for wire in (one, other, reader):
+        wire.connection.data_received(pings)
+    assert engine.stalled_bytes <= 100 + 2 * 22, "one answer each at most"
+    assert (one.transport.is_reading, other.transport.is_reading) == (False, False)
+    assert reader.receiver.messages == ["later"], "who reads is not concerned"
+    one.drain()
+    other.drain()
+    assert one.receiver.messages == other.receiver.messages == ["later"]
+
+
 async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None:
     wire = a_wire(lag_seconds=5, close_seconds=3)
     wire.stall()
