@@ -65,7 +65,7 @@ class Writing(Reading):
         while self.due is STALLED:
             if self._drained is None or self._drained.done():
                 self._drained = self._engine.loop.create_future()
-            await self._drained
+            await asyncio.shield(self._drained)  # others wait for it too
 
     # For the engine.
 

@@ -200,6 +200,21 @@ async def test_waiting_for_a_stalled_socket_ends_when_it_drains_or_is_over(end: 
             wire.lose()
 
 
+async def test_who_gives_up_waiting_for_a_stalled_socket_takes_nobody_along() -> None:
+    wire = a_wire()
+    wire.stall()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        one, other = (group.create_task(wire.connection.until_drained()) for _ in range(2))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        one.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (one.done(), other.done()) == (True, False)
+        wire.drain()
+    assert not other.cancelled()
+
+
 async def test_waiting_hands_over_what_is_due_first() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))
