@@ -42,6 +42,7 @@ class Hub:
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._ended.set()  # a drain that waits has to ask this one to leave too
 
     def ended(self, close: Close) -> None:
         self._on_closed(close)

@@ -2,13 +2,18 @@
 
 import asyncio
 import struct
+from typing import cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from gateway.engine.connection import Connection
 from gateway.engine.frame import text_frame
-from gateway.errors import Close
+from gateway.engine.hub import Hub
+from gateway.engine.limits import Limits
+from gateway.errors import RESTARTING, Close
 from tests.gateway.engine.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
+from tests.gateway.engine.transports import AReceiver, ATransport
 from tests.gateway.serving import until
 
 
@@ -180,6 +185,21 @@ async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
 
         assert loop.time() - started < 2
         await until(lambda: len(gateway.hub) == 0)
+
+
+async def test_who_comes_in_during_a_drain_is_told_though_nobody_else_ends() -> None:
+    hub = Hub(Limits(drain_seconds=0.5))
+    hub.begin_work()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hub.drain())
+        for _ in range(5):
+            await asyncio.sleep(0)  # until it waits
+        connection = Connection(cast(asyncio.Transport, ATransport()), hub)
+        connection.open(AReceiver())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        told = connection.closing
+    assert told == RESTARTING
 
 
 async def test_a_drain_waits_for_what_is_under_way_without_a_task() -> None:
