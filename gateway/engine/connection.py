@@ -10,7 +10,7 @@ import structlog
 from gateway.engine.frame import close_frame, pong_frame
 from gateway.engine.incoming import Binary, Message, Ping, Text, Violation
 from gateway.engine.outgoing import NOTHING_MORE, STALLED
-from gateway.engine.reading import UNREAD_ANSWERS
+from gateway.engine.reading import COMMANDS_WAIT, UNREAD_ANSWERS
 from gateway.engine.resources import Resources
 from gateway.engine.timing import Timing
 from gateway.errors import INTERNAL_ERROR, Close
@@ -164,7 +164,7 @@ class Connection(Timing):
         except Exception:  # it is the last resort of all who fail above, and must not fail too
             log.exception("goodbye_failed", connection_id=self.id)
             self.transport.abort()
-        self._release(self._holds)
+        self._release(COMMANDS_WAIT | UNREAD_ANSWERS)
 
     def _end_by_peer(self, close: Close) -> None:
         self._turn_deaf()

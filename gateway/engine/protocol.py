@@ -111,8 +111,7 @@ class Upgrade(asyncio.Protocol):
     def hand_over(self, connection: Connection, receiver: Receiver) -> None:
         connection.open(receiver)
         self._connection = connection
-        if self._early:  # once whoever takes the connection has begun with it, in this step
-            self._entrance.loop.call_soon(connection.data_received, self._early)
+        connection.came_early(self._early)  # who takes it has to begin with it first, in this step
 
     def refuse(self, status: int) -> None:
         self.answer(response(status, self._entrance.state.default_headers, b""))
@@ -150,15 +149,15 @@ class Upgrade(asyncio.Protocol):
         )
         scope = entrance.scope(transport, self.request)
         scope["extensions"] = {"websocket.http.response": {}, _TAKE: self}
-        task = entrance.loop.create_task(self._run(scope))
+        # Before the task begins: the peer may leave before that.
+        self._endpoint = endpoint = AsgiEndpoint(self, entrance.state.default_headers)
+        task = entrance.loop.create_task(self._run(scope, endpoint))
         entrance.state.tasks.add(task)
         task.add_done_callback(entrance.state.tasks.discard)
 
-    async def _run(self, scope: Scope) -> None:
-        entrance = self._entrance
-        self._endpoint = endpoint = AsgiEndpoint(self, entrance.state.default_headers)
+    async def _run(self, scope: Scope, endpoint: AsgiEndpoint) -> None:
         try:
-            await entrance.config.loaded_app(scope, endpoint.receive, endpoint.send)
+            await self._entrance.config.loaded_app(scope, endpoint.receive, endpoint.send)
         except ClientDisconnected:
             endpoint.end(LOST)  # what it was about to say has nobody to hear it
         except Exception:

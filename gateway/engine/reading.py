@@ -54,6 +54,16 @@ class Reading(asyncio.Protocol):
     def resume_reading(self) -> None:
         self._release(COMMANDS_WAIT)
 
+    # For the engine.
+
+    def came_early(self, data: bytes) -> None:
+        """Read what came before the connection was opened in the next turn, and before all else."""
+        if not data:
+            return
+        self._incoming = _Counted(self._engine.limits.max_message_bytes)
+        self._incoming.push(data)
+        self._let_others_go_first()
+
     # Within.
 
     def _push(self, data: bytes) -> None:

@@ -7,13 +7,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.engine.connection import Connection
 from gateway.engine.doorway import Doorway, UpgradingHttp
 from shared.http_protocol import end_late_peers
-from tests.gateway.engine.sockets import a_handshake
+from tests.gateway.engine.sockets import Echo, a_handshake
 from tests.gateway.engine.visitors import House, Visitor, is_uvicorns
 from tests.gateway.serving import until
 
@@ -92,6 +93,44 @@ async def test_every_answer_has_the_headers_of_its_time() -> None:
             visitor.send(a_handshake(target=path))
             await visitor.answered()
             assert b"\r\ndate: %b\r\nx: y\r\n" % date in visitor.got
+
+
+async def test_what_came_early_is_read_before_what_comes_in_the_turn_of_the_answer() -> None:
+    house = House()
+    house.let.clear()
+    visitor = house.visitor()
+    first, second = (RawFrame(Opcode.TEXT, text).serialize(mask=True) for text in (b"1", b"2"))
+    visitor.send(a_handshake(target=b"/waits"), first)
+    take = house._echo
+
+    def take_and_bring(connection: Connection) -> Echo:
+        asyncio.get_running_loop().call_soon(visitor.send, second)
+        return take(connection)
+
+    house._echo = take_and_bring  # type: ignore[method-assign]
+    house.let.set()
+    await until(lambda: len(visitor.got.partition(b"\r\n\r\n")[2]) == 6)
+    assert visitor.got.partition(b"\r\n\r\n")[2] == b"\x81\x011\x81\x012"
+
+
+class Listening(House):
+    """Hears what becomes of its visitors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            self.heard.append((await receive())["type"])
+
+
+async def test_a_peer_that_leaves_before_the_endpoint_begins_is_heard_of() -> None:
+    house = Listening()
+    visitor = house.visitor()
+    visitor.send(a_handshake(target=b"/elsewhere"))
+    visitor.leave()
+    await until(lambda: house.heard == ["websocket.connect", "websocket.disconnect"])
 
 
 async def test_who_sends_much_before_his_turn_is_dropped() -> None:
