@@ -32,7 +32,10 @@ def frame(opcode: int, payload: bytes) -> bytes:
 async def serving(answer: Answer) -> AsyncGenerator[int]:
     """A server that welcomes everybody; gives its port."""
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(UPGRADE + frame(TEXT, b'{"type":"welcome"}'))
         try:
@@ -53,6 +56,8 @@ async def serving(answer: Answer) -> AsyncGenerator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()  # and waits for nobody: the load's clients are there until it ends
+        for writer in writers:
+            writer.close()
 
 
 @pytest.fixture
