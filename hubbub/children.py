@@ -104,13 +104,14 @@ class Child:
         self.ask_to_stop()
         if self._process is None:
             return
-        try:
-            async with asyncio.timeout(self._stop_seconds):
-                await _end_of(self._process)
-        except TimeoutError:
-            log.warning("child_killed", child=self._name, after_seconds=self._stop_seconds)
-            self._process.kill()
-            await _end_of(self._process)
+        async with asyncio.TaskGroup() as group:
+            ending = group.create_task(_end_of(self._process))
+            # Not `asyncio.timeout`: in a task that was cancelled already, as this one was, early
+            # releases of Python 3.11 end it with another cancellation.
+            await asyncio.wait({ending}, timeout=self._stop_seconds)
+            if not ending.done():
+                log.warning("child_killed", child=self._name, after_seconds=self._stop_seconds)
+                self._process.kill()
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> tuple[int, str]:
