@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,6 +49,8 @@ class Tail:
             stderr=subprocess.PIPE,
             text=True,
             env=BUFFERED,
+            # What runs in the background of a shell ignores Ctrl-C, and so would its children.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stderr is not None
         self.said = self.process.stderr.readline()
