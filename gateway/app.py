@@ -1,7 +1,7 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -75,7 +75,7 @@ class Gateway:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
     ) -> None:
-        """`presence_publisher` is one of its own: while a stream has no leader, what is meant
+        """``presence_publisher`` is one of its own: while a stream has no leader, what is meant
         for it takes up a whole window, and the lease is not to wait behind that.
         """
         self.settings = settings
@@ -229,7 +229,7 @@ async def serving(
     registry: CollectorRegistry,
 ) -> AsyncGenerator[GatewayParts]:
     """The gateway with its background loops; it starts whether or not the bus is there."""
-    async with start_publisher(bus) as presence_publisher, AsyncExitStack() as stack:
+    async with start_publisher(bus) as presence_publisher:
         gateway = Gateway(
             settings,
             bus=bus,
@@ -238,23 +238,21 @@ async def serving(
             verifier=verifier,
             registry=registry,
         )
-        await stack.enter_async_context(
-            running(
-                gateway.control.run,
-                gateway.feed.run,
-                gateway.presence.run,
-                gateway.fanout.run,
-                gateway.notifier.run,
-                gateway.hub.run,
+        async with running(
+            gateway.control.run,
+            gateway.feed.run,
+            gateway.presence.run,
+            gateway.fanout.run,
+            gateway.notifier.run,
+            gateway.hub.run,
+        ):
+            yield GatewayParts(
+                router=create_router(gateway),
+                ready=gateway.not_ready,
+                drain=gateway.drain,
+                server_options=websocket_options(gateway.hub, {"/ws/chat": gateway.take}),
+                manager=gateway.manager,
             )
-        )
-        yield GatewayParts(
-            router=create_router(gateway),
-            ready=gateway.not_ready,
-            drain=gateway.drain,
-            server_options=websocket_options(gateway.hub, {"/ws/chat": gateway.take}),
-            manager=gateway.manager,
-        )
 
 
 def create_router(gateway: Gateway) -> APIRouter:

@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import start_publisher
+from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.keys import FixedKeys, KeySource
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
@@ -111,6 +111,7 @@ class RunningGateway:
     port: int
     parts: GatewayParts
     registry: CollectorRegistry
+    publisher: Publisher
 
     @asynccontextmanager
     async def socket(
@@ -158,14 +159,18 @@ async def a_gateway(
     settings: dict[str, Any] | None = None,
     keys: KeySource | None = None,
     hmac_secret: str | None = None,
+    window: int = 2000,
 ) -> AsyncGenerator[RunningGateway]:
-    """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for."""
+    """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for.
+
+    ``window``: as of the publisher that all share.
+    """
     registry = CollectorRegistry()
     patient: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
     verifier = a_verifier(now=now, keys=keys or FixedKeys([OUR_KEY]), hmac_secret=hmac_secret)
     async with (
         connect_bus(nats_url, name="gateway") as bus,
-        start_publisher(bus) as publisher,
+        start_publisher(bus, window=window) as publisher,
         _streams_on(bus, wait=wait),
         serving(
             GatewaySettings(**(patient | (settings or {}))),
@@ -180,7 +185,7 @@ async def a_gateway(
     ):
         if wait:
             await until(lambda: not parts.ready())
-        yield RunningGateway(port, parts, registry)
+        yield RunningGateway(port, parts, registry, publisher)
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+from websockets.exceptions import ConnectionClosed
 
 from shared.bus.client import connect_bus
 from shared.bus.publisher import Publisher, start_publisher
@@ -102,11 +104,19 @@ async def test_a_gateway_cut_off_is_not_ready_and_applies_revocations_before_it_
                     group.create_task(revoke(publisher, f"another-{number}"))
             await revoke(publisher, "over")
             await publish(publisher, room_channel(room), "not for Ann")
+            for number in range(20):
+                await ann.send(type="message", body="too late", id=f"cut-{number}")
             line.mend()
+            with suppress(ConnectionClosed):
+                for number in range(20):
+                    await ann.send(type="message", body="too late", id=f"mended-{number}")
 
             assert (await ben.until("publication"))["data"] == "not for Ann"
-            assert await ann.closed_after() == ([], (1008, "Session ended"))
+            answers, close = await ann.closed_after()
+            assert {answer.get("code") for answer in answers} == {"unavailable"}
+            assert close == (1008, "Session ended")
             await until(lambda: not gateway.parts.ready())
+            assert [told for told in await ben.so_far() if told["type"] == "message"] == []
 
 
 async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
@@ -148,3 +158,15 @@ async def test_nobody_is_let_in_while_revocations_may_be_missing_however_early_t
             await early.send(type="auth", token=token_of(1, "Ann"))
 
             assert await early.closed() == (1013, "not ready")
+
+
+async def test_who_comes_is_announced_though_nothing_else_can_be_published(nats_url: str) -> None:
+    room = a_room()
+    async with a_gateway(nats_url, window=1) as gateway, gateway.tab(1, "Ann", room) as ann:
+        stuck = gateway.publisher.send(
+            "nobody.takes.this", b"", message_id=room, on_done=lambda _: None, deadline_seconds=60
+        )
+        async with gateway.tab(2, "Ben", room):
+            assert (await ann.until("user_joined"))["user_id"] == 2
+        assert gateway.publisher.unanswered == 1
+        gateway.publisher.forget(stuck)

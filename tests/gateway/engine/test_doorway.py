@@ -79,7 +79,7 @@ async def test_the_time_between_two_requests_is_over_when_the_connection_opens()
     visitor.send(PLAIN + HANDSHAKE)
     assert await visitor.answered(2) == [200, 101]
 
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # timers go off in their order: that one would have
 
     assert not visitor.is_closing()
 
