@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from hubbub.backoff import Backoff
+from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
 from hubbub.lifeline import CANNOT_SERVE
 
@@ -104,14 +105,14 @@ class Child:
         self.ask_to_stop()
         if self._process is None:
             return
-        async with asyncio.TaskGroup() as group:
-            ending = group.create_task(_end_of(self._process))
-            # Not `asyncio.timeout`: in a task that was cancelled already, as this one was, early
-            # releases of Python 3.11 end it with another cancellation.
-            await asyncio.wait({ending}, timeout=self._stop_seconds)
-            if not ending.done():
-                log.warning("child_killed", child=self._name, after_seconds=self._stop_seconds)
-                self._process.kill()
+        await end_or_kill(
+            _end_of(self._process), within_seconds=self._stop_seconds, kill=self._kill
+        )
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        log.warning("child_killed", child=self._name, after_seconds=self._stop_seconds)
+        self._process.kill()
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> tuple[int, str]:

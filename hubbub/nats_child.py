@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from hubbub.backoff import Backoff
 from hubbub.data_folder import take_lock
+from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
 from shared.process import running
 
@@ -119,13 +120,12 @@ class NatsServer:
         self._let_go()
         if self._process is None:
             return
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            log.warning("nats_server_killed", after_seconds=STOP_SECONDS)
-            os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+        await end_or_kill(self._process.wait(), within_seconds=STOP_SECONDS, kill=self._kill)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        log.warning("nats_server_killed", after_seconds=STOP_SECONDS)
+        os.killpg(self._process.pid, signal.SIGKILL)
 
     async def keep_alive(self) -> None:
         """Start it again, at the same address, whenever it ends; until cancelled."""

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -136,6 +137,28 @@ async def test_a_server_whose_shell_is_killed_is_replaced_and_not_doubled(tmp_pa
 
 def _pid(file: Path) -> int:
     return int(file.read_text() or 0)
+
+
+async def test_a_server_that_hangs_at_the_end_is_killed_though_who_stops_it_was_cancelled(
+    tmp_path: Path,
+) -> None:
+    started = anyio.Event()
+
+    async def serve() -> None:
+        async with nats_server(tmp_path / "nats") as server:
+            process = processes[0] = psutil.Process(int(server.pid_file.read_text()))
+            process.suspend()
+            started.set()
+            await anyio.sleep_forever()
+
+    processes: dict[int, psutil.Process] = {}
+    with anyio.fail_after(20):
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(serve())
+            await started.wait()
+            serving.cancel()
+
+    assert is_gone(processes[0])
 
 
 async def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
