@@ -18,7 +18,7 @@ from gateway.engine.connection import Connection
 from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import Upgrade
+from gateway.engine.upgrade import Upgrade
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits

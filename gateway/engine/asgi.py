@@ -11,7 +11,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from gateway.engine.connection import Connection, Receiver
 from gateway.engine.frame import binary_frame, text_frame
-from gateway.engine.upgrade import response
+from gateway.engine.request import response
 from gateway.errors import Close
 
 

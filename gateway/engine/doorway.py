@@ -22,8 +22,8 @@ from uvicorn.server import ServerState
 from gateway.engine.entrance import Entrance, Takers
 from gateway.engine.head import read_head
 from gateway.engine.hub import Hub
-from gateway.engine.protocol import Upgrade
-from gateway.engine.upgrade import Refused, read_request, refusal
+from gateway.engine.request import Refused, read_request, refusal
+from gateway.engine.upgrade import Upgrade
 from shared.http_protocol import BoundedHttp, Peer
 
 

@@ -11,10 +11,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import ServerState
 
 from gateway.engine.hub import Hub
-from gateway.engine.upgrade import Request, as_lines
+from gateway.engine.request import Request, as_lines
 
 if TYPE_CHECKING:
-    from gateway.engine.protocol import Upgrade
+    from gateway.engine.upgrade import Upgrade
 
 Taker = Callable[["Upgrade"], None]
 """Takes the connection or refuses it, and waits for nothing."""

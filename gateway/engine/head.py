@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import httptools
 
-from gateway.engine.upgrade import asks_for_websocket
+from gateway.engine.request import asks_for_websocket
 
 _METHOD = b"GET "
 _END = b"\r\n\r\n"

@@ -14,7 +14,7 @@ from gateway.engine.doorway import websocket_options
 from gateway.engine.frame import binary_frame, text_frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import Upgrade
+from gateway.engine.upgrade import Upgrade
 from gateway.errors import Close
 from shared.process import running
 from tests.gateway.serving import served

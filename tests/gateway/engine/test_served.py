@@ -16,7 +16,7 @@ from websockets.frames import Opcode
 from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import Upgrade, upgrade_of
+from gateway.engine.upgrade import Upgrade, upgrade_of
 from shared.listening import listen
 from shared.process import Server, running, server_config
 from tests.fixtures.certificates import Authority

@@ -11,7 +11,7 @@ from gateway.engine.connection import Connection
 from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.engine.protocol import Upgrade, upgrade_of
+from gateway.engine.upgrade import Upgrade, upgrade_of
 from shared.http_protocol import BoundedHttp
 from shared.process import server_config
 from tests.gateway.engine.sockets import Echo

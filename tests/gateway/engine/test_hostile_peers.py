@@ -14,7 +14,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.engine.frame import text_frame
-from gateway.engine.protocol import upgrade_of
+from gateway.engine.upgrade import upgrade_of
 from tests.gateway.engine.sockets import (
     Gateway,
     a_gateway,
