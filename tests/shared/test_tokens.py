@@ -1,30 +1,21 @@
-import asyncio
-import base64
 import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import Unavailable
 from shared.ids import UserId
-from shared.keys import FixedKeys, JwksKeys, TrustedKey, public_jwk, trusted_key
-from shared.process import running
+from shared.keys import FixedKeys, TrustedKey, public_jwk, trusted_key
 from shared.tokens import (
     MAX_TOKEN_BYTES,
     Claims,
     InvalidToken,
-    KeysUnknown,
-    TokenVerifier,
     shown_name,
 )
 from tests.fixtures.tokens import (
@@ -40,15 +31,9 @@ from tests.fixtures.tokens import (
     a_token,
     a_verifier,
     base64url,
+    refusal_of,
     some_claims,
 )
-from tests.fixtures.waiting import eventually
-
-
-async def refusal_of(token: str, verifier: TokenVerifier | None = None) -> str:
-    with pytest.raises(InvalidToken) as refused:
-        await (verifier or a_verifier()).verify(token)
-    return str(refused.value)
 
 
 async def test_a_token_of_our_issuer_says_who_it_stands_for() -> None:
@@ -409,155 +394,3 @@ async def test_a_header_that_asks_for_what_we_do_not_know_is_refused(
 def test_a_secret_that_anybody_has_is_refused_at_the_start(secret: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         a_verifier(hmac_secret=secret)
-
-
-class Issuer:
-    """A real ASGI application with a JWKS that can be changed and taken away."""
-
-    def __init__(self) -> None:
-        self.body = json.dumps({"keys": [dict(public_jwk(OUR_KEY))]}).encode()
-        self.status = 200
-        self.asked = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.asked += 1
-        await send({"type": "http.response.start", "status": self.status, "headers": []})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-def jwks_of(issuer: Issuer, monotonic: Callable[[], float] = lambda: 0.0) -> JwksKeys:
-    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer))
-    return JwksKeys("http://auth/jwks.json", client, look_again_seconds=5, monotonic=monotonic)
-
-
-async def test_before_the_keys_were_fetched_no_token_is_judged() -> None:
-    keys = jwks_of(Issuer())
-    verifier = a_verifier(keys=keys, hmac_secret=None)
-
-    assert not verifier.ready
-    with pytest.raises(KeysUnknown) as unknown:
-        await verifier.verify(a_token(some_claims()))
-    assert isinstance(unknown.value, Unavailable)
-
-    await keys.look_again()
-
-    assert verifier.ready
-    await verifier.verify(a_token(some_claims()))
-
-
-async def test_all_who_wait_for_a_slow_issuer_wait_for_one_answer() -> None:
-    clock = Clock()
-
-    class SlowIssuer(Issuer):
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            clock.now += 6
-            await super().__call__(scope, receive, send)
-
-    issuer = SlowIssuer()
-    keys = jwks_of(issuer, clock)
-
-    async with asyncio.TaskGroup() as waiting:
-        for _ in range(5):
-            waiting.create_task(keys.look_again())
-
-    assert issuer.asked == 1
-
-
-async def test_an_unknown_key_id_asks_the_issuer_once_in_a_while() -> None:
-    issuer, clock = Issuer(), Clock()
-    keys = jwks_of(issuer, clock)
-    verifier = a_verifier(keys=keys)
-    await keys.look_again()
-    clock.now += 5
-
-    for number in range(20):
-        await refusal_of(a_token(some_claims(), key=FOREIGN, kid=f"guess-{number}"), verifier)
-    assert issuer.asked == 2
-
-    clock.now += 5
-    newer = trusted_key(FOREIGN.public_key())
-    issuer.body = json.dumps(
-        {"keys": [dict(public_jwk(OUR_KEY)), dict(public_jwk(newer))]}
-    ).encode()
-    claims = await verifier.verify(a_token(some_claims(), key=FOREIGN, kid=newer.kid))
-
-    assert (claims.user_id, issuer.asked) == (7, 3)
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(500, b""), (200, b"<html>"), (200, b'{"keys":[]}'), (200, b"\xff"),
-     (200, json.dumps({"keys": [dict(public_jwk(OUR_KEY))], "x": "y" * 70_000}).encode()),
-     (200, b'{"keys":[{"kty":"RSA"},{"kty":"OKP","crv":"Ed25519","x":"AA"}]}')],
-)  # fmt: skip
-async def test_a_bad_answer_of_the_issuer_leaves_the_keys_in_force(
-    status: int, body: bytes
-) -> None:
-    issuer, clock = Issuer(), Clock()
-    keys = jwks_of(issuer, clock)
-    await keys.look_again()
-
-    fetched = keys.find(OUR_KEY.kid)
-    issuer.status, issuer.body = status, body
-    clock.now += 60
-    await keys.look_again()
-
-    assert issuer.asked == 2
-    assert keys.find(OUR_KEY.kid) is fetched
-
-
-async def test_a_key_that_the_issuer_withdrew_is_trusted_no_more() -> None:
-    issuer, clock = Issuer(), Clock()
-    keys = jwks_of(issuer, clock)
-    await keys.look_again()
-    verifier = a_verifier(keys=keys)
-    claims = await verifier.verify(a_token(some_claims()))
-
-    newer = trusted_key(FOREIGN.public_key())
-    issuer.body = json.dumps({"keys": [dict(public_jwk(newer))]}).encode()
-    clock.now += 60
-    await keys.look_again()
-
-    with pytest.raises(InvalidToken, match="key"):
-        verifier.confirm(claims)
-
-
-async def test_keys_are_fetched_again_until_the_issuer_answers() -> None:
-    issuer = Issuer()
-    issuer.status = 503
-    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer))
-    keys = JwksKeys("http://auth/jwks.json", client, retry_seconds=0.01)
-
-    async with running(keys.run):
-        await eventually(lambda: issuer.asked >= 3)
-        assert not keys.known
-        issuer.status = 200
-        await eventually(lambda: keys.known)
-
-
-async def test_keys_of_other_kinds_and_uses_are_passed_over() -> None:
-    issuer = Issuer()
-    private = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(FOREIGN))
-    issuer.body = json.dumps(
-        {
-            "keys": [
-                {"kty": "oct", "k": base64url(SECRET), "kid": "a", "alg": "HS256"},
-                dict(public_jwk(OUR_KEY)) | {"kid": "b", "use": "enc"},
-                private | {"kid": "c", "kty": "EC"},
-                dict(public_jwk(OUR_KEY)),
-            ]
-        }
-    ).encode()
-    keys = jwks_of(issuer)
-    await keys.look_again()
-
-    assert [keys.find(kid) for kid in "abc"] == [None] * 3
-    assert keys.find(OUR_KEY.kid) == OUR_KEY
-
-
-def test_a_thumbprint_is_that_of_the_standard() -> None:
-    """The key and its thumbprint stand in RFC 8037, appendix A."""
-    raw = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
-    key = trusted_key(Ed25519PrivateKey.from_private_bytes(raw).public_key())
-
-    assert key.thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
