@@ -21,6 +21,12 @@ class Who(StrEnum):
     SERVICES = "services"
     """Nobody over a connection."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Who | None":
+        """As it is spelled in upper case, or with blanks around it."""
+        spelled = value.strip().lower() if isinstance(value, str) else value
+        return next((who for who in cls if who == spelled), None)
+
 
 class Namespace(BaseModel):
     """The options of all channels that begin with one word."""

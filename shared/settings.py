@@ -2,11 +2,11 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -19,6 +19,22 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Amount = Annotated[int, Field(ge=0)]
+
+_OTHER_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
+
+
+def _as_logging_spells_it(level: object) -> object:
+    if not isinstance(level, str):
+        return level
+    level = level.strip().upper()
+    return _OTHER_LEVELS.get(level, level)
+
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(_as_logging_spells_it),
+]
+"""In upper or lower case."""
 
 
 class _EnvOrFile(EnvSettingsSource):
@@ -57,7 +73,7 @@ class ServiceSettings(BaseSettings):
     """Longer-lived tokens are refused; revocations are kept for as long."""
     remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
     """Verified tokens that need no second look at their signature; 0 remembers none."""
-    log_level: str = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
+    log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
 

@@ -69,6 +69,29 @@ def test_proxies_that_would_not_be_believed_are_refused(
         ASettings()
 
 
+@pytest.mark.parametrize(
+    ("spelled", "level"),
+    [("info", "INFO"), ("Debug", "DEBUG"), (" ERROR\n", "ERROR"), ("warn", "WARNING"),
+     ("warning", "WARNING"), ("fatal", "CRITICAL")],
+)  # fmt: skip
+def test_a_log_level_may_be_spelled_as_other_servers_spell_it(
+    monkeypatch: pytest.MonkeyPatch, spelled: str, level: str
+) -> None:
+    monkeypatch.setenv("HUBBUB_LOG_LEVEL", spelled)
+
+    assert ASettings().log_level == level
+
+
+@pytest.mark.parametrize("level", ["", "loud", "NOTSET", "20"])
+def test_a_log_level_that_there_is_not_is_refused_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("HUBBUB_LOG_LEVEL", level)
+
+    with pytest.raises(ValidationError, match="'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"):
+        ASettings()
+
+
 def test_the_names_are_known_for_the_documentation() -> None:
     names = environment_names(ASettings)
 

@@ -65,3 +65,10 @@ def test_a_name_that_no_channel_begins_with_is_refused_at_the_start(name: str) -
 @pytest.mark.parametrize("name", ["chat", "a.b", "a#b", "x" * 200])
 def test_a_name_that_a_channel_begins_with_is_a_namespace(name: str) -> None:
     assert GatewaySettings(namespaces={name: Namespace()}).namespaces == {name: Namespace()}
+
+
+def test_who_may_do_what_may_be_spelled_in_upper_case() -> None:
+    assert Namespace.model_validate_json('{"publish": "USERS"}').publish is Who.USERS
+    assert Namespace.model_validate_json('{"subscribe": " Services "}').subscribe is Who.SERVICES
+    with pytest.raises(ValidationError, match="'users' or 'services'"):
+        Namespace.model_validate_json('{"publish": "everybody"}')
