@@ -5,17 +5,17 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx2
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from shared.process import running
 
@@ -39,8 +39,8 @@ class KeySource(Protocol):
     def known(self) -> bool:
         """Whether any key is known, so that a token can be judged at all."""
 
-    def find(self, kid: str) -> TrustedKey | None:
-        """The key that the issuer calls ``kid``."""
+    def find(self, kid: str) -> Sequence[TrustedKey]:
+        """What the issuer calls ``kid``: one key, unless it uses a name twice."""
 
     def trusts(self, thumbprint: str) -> bool:
         """Whether the key is one of ours still."""
@@ -53,15 +53,19 @@ class FixedKeys:
     """Keys that are known from the start."""
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
-        self._keys = {key.kid: key for key in keys}
-        self._thumbprints = frozenset(key.thumbprint for key in self._keys.values())
+        self._keys: dict[str, tuple[TrustedKey, ...]] = {}
+        for key in keys:
+            self._keys[key.kid] = (*self._keys.get(key.kid, ()), key)
+        self._thumbprints = frozenset(
+            key.thumbprint for of_one in self._keys.values() for key in of_one
+        )
 
     @property
     def known(self) -> bool:
         return bool(self._keys)
 
-    def find(self, kid: str) -> TrustedKey | None:
-        return self._keys.get(kid)
+    def find(self, kid: str) -> Sequence[TrustedKey]:
+        return self._keys.get(kid, ())
 
     def trusts(self, thumbprint: str) -> bool:
         return thumbprint in self._thumbprints
@@ -102,7 +106,7 @@ class JwksKeys:
     def known(self) -> bool:
         return self._keys.known
 
-    def find(self, kid: str) -> TrustedKey | None:
+    def find(self, kid: str) -> Sequence[TrustedKey]:
         return self._keys.find(kid)
 
     def trusts(self, thumbprint: str) -> bool:
@@ -157,51 +161,62 @@ class BadKeySet(ValueError):
 
 
 class _Jwk(BaseModel):
+    """A key that we can use: of Ed25519, public, and for signatures."""
+
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    kty: str
-    crv: str | None = None
-    x: str | None = None
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
     kid: str | None = None
-    use: str = "sig"
-    alg: str = "EdDSA"
-
-
-class _JwkSet(BaseModel):
-    keys: list[_Jwk]
+    use: Literal["sig"] | None = None
+    key_ops: list[str] | None = None
+    alg: Literal["EdDSA", "Ed25519"] | None = None
+    """The name of RFC 8037, or of RFC 9864, which is for this curve alone."""
+    d: Any = None
 
 
 def read_jwks(body: bytes) -> list[TrustedKey]:
-    """The Ed25519 signing keys of a JWK set; keys of other kinds are passed over.
+    """The Ed25519 signing keys of a JWK set; what else is in it is passed over.
+
+    RFC 7517 section 5 wants that of keys that can't be understood: one odd key must not
+    take the others along.
 
     Raises:
         BadKeySet: not a JWK set, or without a key for us. (Were an empty set believed,
             one wrong answer of the issuer would sign everybody out.)
     """
     try:
-        jwks = _JwkSet.model_validate_json(body)
-    except ValidationError as error:
-        raise BadKeySet("not a JWK set") from error
-    keys = [key for jwk in jwks.keys if (key := _trusted_key(jwk)) is not None]
+        jwks = json.loads(body, parse_int=float)  # no number is too long for that
+    except (ValueError, RecursionError) as error:
+        raise BadKeySet("not JSON") from error
+    if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
+        raise BadKeySet("not a JWK set")
+    keys = [key for jwk in jwks["keys"] if (key := _trusted_key(jwk)) is not None]
     if not keys:
         raise BadKeySet("no Ed25519 signing key in it")
     return keys
 
 
-def _trusted_key(jwk: _Jwk) -> TrustedKey | None:
-    if (jwk.kty, jwk.crv, jwk.use, jwk.alg) != ("OKP", "Ed25519", "sig", "EdDSA") or jwk.x is None:
-        return None
+def _trusted_key(value: object) -> TrustedKey | None:
     try:
+        jwk = _Jwk.model_validate(value)
         raw = base64.urlsafe_b64decode(jwk.x + "=" * (-len(jwk.x) % 4))
-        return trusted_key(Ed25519PublicKey.from_public_bytes(raw), kid=jwk.kid)
-    except (ValueError, UnsupportedAlgorithm):
+        key = trusted_key(Ed25519PublicKey.from_public_bytes(raw), kid=jwk.kid)
+    except (ValueError, UnsupportedAlgorithm):  # a ValidationError is a ValueError
         return None
+    if jwk.key_ops is not None and "verify" not in jwk.key_ops:
+        return None
+    if jwk.d is not None:
+        log.warning("private_key_published", thumbprint=key.thumbprint)
+        return None  # everybody who can read the set could sign with it
+    return key
 
 
 def trusted_key(public_key: Ed25519PublicKey, *, kid: str | None = None) -> TrustedKey:
     """Trust a public key, under its thumbprint unless its issuer calls it otherwise."""
     own = thumbprint(public_key)
-    return TrustedKey(kid=kid or own, thumbprint=own, public_key=public_key)
+    return TrustedKey(kid=own if kid is None else kid, thumbprint=own, public_key=public_key)
 
 
 def public_jwk(key: TrustedKey) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ signature takes OpenSSL, which it asks, twice the time that it takes libsodium.
 """
 
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jwt
@@ -50,11 +51,13 @@ def read_header(token: str) -> Header:
 class TokenOpener:
     """Checks signatures of one algorithm, whatever algorithm a token asks for."""
 
-    def __init__(self, name: str, algorithm: Algorithm) -> None:
+    def __init__(self, names: Sequence[str], algorithm: Algorithm) -> None:
+        """``names``: what tokens may call the algorithm."""
         self.algorithm = algorithm
-        self._names = (name,)
+        self._names = names
         self._jws = _Jws(algorithms=[])
-        self._jws.register_algorithm(name, algorithm)
+        for name in names:
+            self._jws.register_algorithm(name, algorithm)
 
     def open(self, token: str, key: Any) -> bytes:
         """The payload, if the key signed it.
@@ -72,12 +75,12 @@ class TokenOpener:
 
 def eddsa_opener() -> TokenOpener:
     """To be given the raw bytes of a public key."""
-    return TokenOpener("EdDSA", _Ed25519())
+    return TokenOpener(("EdDSA", "Ed25519"), _Ed25519())
 
 
 def hs256_opener() -> TokenOpener:
     """To be given what `checked_secret` made of the secret."""
-    return TokenOpener("HS256", _PreparedHmac(HMACAlgorithm.SHA256))
+    return TokenOpener(("HS256",), _PreparedHmac(HMACAlgorithm.SHA256))
 
 
 def checked_secret(secret: str) -> bytes:

@@ -3,8 +3,8 @@
 import re
 import secrets
 import unicodedata
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from shared.errors import AppError, ErrorKind, Unavailable
 from shared.ids import SessionId, UserId
-from shared.keys import FixedKeys, KeySource, jwks_keys
+from shared.keys import FixedKeys, KeySource, TrustedKey, jwks_keys
 from shared.remembered import RememberedTokens
 from shared.settings import ServiceSettings
 from shared.signatures import (
@@ -202,7 +202,7 @@ class TokenVerifier:
         except BadSignature:
             raise InvalidToken("the token is not a signed JWT") from None
         match header.algorithm:
-            case "EdDSA" if self._keys is not None:
+            case "EdDSA" | "Ed25519" if self._keys is not None:
                 return self._check_eddsa(token, header, self._keys)
             case "HS256" if self._secret is not None:
                 payload = _open(self._hs256, token, self._secret)
@@ -215,15 +215,22 @@ class TokenVerifier:
             raise InvalidToken("the token names no key")
         if not keys.known:
             raise KeysUnknown("the keys to check tokens with are not known yet")
-        key = keys.find(header.key_id)
-        if key is None:
+        found = keys.find(header.key_id)
+        if not found:
             return None
-        payload = _open(self._eddsa, token, key.public_key.public_bytes_raw())
+        key, payload = self._open_eddsa(token, found)
         if payload.iss != self._issuer or payload.aud is None:
             raise InvalidToken("the token is of another issuer")
         if payload.iat is None or not payload.sid or not payload.jti:
             raise InvalidToken("the token lacks a claim")
         return self._claims(payload, key=key.thumbprint)
+
+    def _open_eddsa(self, token: str, keys: Sequence[TrustedKey]) -> tuple[TrustedKey, _Payload]:
+        *others, last = keys
+        for key in others:  # of an issuer that uses a name twice
+            with suppress(InvalidToken):
+                return key, _open(self._eddsa, token, key.public_key.public_bytes_raw())
+        return last, _open(self._eddsa, token, last.public_key.public_bytes_raw())
 
     def _claims(self, payload: _Payload, *, key: str) -> Claims:
         now = self._now()

@@ -1,6 +1,7 @@
 """`/ws/chat`, message by message, on real gateways."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -211,8 +212,8 @@ class KeysThatComeLate(FixedKeys):
         self.come = asyncio.Event()
         self.asked = asyncio.Event()
 
-    def find(self, kid: str) -> TrustedKey | None:
-        return super().find(kid) if self.come.is_set() else None
+    def find(self, kid: str) -> Sequence[TrustedKey]:
+        return super().find(kid) if self.come.is_set() else ()
 
     async def look_again(self) -> None:
         self.asked.set()

@@ -2,11 +2,13 @@ import contextlib
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +65,27 @@ async def test_an_algorithm_other_than_our_two_is_refused(alg: object) -> None:
     header = {"alg": alg, "kid": OUR_KEY.kid}
 
     assert "algorithm" in await refusal_of(a_crafted_token(header, some_claims()))
+
+
+async def test_the_algorithm_may_be_called_by_its_newer_name() -> None:
+    """RFC 9864 section 2.2."""
+    signed = f"{base64url(json.dumps({'alg': 'Ed25519', 'kid': OUR_KEY.kid}))}."
+    signed += base64url(json.dumps(some_claims()))
+    token = f"{signed}.{base64url(OURS.sign(signed.encode()))}"
+
+    assert (await a_verifier().verify(token)).user_id == 7
+    assert "algorithm" in await refusal_of(token, a_verifier(keys=None))
+
+
+async def test_of_two_keys_of_one_name_either_is_trusted_and_no_third() -> None:
+    keys = FixedKeys([trusted_key(key.public_key(), kid="k") for key in (OURS, FOREIGN)])
+    third = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
+
+    for key in (OURS, FOREIGN):
+        claims = await a_verifier(keys=keys).verify(a_token(some_claims(), key=key, kid="k"))
+        assert claims.key == trusted_key(key.public_key()).thumbprint
+    forged = a_token(some_claims(), key=third, kid="k")
+    assert "signature" in await refusal_of(forged, a_verifier(keys=keys))
 
 
 @pytest.mark.parametrize("as_secret", ["raw", "pem", "jwk", "base64url"])
@@ -215,7 +238,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 header_like = json_values | st.fixed_dictionaries(
-    {"alg": st.sampled_from(["EdDSA", "HS256", "none"]) | json_values},
+    {"alg": st.sampled_from(["EdDSA", "Ed25519", "HS256", "none"]) | json_values},
     optional={"kid": json_values, "b64": json_values, "crit": json_values, "typ": json_values},
 )
 
@@ -262,7 +285,7 @@ class CountedKeys(FixedKeys):
         super().__init__(keys)
         self.asked = 0
 
-    def find(self, kid: str) -> TrustedKey | None:
+    def find(self, kid: str) -> Sequence[TrustedKey]:
         self.asked += 1
         return super().find(kid)
 
