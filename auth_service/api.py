@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import use_cases
-from auth_service.errors import InvalidRefreshToken
 from auth_service.passwords import Passwords
 from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, User
 from auth_service.signing import TokenIssuer
 from auth_service.use_cases import Throttle, Tokens
 from shared.authentication import bearer_token
-from shared.database import Sessions, transaction, transaction_dependency
+from shared.bus.publisher import Publisher
+from shared.database import Sessions, transaction_dependency
 from shared.keys import public_jwk
 from shared.tokens import Claims, TokenVerifier
 
@@ -44,8 +44,10 @@ def create_router(
     issuer: TokenIssuer,
     verifier: TokenVerifier,
     *,
+    publisher: Publisher,
     throttle: Throttle,
     refresh_lifetime: timedelta,
+    revoke_seconds: float,
 ) -> APIRouter:
     """All routes, with their full paths.
 
@@ -60,9 +62,6 @@ def create_router(
 
     # Types, made here because what they depend on is. The scope commits before the answer.
     Caller = Annotated[Claims, Depends(verified)]  # noqa: N806
-    Writing = Annotated[  # noqa: N806
-        AsyncSession, Depends(transaction_dependency(sessions), scope="function")
-    ]
     Reading = Annotated[  # noqa: N806
         AsyncSession, Depends(transaction_dependency(sessions, read_only=True), scope="function")
     ]
@@ -92,17 +91,19 @@ def create_router(
 
     @router.post("/token/refresh")
     async def refresh(body: Refresh, response: Response) -> TokenPair:
-        async with transaction(sessions) as db:
-            tokens = await use_cases.refresh(
-                db, issuer, body.refresh_token, lifetime=refresh_lifetime
-            )
-        if isinstance(tokens, InvalidRefreshToken):
-            raise tokens
+        tokens = await use_cases.refresh(
+            sessions,
+            publisher,
+            issuer,
+            body.refresh_token,
+            lifetime=refresh_lifetime,
+            revoke_seconds=revoke_seconds,
+        )
         return _pair(tokens, issuer, response)
 
     @router.post("/logout", status_code=204)
-    async def logout(caller: Caller, db: Writing) -> None:
-        await use_cases.end_session(db, caller)
+    async def logout(caller: Caller) -> None:
+        await use_cases.sign_out(sessions, publisher, caller, revoke_seconds=revoke_seconds)
 
     @router.get("/me")
     async def me(caller: Caller, db: Reading) -> User:

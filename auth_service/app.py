@@ -42,7 +42,7 @@ class AuthParts:
     passwords: Passwords
 
     def ready(self) -> list[str]:
-        """What stands in the way of answering: nothing; an absent bus only delays the news."""
+        """What stands in the way of answering: nothing; an absent bus only delays the ends."""
         return []
 
     async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
@@ -53,7 +53,7 @@ class AuthParts:
 
 
 @asynccontextmanager
-async def assembled(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
+async def assembled(settings: AuthSettings, *, publisher: Publisher) -> AsyncGenerator[AuthParts]:
     """The service without its background loops, on a migrated database."""
     issuer = TokenIssuer(
         settings.signing_key.get_secret_value(),
@@ -86,8 +86,10 @@ async def assembled(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
             passwords,
             issuer,
             verifier,
+            publisher=publisher,
             throttle=_throttle(settings),
             refresh_lifetime=settings.refresh_token_lifetime,
+            revoke_seconds=settings.revoke_seconds,
         )
         yield AuthParts(router, keys, issuer, sessions, passwords)
 
@@ -97,7 +99,7 @@ async def serving(
     settings: AuthSettings, *, publisher: Publisher, outbox_metrics: OutboxMetrics
 ) -> AsyncGenerator[AuthParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
-    async with assembled(settings) as parts:
+    async with assembled(settings, publisher=publisher) as parts:
         sessions = parts.sessions
         committed = wake_after_commit(sessions)
         async with running(

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.errors import AppError, ErrorKind
+from shared.errors import AppError, ErrorKind, Unavailable
 
 
 class EmailTaken(AppError):
@@ -44,3 +44,13 @@ class InvalidRefreshToken(AppError):
 
     def __init__(self) -> None:
         super().__init__("the refresh token is not valid; sign in again")
+
+
+class RevocationPending(Unavailable):
+    """The session is over here, and the others are yet to hear of it; the outbox will tell them."""
+
+    code: ClassVar[str] = "revocation_pending"
+    retry_after_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__("the session is over here but not yet everywhere; ask again")

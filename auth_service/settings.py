@@ -35,6 +35,8 @@ class AuthSettings(ServiceSettings):
     argon2_passes: Count = 3
     argon2_lanes: Count = 4
 
+    revoke_seconds: Seconds = 3
+    """How long signing out waits for the bus to store it; past it the answer is 503, ask again."""
     prune_interval_seconds: Seconds = 300
     """How often what has expired is deleted."""
 

@@ -7,6 +7,7 @@ stayed open for so long would hold up every other writer.
 import hashlib
 import math
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -16,14 +17,24 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
-from auth_service.errors import EmailTaken, InvalidRefreshToken, TooManyFailures, WrongCredentials
+from auth_service.errors import (
+    EmailTaken,
+    InvalidRefreshToken,
+    RevocationPending,
+    TooManyFailures,
+    WrongCredentials,
+)
 from auth_service.passwords import Passwords
 from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow
+from shared.bus.errors import BusUnavailable, MessageRejected
+from shared.bus.publisher import Publisher
 from shared.database import Sessions, database_now, transaction
 from shared.errors import AppError
 from shared.ids import SessionId, UserId
+from shared.outbox.relay import publish_at_once
+from shared.outbox.rows import is_unsent
 from shared.outbox.table import append
 from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from shared.tokens import Claims, InvalidToken
@@ -149,32 +160,52 @@ async def sign_in(
 
 
 async def refresh(
-    db: AsyncSession, issuer: TokenIssuer, refresh_token: str, *, lifetime: timedelta
-) -> Tokens | InvalidRefreshToken:
+    sessions: Sessions,
+    publisher: Publisher,
+    issuer: TokenIssuer,
+    refresh_token: str,
+    *,
+    lifetime: timedelta,
+    revoke_seconds: float,
+) -> Tokens:
     """Trade a refresh token for the next pair; of several who try at once, one succeeds.
 
     Whoever comes second may be a thief, or the owner after a thief: the session ends for
     both. (RFC 9700 section 4.14.2.)
 
-    Returns:
-        The failure too, so that it is raised after what it ended has been committed.
+    Raises:
+        InvalidRefreshToken: also where the session was ended for it, and is for good.
     """
+    async with transaction(sessions) as db:
+        outcome = await _refresh(db, issuer, refresh_token, lifetime=lifetime)
+    if isinstance(outcome, Tokens):
+        return outcome
+    if outcome is not None:
+        with suppress(RevocationPending):  # nobody was promised anything, and the outbox has it
+            await _tell(sessions, publisher, outcome, seconds=revoke_seconds)
+    raise InvalidRefreshToken
+
+
+async def _refresh(
+    db: AsyncSession, issuer: TokenIssuer, refresh_token: str, *, lifetime: timedelta
+) -> Tokens | SessionId | None:
+    """The next pair; or the session that ended for it; or nothing."""
     now = datetime.now(UTC)
     digest = digest_of(refresh_token)
     token = await repository.find_refresh_token(db, digest)
     if token is None:
-        return InvalidRefreshToken()
+        return None
     found = await repository.lock_session(db, SessionId(token.session_id))
     if found is None or found.session.revoked_at is not None:
-        return InvalidRefreshToken()
+        return None
     if not await repository.use_refresh_token(db, digest, now=now):
         log.warning(
             "refresh_token_reused", session_id=found.session.id, user_id=found.session.user_id
         )
         _revoke(db, found.session, now=now)
-        return InvalidRefreshToken()
+        return SessionId(found.session.id)
     if token.expires_at <= now:
-        return InvalidRefreshToken()
+        return None
     found.session.expires_at = now + lifetime
     return await _issue(db, issuer, found)
 
@@ -191,16 +222,24 @@ async def living_session(db: AsyncSession, claims: Claims) -> FoundSession:
     return _living(found, claims)
 
 
-async def end_session(db: AsyncSession, claims: Claims) -> None:
-    """Sign out: from now on everybody refuses the session's tokens.
+async def sign_out(
+    sessions: Sessions, publisher: Publisher, claims: Claims, *, revoke_seconds: float
+) -> None:
+    """End the session; once this returns the bus has it, and everybody refuses its tokens.
 
     Raises:
-        InvalidToken: it is over already.
+        RevocationPending: it is over, but the others are yet to hear of it. Asked again,
+            the same token may still sign out, for as long as nobody could be told.
+        InvalidToken: it was over before.
     """
-    found = None
-    if claims.session_id is not None:
-        found = await repository.lock_session(db, claims.session_id)
-    _revoke(db, _living(found, claims).session, now=datetime.now(UTC))
+    session_id = claims.session_id
+    if session_id is None:
+        raise InvalidToken("the session is over")
+    async with transaction(sessions) as db:
+        found = await repository.lock_session(db, session_id)
+        if not (_is_of(found, claims) and await is_unsent(db, _revocation_id(session_id))):
+            _revoke(db, _living(found, claims).session, now=datetime.now(UTC))
+    await _tell(sessions, publisher, session_id, seconds=revoke_seconds)
 
 
 async def prune(db: AsyncSession, *, throttle: Throttle, max_token_seconds: float) -> bool:
@@ -217,14 +256,39 @@ async def prune(db: AsyncSession, *, throttle: Throttle, max_token_seconds: floa
     return PRUNE_BATCH in deleted
 
 
+def _is_of(found: FoundSession | None, claims: Claims) -> bool:
+    return found is not None and found.user.id == claims.user_id
+
+
 def _living(found: FoundSession | None, claims: Claims) -> FoundSession:
-    if found is None or found.user.id != claims.user_id or found.session.revoked_at is not None:
+    if found is None or not _is_of(found, claims) or found.session.revoked_at is not None:
         raise InvalidToken("the session is over")
     return found
 
 
+def _revocation_id(session_id: SessionId) -> str:
+    return f"session_revoked:{session_id}"
+
+
+async def _tell(
+    sessions: Sessions, publisher: Publisher, session_id: SessionId, *, seconds: float
+) -> None:
+    """Have the bus store the revocation now: the outbox's lease may be a dead process's.
+
+    Raises:
+        RevocationPending: it did not, or not within so many seconds.
+    """
+    try:
+        await publish_at_once(
+            sessions, publisher, _revocation_id(session_id), deadline_seconds=seconds
+        )
+    except (BusUnavailable, MessageRejected) as error:
+        log.warning("revocation_pending", session_id=session_id, error=str(error))
+        raise RevocationPending from error
+
+
 def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
-    """End a locked session that lives, and tell everybody, once."""
+    """End a locked session that lives; it stands in the outbox, for everybody to hear."""
     session.revoked_at = now
     message = SessionRevoked(
         session_id=SessionId(session.id), user_id=UserId(session.user_id), time=now
@@ -233,7 +297,7 @@ def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
         db,
         subject=SESSION_REVOKED_SUBJECT,
         aggregate=f"session:{session.id}",
-        message_id=f"session_revoked:{session.id}",
+        message_id=_revocation_id(message.session_id),
         payload=message.model_dump_json().encode(),
     )
     log.info("session_revoked", session_id=session.id, user_id=session.user_id)

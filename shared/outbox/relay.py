@@ -156,6 +156,28 @@ async def _publish_in_order(
             outcome.sent.append(row.position)
 
 
+async def publish_at_once(
+    sessions: Sessions, publisher: Publisher, message_id: str, *, deadline_seconds: float
+) -> None:
+    """Publish a committed row now, whoever holds the lease; nothing is to be done for a sent one.
+
+    Only for a row that is alone of its aggregate, as nothing else keeps its order. The relay may
+    publish it as well; the bus drops the repeat by its id.
+
+    Raises:
+        BusUnavailable: no answer by the deadline; the relay goes on trying.
+        MessageRejected: the bus never takes it.
+    """
+    row = await outbox_rows.find(sessions, message_id)
+    if row is None or row.sent_at is not None:
+        return
+    await publisher.publish(
+        row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
+    )
+    with suppress(DatabaseAway):  # then the relay marks it
+        await outbox_rows.mark(sessions, sent=[row.position], poisoned={})
+
+
 async def run_relay(
     sessions: Sessions,
     publisher: Publisher,

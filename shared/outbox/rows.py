@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Sessions, transaction
 from shared.outbox.table import UNSENT, OutboxRow
@@ -17,6 +18,17 @@ async def oldest_unsent(sessions: Sessions, limit: int) -> Sequence[OutboxRow]:
     async with transaction(sessions, read_only=True) as session:
         first = select(OutboxRow).where(UNSENT).order_by(OutboxRow.position).limit(limit)
         return (await session.scalars(first)).all()
+
+
+async def find(sessions: Sessions, message_id: str) -> OutboxRow | None:
+    async with transaction(sessions, read_only=True) as session:
+        return await session.scalar(select(OutboxRow).where(OutboxRow.id == message_id))
+
+
+async def is_unsent(session: AsyncSession, message_id: str) -> bool:
+    """Whether there is such a row and the bus was not seen to store it; poison was not either."""
+    unsent = (OutboxRow.id == message_id) & OutboxRow.sent_at.is_(None)
+    return await session.scalar(select(OutboxRow.position).where(unsent)) is not None
 
 
 async def mark(sessions: Sessions, *, sent: Sequence[int], poisoned: Mapping[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""The auth service as its callers see it, on either database; no bus is needed for that."""
+"""The auth service as its callers see it, on either database, without its background loops."""
 
 from collections.abc import AsyncGenerator
 
@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
+from shared.bus.client import Bus
+from shared.bus.publisher import start_publisher
 from shared.migrations import migrate
 from tests.auth_service.people import SIGNING_KEY, a_client
 
@@ -26,8 +28,11 @@ async def settings(database_url: str) -> AuthSettings:
 
 
 @pytest.fixture
-async def parts(settings: AuthSettings) -> AsyncGenerator[AuthParts]:
-    async with assembled(settings) as parts:
+async def parts(settings: AuthSettings, bus: Bus) -> AsyncGenerator[AuthParts]:
+    async with (
+        start_publisher(bus) as publisher,
+        assembled(settings, publisher=publisher) as parts,
+    ):
         yield parts
 
 

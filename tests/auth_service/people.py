@@ -16,6 +16,8 @@ from sqlalchemy import select
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
+from shared.bus.client import Bus
+from shared.bus.publisher import Publisher
 from shared.database import transaction
 from shared.outbox.table import OutboxRow
 from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
@@ -34,11 +36,16 @@ def a_client(app: FastAPI, *, address: str = "192.0.2.1") -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://auth")
 
 
+def publisher_without_a_bus() -> Publisher:
+    """The real one, on a connection that nobody has opened."""
+    return Publisher(Bus(inbox_prefix="_INBOX_nobody", max_pending_bytes=1))
+
+
 @asynccontextmanager
 async def served(settings: AuthSettings) -> AsyncGenerator[httpx2.AsyncClient]:
     """A caller of a service with these settings, on a migrated database and without a bus."""
     async with (
-        assembled(settings) as parts,
+        assembled(settings, publisher=publisher_without_a_bus()) as parts,
         a_client(create_app(parts, registry=CollectorRegistry())) as client,
     ):
         yield client

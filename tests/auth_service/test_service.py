@@ -1,5 +1,6 @@
 """The whole service beside a real bus: who hears of a session's end, and when."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,15 +12,26 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
 from shared.bus.client import connect_bus
-from shared.bus.direct_get import StoredMessage
+from shared.bus.direct_get import StoredMessage, stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import start_publisher
 from shared.bus.streams import bootstrap
 from shared.bus.subjects import CTL_LIVE
+from shared.database import Sessions, connect_database
+from shared.outbox import rows as outbox_rows
+from shared.outbox.lease import Lease
 from shared.outbox.metrics import OutboxMetrics
 from shared.process import running
 from shared.revocations import Revocation, Revocations
-from tests.auth_service.people import a_client, a_signed_in_user, me, sign_in, sign_out
+from tests.auth_service.people import (
+    a_client,
+    a_signed_in_user,
+    me,
+    problem_of,
+    refresh,
+    sign_in,
+    sign_out,
+)
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 
@@ -82,20 +94,88 @@ async def test_everybody_hears_at_once_that_somebody_signed_out(
     assert len({heard.session_id for heard in listener.heard if heard is not None}) == 5
 
 
-async def test_signing_out_works_without_the_bus_and_is_heard_of_when_it_is_back(
+async def test_signing_out_is_told_as_pending_while_the_bus_is_away_and_heard_of_when_it_is_back(
     nats: NatsServer, settings: AuthSettings
 ) -> None:
-    async with listening(nats) as listener, service(nats, settings) as client:
-        tokens = await a_signed_in_user(client)
+    impatient = settings.model_copy(update={"revoke_seconds": 0.1})
+    async with listening(nats) as listener, service(nats, impatient) as client:
+        token = (await a_signed_in_user(client))["access_token"]
         nats.kill()
 
-        assert (await sign_out(client, tokens["access_token"])).status_code == 204
-        assert (await me(client, tokens["access_token"])).status_code == 401
+        for _ in range(2):
+            assert problem_of(await sign_out(client, token)) == (503, "revocation_pending")
+        assert (await me(client, token)).status_code == 401
         assert (await sign_in(client)).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
         nats.start()
 
         await listener.until_heard(1)
+
+
+@pytest.mark.parametrize("way", ["signing out", "a refresh token used twice"])
+async def test_an_end_of_a_session_is_heard_of_at_once_whoever_holds_the_lease_of_the_outbox(
+    nats: NatsServer, settings: AuthSettings, way: str
+) -> None:
+    async with (
+        listening(nats) as listener,
+        connect_database(settings.database_url) as sessions,
+    ):
+        assert await Lease(sessions, seconds=3600).hold()  # as a process that was killed left it
+        async with service(nats, settings) as client:
+            tokens = await a_signed_in_user(client)
+            if way == "signing out":
+                answer = await sign_out(client, tokens["access_token"])
+                assert answer.status_code == 204
+            else:
+                for status in (200, 401):
+                    answer = await refresh(client, tokens["refresh_token"])
+                    assert answer.status_code == status
+
+            await listener.until_heard(1)
+
+
+async def test_a_pending_end_of_a_session_can_be_asked_for_again_without_the_lease(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    impatient = settings.model_copy(update={"revoke_seconds": 0.1})
+    async with (
+        listening(nats) as listener,
+        connect_database(settings.database_url) as sessions,
+    ):
+        assert await Lease(sessions, seconds=3600).hold()
+        async with service(nats, impatient) as client:
+            token = (await a_signed_in_user(client))["access_token"]
+            nats.kill()
+            assert problem_of(await sign_out(client, token)) == (503, "revocation_pending")
+            nats.start()
+
+            async with asyncio.timeout(20):
+                while (await sign_out(client, token)).status_code != 204:
+                    pass
+
+            await listener.until_heard(1)
+
+
+async def test_what_the_relay_tells_again_is_stored_once(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with listening(nats) as listener, service(nats, settings) as client:
+        for number in (1, 2, 3):
+            tokens = await a_signed_in_user(client, f"user-{number}@example.com")
+            assert (await sign_out(client, tokens["access_token"])).status_code == 204
+        async with connect_database(settings.database_url) as sessions:
+            await until_all_are_sent(sessions)
+
+        async with connect_bus(nats.url, name="test") as bus:
+            await bus.until_connected()
+            assert (await stream_state(bus, "CTL")).last == 3
+        await listener.until_heard(3)
+
+
+async def until_all_are_sent(sessions: Sessions) -> None:
+    async with asyncio.timeout(20):
+        while (await outbox_rows.unsent(sessions))[0]:  # noqa: ASYNC110 only the database knows
+            await asyncio.sleep(0.02)
 
 
 async def test_the_outbox_is_measured(nats: NatsServer, settings: AuthSettings) -> None:

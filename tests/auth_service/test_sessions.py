@@ -167,7 +167,9 @@ async def test_signing_out_repeatedly_tells_everybody_once(
         asked = [group.create_task(sign_out(client, tokens["access_token"])) for _ in range(6)]
     answers = sorted(task.result().status_code for task in asked)
 
-    assert answers == [204] + [401] * 5
+    # Whoever comes before the outbox knows that everybody was told has a part in telling.
+    assert set(answers) <= {204, 401}
+    assert 204 in answers
     assert len(await revocations(parts)) == 1
 
 

@@ -10,6 +10,7 @@ from tests.auth_service.people import (
     a_client,
     failures_age,
     problem_of,
+    publisher_without_a_bus,
     register,
     served,
     sign_in,
@@ -80,7 +81,7 @@ async def test_successful_sign_ins_are_never_throttled(client: httpx2.AsyncClien
 
 async def test_an_address_is_throttled_over_all_accounts(settings: AuthSettings) -> None:
     few = settings.model_copy(update={"failures_per_address": 5})
-    async with assembled(few) as parts:
+    async with assembled(few, publisher=publisher_without_a_bus()) as parts:
         app = create_app(parts, registry=CollectorRegistry())
         async with a_client(app) as client, a_client(app, address="192.0.2.2") as elsewhere:
             await register(client)
@@ -100,7 +101,7 @@ async def test_an_ipv6_household_is_one_address(
     settings: AuthSettings, first: str, second: str, shared: bool
 ) -> None:
     few = settings.model_copy(update={"failures_per_address": 1})
-    async with assembled(few) as parts:
+    async with assembled(few, publisher=publisher_without_a_bus()) as parts:
         app = create_app(parts, registry=CollectorRegistry())
         async with a_client(app, address=first) as one, a_client(app, address=second) as other:
             await sign_in(one, "ann@example.com")
@@ -112,7 +113,11 @@ async def test_an_ipv6_household_is_one_address(
 async def test_several_processes_count_together_and_under_concurrency(
     settings: AuthSettings,
 ) -> None:
-    async with assembled(settings) as here, assembled(settings) as there:
+    publisher = publisher_without_a_bus()
+    async with (
+        assembled(settings, publisher=publisher) as here,
+        assembled(settings, publisher=publisher) as there,
+    ):
         apps = [create_app(parts, registry=CollectorRegistry()) for parts in (here, there)]
         async with a_client(apps[0]) as one, a_client(apps[1]) as other:
             await register(one)
