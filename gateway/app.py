@@ -83,7 +83,11 @@ class Gateway:
         self._verifier = verifier
         self._draining = False
         self.metrics = GatewayMetrics(registry)
-        self.hub = Hub(_engine_limits(settings), on_closed=self.metrics.closed)
+        self.hub = Hub(
+            _engine_limits(settings),
+            on_closed=self.metrics.closed,
+            on_failed=self.metrics.failed_connections.inc,
+        )
         self.manager = ConnectionManager(self.hub.outgoing)
         revocations = Revocations(max_token_seconds=settings.max_token_seconds)
         self.control = Follower(

@@ -2,7 +2,7 @@
 
 import structlog
 
-from gateway.channels.manager import ConnectionManager
+from gateway.channels.manager import ConnectionManager, Member, for_each
 from gateway.errors import SESSION_ENDED
 from shared.bus.direct_get import StoredMessage
 from shared.revocations import Revocations
@@ -26,8 +26,14 @@ class Control:
             members = self._manager.connections_of_session(revocation.session_id)
         else:
             members = self._manager.connections_of(revocation.user_id)
-        ended = [member for member in members if revocation.covers(member.claims)]
-        for member in ended:
-            member.cut(SESSION_ENDED)
+        ended = 0
+
+        def end_if_covered(member: Member) -> None:
+            nonlocal ended
+            if revocation.covers(member.claims):
+                member.cut(SESSION_ENDED)
+                ended += 1
+
+        for_each(members, end_if_covered)
         if ended:
-            log.info("session_ended", user_id=revocation.user_id, connections=len(ended))
+            log.info("session_ended", user_id=revocation.user_id, connections=ended)

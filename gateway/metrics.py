@@ -65,6 +65,10 @@ class GatewayMetrics:
         self._closes = Counter(
             "hubbub_closes", "Connections that ended.", ["code"], registry=registry
         )
+        self.failed_connections = Counter(
+            "hubbub_connections_failed", "Connections ended because something for them raised.",
+            registry=registry,
+        )  # fmt: skip
         self._refused = Counter(
             "hubbub_connections_refused", "Connections that ended before they were let in.",
             ["reason"], registry=registry,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 from gateway.engine.frame import Frame
@@ -55,6 +56,9 @@ class Member(Protocol):
 
     def start_over(self, reason: str) -> None:
         """There is a hole in what it was sent, which it has to be told."""
+
+    def abandon(self, error: Exception, event: str) -> None:
+        """End it, since something that was done for it raised; that is logged and counted."""
 
 
 class Subscription:
@@ -148,9 +152,10 @@ class ConnectionManager:
             if listeners:
                 frame = encode(protocol)
                 reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
-                for listener in stalled:
-                    listener.member.offer(frame, offset)
-                count += reached + len(stalled)
+                count += reached
+                if stalled:
+                    members = [listener.member for listener in stalled]
+                    count += for_each(members, partial(_offer, frame, offset))
         return count
 
     def listeners(self, channel: ChannelName) -> Iterator[Subscription]:
@@ -183,6 +188,27 @@ class ConnectionManager:
         session_id = self._session_of.pop(member, None)
         if session_id is not None:
             _discard(self._sessions, session_id, member)
+
+
+def for_each(members: Iterable[Member], step: Callable[[Member], None]) -> int:
+    """Take one step for each member; return for how many it was taken.
+
+    This is how anything is done for many members. One for which it raises is ended, so that it
+    comes back and gets what it missed; those behind it have their turn as if nothing had been.
+    """
+    count = 0
+    for member in tuple(members):  # a step may change the registry
+        try:
+            step(member)
+        except Exception as error:
+            member.abandon(error, "delivery_failed")
+        else:
+            count += 1
+    return count
+
+
+def _offer(frame: Frame, offset: int, member: Member) -> None:
+    member.offer(frame, offset)
 
 
 def _each(listeners: Listeners) -> Collection[Subscription]:
@@ -231,12 +257,6 @@ def _discard(index: dict[Key, Members], key: Key, member: Member) -> None:
 
 
 def _send(members: Iterable[Member], encode: Encode) -> int:
-    frames: dict[str, Frame] = {}
-    count = 0
-    for member in members:
-        frame = frames.get(member.protocol)
-        if frame is None:
-            frame = frames[member.protocol] = encode(member.protocol)
-        member.send(frame)
-        count += 1
-    return count
+    members = tuple(members)
+    frames = {protocol: encode(protocol) for protocol in {each.protocol for each in members}}
+    return for_each(members, lambda member: member.send(frames[member.protocol]))

@@ -45,6 +45,8 @@ class Engine(Resources, Protocol):
 
     def ended(self, close: Close) -> None: ...
 
+    def failed(self) -> None: ...
+
     def remove(self, connection: "Connection") -> None: ...
 
 
@@ -103,6 +105,22 @@ class Connection(Timing):
             self.due = None
             self.close(code, reason)
 
+    def abandon(self, error: Exception, event: str) -> None:
+        """End the connection, since something that was done for it raised.
+
+        That costs this connection and no other: whoever has others to serve catches what is
+        raised for one, and calls this.
+
+        Args:
+            event: What to call it in the log.
+        """
+        log.error(event, connection_id=self.id, exc_info=error)
+        self._engine.failed()
+        if self.is_open:
+            self.close(*INTERNAL_ERROR)
+        else:  # its end itself may be what failed
+            self.transport.abort()
+
     # Called by the transport.
 
     def data_received(self, data: bytes) -> None:
@@ -150,9 +168,8 @@ class Connection(Timing):
         """What is above must not fail; if it does, it costs this connection and no other."""
         try:
             self._receiver.received(message)
-        except Exception:
-            log.exception("receiver_failed", connection_id=self.id)
-            self.close(*INTERNAL_ERROR)
+        except Exception as error:
+            self.abandon(error, "receiver_failed")
 
     # Ending.
 
@@ -190,8 +207,8 @@ class Connection(Timing):
         self._engine.ended(close)
         try:
             receiver.lost(close)
-        except Exception:
-            log.exception("receiver_failed", connection_id=self.id)
+        except Exception as error:
+            self.abandon(error, "receiver_failed")
 
 
 class _Nobody:

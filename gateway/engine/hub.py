@@ -5,15 +5,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
-
 from gateway.engine.connection import Connection
 from gateway.engine.drain import paced
 from gateway.engine.limits import Limits
 from gateway.engine.outgoing import Outgoing
-from gateway.errors import INTERNAL_ERROR, RESTARTING, Close
-
-log = structlog.get_logger(__name__)
+from gateway.errors import RESTARTING, Close
 
 _SWEEP_SLICE = 5000  # connections between two turns of the loop
 
@@ -22,14 +18,20 @@ class Hub:
     """Holds every open connection and what they have in common."""
 
     def __init__(
-        self, limits: Limits, *, on_closed: Callable[[Close], None] = lambda _: None
+        self,
+        limits: Limits,
+        *,
+        on_closed: Callable[[Close], None] = lambda _: None,
+        on_failed: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_failed`` is told of each connection that ends because something for it raised."""
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.outgoing = Outgoing(self.loop.call_soon)
         self.stalled_bytes = 0
         self.unfinished_bytes = 0
         self._on_closed = on_closed
+        self._on_failed = on_failed
         self._connections: set[Connection] = set()
         self._group: asyncio.TaskGroup | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -46,6 +48,9 @@ class Hub:
 
     def ended(self, close: Close) -> None:
         self._on_closed(close)
+
+    def failed(self) -> None:
+        self._on_failed()
 
     def remove(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -74,9 +79,15 @@ class Hub:
                 now = time.monotonic()
                 for number, connection in enumerate(tuple(self._connections), start=1):
                     if connection.wakes_at <= now:
-                        connection.check(now)
+                        self._check(connection, now)
                     if number % _SWEEP_SLICE == 0:
                         await asyncio.sleep(0)
+
+    def _check(self, connection: Connection, now: float) -> None:
+        try:
+            connection.check(now)
+        except Exception as error:
+            connection.abandon(error, "check_failed")
 
     async def drain(self) -> None:
         """Ask everybody to come back elsewhere, at a pace that the others can bear.
@@ -107,9 +118,8 @@ class Hub:
     async def _survive(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception:
-            log.exception("connection_work_failed", connection_id=connection.id)
-            connection.close(*INTERNAL_ERROR)
+        except Exception as error:
+            connection.abandon(error, "connection_work_failed")
 
     def _forget_work(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)

@@ -97,6 +97,9 @@ class ChatSession:
     def cut(self, close: Close) -> None:
         self.connection.cut(*close)
 
+    def abandon(self, error: Exception, event: str) -> None:
+        self.connection.abandon(error, event)
+
     # As its connection knows it.
 
     def open(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
 from pydantic import BaseModel
 
 from gateway.codecs.chat import (
@@ -24,7 +23,7 @@ from gateway.codecs.chat import (
 )
 from gateway.codecs.chat_frames import Authenticate, Error, Ping, Pong, PublishMessage
 from gateway.engine.connection import Connection
-from gateway.errors import INTERNAL_ERROR, RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate
 from gateway.session.surviving import survive
@@ -33,8 +32,6 @@ from shared.errors import AppError
 from shared.ids import ChannelName
 from shared.publications import Sender
 from shared.tokens import Claims
-
-log = structlog.get_logger(__name__)
 
 
 class Speaker(Protocol):
@@ -147,9 +144,8 @@ class Commands:
         """Wait for what a command needs, and go on; a failure costs this connection."""
         try:
             await work
-        except Exception:
-            log.exception("command_failed", connection_id=self._connection.id)
-            self._connection.close(*INTERNAL_ERROR)
+        except Exception as error:
+            self._connection.abandon(error, "command_failed")
         finally:
             self._end()
 
@@ -182,9 +178,8 @@ class Commands:
                 self._connection.start(self._finish(self._settle(command_id, outcome)))
                 return
             self._answer(command_id, outcome)
-        except Exception:
-            log.exception("command_failed", connection_id=self._connection.id)
-            self._connection.close(*INTERNAL_ERROR)
+        except Exception as error:
+            self._connection.abandon(error, "command_failed")
         finally:
             self._connection.end_work()
         survive(self._connection, self._end)

@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 from pydantic import BaseModel
 
-from gateway.channels.manager import ConnectionManager, Member
+from gateway.channels.manager import ConnectionManager, Member, for_each
 from gateway.channels.namespaces import PERSONAL
 from gateway.codecs.chat import PROTOCOL, encode, encode_message, encode_publication
 from gateway.codecs.chat_frames import Person, UserCount, UserJoined, UserLeft, Users
@@ -65,8 +65,7 @@ class Fanout:
     def start_over(self, reason: str) -> None:
         """The feed's position has jumped: everybody here has a hole."""
         told = Reason.TOO_OLD if reason == RETENTION else Reason.EPOCH
-        for member in self._manager.connections():
-            member.start_over(told)
+        for_each(self._manager.connections(), lambda member: member.start_over(told))
 
     def change_presence(self, change: PresenceChange) -> None:
         """Tell the others of a user who came or left; in a crowd that is for the tick."""
@@ -102,8 +101,7 @@ class Fanout:
 
 def _send(watchers: list[Member], message: BaseModel) -> None:
     frame = encode(message)
-    for member in watchers:
-        member.send(frame)
+    for_each(watchers, lambda member: member.send(frame))
 
 
 def _frame(channel: ChannelName, offset: int, payload: bytes, protocol: str) -> Frame:

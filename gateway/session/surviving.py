@@ -2,12 +2,7 @@
 
 from collections.abc import Callable
 
-import structlog
-
 from gateway.engine.connection import Connection
-from gateway.errors import INTERNAL_ERROR
-
-log = structlog.get_logger(__name__)
 
 
 def survive(connection: Connection, step: Callable[[], None]) -> None:
@@ -17,6 +12,5 @@ def survive(connection: Connection, step: Callable[[], None]) -> None:
     """
     try:
         step()
-    except Exception:
-        log.exception("connection_work_failed", connection_id=connection.id)
-        connection.close(*INTERNAL_ERROR)
+    except Exception as error:
+        connection.abandon(error, "connection_work_failed")

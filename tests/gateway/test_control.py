@@ -22,9 +22,16 @@ class AMember:
         self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
         self.connection = ASink()
         self.cuts: list[Close] = []
+        self.fails = False
+        self.abandoned = False
 
     def cut(self, close: Close) -> None:
+        if self.fails:
+            raise RuntimeError("a member that fails")
         self.cuts.append(close)
+
+    def abandon(self, error: Exception, event: str) -> None:
+        self.abandoned = True
 
     def close(self, close: Close) -> None:
         raise NotImplementedError
@@ -39,18 +46,32 @@ class AMember:
         raise NotImplementedError
 
 
-def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
+def end_session(session_id: str, *members: AMember) -> None:
     manager = ConnectionManager(Outgoing(lambda _flush: None))
-    tabs, other = [AMember("ended"), AMember("ended")], AMember("another")
-    for member in [*tabs, other]:
+    for member in members:
         manager.connect(member)
-    revoked = SessionRevoked(session_id=SessionId("ended"), user_id=ANN)
-
+    revoked = SessionRevoked(session_id=SessionId(session_id), user_id=ANN)
     Control(Revocations(max_token_seconds=60), manager).heed(
         StoredMessage(
             1, SESSION_REVOKED_SUBJECT, revoked.model_dump_json().encode(), b"NATS/1.0\r\n\r\n"
         )
     )
+
+
+def test_one_connection_that_cannot_be_cut_spares_none_behind_it() -> None:
+    tabs = [AMember("ended"), AMember("ended"), AMember("ended")]
+    tabs[1].fails = True
+
+    end_session("ended", *tabs)
+
+    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [], [SESSION_ENDED]]
+    assert [tab.abandoned for tab in tabs] == [False, True, False]
+
+
+def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
+    tabs, other = [AMember("ended"), AMember("ended")], AMember("another")
+
+    end_session("ended", *tabs, other)
 
     assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [SESSION_ENDED]]
     assert other.cuts == []

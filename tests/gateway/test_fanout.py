@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.manager import ConnectionManager
-from gateway.engine.frame import Frame
-from gateway.engine.outgoing import Outgoing
+from gateway.engine.frame import Frame, text_frame
+from gateway.engine.outgoing import STALLED, Outgoing
 from gateway.errors import Close
 from gateway.metrics import GatewayMetrics
 from gateway.presence.table import PresenceChange
@@ -16,12 +16,14 @@ from gateway.session.fanout import Fanout
 from shared.bus.position import EPOCH_CHANGED, RETENTION
 from shared.channels import room_channel
 from shared.ids import UserId
+from shared.process import running
 from shared.publications import Publication
 from shared.tokens import Claims
+from tests.gateway.serving import until
 from tests.gateway.sinks import ASink
 
 ROOM = room_channel("lobby")
-ANN, BEN, CEM = UserId(1), UserId(2), UserId(3)
+ANN, BEN, CEM, DEE = UserId(1), UserId(2), UserId(3), UserId(4)
 
 
 class AMember:
@@ -33,12 +35,22 @@ class AMember:
         self.connection = ASink()
         self.sent: list[Frame] = []
         self.told: list[str] = []
+        self.fails = False
+        self.failures: list[str] = []
 
     def send(self, frame: Frame) -> None:
+        self._may_fail()
         self.sent.append(frame)
 
     def offer(self, frame: Frame, offset: int) -> None:
-        raise NotImplementedError
+        self.send(frame)
+
+    def abandon(self, error: Exception, event: str) -> None:
+        self.failures.append(str(error))
+
+    def _may_fail(self) -> None:
+        if self.fails:
+            raise RuntimeError("a member that fails")
 
     def close(self, close: Close) -> None:
         raise NotImplementedError
@@ -47,6 +59,7 @@ class AMember:
         raise NotImplementedError
 
     def start_over(self, reason: str) -> None:
+        self._may_fail()
         self.told.append(reason)
 
 
@@ -55,14 +68,15 @@ class Lobby:
         self.turn: list[Callable[[], None]] = []
         self.manager = ConnectionManager(Outgoing(self.turn.append))
         self.registry = CollectorRegistry()
+        self.count = 0
         self.fanout = Fanout(
             self.manager,
             GatewayMetrics(self.registry),
             names=lambda _channel, _most: [],
-            count=lambda _channel: 0,
+            count=lambda _channel: self.count,
             crowd_size=200,
             crowd_resume=160,
-            crowd_seconds=1,
+            crowd_seconds=0,
         )
 
     def a_member(self, user_id: UserId, *, watches: bool = True, live_from: int = 0) -> AMember:
@@ -117,6 +131,52 @@ def test_what_nobody_can_read_is_skipped_and_counted(lobby: Lobby, payload: byte
     assert not lobby.turn
     assert not ann.sent
     assert lobby.registry.get_sample_value("hubbub_publications_skipped_total") == 1
+
+
+def publish_to_stalled(lobby: Lobby) -> None:
+    lobby.fanout.publish(ROOM, 5, Publication(data=1).encode())
+
+
+def let_somebody_come(lobby: Lobby) -> None:
+    lobby.fanout.change_presence(PresenceChange(ROOM, DEE, "Dee", joined=True, count=4))
+
+
+def start_over(lobby: Lobby) -> None:
+    lobby.fanout.start_over(RETENTION)
+
+
+def send_to_user(lobby: Lobby) -> None:
+    lobby.manager.send_to_user(ANN, lambda _protocol: text_frame(b"for you"))
+
+
+@pytest.mark.parametrize("do", [publish_to_stalled, let_somebody_come, start_over, send_to_user])
+def test_what_fails_for_one_member_costs_that_member_and_nobody_else(
+    lobby: Lobby, do: Callable[[Lobby], None]
+) -> None:
+    members = [lobby.a_member(ANN) for _ in range(3)]
+    for member in members:
+        member.connection.due = STALLED
+    members[1].fails = True
+
+    do(lobby)
+
+    assert [len(member.sent) + len(member.told) for member in members] == [1, 0, 1]
+    assert [member.failures for member in members] == [[], ["a member that fails"], []]
+
+
+async def test_a_member_that_fails_keeps_no_crowd_from_hearing_how_many_it_is(
+    lobby: Lobby,
+) -> None:
+    members = [lobby.a_member(ANN), lobby.a_member(BEN), lobby.a_member(CEM)]
+    members[1].fails = True
+    lobby.count = 300
+    lobby.fanout.change_presence(PresenceChange(ROOM, DEE, "Dee", joined=True, count=300))
+
+    async with running(lobby.fanout.run):
+        await until(lambda: bool(members[2].sent))
+
+    assert [len(member.sent) for member in members] == [1, 0, 1]
+    assert members[1].failures == ["a member that fails"]
 
 
 @pytest.mark.parametrize(("reason", "told"), [(RETENTION, "too_old"), (EPOCH_CHANGED, "epoch")])

@@ -45,6 +45,9 @@ class AMember:
     def start_over(self, reason: str) -> None:
         raise NotImplementedError
 
+    def abandon(self, error: Exception, event: str) -> None:
+        raise error
+
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
 

@@ -11,7 +11,8 @@ from gateway.engine.connection import Connection
 from gateway.engine.frame import text_frame
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
-from gateway.errors import RESTARTING, Close
+from gateway.errors import INTERNAL_ERROR, RESTARTING, Close
+from shared.process import running
 from tests.gateway.engine.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
 from tests.gateway.engine.transports import AReceiver, ATransport
 from tests.gateway.serving import until
@@ -63,6 +64,35 @@ async def test_what_fails_above_costs_one_connection_and_is_logged(
         await other.send("still here")
         assert await other.recv() == "still here"
         assert "_failed" in capsys.readouterr().out
+
+
+class Unchecked(Connection):
+    """As long as it is open, looking at it fails."""
+
+    __slots__ = ()
+
+    def check(self, now: float) -> None:
+        if self.is_open:
+            raise RuntimeError("a check that fails")
+        super().check(now)
+
+
+async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -> None:
+    failures: list[None] = []
+    late = Close(1008, "late")
+    hub = Hub(Limits(sweep_seconds=0.01), on_failed=lambda: failures.append(None))
+    kinds = (Connection, Unchecked, Connection)
+    connections = [kind(cast(asyncio.Transport, ATransport()), hub) for kind in kinds]
+    for connection in connections:
+        connection.open(AReceiver())
+        connection.close_at(0, late)
+        connection.wakes_at = 0
+
+    async with running(hub.run):
+        await until(lambda: not any(connection.is_open for connection in connections))
+
+    assert [connection.closing for connection in connections] == [late, INTERNAL_ERROR, late]
+    assert len(failures) == 1
 
 
 async def test_a_paused_connection_reads_on_when_it_is_resumed() -> None:

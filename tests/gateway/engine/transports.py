@@ -74,6 +74,7 @@ class AnEngine:
         self.unfinished_bytes = 0
         self.under_way = 0
         self.ends: list[Close] = []
+        self.failures = 0
         self.connections: set[Connection] = set()
 
     def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
@@ -90,6 +91,9 @@ class AnEngine:
 
     def ended(self, close: Close) -> None:
         self.ends.append(close)
+
+    def failed(self) -> None:
+        self.failures += 1
 
     def remove(self, connection: Connection) -> None:
         self.connections.remove(connection)
