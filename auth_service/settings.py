@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from shared.database import DatabaseUrl
 from shared.keys import read_signing_key
 from shared.settings import Count, Seconds, ServiceSettings
 
@@ -15,7 +16,7 @@ class AuthSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="HUBBUB_AUTH_")
 
-    database_url: str = Field(validation_alias="HUBBUB_DATABASE_URL")
+    database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     signing_key: SecretStr
     """An Ed25519 private key as PEM; everybody who has it can be anybody."""
     access_token_seconds: Seconds = 900

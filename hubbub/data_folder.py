@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import URL
 
 from hubbub.errors import CommandFailed
 
@@ -44,8 +45,9 @@ class DataFolder:
         except OSError as error:
             raise CommandFailed(f"cannot make {self.path}: {error.strerror}") from error
 
-    def database_url(self, service: str) -> str:
-        return f"sqlite+aiosqlite:///{self.path / service}.sqlite3"
+    def database_url(self, service: str) -> URL:
+        # Built from parts: a folder's name may have what means something else in a URL.
+        return URL.create("sqlite+aiosqlite", database=str(self.path / f"{service}.sqlite3"))
 
     @contextmanager
     def locked(self) -> Generator[None]:

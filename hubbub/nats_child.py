@@ -27,6 +27,7 @@ from shared.process import running
 
 log = structlog.get_logger(__name__)
 
+CONFIG_NAME = "nats.conf"
 MAX_PAYLOAD_BYTES = 256 * 1024
 READY_SECONDS = 60.0
 """A large store takes its time to be read."""
@@ -111,7 +112,8 @@ class NatsServer:
         try:
             for stale in self._home.glob("*.ports"):
                 stale.unlink()
-            await self._spawn(self._write_config(), lock)
+            self._write_config()
+            await self._spawn(lock)
         finally:
             os.close(lock)
         await self._until_ready()
@@ -153,23 +155,24 @@ class NatsServer:
             raise NatsServerFailed(f"another nats-server still uses {self._home}") from None
         return lock
 
-    def _write_config(self) -> Path:
+    def _write_config(self) -> None:
+        # No path stands in it: a folder's name may have what only JSON can write, not nats.conf.
+        # They are relative, and the server runs in its home.
         settings = {
             "server_name": "hubbub",
             "listen": self._address,
             "http": "127.0.0.1:-1",
-            "ports_file_dir": str(self._home),
-            "pid_file": str(self.pid_file),
+            "ports_file_dir": ".",
+            "pid_file": self.pid_file.name,
             "max_payload": MAX_PAYLOAD_BYTES,
             "write_deadline": "5s",
             # One node: what is acked must survive a power cut, so it is synced first.
-            "jetstream": {"store_dir": str(self._home), "sync_interval": "always"},
+            "jetstream": {"store_dir": ".", "sync_interval": "always"},
         }
-        config = self._home / "nats.conf"
-        config.write_text(json.dumps(settings, indent=2))  # JSON is nats.conf, too
-        return config
+        # JSON is nats.conf, too, but for its escapes.
+        (self._home / CONFIG_NAME).write_text(json.dumps(settings, indent=2))
 
-    async def _spawn(self, config: Path, lock: int) -> None:
+    async def _spawn(self, lock: int) -> None:
         if self.log_file.exists():
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         read_end, self._lifeline = os.pipe()
@@ -182,7 +185,8 @@ class NatsServer:
                     "nats-server",
                     str(server_binary()),
                     "-c",
-                    str(config),
+                    CONFIG_NAME,
+                    cwd=self._home,
                     stdin=read_end,
                     stdout=output,
                     stderr=output,

@@ -12,7 +12,7 @@ from hubbub.bus_access import bus_of
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from shared.bus.streams import STREAMS, StreamSettings, bootstrap
-from shared.database import DatabaseAway
+from shared.database import DatabaseAway, DatabaseUrl
 from shared.migrations import migrate
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
@@ -24,7 +24,7 @@ PACKAGES = {"auth": "auth_service", "posts": "posts_service"}
 
 
 class _EnvironmentsDatabase(ServiceSettings):
-    database_url: str | None = Field(None, validation_alias="HUBBUB_DATABASE_URL")
+    database_url: DatabaseUrl | None = Field(None, validation_alias="HUBBUB_DATABASE_URL")
 
 
 async def migrate_databases(*, service: str | None, data: Path | None) -> None:

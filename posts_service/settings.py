@@ -5,6 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from shared.database import DatabaseUrl
 from shared.settings import Seconds, ServiceSettings
 
 
@@ -13,7 +14,7 @@ class PostsSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="HUBBUB_POSTS_")
 
-    database_url: str = Field(validation_alias="HUBBUB_DATABASE_URL")
+    database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     like_notice_seconds: Seconds = 86_400
     """Liking, unliking and liking again notifies the author once in this time."""
 

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import PlainValidator
 from sqlalchemy import (
     URL,
     Connection,
@@ -94,13 +95,17 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-def database_url(text: str) -> URL:
+def database_url(written: str | URL) -> URL:
     """Read a URL as people write them, and give it the driver that we use."""
-    url = make_url(text)
+    url = make_url(written)
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
-def open_engine(url: str, limits: DatabaseLimits) -> AsyncEngine:
+DatabaseUrl = Annotated[URL, PlainValidator(database_url)]
+"""For settings: read where it comes in, and not as text again."""
+
+
+def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
     """Make the engine; nothing connects before it is used. The caller disposes of it."""
     where = database_url(url)
     pool: dict[str, Any] = {
@@ -161,7 +166,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @asynccontextmanager
 async def connect_database(
-    url: str, *, limits: DatabaseLimits | None = None
+    url: str | URL, *, limits: DatabaseLimits | None = None
 ) -> AsyncGenerator[Sessions]:
     """Sessions on the database; it may be away now and come back later.
 

@@ -17,7 +17,7 @@ from alembic import command, context, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import URL, Connection, MetaData
 
 from shared.database import (
     DatabaseLimits,
@@ -33,7 +33,7 @@ _ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDi
 _ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all of us take the same
 
 
-async def migrate(url: str, package: str, *, limits: DatabaseLimits = _LIMITS) -> None:
+async def migrate(url: str | URL, package: str, *, limits: DatabaseLimits = _LIMITS) -> None:
     """Bring the database to the newest revision of the package's ``migrations``.
 
     All in one transaction. Processes that start together wait for each other.
@@ -45,13 +45,13 @@ async def migrate(url: str, package: str, *, limits: DatabaseLimits = _LIMITS) -
 
 
 async def downgrade(
-    url: str, package: str, revision: str, *, limits: DatabaseLimits = _LIMITS
+    url: str | URL, package: str, revision: str, *, limits: DatabaseLimits = _LIMITS
 ) -> None:
     """Take the database back to a revision; ``base`` is before the first."""
     await _run_command(url, package, command.downgrade, revision, limits)
 
 
-async def differences(url: str, metadata: MetaData) -> list[Any]:
+async def differences(url: str | URL, metadata: MetaData) -> list[Any]:
     """What the migrated database lacks, or has too much, beside the tables that the code knows."""
 
     known = MetaData(naming_convention=metadata.naming_convention)
@@ -126,7 +126,7 @@ def drop_outbox() -> None:
 
 
 async def _run_command(
-    url: str,
+    url: str | URL,
     package: str,
     step: Callable[[Config, str], None],
     revision: str,

@@ -8,6 +8,8 @@ import pytest
 
 from hubbub.data_folder import DataFolder, DataFolderInUse, Running, take_lock, write_private
 from hubbub.errors import CommandFailed
+from posts_service.settings import PostsSettings
+from shared.migrations import migrate
 
 RUNNING = Running(pid=4711, url="http://127.0.0.1:8000", nats_url="nats://127.0.0.1:4222")
 
@@ -107,3 +109,19 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(CommandFailed, match=r"cannot make .*: Not a directory"):
         DataFolder(tmp_path / "file" / "data").create()
+
+
+def written_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.stat().st_size]
+
+
+async def test_the_databases_are_in_the_folder_whatever_its_name(
+    tmp_path: Path, folder_name: str
+) -> None:
+    folder = DataFolder(tmp_path / folder_name)
+    folder.create()
+    settings = PostsSettings(database_url=folder.database_url("posts"))
+
+    await migrate(settings.database_url, "posts_service")
+
+    assert written_in(folder.path) == ["posts.sqlite3"]

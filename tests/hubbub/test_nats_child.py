@@ -162,8 +162,7 @@ async def test_a_server_that_hangs_at_the_end_is_killed_though_who_stops_it_was_
 
 
 async def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
-    home = tmp_path / 'a "folder" with $HOME in it'
-    home.mkdir()
+    home = tmp_path / "nats"
     async with nats_server(home) as server:
         process = psutil.Process(int(server.pid_file.read_text()))
         config = json.loads((home / "nats.conf").read_text())
@@ -171,6 +170,16 @@ async def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
     assert is_gone(process)
     assert config["max_payload"] == MAX_PAYLOAD_BYTES
     assert (home / "jetstream").is_dir()
+
+
+async def test_the_folder_may_have_any_name(tmp_path: Path, folder_name: str) -> None:
+    home = tmp_path / folder_name
+    home.mkdir()
+    async with nats_server(home) as server, connect_bus(server.url, name="t") as bus:
+        with anyio.fail_after(20):
+            await bus.until_connected()
+
+        assert (home / "jetstream").is_dir()
 
 
 async def test_a_store_that_stays_in_use_is_a_sentence(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubbubProcess]:
     """A running system for all tests that only look at it."""
-    with processes_in(tmp_path_factory.mktemp("standing")) as started:
-        system = started.up()
+    home = tmp_path_factory.mktemp("standing")
+    with processes_in(home) as started:
+        system = started.up(data=home / 'jürgen\'s "feature%2Fx", what? $HOME #1' / "data")
         system.until_ready()
         yield system
 
@@ -111,6 +112,17 @@ def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubPr
     page = httpx2.get(standing.url, trust_env=False)
     assert page.headers["content-type"].startswith("text/html")
     assert httpx2.get(f"{standing.url}/web/app.js", trust_env=False).status_code == 200
+
+
+def test_its_data_folder_may_be_called_anything(standing: HubbubProcess) -> None:
+    folder = data_of(standing)
+
+    databases = standing.log_file.parent.rglob("*.sqlite3")
+
+    assert {file.name for file in databases if file.parent == folder} == {
+        "auth.sqlite3",
+        "posts.sqlite3",
+    }
 
 
 def data_of(system: HubbubProcess) -> Path:
