@@ -46,7 +46,9 @@ class NotifyLimits:
     wait_seconds: float = 5.0
     """For one request for work."""
     retry_seconds: float = 0.5
-    """Between two tries; well below the acknowledgement time, which each try begins anew."""
+    """Between two tries."""
+    working_seconds: float = 3.0
+    """How often the bus is told what is in hand; well below its acknowledgement time."""
     dedupe_seconds: float = 300.0
     """The window in which the RT stream knows an id again."""
     clock_slack_seconds: float = 60.0
@@ -88,27 +90,27 @@ class Notifier:
 
     async def run(self) -> None:
         """Handle events until cancelled; no event and no failure ends it."""
-        slots = asyncio.Semaphore(self._limits.max_events)
+        limits = self._limits
         async with (
-            asyncio.TaskGroup() as group,
-            # Left before the group: what is given back must not come to a request of ours.
             open_work_queue(
-                self._bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=self._limits.wait_seconds
+                self._bus,
+                "EVENTS",
+                NOTIFY_CONSUMER,
+                wait_seconds=limits.wait_seconds,
+                working_seconds=limits.working_seconds,
             ) as queue,
+            asyncio.TaskGroup() as group,
         ):
             while True:
-                for job in await self._take(queue):
-                    await slots.acquire()
+                await queue.until_in_hand_below(limits.max_events)
+                for job in await self._take(queue, limits.max_events - queue.in_hand):
                     work = self._begin(job)
-                    if work is None:
-                        slots.release()
-                    else:
-                        task = group.create_task(work)
-                        task.add_done_callback(lambda _task: slots.release())
+                    if work is not None:
+                        group.create_task(work)
 
-    async def _take(self, queue: WorkQueue) -> list[Job]:
+    async def _take(self, queue: WorkQueue, limit: int) -> list[Job]:
         try:
-            return await queue.take(self._limits.max_events)
+            return await queue.take(limit)
         except BusUnavailable as unavailable:
             log.warning("notify_waits", reason=str(unavailable))
         except Exception:  # the top of the loop: it has to go on
@@ -136,9 +138,6 @@ class Notifier:
     async def _handle(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
         try:
             await self._publish(job, event, turns)
-        except asyncio.CancelledError:
-            job.retry(delay_seconds=0)  # another gateway goes on, and not only when time is up
-            raise
         except Exception:  # the top of the job: the others have to go on
             log.exception("event_failed", event_id=event.id, type=event.type)
             self._counters.retried()
@@ -156,14 +155,14 @@ class Notifier:
         payload = Publication(data=event.to_publication_data(), event_id=event.id).encode()
         # An outbox may tell of an event again long after the stream forgot its id; such an
         # event is not redelivered but new to the consumer, hence the event's own time.
-        happened_at = min(_moment(event), job.stored_at)
+        happened_at = _moment(event)
+        if job.stored_at is not None:
+            happened_at = min(happened_at, job.stored_at)
         age_seconds = (datetime.now(UTC) - happened_at).total_seconds()
         may_be_repeated = job.deliveries > 1 or age_seconds > self._limits.dedupe_seconds / 2
         look_since = happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
-        publication = _Due(job, event.id, payload, look_since)
+        publication = _Due(event.id, payload, look_since)
         for begin in range(0, len(turns), self._limits.max_publications):
-            if begin:
-                job.still_working()
             async with asyncio.TaskGroup() as group:
                 for turn in turns[begin : begin + self._limits.max_publications]:
                     group.create_task(self._publish_in_turn(publication, turn, may_be_repeated))
@@ -173,7 +172,6 @@ class Notifier:
             await turn.before.wait()  # bounded: that one is tried until it is through or given up
         while not await self._publish_once(due, turn.channel, look=may_be_repeated):
             self._counters.retried()
-            due.job.still_working()
             await asyncio.sleep(self._limits.retry_seconds)
             may_be_repeated = True  # what got no answer may be stored, and forgotten by now
         turn.through.set()
@@ -212,7 +210,6 @@ class _Turn(NamedTuple):
 class _Due(NamedTuple):
     """What an event has to say in each of its channels."""
 
-    job: Job
     event_id: str
     payload: bytes
     look_since: datetime

@@ -2,78 +2,123 @@
 
 The server *pins* the consumer to one of those who ask; once that one leaves, or is silent
 for too long, it pins another (NATS 2.11, ADR-42). Messages are asked for and never pushed, so
-nobody gets more than it can do. Who dies over one lets its acknowledgement time run out,
-and then another gets it: the handler of a job has to bear repetition.
+nobody gets more than it can do. For as long as a job is in hand here the server is told so
+now and then; who dies over one lets its acknowledgement time run out, and then another gets
+it: the handler of a job has to bear repetition.
 """
 
 import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
+
+import structlog
 
 from shared.bus.client import Bus
-from shared.bus.errors import BusUnavailable
+from shared.bus.errors import BusUnavailable, MessageRejected
 from shared.bus.headers import header, status
+
+log = structlog.get_logger(__name__)
 
 _NANOSECONDS = 1_000_000_000
 _SLACK_SECONDS = 1.0  # for the server's word that a request has run out
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_ACK_PREFIX = "$JS.ACK."
 _HEARTBEAT = 100
 _OTHER_IS_PINNED = 423
 _NOTHING_THERE = (404, 408)
 _FAILURES = MappingProxyType({409: "the consumer is busy or gone", 503: "no such consumer"})
 
 
+class _Delivery(NamedTuple):
+    deliveries: int
+    sequence: int
+    stored_at: datetime | None
+
+
+def _read_delivery(ack_subject: str) -> _Delivery:
+    """What a job's address for answers says of it, in whichever form that the server writes.
+
+    One that says nothing to us is an address all the same. Were the job not taken it would come
+    again for ever; it is taken as one that may have been given out before.
+    """
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>,
+    # in which newer servers name a domain and an account before the stream.
+    tokens = ack_subject.split(".")
+    try:
+        delivered, sequence, _, nanoseconds = map(
+            int, tokens[4:8] if len(tokens) == 9 else tokens[6:10]
+        )
+        stored_at = _UNIX_EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    except (ValueError, OverflowError):
+        log.warning("ack_address_unreadable", address=ack_subject)
+        return _Delivery(2, 0, None)
+    return _Delivery(delivered, sequence, stored_at)
+
+
 class Job:
     """One message to be worked on. Unless it is answered, somebody gets it again."""
 
-    def __init__(self, bus: Bus, payload: bytes, ack_subject: str) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        payload: bytes,
+        ack_subject: str,
+        *,
+        on_answered: Callable[["Job"], None] = lambda _job: None,
+    ) -> None:
         self._bus = bus
         self._ack_subject = ack_subject
+        self._on_answered = on_answered
         self.payload = payload
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>,
-        # in which newer servers name a domain and an account before the stream.
-        tokens = ack_subject.split(".")
-        delivered, sequence, _, stored_at = map(
-            int, tokens[4:8] if len(tokens) == 9 else tokens[6:10]
-        )
-        self.deliveries = delivered
+        delivery = _read_delivery(ack_subject)
+        self.deliveries = delivery.deliveries
         """How often it was given to somebody; 1 for the first time."""
-        self.sequence = sequence
-        self.stored_at = _UNIX_EPOCH + timedelta(microseconds=stored_at // 1000)
+        self.sequence = delivery.sequence
+        """Its place in the stream; 0 if that isn't known."""
+        self.stored_at = delivery.stored_at
 
     def ack(self) -> None:
         """It is done. The answer may get lost, so it may come again all the same."""
-        self._answer(b"+ACK")
+        self._answer_for_good(b"+ACK")
 
     def retry(self, *, delay_seconds: float) -> None:
         """It could not be done now."""
         delay = {"delay": round(delay_seconds * _NANOSECONDS)}
-        self._answer(b"-NAK " + json.dumps(delay).encode())
+        self._answer_for_good(b"-NAK " + json.dumps(delay).encode())
 
     def terminate(self) -> None:
         """It can never be done: nobody gets it again."""
-        self._answer(b"+TERM")
+        self._answer_for_good(b"+TERM")
 
     def still_working(self) -> None:
         """It takes longer: let the acknowledgement time begin anew."""
         self._answer(b"+WPI")
 
+    def _answer_for_good(self, answer: bytes) -> None:
+        self._answer(answer)
+        self._on_answered(self)
+
     def _answer(self, answer: bytes) -> None:
         with suppress(BusUnavailable):  # then it comes again after the acknowledgement time
-            self._bus.send(self._ack_subject, answer)
+            try:
+                self._bus.send(self._ack_subject, answer)
+            except MessageRejected:
+                log.warning("ack_address_unusable", address=self._ack_subject)
 
 
 class WorkQueue:
     """A consumer's messages, while it is this process's turn. Made by `open_work_queue`."""
 
-    def __init__(self, bus: Bus, stream: str, consumer: str, *, wait_seconds: float) -> None:
+    def __init__(
+        self, bus: Bus, stream: str, consumer: str, *, wait_seconds: float, working_seconds: float
+    ) -> None:
         self._bus = bus
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._unpin_subject = f"$JS.API.CONSUMER.UNPIN.{stream}.{consumer}"
@@ -81,7 +126,11 @@ class WorkQueue:
         self._pin: str | None = None
         self._wait_seconds = wait_seconds
         self.inbox = bus.own_inbox()
+        self._working_seconds = working_seconds
         self._jobs: deque[Job] = deque()
+        self._in_hand: dict[Job, None] = {}  # taken and not answered, in their order
+        self._answered = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._pulls = 0
         self._expected = 0  # of the open request
         self._open_until = 0.0
@@ -92,6 +141,16 @@ class WorkQueue:
     def waiting(self) -> int:
         """How many jobs are here and not taken."""
         return len(self._jobs)
+
+    @property
+    def in_hand(self) -> int:
+        """How many were taken and are not answered."""
+        return len(self._in_hand)
+
+    async def until_in_hand_below(self, count: int) -> None:
+        while len(self._in_hand) >= count:
+            self._answered.clear()
+            await self._answered.wait()
 
     async def take(self, limit: int) -> list[Job]:
         """Wait for work; return at least one job and at most ``limit``, or none after a while.
@@ -110,7 +169,9 @@ class WorkQueue:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise BusUnavailable(failure)
-        return [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
+        taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
+        self._in_hand.update(dict.fromkeys(taken))
+        return taken
 
     def _pull(self, limit: int) -> None:
         self._pulls += 1
@@ -129,8 +190,12 @@ class WorkQueue:
     def hear(self, subject: bytes, payload: bytes, headers: bytes | None, reply: bytes) -> None:
         """Take what the bus brings: jobs under their own subjects, else word of a request."""
         if reply:
+            address = reply.decode(errors="replace")
+            if not address.startswith(_ACK_PREFIX):  # not from the consumer
+                log.warning("job_without_ack_address", address=address)
+                return
             self._expected -= 1
-            self._jobs.append(Job(self._bus, payload, reply.decode()))
+            self._jobs.append(Job(self._bus, payload, address, on_answered=self._heard_answer))
             pin = header(headers, b"Nats-Pin-Id") if headers else None
             if pin is not None:
                 self._pin = pin.decode()
@@ -150,9 +215,22 @@ class WorkQueue:
         self._expected = 0
         self._heard.set()
 
+    def say_working(self) -> None:
+        """Tell the server of all that is here, again and again: none of it is lost."""
+        for job in (*self._in_hand, *self._jobs):
+            job.still_working()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._working_seconds, self.say_working)
+
+    def _heard_answer(self, job: Job) -> None:
+        self._in_hand.pop(job, None)
+        self._answered.set()
+
     def give_back(self) -> None:
-        """Let another take over, at once, and have what nobody here has taken."""
-        for job in self._jobs:
+        """Let another take over, at once, and have what was not answered here, in its order."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for job in (*self._in_hand, *self._jobs):
             job.retry(delay_seconds=0)
         self._jobs.clear()
         if self._pin is not None:
@@ -163,20 +241,31 @@ class WorkQueue:
 
 @asynccontextmanager
 async def open_work_queue(
-    bus: Bus, stream: str, consumer: str, *, wait_seconds: float = 5.0
+    bus: Bus,
+    stream: str,
+    consumer: str,
+    *,
+    wait_seconds: float = 5.0,
+    working_seconds: float = 3.0,
 ) -> AsyncGenerator[WorkQueue]:
     """Take part in the work of a consumer that `bootstrap` made.
 
-    At the end what nobody took is given back at once. What is on its way at that moment
-    comes to another only when its acknowledgement time has run out.
+    At the end what was not answered is given back at once, so those who work on it have to have
+    stopped. What is on its way at that moment comes to another only when its acknowledgement
+    time has run out.
 
     Args:
         wait_seconds: How long one request for work stays with the server; also how long work
             may lie there after an election of its leader, of which nobody tells.
+        working_seconds: How often the server is told what is in hand; well below the
+            acknowledgement time.
     """
-    queue = WorkQueue(bus, stream, consumer, wait_seconds=wait_seconds)
+    queue = WorkQueue(
+        bus, stream, consumer, wait_seconds=wait_seconds, working_seconds=working_seconds
+    )
     subscription = await bus.subscribe(f"{queue.inbox}.*", queue.hear)
     detach = bus.on_disconnected(queue.end_request)
+    queue.say_working()
     try:
         yield queue
     finally:

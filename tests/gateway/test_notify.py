@@ -400,6 +400,45 @@ async def test_stopping_gives_back_what_is_in_hand_at_once(
     assert notifying.counted["published"] == 1
 
 
+async def test_stopping_gives_back_at_once_what_there_was_no_room_for(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    async with connected(nats_server(), StreamSettings(notify_ack_seconds=60)) as notifying:
+        stuck_publisher = Publisher(notifying.bus, window=0)
+        two_at_a_time = replace(notifying.limits, max_events=2)
+        stuck = Notifier(notifying.bus, stuck_publisher, notifying.history, limits=two_at_a_time)
+        for user in range(1, 7):
+            await notifying.tell(a_like(recipients=(UserId(user),)))
+        async with running(stuck.run):
+            await eventually(lambda: stuck_publisher.unanswered == 2)
+            await notifying.answered_up_to()  # what was asked for is here as well
+
+        async with running(notifying.notifier().run):
+            await notifying.until_all_is_answered()
+
+    assert notifying.counted["published"] == 6
+
+
+async def test_an_event_that_waits_behind_another_is_said_to_be_worked_on(
+    notifying: Notifying,
+) -> None:
+    said: set[tuple[int, bytes]] = set()  # of which event, and what
+
+    def hear(subject: bytes, answer: bytes, *_rest: object) -> None:
+        said.add((int(subject.split(b".")[5]), answer))
+
+    await notifying.bus.subscribe("$JS.ACK.EVENTS.notify.>", hear)
+    limits = replace(notifying.limits, publish_seconds=0.1, working_seconds=0.05)
+    stuck = Notifier(
+        notifying.bus, Publisher(notifying.bus, window=0), notifying.history, limits=limits
+    )
+    for _ in range(2):
+        await notifying.tell(a_like())
+
+    async with running(stuck.run):
+        await eventually(lambda: {(1, b"+WPI"), (2, b"+WPI")} <= said)
+
+
 async def test_an_unrelated_message_of_the_channel_is_not_taken_for_the_event(
     nats_server: Callable[[], NatsServer],
 ) -> None:

@@ -72,6 +72,7 @@ async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
     [job] = await until_taken(queue)
 
     assert (job.sequence, job.deliveries) == (1, 1)
+    assert job.stored_at is not None
     assert before <= job.stored_at <= datetime.now(UTC)
 
 
@@ -172,3 +173,46 @@ async def test_every_form_of_an_ack_subject_is_read(bus: Bus, subject: str) -> N
 
     assert (job.deliveries, job.sequence) == (3, 17)
     assert job.stored_at == datetime(2026, 11, 23, 13, 12, 33, 540499, UTC)
+
+
+async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_there(
+    queue: WorkQueue, own_bus: Bus, own_publisher: Publisher
+) -> None:
+    address = "$JS.ACK.EVENTS.notify.of.some.later.server"
+    answers: list[bytes] = []
+    await own_bus.subscribe(address, lambda _subject, answer, *_: answers.append(answer))
+    # Only a server may send what asks for an answer there.
+    queue.hear(b"", b"odd", None, address.encode())
+    queue.hear(b"", b"forged", None, b"anybodys.inbox")
+    await add(own_publisher, b"next")
+
+    jobs: list[Job] = []
+    while len(jobs) < 2:
+        jobs += await until_taken(queue)
+    jobs[0].ack()
+
+    assert [job.payload for job in jobs] == [b"odd", b"next"]
+    assert (jobs[0].deliveries, jobs[0].stored_at) == (2, None)
+    await eventually(lambda: answers == [b"+ACK"])
+
+
+async def test_what_was_taken_is_given_back_too_and_before_what_was_not(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    async with (
+        connect_bus(nats_server().url, name="test") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
+        await add(publisher, b"1", b"2", b"3")
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
+            first = await until_taken(leaving, 1)
+            assert leaving.in_hand == 1
+
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+            again: list[Job] = []
+            while len(again) < 3:
+                again += await until_taken(queue)
+
+    assert [job.payload for job in first] == [b"1"]
+    assert {job.payload: job.deliveries for job in again} == {b"1": 2, b"2": 1, b"3": 1}
