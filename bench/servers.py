@@ -20,7 +20,10 @@ from bench.tokens import SECRET, start_issuer
 ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
     "HUBBUB_API_KEY": "an API key of the benchmarks",
-    "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",  # no limit: a few clients stand for many
+    # A few clients stand for many: no limit, or one that is reckoned with and never met.
+    "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",
+    "HUBBUB_GATEWAY_USER_UNITS_PER_SECOND": "1e9",
+    "HUBBUB_GATEWAY_USER_BURST": "1000000000",
 }
 
 

@@ -46,6 +46,7 @@ from shared.open_files import open_files_limit
 from shared.process import running
 from shared.revocations import Revocations
 from shared.tokens import TokenVerifier
+from shared.user_rates import UserRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,11 @@ class Gateway:
                 commands_per_second=settings.commands_per_second,
                 burst=settings.command_burst,
                 max_refusals=settings.max_rate_refusals,
+            ),
+            user_rates=UserRates(
+                units_per_second=settings.user_units_per_second,
+                burst=settings.user_burst,
+                max_users=settings.max_user_buckets,
             ),
             settings=settings,
             not_ready=self.not_ready,

@@ -9,6 +9,7 @@ from gateway.errors import (
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
+    RATE_LIMIT,
     RESTARTING,
     TOO_MANY_OF_ADDRESS,
     TOO_MANY_OF_USER,
@@ -25,6 +26,7 @@ _REFUSALS = {
     FULL: "process_limit",
     TOO_MANY_OF_ADDRESS: "address_limit",
     TOO_MANY_OF_USER: "user_limit",
+    RATE_LIMIT: "rate_limit",
 }
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 

@@ -93,6 +93,13 @@ class GatewaySettings(ServiceSettings):
     """Of one tab, at once."""
     max_rate_refusals: Amount = 200
     """More, without a pause of `command_burst / commands_per_second`, end the connection."""
+    user_units_per_second: Annotated[float, Field(ge=0)] = 100
+    """Of one user at this process, on all connections and in the long run; 0 is no limit."""
+    user_burst: Count = 2000
+    """In units; of one user, at once."""
+    max_user_buckets: Count = 50_000
+    """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
+    with more, those who did it longest ago begin anew."""
     auth_seconds: Seconds = 10
     """For the token to come, if it is not in the handshake."""
     ping_seconds: Seconds = 20

@@ -23,6 +23,7 @@ from shared.outbox.wake import wake_after_commit
 from shared.process import running
 from shared.revocations import Revocations
 from shared.tokens import TokenVerifier
+from shared.user_rates import UserRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ async def serving(
         router = create_router(
             sessions,
             authenticate(verifier, revocations, revocations_known=revocations_known.is_set),
+            UserRates(
+                units_per_second=settings.user_units_per_second,
+                burst=settings.user_burst,
+                max_users=settings.max_user_buckets,
+            ),
             like_notice_interval=settings.like_notice_interval,
         )
         async with running(

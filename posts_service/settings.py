@@ -1,12 +1,13 @@
 """What the posts service reads from its environment."""
 
 from datetime import timedelta
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.database import DatabaseUrl
-from shared.settings import Seconds, ServiceSettings
+from shared.settings import Count, Seconds, ServiceSettings
 
 
 class PostsSettings(ServiceSettings):
@@ -17,6 +18,13 @@ class PostsSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     like_notice_seconds: Seconds = 86_400
     """Liking, unliking and liking again notifies the author once in this time."""
+    user_units_per_second: Annotated[float, Field(ge=0)] = 50
+    """Of one user at this process, in the long run; 0 is no limit."""
+    user_burst: Count = 1000
+    """In units; of one user, at once."""
+    max_user_buckets: Count = 50_000
+    """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
+    with more, those who did it longest ago begin anew."""
 
     @property
     def like_notice_interval(self) -> timedelta:

@@ -14,15 +14,17 @@ import structlog
 from gateway.channels.manager import Subscription
 from gateway.codecs.chat import encode_people, encode_welcome
 from gateway.engine.connection import Connection
-from gateway.errors import NOT_READY
+from gateway.errors import NOT_READY, RATE_LIMIT
 from gateway.session.handshake import ChatHandshake
 from gateway.session.parts import ChatParts
+from gateway.session.rate import units_of_replay
 from gateway.session.replay import Gone, Replay
 from gateway.session.surviving import survive
 from gateway.settings import Namespace
 from gateway.streams.catch_up import Reason, Unrecoverable
 from shared.errors import Unavailable
 from shared.tokens import Claims
+from shared.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +103,9 @@ class Arrival(Replay):
         except Unavailable as unavailable:  # what was sent so far has no hole
             log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
             self.connection.close(*NOT_READY)
+        except TooFast:
+            log.info("replay_refused", connection_id=self.connection.id)
+            self.connection.close(*RATE_LIMIT)
         else:
             self._on_live()
 
@@ -115,7 +120,12 @@ class Arrival(Replay):
             return Reason.TOO_OLD
         offset = since.offset
         try:
-            await self.run(offset, since.epoch, before_first=lambda: self._welcome(offset))
+            await self.run(
+                offset,
+                since.epoch,
+                before_first=lambda: self._welcome(offset),
+                admit=self._pay_for,
+            )
         except Unrecoverable as hole:
             return hole.reason
         return None
@@ -138,6 +148,9 @@ class Arrival(Replay):
                 await self.run(place, None)
             except Unrecoverable as hole:
                 reset = hole.reason  # at the second time there is nothing left to wait for
+
+    def _pay_for(self, count: int) -> None:
+        self.parts.user_rates.charge(self._claims.user_id, units_of_replay(count))
 
     def _welcome(self, offset: int) -> None:
         """Say who is here, and from now on also who comes and goes."""

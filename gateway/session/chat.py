@@ -15,6 +15,7 @@ from gateway.errors import (
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
+    RATE_LIMIT,
     TOKEN_EXPIRED,
     TOO_MANY_OF_USER,
     Close,
@@ -26,12 +27,14 @@ from gateway.session.commands import Commands
 from gateway.session.handshake import ChatHandshake
 from gateway.session.lag import Lag
 from gateway.session.parts import ChatParts
+from gateway.session.rate import CONNECT_UNITS, units_of_replay
 from gateway.session.replay import Gone, Replay
 from gateway.session.surviving import survive
 from shared.channels import personal_channel
 from shared.errors import AppError, Unavailable
 from shared.ids import ChannelName, UserId
 from shared.tokens import Claims, InvalidToken
+from shared.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +42,7 @@ _REFUSALS: dict[type[AppError], Close] = {
     InvalidToken: INVALID_TOKEN,
     MayNotSubscribe: INVALID_ROOM,
     TooManyConnections: TOO_MANY_OF_USER,
+    TooFast: RATE_LIMIT,
 }
 
 
@@ -168,6 +172,10 @@ class ChatSession:
     # As its commands know it.
 
     @property
+    def admitted_as(self) -> UserId | None:
+        return None if self._claims is None else self._claims.user_id
+
+    @property
     def room(self) -> ChannelName:
         assert self._room is not None  # no command is executed before the welcome
         return self._room.channel
@@ -237,6 +245,7 @@ class ChatSession:
             raise MayNotSubscribe(f"no subscribing to {channel}")
         if parts.user_limit.is_reached(claims.user_id):
             raise TooManyConnections(f"user {claims.user_id} has enough")
+        parts.user_rates.charge(claims.user_id, CONNECT_UNITS + units_of_replay(asked.history))
         self._claims = claims
         self.connection.close_at(claims.expires_at, TOKEN_EXPIRED)
         parts.manager.connect(self)

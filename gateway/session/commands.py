@@ -25,11 +25,11 @@ from gateway.codecs.chat_frames import Authenticate, Error, Ping, Pong, PublishM
 from gateway.engine.connection import Connection
 from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
 from gateway.session.parts import ChatParts
-from gateway.session.rate import CLOSE, EXECUTE, CommandRate
+from gateway.session.rate import CLOSE, EXECUTE, CommandRate, units_of_text
 from gateway.session.surviving import survive
 from gateway.streams.publishing import Outcome, Repeat
 from shared.errors import AppError
-from shared.ids import ChannelName
+from shared.ids import ChannelName, UserId
 from shared.publications import Sender
 from shared.tokens import Claims
 
@@ -43,6 +43,10 @@ class Speaker(Protocol):
     @property
     def claims(self) -> Claims:
         """What its token says, now."""
+
+    @property
+    def admitted_as(self) -> UserId | None:
+        """Who pays for what it asks; None until its token is judged."""
 
     @property
     def room(self) -> ChannelName:
@@ -93,7 +97,10 @@ class Commands:
         except BadCommand as bad:
             command = bad.with_traceback(None)  # which would refer back to it
             self._parts.metrics.commands.labels("bad").inc()
-        verdict = self._rate.take(time.monotonic_ns())
+        now = time.monotonic_ns()
+        verdict = self._rate.take(now)
+        if verdict is EXECUTE and not self._can_pay(command, message, now):
+            verdict = self._rate.refuse()
         if verdict is not EXECUTE:
             if verdict is CLOSE:
                 self._connection.close(*RATE_LIMIT)
@@ -103,6 +110,14 @@ class Commands:
             self._wait(command)
         else:  # a ping out of its turn, too: it asks whether we are there
             self._is_busy = self._begin(command) or self._is_busy
+
+    def _can_pay(self, command: ChatCommand | BadCommand, message: str, now: int) -> bool:
+        """Take what the command costs out of the user's bucket, if that has it."""
+        user_id = self._speaker.admitted_as
+        if user_id is None:
+            return True  # at most as many as may wait
+        text = command.body if type(command) is PublishMessage else message
+        return not self._parts.user_rates.take(user_id, units_of_text(text), now)
 
     def _wait(self, command: ChatCommand | BadCommand) -> None:
         """Let the command wait for its turn, and the peer while too many wait."""

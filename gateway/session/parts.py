@@ -17,6 +17,7 @@ from gateway.streams.publishing import ChannelPublisher
 from shared.errors import Unavailable
 from shared.revocations import Revocations
 from shared.tokens import Claims, InvalidToken, TokenVerifier
+from shared.user_rates import UserRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class ChatParts:
     occupancy: Occupancy
     user_limit: UserLimit
     rate_limits: RateLimits
+    user_rates: UserRates
     settings: GatewaySettings
     not_ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""

@@ -1,8 +1,19 @@
-"""How fast a connection may send commands: a bucket that fills at a steady rate. Pure."""
+"""How fast a connection may send commands: a bucket that fills at a steady rate. Pure.
+
+And what is taken out of its user's bucket, which outlives it: `shared.user_rates`.
+"""
 
 from enum import Enum
 
 _NANOSECONDS = 1_000_000_000
+
+# In units of the user's bucket.
+COMMAND_UNITS = 1
+"""And one more for each further `BYTES_A_UNIT`."""
+CONNECT_UNITS = 5
+BYTES_A_UNIT = 256
+PUBLICATIONS_A_UNIT = 20
+"""Of those that are replayed, or asked for as history."""
 
 
 class Verdict(Enum):
@@ -56,5 +67,20 @@ class CommandRate:
         if full_at - now <= limits.fills_in:
             self._full_at = full_at
             return EXECUTE
+        return self.refuse()
+
+    def refuse(self) -> Verdict:
+        """Count a command that is refused, for whatever is spent."""
         self._refused += 1
-        return REFUSE if self._refused <= limits.max_refusals else CLOSE
+        return REFUSE if self._refused <= self._limits.max_refusals else CLOSE
+
+
+def units_of_text(text: str) -> int:
+    """What a command costs that says so much."""
+    size = len(text) if text.isascii() else len(text.encode())
+    return COMMAND_UNITS + size // BYTES_A_UNIT
+
+
+def units_of_replay(count: int) -> int:
+    """What so many publications cost that are sent to one who comes back, or is new."""
+    return -(-count // PUBLICATIONS_A_UNIT)

@@ -47,6 +47,7 @@ class Replay:
         epoch: str | None,
         *,
         before_first: Callable[[], None] = lambda: None,
+        admit: Callable[[int], None] = lambda _count: None,
         on_live: Callable[[], None] = lambda: None,
         unlimited: bool = False,
     ) -> None:
@@ -54,6 +55,7 @@ class Replay:
 
         Args:
             before_first: Called in the step in which something is sent first, or it turns live.
+            admit: As `CatchUp.run` says.
             on_live: Called in the step in which it turns live.
             unlimited: However much it is.
 
@@ -80,6 +82,7 @@ class Replay:
             send=send,
             drained=self.drained,
             go_live=go_live,
+            admit=admit,
             unlimited=unlimited,
         )
 

@@ -101,6 +101,7 @@ class CatchUp:
         send: Send,
         drained: Callable[[], Awaitable[None]],
         go_live: Callable[[int], None],
+        admit: Callable[[int], None] = lambda _count: None,
         unlimited: bool = False,
     ) -> None:
         """Send what the channels have after the offset, then turn live.
@@ -114,7 +115,9 @@ class CatchUp:
             send: Must not wait; gets each publication once.
             drained: Awaited between batches: the client keeps up. It has its own deadline.
             go_live: Called last, with the first offset that is to come live.
-            unlimited: However much it is; else at most ``replay_limit``.
+            admit: Told how many publications are to come, before the first; may raise. Not
+                asked where there are none.
+            unlimited: However much it is, and unasked; else at most ``replay_limit``.
 
         Raises:
             Unrecoverable: before anything was sent. Afterwards only if the stream began anew,
@@ -136,8 +139,11 @@ class CatchUp:
                 stored = stored or StoredRun(self._history, channels, at)
                 await self._read_on(stored, resets)
                 count = stored.count
-            if not judged and count > self._limits.replay_limit:
-                raise Unrecoverable(Reason.TOO_MANY)
+            if not judged:
+                if count > self._limits.replay_limit:
+                    raise Unrecoverable(Reason.TOO_MANY)
+                if count:
+                    admit(count)
             judged = True
             if stored is not None:
                 batch, at = stored.take(*self._bounds)

@@ -24,6 +24,7 @@ from shared.channels import room_channel
 from shared.ids import ChannelName, UserId
 from shared.publications import Sender
 from shared.tokens import Claims, InvalidToken
+from shared.user_rates import UserRates
 from tests.gateway.engine.transports import AnEngine, ATransport
 
 CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
@@ -92,6 +93,7 @@ class ATab:
     """A session that has nothing but commands, two of which may wait."""
 
     claims = CLAIMS
+    admitted_as = CLAIMS.user_id
     room = room_channel("lobby")
     place = 7
 
@@ -110,6 +112,7 @@ class ATab:
             "namespaces": Namespaces(),
             "metrics": self.metrics,
             "rate_limits": RateLimits(commands_per_second=0, burst=1, max_refusals=1),
+            "user_rates": UserRates(units_per_second=0, burst=1, max_users=1),
             "settings": GatewaySettings(nats_url="nats://nowhere", max_waiting_commands=2),
         }
         needless = dict.fromkeys(ChatParts.__slots__)

@@ -15,6 +15,7 @@ from shared.database import Sessions, connect_database
 from shared.migrations import migrate
 from shared.revocations import Revocations
 from shared.tokens import TokenVerifier
+from shared.user_rates import UserRates
 from tests.posts_service.callers import HMAC_SECRET, a_client
 
 
@@ -27,14 +28,20 @@ async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
 
 
 @pytest.fixture
-def app(sessions: Sessions) -> FastAPI:
+def rates() -> UserRates:
+    """What each may do; a test that is about it says otherwise."""
+    return UserRates(units_per_second=0, burst=1, max_users=1)
+
+
+@pytest.fixture
+def app(sessions: Sessions, rates: UserRates) -> FastAPI:
     verifier = TokenVerifier(
         None, issuer="hubbub", audience="hubbub", hmac_secret=HMAC_SECRET, max_token_seconds=86_400
     )
     authenticated = authenticate(
         verifier, Revocations(max_token_seconds=86_400), revocations_known=lambda: True
     )
-    router = create_router(sessions, authenticated, like_notice_interval=timedelta(days=1))
+    router = create_router(sessions, authenticated, rates, like_notice_interval=timedelta(days=1))
     return create_app(PostsParts(router, ready=list), registry=CollectorRegistry())
 
 
