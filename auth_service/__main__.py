@@ -11,6 +11,7 @@ from shared.bus.publisher import start_publisher
 from shared.listening import listen
 from shared.outbox.metrics import OutboxMetrics
 from shared.process import Server, run, server_config, stop_signals
+from shared.supervision import Supervisor
 from shared.telemetry import configure_logging
 
 
@@ -27,7 +28,12 @@ async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.E
                 settings.nats_url, name="auth", creds=settings.nats_creds, ca=settings.nats_ca
             ) as bus,
             start_publisher(bus) as publisher,
-            serving(settings, publisher=publisher, outbox_metrics=OutboxMetrics(registry)) as parts,
+            serving(
+                settings,
+                publisher=publisher,
+                outbox_metrics=OutboxMetrics(registry),
+                supervisor=Supervisor(registry),
+            ) as parts,
         ):
             app = create_app(parts, registry=registry)
             config = server_config(app, forwarded_allow_ips=settings.forwarded_allow_ips)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from argon2 import PasswordHasher
@@ -24,7 +25,7 @@ from shared.keys import FixedKeys
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import run_relay
 from shared.outbox.wake import wake_after_commit
-from shared.process import running
+from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 
 log = structlog.get_logger(__name__)
@@ -96,15 +97,22 @@ async def assembled(settings: AuthSettings, *, publisher: Publisher) -> AsyncGen
 
 @asynccontextmanager
 async def serving(
-    settings: AuthSettings, *, publisher: Publisher, outbox_metrics: OutboxMetrics
+    settings: AuthSettings,
+    *,
+    publisher: Publisher,
+    outbox_metrics: OutboxMetrics,
+    supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[AuthParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
+    supervisor = supervisor or Supervisor()
+    outbox = outbox_metrics.of("auth")
     async with assembled(settings, publisher=publisher) as parts:
         sessions = parts.sessions
         committed = wake_after_commit(sessions)
-        async with running(
-            lambda: run_relay(sessions, publisher, committed, metrics=outbox_metrics.of("auth")),
-            lambda: prune_for_ever(sessions, settings),
+        relay = partial(run_relay, sessions, publisher, committed, metrics=outbox)
+        async with supervisor.running(
+            Loop("auth_relay", relay, is_vital=False),
+            Loop("auth_prune", partial(prune_for_ever, sessions, settings), is_vital=False),
         ):
             yield parts
 
@@ -131,8 +139,6 @@ async def prune_for_ever(sessions: Sessions, settings: AuthSettings) -> None:
                     )
         except DatabaseAway:
             log.warning("prune_failed")
-        except Exception:
-            log.exception("prune_failed")
         await asyncio.sleep(settings.prune_interval_seconds)
 
 

@@ -15,6 +15,7 @@ from shared.bus.publisher import start_publisher
 from shared.listening import listen, share
 from shared.open_files import allow_open_files
 from shared.process import Server, run, server_config, stop_signals
+from shared.supervision import Supervisor
 from shared.telemetry import configure_logging
 from shared.tokens import open_verifier
 
@@ -40,10 +41,11 @@ async def serve(
         CannotListen: the address is taken or not ours.
     """
     registry = CollectorRegistry()
+    supervisor = Supervisor(registry)
     siblings = None if worker is None else Siblings(worker, registry)
     with listen(host, port) if siblings is None else share(host, port) as taken:
         async with (
-            open_verifier(settings) as verifier,
+            open_verifier(settings, supervisor=supervisor) as verifier,
             connect_bus(
                 settings.nats_url,
                 name="gateway",
@@ -53,7 +55,12 @@ async def serve(
             ) as bus,
             start_publisher(bus) as publisher,
             serving(
-                settings, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+                settings,
+                bus=bus,
+                publisher=publisher,
+                verifier=verifier,
+                registry=registry,
+                supervisor=supervisor,
             ) as parts,
             nullcontext() if siblings is None else siblings.answering(),
         ):

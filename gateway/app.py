@@ -43,8 +43,8 @@ from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
 from shared.http import install_edge, operations_router
 from shared.open_files import open_files_limit
-from shared.process import running
 from shared.revocations import Revocations
+from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
 
@@ -75,6 +75,7 @@ class Gateway:
         presence_publisher: Publisher,
         verifier: TokenVerifier,
         registry: CollectorRegistry,
+        supervisor: Supervisor,
     ) -> None:
         """``presence_publisher`` is one of its own: while a stream has no leader, what is meant
         for it takes up a whole window, and the lease is not to wait behind that.
@@ -82,6 +83,7 @@ class Gateway:
         self.settings = settings
         self._bus = bus
         self._verifier = verifier
+        self._supervisor = supervisor
         self._draining = False
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
@@ -198,7 +200,18 @@ class Gateway:
             reasons.append("the publications are not read up to their end")
         if not self.presence.caught_up:
             reasons.append("who is present is not known")
-        return reasons
+        return reasons + self._supervisor.not_ready()
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        return (
+            Loop("control", self.control.run),
+            Loop("feed", self.feed.run),
+            *self.presence.loops,
+            Loop("crowds", self.fanout.run, is_vital=False),
+            Loop("notify", self.notifier.run, is_vital=False),
+            Loop("sweep", self.hub.run),
+        )
 
     async def drain(self) -> None:
         self._draining = True
@@ -237,8 +250,13 @@ async def serving(
     publisher: Publisher,
     verifier: TokenVerifier,
     registry: CollectorRegistry,
+    supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[GatewayParts]:
-    """The gateway with its background loops; it starts whether or not the bus is there."""
+    """The gateway with its background loops; it starts whether or not the bus is there.
+
+    ``supervisor`` is the process's, if it has other loops too.
+    """
+    supervisor = supervisor or Supervisor(registry)
     async with start_publisher(bus) as presence_publisher:
         gateway = Gateway(
             settings,
@@ -247,15 +265,9 @@ async def serving(
             presence_publisher=presence_publisher,
             verifier=verifier,
             registry=registry,
+            supervisor=supervisor,
         )
-        async with running(
-            gateway.control.run,
-            gateway.feed.run,
-            gateway.presence.run,
-            gateway.fanout.run,
-            gateway.notifier.run,
-            gateway.hub.run,
-        ):
+        async with supervisor.running(*gateway.loops):
             yield GatewayParts(
                 router=create_router(gateway),
                 ready=gateway.not_ready,

@@ -89,7 +89,7 @@ class Notifier:
         """Of each channel, whether the last publication that is due there is through."""
 
     async def run(self) -> None:
-        """Handle events until cancelled; no event and no failure ends it."""
+        """Handle events until cancelled; no event ends it, and no absence of the bus."""
         limits = self._limits
         async with (
             open_work_queue(
@@ -113,8 +113,6 @@ class Notifier:
             return await queue.take(limit)
         except BusUnavailable as unavailable:
             log.warning("notify_waits", reason=str(unavailable))
-        except Exception:  # the top of the loop: it has to go on
-            log.exception("notify_failed")
         await asyncio.sleep(self._limits.retry_seconds)
         return []
 

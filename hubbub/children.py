@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from hubbub.backoff import Backoff
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
 from hubbub.lifeline import CANNOT_SERVE
+from shared.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 

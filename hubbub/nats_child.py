@@ -19,11 +19,11 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from hubbub.backoff import Backoff
 from hubbub.data_folder import take_lock
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
-from shared.process import running
+from shared.backoff import Backoff
+from shared.supervision import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -246,13 +246,17 @@ async def _is_healthy(client: httpx2.AsyncClient, monitoring_url: str) -> bool:
 
 @asynccontextmanager
 async def nats_server(
-    home: Path, *, predecessor_seconds: float = PREDECESSOR_SECONDS
+    home: Path,
+    *,
+    predecessor_seconds: float = PREDECESSOR_SECONDS,
+    supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[NatsServer]:
     """A server on the store in ``home``, started again whenever it dies, gone at the end."""
     server = NatsServer(home, predecessor_seconds=predecessor_seconds)
     try:
         await server.start()
-        async with running(server.keep_alive):
+        keep_alive = Loop("nats_server", server.keep_alive, is_vital=False)
+        async with (supervisor or Supervisor()).running(keep_alive):
             yield server
     finally:
         await server.stop()

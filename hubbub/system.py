@@ -25,6 +25,7 @@ from shared.bus.streams import bootstrap
 from shared.http import install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
+from shared.supervision import Supervisor
 from shared.tokens import open_verifier
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
@@ -90,14 +91,18 @@ async def prepare_databases(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
+async def system_on(
+    bus: Bus, settings: Settings, *, registry: CollectorRegistry, supervisor: Supervisor
+) -> AsyncGenerator[System]:
     """Auth, posts and the gateway, with their background loops."""
-    registry = CollectorRegistry()
     outbox_metrics = OutboxMetrics(registry)
     async with (
         start_publisher(bus) as publisher,
         auth_service.app.serving(
-            settings.auth, publisher=publisher, outbox_metrics=outbox_metrics
+            settings.auth,
+            publisher=publisher,
+            outbox_metrics=outbox_metrics,
+            supervisor=supervisor,
         ) as auth,
         open_verifier(settings.gateway, own_keys=auth.keys) as verifier,
         posts_service.app.serving(
@@ -106,9 +111,15 @@ async def system_on(bus: Bus, settings: Settings) -> AsyncGenerator[System]:
             publisher=publisher,
             verifier=verifier,
             outbox_metrics=outbox_metrics,
+            supervisor=supervisor,
         ) as posts,
         gateway.app.serving(
-            settings.gateway, bus=bus, publisher=publisher, verifier=verifier, registry=registry
+            settings.gateway,
+            bus=bus,
+            publisher=publisher,
+            verifier=verifier,
+            registry=registry,
+            supervisor=supervisor,
         ) as gateway_parts,
     ):
         parts = (auth, posts, gateway_parts)

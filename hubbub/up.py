@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import httpx2
+from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts
 from auth_service.signing import make_signing_key
@@ -38,6 +39,7 @@ from shared.listening import listen
 from shared.open_files import allow_open_files
 from shared.process import Server, run, running, server_config, stop_signals
 from shared.settings import ServiceSettings
+from shared.supervision import Supervisor
 from shared.telemetry import configure_logging
 
 GRACEFUL_SECONDS = 1.0
@@ -81,6 +83,8 @@ async def _until_stopped(options: UpOptions) -> None:
 async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event) -> None:
     folder = DataFolder(options.data)
     folder.create()
+    registry = CollectorRegistry()
+    supervisor = Supervisor(registry)
     async with AsyncExitStack() as held:
         held.enter_context(folder.locked())
         taken = held.enter_context(listen(options.host, options.port))
@@ -89,13 +93,15 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         for each in further:
             listen(options.host, each).close()  # a taken port is a sentence now, not a dead child
         with saying("starting nats-server"):
-            nats = await held.enter_async_context(nats_server(folder.nats))
+            nats = await held.enter_async_context(nats_server(folder.nats, supervisor=supervisor))
         make_signing_key(folder.signing_key)
         settings = Settings.on(folder, nats_url=nats.url)
         await prepare_databases(settings)
         bus = await held.enter_async_context(prepared_bus(nats.url, settings))
         with saying("starting the services"):
-            system = await held.enter_async_context(system_on(bus, settings))
+            system = await held.enter_async_context(
+                system_on(bus, settings, registry=registry, supervisor=supervisor)
+            )
             users = await _demo_users(system.auth, options.host)
         url = _origin(options.host, port)
         held.enter_context(folder.announced(Running(pid=os.getpid(), url=url, nats_url=nats.url)))

@@ -11,6 +11,7 @@ from shared.bus.publisher import start_publisher
 from shared.listening import listen
 from shared.outbox.metrics import OutboxMetrics
 from shared.process import Server, run, server_config, stop_signals
+from shared.supervision import Supervisor
 from shared.telemetry import configure_logging
 from shared.tokens import open_verifier
 
@@ -22,9 +23,10 @@ async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.
         CannotListen: the address is taken or not ours.
     """
     registry = CollectorRegistry()
+    supervisor = Supervisor(registry)
     with listen(host, port) as taken:
         async with (
-            open_verifier(settings) as verifier,
+            open_verifier(settings, supervisor=supervisor) as verifier,
             connect_bus(
                 settings.nats_url, name="posts", creds=settings.nats_creds, ca=settings.nats_ca
             ) as bus,
@@ -35,6 +37,7 @@ async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.
                 publisher=publisher,
                 verifier=verifier,
                 outbox_metrics=OutboxMetrics(registry),
+                supervisor=supervisor,
             ) as parts,
         ):
             app = create_app(parts, registry=registry)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
@@ -20,8 +21,8 @@ from shared.http import install_edge, operations_router
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
-from shared.process import running
 from shared.revocations import Revocations
+from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
 
@@ -44,8 +45,11 @@ async def serving(
     verifier: TokenVerifier,
     outbox_metrics: OutboxMetrics,
     relay_limits: RelayLimits | None = None,
+    supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[PostsParts]:
     """The service with its background loops; it starts whether or not the bus is there."""
+    supervisor = supervisor or Supervisor()
+    outbox = outbox_metrics.of("posts")
     revocations = Revocations(max_token_seconds=settings.max_token_seconds)
     control = Follower(
         bus,
@@ -67,7 +71,7 @@ async def serving(
             reasons.append("the keys to check tokens with are not known yet")
         if not revocations_known.is_set():
             reasons.append("the revocations were never read")
-        return reasons
+        return reasons + supervisor.not_ready()
 
     async with connect_database(settings.database_url) as sessions:
         committed = wake_after_commit(sessions)
@@ -81,16 +85,13 @@ async def serving(
             ),
             like_notice_interval=settings.like_notice_interval,
         )
-        async with running(
-            control.run,
-            learn_revocations,
-            lambda: run_relay(
-                sessions,
-                publisher,
-                committed,
-                limits=relay_limits,
-                metrics=outbox_metrics.of("posts"),
-            ),
+        relay = partial(
+            run_relay, sessions, publisher, committed, limits=relay_limits, metrics=outbox
+        )
+        async with supervisor.running(
+            Loop("posts_control", control.run),
+            Loop("posts_revocations_known", learn_revocations),
+            Loop("posts_relay", relay, is_vital=False),
         ):
             yield PostsParts(router, ready)
 

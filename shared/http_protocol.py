@@ -10,8 +10,11 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import ClassVar, cast
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+log = structlog.get_logger(__name__)
 
 
 class Peer(ABC):
@@ -123,4 +126,7 @@ def end_late_peers(state: ServerState, now: float) -> None:
     """Look at all connections of a server; to be called about once a second."""
     for connection in tuple(state.connections):
         if isinstance(connection, Peer):
-            connection.end_if_late(now)
+            try:
+                connection.end_if_late(now)
+            except Exception:  # the server's own loop would end, and the process with it
+                log.exception("late_peer_not_ended")

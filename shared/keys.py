@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict
 
-from shared.process import running
+from shared.supervision import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -148,11 +148,11 @@ class JwksKeys:
 
 
 @asynccontextmanager
-async def jwks_keys(url: str) -> AsyncGenerator[JwksKeys]:
+async def jwks_keys(url: str, supervisor: Supervisor) -> AsyncGenerator[JwksKeys]:
     """The keys behind ``url``, kept fresh while inside; does not wait for the issuer."""
     async with httpx2.AsyncClient() as client:
         keys = JwksKeys(url, client)
-        async with running(keys.run):
+        async with supervisor.running(Loop("keys", keys.run, is_vital=False)):
             yield keys
 
 

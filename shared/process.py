@@ -141,7 +141,8 @@ async def _until_done(tasks: set[asyncio.Task[None]], seconds: float) -> None:
 async def running(*loops: Loop) -> AsyncGenerator[None]:
     """Run the loops beside the body; one that raises ends the body and is heard of.
 
-    At the end of the body they are cancelled and waited for.
+    At the end of the body they are cancelled and waited for. This is for what a command can't go
+    on without; a service's loops are run by `shared.supervision`.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop()) for loop in loops]

@@ -25,6 +25,7 @@ from shared.signatures import (
     hs256_opener,
     read_header,
 )
+from shared.supervision import Supervisor
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
@@ -274,11 +275,15 @@ def shown_name(name: object) -> str:
 
 @asynccontextmanager
 async def open_verifier(
-    settings: ServiceSettings, *, own_keys: FixedKeys | None = None
+    settings: ServiceSettings,
+    *,
+    own_keys: FixedKeys | None = None,
+    supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[TokenVerifier]:
     """The verifier that the settings describe.
 
     ``own_keys`` stand in for the JWKS URL where the issuer lives in the same process.
+    ``supervisor`` is the process's.
     """
 
     def verifier(keys: KeySource | None) -> TokenVerifier:
@@ -295,7 +300,7 @@ async def open_verifier(
     if own_keys is not None or settings.jwks_url is None:
         yield verifier(own_keys)
         return
-    async with jwks_keys(settings.jwks_url) as keys:
+    async with jwks_keys(settings.jwks_url, supervisor or Supervisor()) as keys:
         yield verifier(keys)
 
 

@@ -120,6 +120,9 @@ class Hub:
             await work
         except Exception as error:
             connection.abandon(error, "connection_work_failed")
+        except asyncio.CancelledError:
+            connection.abort()  # nobody goes on with it
+            raise
 
     def _forget_work(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)

@@ -82,14 +82,16 @@ class NodeLease:
                 break
             self.node = node
             self._on_held(node)
-            async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(self._renew(node))
-                losing = group.create_task(self._lost.wait())
-                await asyncio.wait({renewing, losing}, return_when=asyncio.FIRST_COMPLETED)
-                renewing.cancel()
-                losing.cancel()
-            self.node = None
-            self._on_lost()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    renewing = group.create_task(self._renew(node))
+                    losing = group.create_task(self._lost.wait())
+                    await asyncio.wait({renewing, losing}, return_when=asyncio.FIRST_COMPLETED)
+                    renewing.cancel()
+                    losing.cancel()
+            finally:
+                self.node = None
+                self._on_lost()
         self._left.set()
 
     async def withdraw(self, deadline_seconds: float) -> None:

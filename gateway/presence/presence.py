@@ -33,6 +33,7 @@ from shared.bus.position import RETENTION
 from shared.bus.publisher import Publisher
 from shared.bus.subjects import PRES_LIVE
 from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.supervision import Loop
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Presence:
         """
         Args:
             on_change: Told of every change of any channel, in order, when the table has it
-                already. Synchronous, and must not raise.
+                already. Synchronous; should it raise, that is logged.
         """
         self._bus = bus
         self._limits = limits or PresenceLimits()
@@ -172,19 +173,21 @@ class Presence:
         else:
             self._arrivals.wait((channel, user_id), deadline_seconds, tell)
 
-    async def run(self) -> None:
-        """Follow, and keep the lease and the entries, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follower.run())
-            group.create_task(self._keep_true())
-            group.create_task(self._lease.run())
-            group.create_task(self._writer.run())
-            group.create_task(self._burials.run())
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """They follow, and keep the lease and the entries."""
+        return (
+            Loop("presence_follower", self._follower.run),
+            Loop("presence_table", self._keep_true),
+            Loop("presence_lease", self._lease.run),
+            Loop("presence_writer", self._writer.run),
+            Loop("presence_burials", self._burials.run, is_vital=False),
+        )
 
     async def withdraw(self, deadline_seconds: float = 0.3) -> None:
         """Say goodbye, so that nobody waits for the lease to run out; see `leases`.
 
-        To be called while `run` still runs, after the last connection was closed.
+        To be called while the loops still run, after the last connection was closed.
         """
         self._writer.pause()
         await self._lease.withdraw(deadline_seconds)
@@ -219,35 +222,45 @@ class Presence:
 
     async def _keep_true(self) -> None:
         """Read the table anew whenever it may be wrong."""
-        while True:
-            await self._stale.wait()
-            await asyncio.sleep(max(self._read_after - time.monotonic(), 0))
-            await self._follower.until_caught_up()
-            self._stale.clear()
-            meanwhile = self._meanwhile = {}
-            try:
-                snapshot, up_to = await read_snapshot(self._bus, self._limits)
-            except BusUnavailable as unavailable:
-                log.info("presence_snapshot_failed", reason=str(unavailable))
-                self._meanwhile = None
-                self._stale.set()
-                await asyncio.sleep(self._limits.retry_seconds)
-                continue
+        try:
+            while True:
+                await self._read_when_stale()
+        finally:  # whatever was under way, the table isn't true before it is read anew
             self._meanwhile = None
-            if self._stale.is_set() or not self._follower.caught_up:
-                self._stale.set()
-                continue
-            for fact in sorted(meanwhile.values(), key=lambda fact: fact.sequence):
-                if fact.sequence > up_to:
-                    snapshot.apply(fact)
-            changes = self._table.become(snapshot, up_to)
-            log.info("presence_snapshot_taken", up_to=up_to, changes=len(changes))
-            self._tell(changes)
+            self._stale.set()
+
+    async def _read_when_stale(self) -> None:
+        await self._stale.wait()
+        await asyncio.sleep(max(self._read_after - time.monotonic(), 0))
+        await self._follower.until_caught_up()
+        self._stale.clear()
+        meanwhile = self._meanwhile = {}
+        try:
+            snapshot, up_to = await read_snapshot(self._bus, self._limits)
+        except BusUnavailable as unavailable:
+            log.info("presence_snapshot_failed", reason=str(unavailable))
+            self._meanwhile = None
+            self._stale.set()
+            await asyncio.sleep(self._limits.retry_seconds)
+            return
+        self._meanwhile = None
+        if self._stale.is_set() or not self._follower.caught_up:
+            self._stale.set()
+            return
+        for fact in sorted(meanwhile.values(), key=lambda fact: fact.sequence):
+            if fact.sequence > up_to:
+                snapshot.apply(fact)
+        changes = self._table.become(snapshot, up_to)
+        log.info("presence_snapshot_taken", up_to=up_to, changes=len(changes))
+        self._tell(changes)
 
     def _tell(self, changes: list[PresenceChange]) -> None:
         """First those who watched all along: who is told of his own arrival begins to watch."""
         for change in changes:
-            self._on_change(change)
+            try:
+                self._on_change(change)
+            except Exception:  # the table has the others too, and won't tell of them again
+                log.exception("presence_change_not_told", channel=change.channel)
         for change in changes:
             if change.joined:
                 self._arrivals.arrive((change.channel, change.user_id))

@@ -121,7 +121,10 @@ class Follower:
             await self._verification.until_next()
 
     async def run(self) -> None:
-        """Follow until cancelled; neither a bad message nor a failing callback ends it."""
+        """Follow until cancelled; neither a bad message nor a failing callback ends it.
+
+        Run again, it goes on from where it was.
+        """
         with ExitStack() as at_end:
             at_end.callback(self._doubt)
             at_end.callback(self._bus.on_connected(self._wake.set))
@@ -140,9 +143,6 @@ class Follower:
                     await self._look()
                 except BusUnavailable as unavailable:
                     await self._pause(unavailable)
-                except Exception as failure:  # the top of a loop that has to go on
-                    log.exception("follower_failed", stream=self._stream)
-                    await self._pause(failure)
                 else:
                     await self._rest()
 
@@ -202,7 +202,7 @@ class Follower:
         self._verification.doubt()
         self._wake.set()
 
-    async def _pause(self, failure: Exception) -> None:
+    async def _pause(self, failure: BusUnavailable) -> None:
         self._suspicious = True
         unanswered_seconds = time.monotonic() - self._answered_at
         if (

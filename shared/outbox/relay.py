@@ -186,7 +186,7 @@ async def run_relay(
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
 ) -> None:
-    """Relay until cancelled; whatever is away, it waits for it.
+    """Relay until cancelled; whatever is away, it waits for it. It may be run again.
 
     Args:
         wake: From `wake_after_commit`.
@@ -227,9 +227,6 @@ class _Relay:
                 await self._step()
             except DatabaseAway as error:
                 log.warning("outbox_database_away", error=str(error))
-                await self._back_off()
-            except Exception:
-                log.exception("outbox_relay_failed")
                 await self._back_off()
 
     async def say_farewell(self) -> None:

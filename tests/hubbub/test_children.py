@@ -11,9 +11,9 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from hubbub.backoff import Backoff
 from hubbub.children import Child
 from hubbub.errors import CommandFailed
+from shared.backoff import Backoff
 from shared.process import running
 from tests.system.processes import is_gone, until
 

@@ -14,6 +14,7 @@ from shared.bus.limits import FollowerLimits
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import StreamSettings, bootstrap
 from shared.ids import ChannelName, ConnectionId, UserId
+from shared.supervision import Supervisor
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")
@@ -112,11 +113,9 @@ async def a_gateway(
             limits=limits,
             follower_limits=follower_limits,
         )
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(presence.run())
+        async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up and presence.node is not None)
             yield Gateway(bus, publisher, presence, changes)
-            running.cancel()
         detach()
         publisher.stop()
 

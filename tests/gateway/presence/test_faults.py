@@ -30,6 +30,7 @@ class Stuck(Publisher):
 
     stuck = False
     unheard = False
+    broken = False
 
     async def publish(
         self,
@@ -42,6 +43,9 @@ class Stuck(Publisher):
         headers: Mapping[str, str] | None = None,
     ) -> Stored:
         is_renewal = (headers or {}).get(EXPECTED_SEQUENCE, "0") != "0"
+        if self.broken and is_renewal:
+            self.broken = False
+            raise RuntimeError("a publisher that breaks")
         if self.stuck and is_renewal and payload:
             raise BusUnavailable("stuck")
         stored = await super().publish(
@@ -102,6 +106,22 @@ async def test_a_node_that_loses_its_lease_comes_back_under_another_name_unseen(
         ]
     assert witness.told[0:1] == gateway.told[0:1] == [(ANN, "joined", 1)]
     assert len(gateway.told) == 1
+
+
+async def test_a_lease_whose_loop_breaks_is_taken_anew_and_the_entries_with_it(
+    server: NatsServer,
+) -> None:
+    async with a_gateway(server.url, make_publisher=Stuck) as gateway:
+        assert isinstance(gateway.publisher, Stuck)
+        gateway.enter(ANN)
+        await eventually(lambda: gateway.users == {ANN})
+        first_name = gateway.presence.node
+        gateway.publisher.broken = True
+        await eventually(lambda: gateway.presence.node not in (None, first_name))
+        second_name = gateway.presence.node
+        await eventually(lambda: [*gateway.presence.entries(LOBBY, ANN)] == [second_name])
+
+    assert gateway.told == [(ANN, "joined", 1)]
 
 
 async def test_a_renewal_of_which_only_the_answer_is_lost_costs_no_name(

@@ -12,7 +12,7 @@ from gateway.presence.table import PresenceChange, PresenceTable
 from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import start_publisher
 from shared.ids import UserId
-from shared.process import running
+from shared.supervision import Supervisor
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import QUICK, a_gateway
@@ -82,8 +82,27 @@ async def test_what_changes_in_mid_reading_is_neither_lost_nor_undone(bare_bus: 
     stream.before_answer = change_meanwhile
     async with start_publisher(bare_bus) as publisher:
         presence = Presence(bare_bus, publisher, on_change=changes.append, limits=QUICK)
-        async with running(presence.run):
+        async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up)
 
             assert [user_id for user_id, _ in presence.users(LOBBY)] == [30, 40]
     assert [(change.user_id, change.joined) for change in changes] == [(30, True), (40, True)]
+
+
+async def test_a_change_that_cannot_be_told_costs_no_other_that_the_snapshot_brings(
+    bare_bus: Bus,
+) -> None:
+    told: list[int] = []
+
+    def tell(change: PresenceChange) -> None:
+        if change.user_id == 20:
+            raise RuntimeError("a listener that fails")
+        told.append(change.user_id)
+
+    await ScriptedStream(bare_bus, lease(1), entry(2, 20), entry(3, 30), entry(4, 40)).open()
+    async with start_publisher(bare_bus) as publisher:
+        presence = Presence(bare_bus, publisher, on_change=tell, limits=QUICK)
+        async with Supervisor().running(*presence.loops):
+            await eventually(lambda: presence.caught_up)
+
+    assert told == [30, 40]

@@ -13,6 +13,7 @@ from shared.bus.follower import Follower
 from shared.bus.limits import FollowerLimits
 from shared.bus.position import EPOCH_CHANGED, RETENTION
 from shared.bus.publisher import start_publisher
+from shared.supervision import Loop, SupervisionLimits, Supervisor
 from tests.fixtures.waiting import eventually
 from tests.shared.bus.builders import a_stream, following, js_api, publish_numbers
 
@@ -247,6 +248,40 @@ async def test_a_message_that_the_reader_fails_on_counts_as_read(
     assert [line["event"] for line in logs if line["log_level"] == "error"] == [
         "follower_callback_failed"
     ]
+
+
+class Breaks(Follower):
+    """Its loop raises once, at the first look after it is told to."""
+
+    breaks = False
+
+    async def _look(self) -> None:
+        if self.breaks:
+            self.breaks = False
+            raise RuntimeError("a loop that breaks")
+        await super()._look()
+
+
+async def test_a_follower_that_breaks_doubts_and_when_started_again_goes_on_where_it_was(
+    bus: Bus,
+) -> None:
+    stream, reader = await a_stream(bus), Reader()
+    follower = reader.follower(bus, stream, kind=Breaks)
+    assert isinstance(follower, Breaks)
+    supervisor = Supervisor(limits=SupervisionLimits(first_pause_seconds=0.2))
+    async with (
+        start_publisher(bus) as publisher,
+        supervisor.running(Loop("feed", follower.run)),
+    ):
+        await follower.until_caught_up()
+        await publish_numbers(publisher, stream, range(2))
+        follower.breaks = True
+        await eventually(lambda: not follower.caught_up)
+        await publish_numbers(publisher, stream, range(2, 4))  # nobody hears of these now
+        await eventually(lambda: follower.position == 4)
+
+    assert reader.payloads == [b"0", b"1", b"2", b"3"]
+    assert reader.resets == []
 
 
 async def test_what_was_removed_before_it_was_read_is_reported_as_skipped(bus: Bus) -> None:
