@@ -25,6 +25,7 @@ COPY posts_service posts_service
 COPY auth_service auth_service
 COPY shared shared
 COPY web web
+COPY deploy/nats/accounts.conf deploy/nats/accounts.conf
 # Anew, or uv would take a wheel of older code from its cache.
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --quiet --no-default-groups --no-editable --reinstall-package hubbub \

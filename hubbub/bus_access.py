@@ -15,8 +15,13 @@ CONNECT_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGenerator[Bus]:
+async def bus_of(
+    *, nats: str | None, data: Path | None, name: str, user: str
+) -> AsyncGenerator[Bus]:
     """The bus that ``nats`` names, else what runs on ``data``, else HUBBUB_NATS_URL, else ``up``'s.
+
+    Args:
+        user: Of the bus of a data folder, on whose behalf.
 
     Raises:
         CommandFailed: nothing runs there, or it does not answer.
@@ -24,8 +29,8 @@ async def bus_of(*, nats: str | None, data: Path | None, name: str) -> AsyncGene
     """
     settings = ServiceSettings()
     named = nats or _named(data, settings)
-    url = named or _running_on(data)
-    # What runs on a folder is unencrypted and asks nobody who they are.
+    url = named or _running_on(data, user)
+    # What runs on a folder is unencrypted, and its URL says who signs in.
     creds, ca = (settings.nats_creds, settings.nats_ca) if named else (None, None)
     async with connect_bus(url, name=name, creds=creds, ca=ca) as bus:
         try:
@@ -40,12 +45,14 @@ def _named(data: Path | None, settings: ServiceSettings) -> str | None:
     return settings.nats_url if data is None and "nats_url" in settings.model_fields_set else None
 
 
-def _running_on(data: Path | None) -> str:
+def _running_on(data: Path | None, user: str) -> str:
     folder = DataFolder(data or DEFAULT_PATH)
-    running = folder.running()
-    if running is None:
+    try:
+        return folder.bus_url_file(user).read_text().strip()
+    except FileNotFoundError:
         raise CommandFailed(
             f"nothing runs on {folder.path}: start `hubbub up`, or name a NATS server"
             " by --nats or HUBBUB_NATS_URL"
-        )
-    return running.nats_url
+        ) from None
+    except OSError as error:
+        raise CommandFailed(f"cannot read {error.filename}: {error.strerror}") from error

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Running(BaseModel):
     pid: int
     url: str
     nats_url: str
+    """It names nobody: who signs in, and how, is in `DataFolder.bus_url_file`."""
 
 
 class DataFolder:
@@ -38,6 +39,7 @@ class DataFolder:
         self.signing_key = self.path / "signing_key.pem"
         self._api_key = self.path / "api_key"
         self._running = self.path / "running.json"
+        self._bus = self.path / "bus"
 
     def create(self) -> None:
         try:
@@ -73,14 +75,27 @@ class DataFolder:
             write_private(self._api_key, f"{secrets.token_urlsafe(32)}\n".encode())
         return self._api_key
 
+    def bus_url_file(self, user: str) -> Path:
+        """Where that user of the bus signs in, password and all, while the system runs."""
+        return self._bus / f"{user}_url"
+
     @contextmanager
-    def announced(self, running: Running) -> Generator[None]:
-        """Let the other commands find us for as long as we run."""
+    def announced(self, running: Running, *, bus_urls: Mapping[str, str]) -> Generator[None]:
+        """Let the other commands find us for as long as we run.
+
+        Args:
+            bus_urls: Where each user of the bus signs in.
+        """
+        self._bus.mkdir(mode=0o700, exist_ok=True)
+        for user, url in bus_urls.items():
+            write_private(self.bus_url_file(user), f"{url}\n".encode())
         write_private(self._running, running.model_dump_json().encode())
         try:
             yield
         finally:
             self._running.unlink(missing_ok=True)
+            for user in bus_urls:
+                self.bus_url_file(user).unlink(missing_ok=True)
 
     def running(self) -> Running | None:
         """What runs here; possibly no more, if it was killed."""

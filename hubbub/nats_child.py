@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from hubbub import bus_accounts
 from hubbub.data_folder import take_lock
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
@@ -89,6 +90,7 @@ class NatsServer:
     """One server and its store; where it listens stays the same over its lives."""
 
     url: str
+    """Where it listens; it names nobody, and so nobody is let in by it."""
 
     def __init__(self, home: Path, *, predecessor_seconds: float = PREDECESSOR_SECONDS) -> None:
         self.pid_file = home / "nats.pid"
@@ -96,8 +98,17 @@ class NatsServer:
         self._home = home
         self._predecessor_seconds = predecessor_seconds
         self._address = "127.0.0.1:-1"  # -1: a free port
+        self._passwords: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._lifeline: int | None = None
+
+    def url_of(self, user: str) -> str:
+        """Where that user signs in; it holds the password."""
+        return f"nats://{user}:{self._passwords[user]}@{self._address}"
+
+    def urls(self) -> dict[str, str]:
+        """Of every user."""
+        return {user: self.url_of(user) for user in self._passwords}
 
     async def start(self) -> None:
         """Start it and return when it serves.
@@ -112,6 +123,7 @@ class NatsServer:
         try:
             for stale in self._home.glob("*.ports"):
                 stale.unlink()
+            self._passwords = bus_accounts.provide(self._home)
             self._write_config()
             await self._spawn(lock)
         finally:
@@ -170,7 +182,8 @@ class NatsServer:
             "jetstream": {"store_dir": ".", "sync_interval": "always"},
         }
         # JSON is nats.conf, too, but for its escapes.
-        (self._home / CONFIG_NAME).write_text(json.dumps(settings, indent=2))
+        lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
+        (self._home / CONFIG_NAME).write_text("\n".join([bus_accounts.INCLUDE, *lines]))
 
     async def _spawn(self, lock: int) -> None:
         if self.log_file.exists():

@@ -63,7 +63,7 @@ def _driver_is_busy() -> bool:
 async def bootstrap_streams(*, replicas: int, data: Path | None, nats: str | None) -> None:
     """Create the streams, or bring them up to date."""
     configure_logging("ERROR", json=False)
-    async with bus_of(nats=nats, data=data, name="bootstrap") as bus:
+    async with bus_of(nats=nats, data=data, name="bootstrap", user="bootstrap") as bus:
         await bootstrap(bus, stream_settings(ServiceSettings(), replicas=replicas))
     click.echo(f"the streams are up to date: {', '.join(STREAMS)}")
 

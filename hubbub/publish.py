@@ -179,7 +179,7 @@ def run_publish(
     async def main() -> None:
         nonlocal all_stored
         with stop_signals() as stop:
-            async with bus_of(nats=nats, data=data, name="publish") as bus:
+            async with bus_of(nats=nats, data=data, name="publish", user="operator") as bus:
                 if text is not None:
                     await publish_one(bus, channel, text, key=key)
                 else:

@@ -20,11 +20,12 @@ from hubbub.progress import saying
 from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import start_publisher
+from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.http import install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
+from shared.settings import ServiceSettings
 from shared.supervision import Supervisor
 from shared.tokens import open_verifier
 
@@ -41,9 +42,13 @@ class Settings:
     gateway: GatewaySettings
 
     @classmethod
-    def on(cls, folder: DataFolder, *, nats_url: str) -> "Settings":
-        """The environment may say anything else; a key of its own for `/api` too."""
-        gateway = GatewaySettings(nats_url=nats_url)
+    def on(cls, folder: DataFolder, *, nats_urls: Mapping[str, str]) -> "Settings":
+        """The environment may say anything else; a key of its own for `/api` too.
+
+        Args:
+            nats_urls: Where each service signs in to the bus.
+        """
+        gateway = GatewaySettings(nats_url=nats_urls["gateway"])
         kept: dict[str, Any] = {}
         if gateway.api_key is None:
             kept["api_key"] = folder.api_key_file.read_text().strip()
@@ -51,12 +56,14 @@ class Settings:
             kept["drain_seconds"] = DRAIN_SECONDS
         return cls(
             auth=AuthSettings(
-                nats_url=nats_url,
+                nats_url=nats_urls["auth"],
                 database_url=folder.database_url("auth"),
                 signing_key=folder.signing_key.read_text(),
             ),
-            posts=PostsSettings(nats_url=nats_url, database_url=folder.database_url("posts")),
-            gateway=GatewaySettings(nats_url=nats_url, **kept),
+            posts=PostsSettings(
+                nats_url=nats_urls["posts"], database_url=folder.database_url("posts")
+            ),
+            gateway=GatewaySettings(nats_url=nats_urls["gateway"], **kept),
         )
 
 
@@ -73,13 +80,11 @@ class System:
     """How the gateway wants to be served, with its WebSockets."""
 
 
-@asynccontextmanager
-async def prepared_bus(nats_url: str, settings: Settings) -> AsyncGenerator[Bus]:
-    """A connection to the bus, on which the streams exist."""
-    async with connect_bus(nats_url, name="up") as bus:
+async def prepare_streams(nats_url: str, settings: Settings) -> None:
+    """Create the streams, or bring them up to date, on behalf of who may."""
+    async with connect_bus(nats_url, name="bootstrap") as bus:
         with saying("creating or checking the streams"):
             await bootstrap(bus, stream_settings(settings.gateway))
-        yield bus
 
 
 async def prepare_databases(settings: Settings) -> None:
@@ -91,32 +96,41 @@ async def prepare_databases(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def system_on(
-    bus: Bus, settings: Settings, *, registry: CollectorRegistry, supervisor: Supervisor
+async def _bus_of(settings: ServiceSettings, name: str) -> AsyncGenerator[tuple[Bus, Publisher]]:
+    """A service's own connection: it may do on the bus what it may as a process of its own."""
+    async with connect_bus(settings.nats_url, name=name) as bus, start_publisher(bus) as publisher:
+        yield bus, publisher
+
+
+@asynccontextmanager
+async def running_system(
+    settings: Settings, *, registry: CollectorRegistry, supervisor: Supervisor
 ) -> AsyncGenerator[System]:
     """Auth, posts and the gateway, with their background loops."""
     outbox_metrics = OutboxMetrics(registry)
     async with (
-        start_publisher(bus) as publisher,
+        _bus_of(settings.auth, "auth") as (_, auths_publisher),
+        _bus_of(settings.posts, "posts") as (posts_bus, posts_publisher),
+        _bus_of(settings.gateway, "gateway") as (gateways_bus, gateways_publisher),
         auth_service.app.serving(
             settings.auth,
-            publisher=publisher,
+            publisher=auths_publisher,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,
         ) as auth,
         open_verifier(settings.gateway, own_keys=auth.keys) as verifier,
         posts_service.app.serving(
             settings.posts,
-            bus=bus,
-            publisher=publisher,
+            bus=posts_bus,
+            publisher=posts_publisher,
             verifier=verifier,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,
         ) as posts,
         gateway.app.serving(
             settings.gateway,
-            bus=bus,
-            publisher=publisher,
+            bus=gateways_bus,
+            publisher=gateways_publisher,
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,

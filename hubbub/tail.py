@@ -110,7 +110,7 @@ def run_tail(text: str, *, from_start: bool, data: Path | None, nats: str | None
         raise CommandFailed(f"no channel: {error}") from error
 
     async def main() -> None:
-        async with bus_of(nats=nats, data=data, name="tail") as bus:
+        async with bus_of(nats=nats, data=data, name="tail", user="operator") as bus:
             await tail(bus, channel, from_start=from_start)
 
     with contextlib.suppress(KeyboardInterrupt):

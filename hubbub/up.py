@@ -32,8 +32,8 @@ from hubbub.system import (
     Settings,
     System,
     prepare_databases,
-    prepared_bus,
-    system_on,
+    prepare_streams,
+    running_system,
 )
 from shared.listening import listen
 from shared.open_files import allow_open_files
@@ -95,16 +95,18 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         with saying("starting nats-server"):
             nats = await held.enter_async_context(nats_server(folder.nats, supervisor=supervisor))
         make_signing_key(folder.signing_key)
-        settings = Settings.on(folder, nats_url=nats.url)
+        bus_urls = nats.urls()
+        settings = Settings.on(folder, nats_urls=bus_urls)
         await prepare_databases(settings)
-        bus = await held.enter_async_context(prepared_bus(nats.url, settings))
+        await prepare_streams(bus_urls["bootstrap"], settings)
         with saying("starting the services"):
             system = await held.enter_async_context(
-                system_on(bus, settings, registry=registry, supervisor=supervisor)
+                running_system(settings, registry=registry, supervisor=supervisor)
             )
             users = await _demo_users(system.auth, options.host)
         url = _origin(options.host, port)
-        held.enter_context(folder.announced(Running(pid=os.getpid(), url=url, nats_url=nats.url)))
+        announcement = Running(pid=os.getpid(), url=url, nats_url=nats.url)
+        held.enter_context(folder.announced(announcement, bus_urls=bus_urls))
         children = [_gateway(options.host, each, url, settings, folder) for each in further]
         config = server_config(
             system.app,
@@ -114,7 +116,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         drain = _drain_of(system, children)
         http = Server(config, stop=stop, drain=drain, graceful_seconds=GRACEFUL_SECONDS)
         origins = [_origin(options.host, each) for each in further]
-        banner = _banner(url, origins, users, folder)
+        banner = _banner(announcement, origins, users, folder)
         serving.set()
         async with running(
             *(child.run for child in children),
@@ -138,10 +140,10 @@ def _origin(host: str, port: int) -> str:
 
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
-    others = {"HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA"}  # another bus's: ours asks for neither
+    others = {"HUBBUB_NATS_URL", "HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA"}  # of another bus
     env = {
         **{name: value for name, value in inherited_environment().items() if name not in others},
-        "HUBBUB_NATS_URL": settings.gateway.nats_url,
+        "HUBBUB_NATS_URL_FILE": str(folder.bus_url_file("gateway")),
         "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
         "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(settings.gateway.drain_seconds),
@@ -189,8 +191,10 @@ async def _not_ready(
     return reasons
 
 
-def _banner(url: str, origins: Sequence[str], users: Sequence[DemoUser], folder: DataFolder) -> str:
-    lines = [f"Hubbub {version('hubbub')} is ready: {url}"]
+def _banner(
+    running: Running, origins: Sequence[str], users: Sequence[DemoUser], folder: DataFolder
+) -> str:
+    lines = [f"Hubbub {version('hubbub')} is ready: {running.url}"]
     if origins:
         lines.append(f"  further gateways  {' '.join(origins)}")
     if users:
@@ -198,4 +202,6 @@ def _banner(url: str, origins: Sequence[str], users: Sequence[DemoUser], folder:
         lines.append(f"  sign in as        {emails}, password {DEMO_PASSWORD}")
     lines.append(f"  data              {folder.path}")
     lines.append(f"  key of /api       {folder.api_key_file}")
+    lines.append(f"  bus               {running.nats_url}")
+    lines.append(f"  who signs in      {folder.bus_url_file('operator')}")
     return "\n".join(lines)

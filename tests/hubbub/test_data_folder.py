@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> DataFolder:
 def test_a_second_user_of_a_folder_is_told_who_has_it(folder: DataFolder) -> None:
     with (
         folder.locked(),
-        folder.announced(RUNNING),
+        folder.announced(RUNNING, bus_urls={}),
         pytest.raises(DataFolderInUse, match=r"in use by process 4711 \(http://127.0.0.1:8000\)"),
         DataFolder(folder.path).locked(),
     ):
@@ -92,10 +92,17 @@ def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_what_runs_is_found_while_it_runs(folder: DataFolder) -> None:
-    with folder.announced(RUNNING):
-        assert DataFolder(folder.path).running() == RUNNING
+    with folder.announced(RUNNING, bus_urls={"operator": "nats://operator:s@127.0.0.1:4222"}):
+        found = DataFolder(folder.path)
+        file = found.bus_url_file("operator")
+
+        assert found.running() == RUNNING
+        assert file.read_text().strip() == "nats://operator:s@127.0.0.1:4222"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
     assert folder.running() is None
+    assert not file.exists()
 
 
 def test_an_unreadable_announcement_is_none(folder: DataFolder) -> None:

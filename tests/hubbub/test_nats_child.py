@@ -1,5 +1,4 @@
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -108,7 +107,10 @@ async def test_the_terminals_signals_do_not_reach_it(tmp_path: Path) -> None:
 async def test_a_killed_server_is_started_again_on_the_same_port_with_its_store(
     tmp_path: Path,
 ) -> None:
-    async with nats_server(tmp_path / "nats") as server, connect_bus(server.url, name="t") as bus:
+    async with (
+        nats_server(tmp_path / "nats") as server,
+        connect_bus(server.url_of("gateway"), name="gateway") as bus,
+    ):
         await bus.until_connected()
         address, pid = server.url, server.pid_file.read_text()
         down = anyio.Event()
@@ -165,17 +167,22 @@ async def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
     home = tmp_path / "nats"
     async with nats_server(home) as server:
         process = psutil.Process(int(server.pid_file.read_text()))
-        config = json.loads((home / "nats.conf").read_text())
+        async with connect_bus(server.url_of("gateway"), name="gateway") as bus:
+            await bus.until_connected()
+            max_payload = bus.max_payload
 
     assert is_gone(process)
-    assert config["max_payload"] == MAX_PAYLOAD_BYTES
+    assert max_payload == MAX_PAYLOAD_BYTES
     assert (home / "jetstream").is_dir()
 
 
 async def test_the_folder_may_have_any_name(tmp_path: Path, folder_name: str) -> None:
     home = tmp_path / folder_name
     home.mkdir()
-    async with nats_server(home) as server, connect_bus(server.url, name="t") as bus:
+    async with (
+        nats_server(home) as server,
+        connect_bus(server.url_of("gateway"), name="gateway") as bus,
+    ):
         with anyio.fail_after(20):
             await bus.until_connected()
 

@@ -258,7 +258,7 @@ def test_tail_ends_without_complaint_when_nobody_reads(
 def test_a_data_folder_leads_to_the_bus(url: str, channel: ChannelName, tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     running = Running(pid=1, url="http://127.0.0.1:1", nats_url=url)
-    with folder.announced(running):
+    with folder.announced(running, bus_urls={"operator": url}):
         done = subprocess.run(
             [*HUBBUB, "publish", channel, "1", "--data", str(tmp_path)],
             capture_output=True,

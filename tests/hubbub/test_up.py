@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import psutil
@@ -17,6 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from hubbub.data_folder import take_lock
+from shared.bus.client import BusUnavailable, connect_bus
+from shared.bus.publisher import start_publisher
+from shared.bus.publishing import publish as publish_on_bus
+from shared.bus.subjects import publication_subject
+from shared.channels import room_channel
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
@@ -205,8 +212,55 @@ def test_the_other_commands_find_it_by_its_data_folder(
     assert token.wait(seconds=30) == 0, token.log
 
     listening.until_logged('"data":{"n":1}')
+    boot = processes.start("bootstrap", *place)
+    assert boot.wait(seconds=30) == 0, boot.log
     me = {"Authorization": f"Bearer {token.log.strip()}"}
     assert httpx2.get(f"{standing.url}/posts", headers=me, trust_env=False).status_code == 200
+
+
+async def test_a_service_publishes_on_its_bus_with_what_lies_in_the_data_folder(
+    standing: HubbubProcess,
+) -> None:
+    standing.until_logged("who signs in")
+    data = data_of(standing)
+    file = data / "bus/operator_url"
+    assert f"  who signs in      {file}\n" in standing.log
+    [address] = re.findall(r"^  bus +(nats://\S+)$", standing.log, re.MULTILINE)
+
+    async with (
+        connect_bus(file.read_text().strip(), name="publish") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        await publish_on_bus(publisher, room_channel("lobby"), {"text": "hi"}, key="k")
+    async with (
+        connect_bus(address, name="publish") as stranger,
+        start_publisher(stranger) as nobodys,
+    ):
+        with pytest.raises(BusUnavailable):
+            await nobodys.publish(
+                publication_subject(room_channel("lobby")),
+                b"{}",
+                message_id="forged",
+                deadline_seconds=1,
+            )
+    assert "authentication error" in (data / "nats/nats.log").read_text()
+
+
+def test_its_services_do_nothing_on_the_bus_that_they_may_not(standing: HubbubProcess) -> None:
+    token = sign_in(standing).json()["access_token"]
+    me = {"Authorization": f"Bearer {token}"}
+    with chat(standing, token) as tab:
+        tab.send(json.dumps({"type": "message", "id": "1", "body": "hello"}))
+        until(lambda: json.loads(tab.recv(timeout=20))["type"] == "ack")
+        post = httpx2.post(
+            f"{standing.url}/posts", json={"title": "t", "body": "b"}, headers=me, trust_env=False
+        )
+    assert post.status_code == 201
+    assert (
+        httpx2.post(f"{standing.url}/auth/logout", headers=me, trust_env=False).status_code == 204
+    )
+
+    assert "iolation" not in (data_of(standing) / "nats/nats.log").read_text()
 
 
 def test_a_taken_port_is_a_sentence(standing: HubbubProcess, processes: Processes) -> None:
@@ -347,7 +401,8 @@ def test_no_key_and_no_token_is_in_its_log_or_its_children_arguments(
 
     arguments = " ".join(" ".join(child.cmdline()) for child in children_of(system))
 
-    for secret in (token, (data / "api_key").read_text().strip(), "BEGIN PRIVATE"):
+    password = urlsplit((data / "bus/gateway_url").read_text()).password or ""
+    for secret in (token, (data / "api_key").read_text().strip(), password, "BEGIN PRIVATE"):
         assert secret not in system.log
         assert secret not in arguments
     assert os.environ.get("HUBBUB_API_KEY") is None
