@@ -53,7 +53,7 @@ async def serve(
                 ca=settings.nats_ca,
                 close_seconds=BUS_CLOSE_SECONDS,
             ) as bus,
-            start_publisher(bus) as publisher,
+            start_publisher(bus, max_waiting_bytes=settings.max_waiting_publish_bytes) as publisher,
             serving(
                 settings,
                 bus=bus,

@@ -120,6 +120,9 @@ class GatewaySettings(ServiceSettings):
     # Publications.
     publish_seconds: Seconds = 5
     """For one publication to be stored, with all its tries."""
+    max_waiting_publish_bytes: Bytes = 64 * 1024 * 1024
+    """Of all tabs and services, published faster than it is stored, 1 KiB each beside the payload;
+    more is answered `unavailable` at once."""
     replay_limit: Count = 1000
     """Publications that a returning tab may have missed; with more it is sent a `reset`."""
     ring_messages: Count = 10_000

@@ -20,7 +20,7 @@ from hubbub.progress import saying
 from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.http import install_edge, operations_router
 from shared.migrations import migrate
@@ -96,9 +96,14 @@ async def prepare_databases(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _bus_of(settings: ServiceSettings, name: str) -> AsyncGenerator[tuple[Bus, Publisher]]:
+async def _bus_of(
+    settings: ServiceSettings, name: str, *, max_waiting_bytes: int = MAX_WAITING_BYTES
+) -> AsyncGenerator[tuple[Bus, Publisher]]:
     """A service's own connection: it may do on the bus what it may as a process of its own."""
-    async with connect_bus(settings.nats_url, name=name) as bus, start_publisher(bus) as publisher:
+    async with (
+        connect_bus(settings.nats_url, name=name) as bus,
+        start_publisher(bus, max_waiting_bytes=max_waiting_bytes) as publisher,
+    ):
         yield bus, publisher
 
 
@@ -108,10 +113,14 @@ async def running_system(
 ) -> AsyncGenerator[System]:
     """Auth, posts and the gateway, with their background loops."""
     outbox_metrics = OutboxMetrics(registry)
+    max_waiting_bytes = settings.gateway.max_waiting_publish_bytes
     async with (
         _bus_of(settings.auth, "auth") as (_, auths_publisher),
         _bus_of(settings.posts, "posts") as (posts_bus, posts_publisher),
-        _bus_of(settings.gateway, "gateway") as (gateways_bus, gateways_publisher),
+        _bus_of(settings.gateway, "gateway", max_waiting_bytes=max_waiting_bytes) as (
+            gateways_bus,
+            gateways_publisher,
+        ),
         auth_service.app.serving(
             settings.auth,
             publisher=auths_publisher,

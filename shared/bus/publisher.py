@@ -25,6 +25,10 @@ __all__ = ["OnDone", "Outcome", "Publisher", "Sending", "Stored", "start_publish
 
 log = structlog.get_logger(__name__)
 
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+_BYTES_BESIDE = 1024
+"""Of a message that waits, for all that is not its payload."""
+
 
 class Publisher:
     """Publishes through one bus. Made by `start_publisher`."""
@@ -36,11 +40,14 @@ class Publisher:
         window: int = 2000,
         attempt_seconds: float = 1.0,
         retry_seconds: float = 0.05,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
         on_published: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """
         Args:
             window: How many may be unanswered; further ones wait in their order.
+            max_waiting_bytes: Of those that wait, 1 KiB each beside the payload. `send` refuses
+                what would pass it. `publish` does not: its caller waits, and so is bounded itself.
             attempt_seconds: How long to wait for an answer before sending it again.
             retry_seconds: The pause after a temporary refusal, doubled up to ``attempt_seconds``;
                 also how often deadlines are looked at.
@@ -51,9 +58,11 @@ class Publisher:
         self._window = window
         self._attempt_seconds = attempt_seconds
         self._retry_seconds = retry_seconds
+        self._max_waiting_bytes = max_waiting_bytes
         self._on_published = on_published
         self._in_flight: dict[int, Sending] = {}  # in the order in which they were first sent
         self._waiting: OrderedDict[int, Sending] = OrderedDict()
+        self._waiting_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -90,6 +99,7 @@ class Publisher:
             deadline_seconds=deadline_seconds,
             ttl=ttl,
             headers=headers,
+            may_refuse=False,
         )
         try:
             return await stored
@@ -106,6 +116,7 @@ class Publisher:
         deadline_seconds: float = 5.0,
         ttl: str | None = None,
         headers: Mapping[str, str] | None = None,
+        may_refuse: bool = True,
     ) -> Sending:
         """Store the message, and say what became of it when that is known. Never waits.
 
@@ -115,6 +126,7 @@ class Publisher:
             on_done: Called once, and by the deadline, but not before this has returned; never
                 after `forget`. Should it raise, that is logged.
             ttl: When the stream drops it, as ``Nats-TTL`` says it: ``15s``, ``never``.
+            may_refuse: Say at once that the bus is unavailable if too much is waiting already.
 
         Returns:
             What to give to `forget`.
@@ -134,11 +146,16 @@ class Publisher:
         except MessageRejected as rejected:
             self._end_soon(sending, rejected)
             return sending
+        has_to_wait = bool(self._waiting) or len(self._in_flight) >= self._window
+        if has_to_wait and may_refuse and self._is_full(sending):
+            self._end_soon(sending, BusUnavailable("too much is waiting to be stored"))
+            return sending
         sending.token, sending.reply = self._bus.expect_reply(partial(self._take_answer, sending))
         if self._sweeper is None:
             self._sweep_later()
-        if self._waiting or len(self._in_flight) >= self._window:
+        if has_to_wait:
             self._waiting[sending.token] = sending
+            self._waiting_bytes += _size(sending)
         else:
             self._admit(sending, now)
         return sending
@@ -174,12 +191,18 @@ class Publisher:
     def _admit_waiting(self) -> None:
         while self._waiting and len(self._in_flight) < self._window:
             _, first = self._waiting.popitem(last=False)
+            self._waiting_bytes -= _size(first)
             self._admit(first, time.monotonic())
 
     def _drop(self, sending: Sending) -> None:
         self._bus.forget_reply(sending.token)
-        if self._in_flight.pop(sending.token, None) is None:
-            self._waiting.pop(sending.token, None)
+        if self._in_flight.pop(sending.token, None) is not None:
+            return
+        if self._waiting.pop(sending.token, None) is not None:
+            self._waiting_bytes -= _size(sending)
+
+    def _is_full(self, sending: Sending) -> bool:
+        return self._waiting_bytes + _size(sending) > self._max_waiting_bytes
 
     def _send(self, sending: Sending, now: float) -> None:
         sending.due = now + self._attempt_seconds
@@ -218,9 +241,9 @@ class Publisher:
         on_done, sending.on_done = sending.on_done, None
         if on_done is None:
             return
-        if type(outcome) is Stored:
-            self._on_published(time.monotonic() - sending.began_at)
         try:
+            if type(outcome) is Stored:
+                self._on_published(time.monotonic() - sending.began_at)
             on_done(outcome)
         except Exception:  # one bad caller must not cost the others
             log.exception("publish_callback_failed", subject=sending.subject)
@@ -238,7 +261,15 @@ class Publisher:
         self._sweeper = self._loop.call_later(self._retry_seconds, self._sweep)
 
     def _sweep(self) -> None:
+        """Look at all that is unanswered, and again soon; whatever fails, the next look comes."""
         self._sweeper = None
+        try:
+            self._look_at_all()
+        finally:
+            if self.unanswered and self._sweeper is None:
+                self._sweep_later()
+
+    def _look_at_all(self) -> None:
         now = time.monotonic()
         unanswered = [*self._in_flight.values(), *self._waiting.values()]
         expired = [sending for sending in unanswered if now >= sending.deadline]
@@ -247,8 +278,10 @@ class Publisher:
         for sending in list(self._in_flight.values()):
             if now >= sending.due and self._bus.connected:
                 self._send(sending, now)
-        if self.unanswered and self._sweeper is None:
-            self._sweep_later()
+
+
+def _size(sending: Sending) -> int:
+    return len(sending.payload) + _BYTES_BESIDE
 
 
 def _settle(stored: asyncio.Future[Stored], outcome: Outcome) -> None:
@@ -266,11 +299,16 @@ async def start_publisher(
     *,
     window: int = 2000,
     attempt_seconds: float = 1.0,
+    max_waiting_bytes: int = MAX_WAITING_BYTES,
     on_published: Callable[[float], None] = lambda _seconds: None,
 ) -> AsyncGenerator[Publisher]:
     """A publisher that sends again at once after a reconnect, and gives up at the end."""
     publisher = Publisher(
-        bus, window=window, attempt_seconds=attempt_seconds, on_published=on_published
+        bus,
+        window=window,
+        attempt_seconds=attempt_seconds,
+        max_waiting_bytes=max_waiting_bytes,
+        on_published=on_published,
     )
     detach = bus.on_connected(publisher.send_again)
     try:

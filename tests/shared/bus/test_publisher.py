@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ import pytest
 
 from shared.bus.answers import rejection
 from shared.bus.client import Bus, BusUnavailable, MessageRejected, connect_bus
-from shared.bus.publisher import Publisher, Stored, start_publisher
+from shared.bus.publisher import Outcome, Publisher, Stored, start_publisher
 from tests.fixtures.nats import StartServer
 from tests.fixtures.waiting import eventually
 from tests.shared.bus.builders import a_stream, js_api, publish_numbers, read_all
@@ -74,6 +75,57 @@ async def test_no_more_than_the_window_is_in_flight(bus: Bus) -> None:
         for number in range(1, 5):
             await eventually(lambda n=number: len(asked) > n)  # type: ignore[misc]
             bus.send(asked[number], b'{"stream":"X","seq":2}')
+
+
+async def test_what_would_wait_past_the_bound_is_refused_at_once_and_there_is_room_again_later(
+    bus: Bus,
+) -> None:
+    outcomes: dict[str, Outcome] = {}
+    asked: list[str] = []
+    await bus.subscribe("silent.full", lambda _s, _p, _h, reply: asked.append(reply.decode()))
+    a_place = 1024 + 10
+
+    async with start_publisher(bus, window=1, max_waiting_bytes=2 * a_place) as publisher:
+
+        def send(name: str) -> None:
+            publisher.send(
+                "silent.full",
+                b"x" * 10,
+                message_id=name,
+                on_done=partial(outcomes.__setitem__, name),
+                deadline_seconds=30,
+            )
+
+        for name in ("in flight", "waits", "waits too", "refused"):
+            send(name)
+        assert outcomes == {}, "nobody hears back within the call"
+        await eventually(lambda: bool(outcomes))
+        assert [(name, str(outcome)) for name, outcome in outcomes.items()] == [
+            ("refused", "too much is waiting to be stored")
+        ]
+
+        await eventually(lambda: len(asked) == 1)
+        bus.send(asked[0], b'{"stream":"X","seq":1}')
+        await eventually(lambda: "in flight" in outcomes)
+        send("waits after all")
+        send("refused again")
+        await eventually(lambda: "refused again" in outcomes)
+        assert len(outcomes) == 3
+        assert publisher.unanswered == 3
+
+
+async def test_who_waits_for_the_answer_anyway_waits_for_a_place_too(bus: Bus) -> None:
+    stream = await a_stream(bus)
+    async with (
+        start_publisher(bus, window=1, max_waiting_bytes=1) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [
+            group.create_task(publisher.publish(f"{stream}.pub.a", b"", message_id=str(number)))
+            for number in range(20)
+        ]
+
+    assert [task.result().offset for task in tasks] == list(range(1, 21))
 
 
 async def test_a_caller_that_is_cancelled_leaves_nothing_and_makes_room(bus: Bus) -> None:
