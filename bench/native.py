@@ -1,4 +1,4 @@
-"""The two programs in C: the floor, and the load generator."""
+"""The programs in C: the floor, the load generator, and the flood."""
 
 import asyncio
 import hashlib
@@ -8,6 +8,7 @@ from pathlib import Path
 SOURCES = Path(__file__).with_name("native")
 PROGRAMS = {
     "floor": ("floor.c",),
+    "flood": ("flood.c",),
     "load": ("load.c", "clients.c", "bus.c", "samples.c"),
 }
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.load import Load
-from bench.scenarios import burst, connect, fan_out, idle, personal, stalled, talk
+from bench.scenarios import burst, connect, fan_out, flood, idle, personal, stalled, talk
 from bench.scenarios.scale import Scale
 from bench.servers import ORDINARY, Conditions
 from bench.targets import Target
@@ -97,5 +97,14 @@ ROWS: Mapping[str, Row] = {
         ("hubbub",),
         {"others' p99, ratio": Goal(1.1), "memory grown, KiB": Goal(1024)},
         Conditions(stalled.SETTINGS),
+    ),
+    "flood": Row(
+        flood.measure,
+        ("hubbub",),
+        {
+            f"{kind}: {figure} p99, ms": Goal(most)
+            for kind in flood.KINDS
+            for figure, most in (("connect", 1000), ("round trip", 20))
+        },
     ),
 }
