@@ -22,6 +22,9 @@ _TICKS_A_SECOND = 10  # of uvicorn's
 _LAST_WORDS_SECONDS = 0.1
 """For a request to end when its peer has been dropped, and when it is cancelled."""
 
+_ACCEPTED_A_TURN = 16
+"""New sockets, of each that is listened on."""
+
 _COLLECT_AFTER = (20_000, 50, 100)
 """New objects, and collections of the younger generation, before the next is looked through."""
 
@@ -97,6 +100,15 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield  # they are stop_signals' business
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on each socket several times over.
+
+        The loop accepts one connection in a turn for each that it listens on, however many
+        wait; and in a flood a turn may take milliseconds.
+        """
+        twins = [each.dup() for each in sockets or [] for _ in range(_ACCEPTED_A_TURN - 1)]
+        await super().startup([*(sockets or []), *twins] or None)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:

@@ -4,11 +4,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from shared.listening import CannotListen, listen
-from shared.process import running, stop_signals
+from shared.process import Server, running, server_config, stop_signals
 
 SERVICE = """
 import asyncio, sys
@@ -140,3 +142,34 @@ async def test_a_signal_sets_the_event_and_nothing_else() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(10):
             await stop.wait()
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_one_turn_of_the_loop_lets_in_many(anyio_backend: object) -> None:
+    turn = 0
+    came_in: list[int] = []
+
+    class Newcomer(asyncio.Protocol):
+        def __init__(self, **_: object) -> None: ...
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            came_in.append(turn)
+            transport.close()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    with ExitStack() as held, listen("127.0.0.1", 0) as taken:
+        stop = asyncio.Event()
+        server = Server(server_config(app, forwarded_allow_ips="", http=Newcomer), stop=stop)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[taken]))
+            while not server.started:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            for _ in range(16):  # as the loop stands still: they wait to be accepted
+                held.enter_context(socket.create_connection(taken.getsockname(), timeout=10))
+            while len(came_in) < 16:
+                turn += 1
+                await asyncio.sleep(0)
+            stop.set()
+
+    assert came_in[-1] - came_in[0] <= 2
