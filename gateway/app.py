@@ -305,6 +305,8 @@ def _engine_limits(settings: GatewaySettings) -> Limits:
     return Limits(
         max_message_bytes=settings.max_frame_bytes,
         total_unfinished_bytes=settings.total_unfinished_bytes,
+        message_seconds=settings.message_seconds,
+        bare_frames_per_second=settings.bare_frames_per_second,
         max_pending_bytes=settings.max_pending_bytes,
         total_pending_bytes=settings.total_pending_bytes,
         lag_seconds=settings.lag_seconds,

@@ -78,7 +78,13 @@ class GatewaySettings(ServiceSettings):
     max_frame_bytes: Bytes = 64 * 1024
     """Of one message of a tab; longer ones end the connection with 1009."""
     total_unfinished_bytes: Bytes = 64 * 1024 * 1024
-    """Of messages that have begun to come, of all tabs; who would pass it is closed with 1013."""
+    """Of messages that have begun to come, of all tabs; with more, whose message began to come
+    first is closed with 1013."""
+    message_seconds: Seconds = 30
+    """For a message that comes in pieces to be whole; then the tab is closed with 1013."""
+    bare_frames_per_second: Count = 200
+    """Of one tab, signed in or not: pings, pongs, parts of messages, and pieces of frames of a few
+    bytes. With more it is closed with 1008."""
     max_pending_bytes: Bytes = 256 * 1024
     """Written to a tab and not taken by it; with more it is behind, and caught up later."""
     total_pending_bytes: Bytes = 256 * 1024 * 1024

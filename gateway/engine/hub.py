@@ -9,6 +9,8 @@ from gateway.engine.connection import Connection
 from gateway.engine.drain import paced
 from gateway.engine.limits import Limits
 from gateway.engine.outgoing import Outgoing
+from gateway.engine.turns import Turns
+from gateway.engine.unfinished import Unfinished
 from gateway.errors import RESTARTING, Close
 
 _SWEEP_SLICE = 5000  # connections between two turns of the loop
@@ -28,8 +30,9 @@ class Hub:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.outgoing = Outgoing(self.loop.call_soon)
+        self.turns = Turns(self.loop.call_soon)
+        self.unfinished = Unfinished(limits)
         self.stalled_bytes = 0
-        self.unfinished_bytes = 0
         self._on_closed = on_closed
         self._on_failed = on_failed
         self._connections: set[Connection] = set()
@@ -77,6 +80,7 @@ class Hub:
             while True:
                 await asyncio.sleep(self.limits.sweep_seconds)
                 now = time.monotonic()
+                self.unfinished.end_late(now)
                 for number, connection in enumerate(tuple(self._connections), start=1):
                     if connection.wakes_at <= now:
                         self._check(connection, now)

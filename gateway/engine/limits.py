@@ -10,7 +10,11 @@ class Limits:
     max_message_bytes: int = 64 * 1024
     """Of what a peer sends; a longer message ends the connection with 1009."""
     total_unfinished_bytes: int = 64 * 1024 * 1024
-    """Of messages that aren't whole yet, on all connections; who would pass it is closed."""
+    """Of messages that aren't whole yet, on all connections; with more, the oldest is given up."""
+    message_seconds: float = 30.0
+    """From the first byte of a message that comes in pieces until it is whole."""
+    bare_frames_per_second: int = 200
+    """Of a peer: pings, pongs, parts of messages, and pieces of frames of a few bytes."""
     max_pending_bytes: int = 256 * 1024
     """Written and not yet taken by the peer; past it the connection is behind."""
     total_pending_bytes: int = 256 * 1024 * 1024

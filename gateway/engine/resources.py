@@ -5,6 +5,8 @@ from typing import Protocol
 
 from gateway.engine.limits import Limits
 from gateway.engine.outgoing import Outgoing
+from gateway.engine.turns import Turns
+from gateway.engine.unfinished import Unfinished
 
 
 class Resources(Protocol):
@@ -16,5 +18,5 @@ class Resources(Protocol):
     outgoing: Outgoing
     stalled_bytes: int
     """Pending on all stalled connections."""
-    unfinished_bytes: int
-    """Held on all connections of messages that aren't whole yet, or not wanted yet."""
+    turns: Turns
+    unfinished: Unfinished

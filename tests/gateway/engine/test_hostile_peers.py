@@ -112,7 +112,12 @@ async def test_a_frame_sent_as_the_protocol_fails_the_connection_makes_no_traceb
 
 async def test_a_peer_that_pings_and_never_reads_is_bounded_and_dropped() -> None:
     async with (
-        a_gateway(max_pending_bytes=50_000, lag_seconds=1, close_seconds=0.5) as gateway,
+        a_gateway(
+            max_pending_bytes=50_000,
+            lag_seconds=1,
+            close_seconds=0.5,
+            bare_frames_per_second=1_000_000,
+        ) as gateway,
         a_stalled_tab(gateway.port) as raw,
     ):
         most = 0
@@ -140,7 +145,7 @@ async def _flood_with_pings(raw: socket.socket) -> None:
 
 
 async def test_a_peer_that_reads_may_ping_as_long_as_it_likes() -> None:
-    async with a_gateway() as gateway, gateway.tab() as tab:
+    async with a_gateway(bare_frames_per_second=10_000) as gateway, gateway.tab() as tab:
         async with asyncio.timeout(10):
             for _ in range(2000):
                 await (await tab.ping(b"x" * 125))

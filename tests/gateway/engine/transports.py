@@ -7,6 +7,8 @@ from typing import Any, cast
 from gateway.engine.connection import Connection
 from gateway.engine.limits import Limits
 from gateway.engine.outgoing import Outgoing
+from gateway.engine.turns import Turns
+from gateway.engine.unfinished import Unfinished
 from gateway.errors import Close
 
 
@@ -70,8 +72,9 @@ class AnEngine:
         self.limits = limits
         self.turn: list[Callable[[], None]] = []
         self.outgoing = Outgoing(self.turn.append)
+        self.turns = Turns(self.loop.call_soon)
+        self.unfinished = Unfinished(limits)
         self.stalled_bytes = 0
-        self.unfinished_bytes = 0
         self.under_way = 0
         self.ends: list[Close] = []
         self.failures = 0
