@@ -1,17 +1,20 @@
 """The routes of the auth service: parse, call one use case, answer."""
 
 import ipaddress
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import use_cases
 from auth_service.passwords import Passwords
 from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, User
 from auth_service.signing import TokenIssuer
-from auth_service.use_cases import Throttle, Tokens
+from auth_service.throttle import Throttle
+from auth_service.use_cases import Tokens
 from shared.authentication import bearer_token
 from shared.bus.publisher import Publisher
 from shared.database import Sessions, transaction_dependency
@@ -19,10 +22,36 @@ from shared.keys import public_jwk
 from shared.tokens import Claims, TokenVerifier
 
 JWKS_MAX_AGE_SECONDS = 60
+MAX_FORM_BYTES = 8 * 1024
+"""The longest email and password that there are take 5.4 KiB, with each byte escaped."""
+MAX_FORM_FIELDS = 20
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class BoundedForms(APIRoute):
+    """A form is measured before it is parsed: parsing takes a microsecond and more a byte."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def measured(request: Request) -> Response:
+            if request.headers.get("content-type", "").lower().startswith(_FORMS):
+                said = request.headers.get("content-length", "")
+                too_long = said.isdecimal() and int(said[:10]) > MAX_FORM_BYTES
+                body = b"" if too_long else await request.body()  # is not even waited for
+                if too_long or len(body) > MAX_FORM_BYTES:
+                    raise HTTPException(413, f"a form has at most {MAX_FORM_BYTES} bytes")
+                parts = body.lower().count(b"content-disposition")
+                if max(body.count(b"&") + 1, parts) > MAX_FORM_FIELDS:
+                    raise HTTPException(422, f"a form has at most {MAX_FORM_FIELDS} fields")
+            return await handle(request)
+
+        return measured
 
 
 def client_address(request: Request) -> str:
-    """Who to count failures of: an address, or the network of one household where it is IPv6."""
+    """Whom to count attempts of: an address, or the network of one household where it is IPv6."""
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host)
@@ -55,7 +84,7 @@ def create_router(
         verifier: Believes the issuer's tokens and no others. Whether their session is over
             is asked of the database, which knows before anybody else.
     """
-    router = APIRouter(prefix="/auth", tags=["auth"])
+    router = APIRouter(prefix="/auth", tags=["auth"], route_class=BoundedForms)
 
     async def verified(token: Annotated[str, Depends(bearer_token)]) -> Claims:
         return await verifier.verify(token)
@@ -67,9 +96,15 @@ def create_router(
     ]
 
     @router.post("/register", status_code=201)
-    async def register(new: NewUser) -> User:
+    async def register(new: NewUser, address: ClientAddress) -> User:
         user = await use_cases.register(
-            sessions, passwords, email=new.email, name=new.name, password=new.password
+            sessions,
+            passwords,
+            throttle=throttle,
+            email=new.email,
+            name=new.name,
+            password=new.password,
+            address=address,
         )
         return User.model_validate(user)
 

@@ -1,7 +1,8 @@
 """The auth service put together: its parts as `up` needs them, and an application of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from auth_service.api import create_router
 from auth_service.passwords import Passwords, hashing_passwords
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
-from auth_service.use_cases import Throttle
+from auth_service.throttle import Throttle
 from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
 from shared.http import install_edge, operations_router
@@ -54,7 +55,12 @@ class AuthParts:
 
 
 @asynccontextmanager
-async def assembled(settings: AuthSettings, *, publisher: Publisher) -> AsyncGenerator[AuthParts]:
+async def assembled(
+    settings: AuthSettings,
+    *,
+    publisher: Publisher,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[AuthParts]:
     """The service without its background loops, on a migrated database."""
     issuer = TokenIssuer(
         settings.signing_key.get_secret_value(),
@@ -78,7 +84,10 @@ async def assembled(settings: AuthSettings, *, publisher: Publisher) -> AsyncGen
     )
     async with (
         hashing_passwords(
-            hasher, threads=settings.hash_threads, wait_seconds=settings.hash_wait_seconds
+            hasher,
+            threads=settings.hash_threads,
+            max_waiting=settings.hash_max_waiting,
+            wait_seconds=settings.hash_wait_seconds,
         ) as passwords,
         connect_database(settings.database_url) as sessions,
     ):
@@ -88,7 +97,7 @@ async def assembled(settings: AuthSettings, *, publisher: Publisher) -> AsyncGen
             issuer,
             verifier,
             publisher=publisher,
-            throttle=_throttle(settings),
+            throttle=_throttle(settings, monotonic),
             refresh_lifetime=settings.refresh_token_lifetime,
             revoke_seconds=settings.revoke_seconds,
         )
@@ -128,23 +137,26 @@ def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
 
 async def prune_for_ever(sessions: Sessions, settings: AuthSettings) -> None:
     """Delete what has expired, a batch a transaction, until cancelled."""
-    throttle = _throttle(settings)
     while True:
         try:
             more = True
             while more:
                 async with transaction(sessions) as db:
                     more = await use_cases.prune(
-                        db, throttle=throttle, max_token_seconds=settings.max_token_seconds
+                        db,
+                        throttle_seconds=settings.throttle_seconds,
+                        max_token_seconds=settings.max_token_seconds,
                     )
         except DatabaseAway:
             log.warning("prune_failed")
         await asyncio.sleep(settings.prune_interval_seconds)
 
 
-def _throttle(settings: AuthSettings) -> Throttle:
+def _throttle(settings: AuthSettings, monotonic: Callable[[], float]) -> Throttle:
     return Throttle(
         seconds=settings.throttle_seconds,
-        per_account=settings.failures_per_account,
-        per_address=settings.failures_per_address,
+        failures_per_account=settings.failures_per_account,
+        failures_per_address=settings.failures_per_address,
+        registrations_per_address=settings.registrations_per_address,
+        monotonic=monotonic,
     )

@@ -36,6 +36,17 @@ class TooManyFailures(AppError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class TooManyRegistrations(AppError):
+    """So many accounts were asked for from this address that we don't listen."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.THROTTLED
+    code: ClassVar[str] = "too_many_registrations"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("too many have registered from this address; try again later")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class InvalidRefreshToken(AppError):
     """Unknown, expired, used before, or of a session that is over."""
 

@@ -11,21 +11,11 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from shared.errors import Unavailable
+from auth_service.turns import Lane, Turns
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-
-class TooBusy(Unavailable):
-    """All threads that hash passwords are taken, and were for as long as we wait."""
-
-    code = "too_busy"
-    retry_after_seconds = 1
-
-    def __init__(self) -> None:
-        super().__init__("too many are signing in at once; try again in a moment")
 
 
 class Passwords:
@@ -35,32 +25,39 @@ class Passwords:
         self,
         hasher: PasswordHasher,
         executor: ThreadPoolExecutor,
+        turns: Turns,
         *,
         nobodys_hash: str,
-        threads: int,
-        wait_seconds: float,
     ) -> None:
         self._hasher = hasher
         self._executor = executor
+        self._turns = turns
         self._nobodys_hash = nobodys_hash
-        self._free = asyncio.Semaphore(threads)
-        self._wait_seconds = wait_seconds
 
-    async def hash(self, password: str) -> str:
+    def refuse_if_full(self, lane: Lane, address: str) -> None:
+        """
+        Raises:
+            TooBusy: a password could not even wait to be hashed.
+        """
+        self._turns.refuse_if_full(lane, address)
+
+    async def hash(self, password: str, *, lane: Lane, address: str) -> str:
         """
         Raises:
             TooBusy: no thread came free in time.
         """
-        return await self._in_thread(lambda: self._hasher.hash(password))
+        return await self._in_thread(lane, address, lambda: self._hasher.hash(password))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str, *, address: str) -> bool:
         """Whether it is the password; without a hash it is not, which takes as long to find out.
 
         Raises:
             TooBusy: no thread came free in time.
         """
         checked = password_hash or self._nobodys_hash
-        return await self._in_thread(lambda: self._matches(checked, password))
+        return await self._in_thread(
+            Lane.SIGNING_IN, address, lambda: self._matches(checked, password)
+        )
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether we would hash it otherwise today."""
@@ -75,36 +72,25 @@ class Passwords:
             log.error("password_hash_unreadable")
             return False
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise TooBusy from error
-        try:
+    async def _in_thread(self, lane: Lane, address: str, work: Callable[[], Result]) -> Result:
+        async with self._turns.turn(lane, address):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        finally:
-            self._free.release()
 
 
 @asynccontextmanager
 async def hashing_passwords(
-    hasher: PasswordHasher, *, threads: int, wait_seconds: float
+    hasher: PasswordHasher, *, threads: int, max_waiting: int, wait_seconds: float
 ) -> AsyncGenerator[Passwords]:
     """The threads, until the end.
 
     Args:
         threads: How many passwords are hashed at a time.
+        max_waiting: Places before them, of those who sign in and of those who register.
         wait_seconds: For a free thread.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="argon2") as executor:
         nobodys_hash = await asyncio.get_running_loop().run_in_executor(
             executor, hasher.hash, secrets.token_urlsafe()
         )
-        yield Passwords(
-            hasher,
-            executor,
-            nobodys_hash=nobodys_hash,
-            threads=threads,
-            wait_seconds=wait_seconds,
-        )
+        turns = Turns(threads, max_waiting=max_waiting, wait_seconds=wait_seconds)
+        yield Passwords(hasher, executor, turns, nobodys_hash=nobodys_hash)

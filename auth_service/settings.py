@@ -27,9 +27,16 @@ class AuthSettings(ServiceSettings):
     failures_per_account: Count = 10
     """Failed sign-ins within ``throttle_seconds``, after which further ones are refused unheard."""
     failures_per_address: Count = 100
+    registrations_per_address: Count = 100
+    """Accounts asked for within ``throttle_seconds``, also such as there are already."""
 
     hash_threads: Count = 2
-    """Passwords hashed at a time; each takes a core, and the memory below."""
+    """Passwords hashed at a time; each takes a core, and the memory below. Of several, those who
+    register leave one to those who sign in."""
+    hash_max_waiting: Count = 256
+    """Who may wait for a thread, of those who sign in and of those who register each; served by
+    turns of their addresses. With more, the address with most of them loses one, or who comes
+    is told to come again."""
     hash_wait_seconds: Seconds = 10
     """For a free thread; past it the caller is told to come again."""
     argon2_memory_kib: Count = 64 * 1024

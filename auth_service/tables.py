@@ -73,7 +73,7 @@ class RefreshTokenRow(Base):
 
 
 class FailuresRow(Base):
-    """The newest failed sign-ins of one account or from one address."""
+    """The newest failed sign-ins of one account or from one address, or registrations from one."""
 
     __tablename__ = "sign_in_failures"
 

@@ -4,11 +4,8 @@ Where a password is hashed the function opens its transactions itself: one that
 stayed open for so long would hold up every other writer.
 """
 
-import hashlib
-import math
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
@@ -21,17 +18,17 @@ from auth_service.errors import (
     EmailTaken,
     InvalidRefreshToken,
     RevocationPending,
-    TooManyFailures,
     WrongCredentials,
 )
 from auth_service.passwords import Passwords
 from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow
+from auth_service.throttle import Throttle
+from auth_service.turns import Lane
 from shared.bus.errors import BusUnavailable, MessageRejected
 from shared.bus.publisher import Publisher
 from shared.database import Sessions, database_now, transaction
-from shared.errors import AppError
 from shared.ids import SessionId, UserId
 from shared.outbox.relay import publish_at_once
 from shared.outbox.rows import is_unsent
@@ -42,24 +39,6 @@ from shared.tokens import Claims, InvalidToken
 log = structlog.get_logger(__name__)
 
 PRUNE_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """How many sign-ins may fail within ``seconds``."""
-
-    seconds: float
-    per_account: int
-    per_address: int
-
-    def limits(self, email: str, address: str) -> dict[str, int]:
-        """What to count under, with its limit. The account comes first: locks have an order."""
-        account = hashlib.sha256(email_key(email).encode()).hexdigest()
-        return {f"account:{account}": self.per_account, f"address:{address}": self.per_address}
-
-    def blocked_until(self, failed_at: list[float], limit: int) -> float:
-        """When one may fail again; in the past if one may now."""
-        return failed_at[-limit] + self.seconds if len(failed_at) >= limit else 0.0
 
 
 class Tokens(NamedTuple):
@@ -75,28 +54,33 @@ def email_key(email: str) -> str:
 
 
 async def register(
-    sessions: Sessions, passwords: Passwords, *, email: str, name: str, password: str
+    sessions: Sessions,
+    passwords: Passwords,
+    *,
+    throttle: Throttle,
+    email: str,
+    name: str,
+    password: str,
+    address: str,
 ) -> UserRow:
     """Make an account.
 
     Raises:
+        TooManyRegistrations: from this address.
         EmailTaken: there is one with this email.
         TooBusy: too many passwords wait to be hashed.
     """
-    async with transaction(sessions, read_only=True) as db:
-        if await repository.find_user(db, email_key(email)) is not None:
-            raise EmailTaken
-    user = UserRow(
-        email=email,
-        email_key=email_key(email),
-        name=name,
-        password_hash=await passwords.hash(password),
-        created_at=datetime.now(UTC),
-    )
+    attempt = throttle.registration(address)
+    throttle.refuse_known(attempt)
+    passwords.refuse_if_full(Lane.REGISTERING, address)
     async with transaction(sessions) as db:
-        await repository.add_user(db, user)
-    log.info("user_registered", user_id=user.id)
-    return user
+        refusal = await throttle.count(db, attempt)
+    if refusal is not None:
+        log.info("registration_refused", code=refusal.code)
+        raise refusal
+    return await _make_account(
+        sessions, passwords, email=email, name=name, password=password, address=address
+    )
 
 
 async def ensure_user(
@@ -106,8 +90,35 @@ async def ensure_user(
     async with transaction(sessions, read_only=True) as db:
         found = await repository.find_user(db, email_key(email))
     if found is None:
-        found = await register(sessions, passwords, email=email, name=name, password=password)
+        found = await _make_account(
+            sessions, passwords, email=email, name=name, password=password, address=""
+        )
     return UserId(found.id)
+
+
+async def _make_account(
+    sessions: Sessions,
+    passwords: Passwords,
+    *,
+    email: str,
+    name: str,
+    password: str,
+    address: str,
+) -> UserRow:
+    async with transaction(sessions, read_only=True) as db:
+        if await repository.find_user(db, email_key(email)) is not None:
+            raise EmailTaken
+    user = UserRow(
+        email=email,
+        email_key=email_key(email),
+        name=name,
+        password_hash=await passwords.hash(password, lane=Lane.REGISTERING, address=address),
+        created_at=datetime.now(UTC),
+    )
+    async with transaction(sessions) as db:
+        await repository.add_user(db, user)
+    log.info("user_registered", user_id=user.id)
+    return user
 
 
 async def sign_in(
@@ -123,7 +134,7 @@ async def sign_in(
 ) -> Tokens:
     """Begin a session.
 
-    The throttle is asked twice: before the password is hashed, to save the work, and
+    The throttle's count is asked twice: before the password is hashed, to save the work, and
     afterwards, under a lock. So of guesses that are made all at once no more are answered
     than of guesses in a row, and a right one among the rest is refused like a wrong one.
 
@@ -132,21 +143,24 @@ async def sign_in(
         TooManyFailures: for this account or from this address.
         TooBusy: too many passwords wait to be hashed.
     """
-    limits = throttle.limits(email, address)
+    attempt = throttle.sign_in(email_key(email), address)
+    throttle.refuse_known(attempt)
+    passwords.refuse_if_full(Lane.SIGNING_IN, address)
     async with transaction(sessions, read_only=True) as db:
-        await _check_failures(db, throttle, limits, lock=False)
+        await throttle.check(db, attempt, lock=False)
         user = await repository.find_user(db, email_key(email))
-    matches = await passwords.verify(None if user is None else user.password_hash, password)
+    known_hash = None if user is None else user.password_hash
+    matches = await passwords.verify(known_hash, password, address=address)
     if user is None or not matches:
         async with transaction(sessions) as db:
-            failure = await _record_failure(db, throttle, limits)
+            failure = await throttle.count(db, attempt) or WrongCredentials()
         log.info("sign_in_failed", user_id=None if user is None else user.id, code=failure.code)
         raise failure
     new_hash = None
     if passwords.is_outdated(user.password_hash):
-        new_hash = await passwords.hash(password)
+        new_hash = await passwords.hash(password, lane=Lane.SIGNING_IN, address=address)
     async with transaction(sessions) as db:
-        await _check_failures(db, throttle, limits, lock=True)
+        await throttle.check(db, attempt, lock=True)
         if new_hash is not None:
             await repository.replace_hash(db, user, new_hash)
         now = datetime.now(UTC)
@@ -176,6 +190,9 @@ async def refresh(
     Raises:
         InvalidRefreshToken: also where the session was ended for it, and is for good.
     """
+    async with transaction(sessions, read_only=True) as db:
+        if await repository.find_refresh_token(db, digest_of(refresh_token)) is None:
+            raise InvalidRefreshToken  # a stranger's guess takes no lock
     async with transaction(sessions) as db:
         outcome = await _refresh(db, issuer, refresh_token, lifetime=lifetime)
     if isinstance(outcome, Tokens):
@@ -242,12 +259,12 @@ async def sign_out(
     await _tell(sessions, publisher, session_id, seconds=revoke_seconds)
 
 
-async def prune(db: AsyncSession, *, throttle: Throttle, max_token_seconds: float) -> bool:
+async def prune(db: AsyncSession, *, throttle_seconds: float, max_token_seconds: float) -> bool:
     """Delete a batch of what has expired; return whether there may be more."""
     now = datetime.now(UTC)
     # A session is kept for as long as an access token of it may live.
     ended = now - timedelta(seconds=max_token_seconds)
-    forgotten = await database_now(db) - timedelta(seconds=throttle.seconds)
+    forgotten = await database_now(db) - timedelta(seconds=throttle_seconds)
     deleted = (
         await repository.prune_sessions(db, before=ended, limit=PRUNE_BATCH),
         await repository.prune_refresh_tokens(db, before=now, limit=PRUNE_BATCH),
@@ -316,26 +333,3 @@ async def _issue(db: AsyncSession, issuer: TokenIssuer, found: FoundSession) -> 
     )
     access_token = issuer.issue(UserId(user.id), user.name, SessionId(session.id))
     return Tokens(access_token, refresh_token)
-
-
-async def _check_failures(
-    db: AsyncSession, throttle: Throttle, limits: dict[str, int], *, lock: bool
-) -> None:
-    failures = await repository.read_failures(db, list(limits), lock=lock)
-    until = max(throttle.blocked_until(failures.get(key, []), limits[key]) for key in limits)
-    now = (await database_now(db)).timestamp()
-    if until > now:
-        raise TooManyFailures(math.ceil(until - now))
-
-
-async def _record_failure(db: AsyncSession, throttle: Throttle, limits: dict[str, int]) -> AppError:
-    """Count it, unless as many as may fail have; return what the caller is told."""
-    rows = [await repository.lock_failures(db, key) for key in limits]
-    now = (await database_now(db)).timestamp()
-    until = max(throttle.blocked_until(row.failed_at, limits[row.key]) for row in rows)
-    if until > now:
-        return TooManyFailures(math.ceil(until - now))
-    for row in rows:
-        row.failed_at = [*row.failed_at, now][-limits[row.key] :]
-        row.last_at = datetime.fromtimestamp(now, UTC)
-    return WrongCredentials()

@@ -12,6 +12,7 @@ from shared.bus.client import Bus
 from shared.bus.publisher import start_publisher
 from shared.migrations import migrate
 from tests.auth_service.people import SIGNING_KEY, a_client
+from tests.fixtures.tokens import Clock
 
 
 @pytest.fixture
@@ -28,10 +29,15 @@ async def settings(database_url: str) -> AuthSettings:
 
 
 @pytest.fixture
-async def parts(settings: AuthSettings, bus: Bus) -> AsyncGenerator[AuthParts]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def parts(settings: AuthSettings, bus: Bus, clock: Clock) -> AsyncGenerator[AuthParts]:
     async with (
         start_publisher(bus) as publisher,
-        assembled(settings, publisher=publisher) as parts,
+        assembled(settings, publisher=publisher, monotonic=clock) as parts,
     ):
         yield parts
 

@@ -21,6 +21,7 @@ from shared.bus.publisher import Publisher
 from shared.database import transaction
 from shared.outbox.table import OutboxRow
 from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from tests.fixtures.tokens import Clock
 
 SIGNING_KEY = (
     Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
@@ -110,8 +111,9 @@ def problem_of(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def failures_age(parts: AuthParts, seconds: float) -> None:
-    """Let the time pass for what has failed so far."""
+async def time_passes(parts: AuthParts, clock: Clock, seconds: float) -> None:
+    """For what was counted so far, and for who was refused."""
+    clock.now += seconds
     async with transaction(parts.sessions) as db:
         for row in await db.scalars(select(FailuresRow)):
             row.failed_at = [failed_at - seconds for failed_at in row.failed_at]

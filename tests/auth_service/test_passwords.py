@@ -14,7 +14,7 @@ from auth_service.app import AuthParts
 from auth_service.passwords import Passwords, hashing_passwords
 from auth_service.settings import AuthSettings
 from auth_service.tables import UserRow
-from auth_service.use_cases import Throttle
+from auth_service.throttle import Throttle
 from shared.database import transaction
 from shared.errors import AppError
 from tests.auth_service.people import (
@@ -41,10 +41,12 @@ async def test_every_sign_in_that_is_heard_checks_one_password(
 ) -> None:
     await register(client)
     hasher = CountingHasher(time_cost=1, memory_cost=8, parallelism=1)
-    throttle = Throttle(seconds=60, per_account=1, per_address=100)
+    throttle = Throttle(
+        seconds=60, failures_per_account=1, failures_per_address=100, registrations_per_address=1
+    )
     outcomes = []
 
-    async with hashing_passwords(hasher, threads=1, wait_seconds=10) as passwords:
+    async with hashing_passwords(hasher, threads=1, max_waiting=1, wait_seconds=10) as passwords:
         for email in ["ann@example.com", "nobody@example.com"] * 2:
             with pytest.raises(AppError) as failure:
                 await sign_in_as(parts, passwords, throttle, email)

@@ -9,19 +9,19 @@ from auth_service.tables import FailuresRow, SessionRow
 from shared.database import transaction
 from tests.auth_service.people import (
     a_signed_in_user,
-    failures_age,
     me,
     sign_in,
+    time_passes,
 )
+from tests.fixtures.tokens import Clock
 
 
 async def test_what_has_been_forgotten_is_deleted(
-    client: httpx2.AsyncClient, parts: AuthParts
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
-    throttle = use_cases.Throttle(seconds=60, per_account=10, per_address=100)
     await a_signed_in_user(client)
     await sign_in(client, "nobody@example.com")
-    await failures_age(parts, 61)
+    await time_passes(parts, clock, 61)
     await sign_in(client, "somebody@example.com")
     async with transaction(parts.sessions) as db:
         old = datetime.now(UTC) - timedelta(days=2)
@@ -29,7 +29,7 @@ async def test_what_has_been_forgotten_is_deleted(
     tokens = (await sign_in(client)).json()
 
     async with transaction(parts.sessions) as db:
-        more = await use_cases.prune(db, throttle=throttle, max_token_seconds=86_400)
+        more = await use_cases.prune(db, throttle_seconds=60, max_token_seconds=86_400)
 
     assert not more
     async with transaction(parts.sessions) as db:
@@ -40,11 +40,11 @@ async def test_what_has_been_forgotten_is_deleted(
 
 
 async def test_no_more_failures_are_kept_than_matter(
-    client: httpx2.AsyncClient, parts: AuthParts
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
     for _ in range(13):
         await sign_in(client)
-        await failures_age(parts, 30)
+        await time_passes(parts, clock, 30)
 
     async with transaction(parts.sessions) as db:
         account = await db.scalar(select(FailuresRow).where(FailuresRow.key.like("account:%")))

@@ -1,6 +1,8 @@
 import httpx2
 import pytest
 from sqlalchemy import func, select
+from starlette.datastructures import FormData
+from starlette.formparsers import FormParser, MultiPartParser
 
 from auth_service.app import AuthParts
 from auth_service.tables import SessionRow
@@ -96,6 +98,45 @@ async def test_a_body_that_is_no_form_is_refused(
     answer = await client.post("/auth/token", content=body, headers={"Content-Type": content_type})
 
     assert problem_of(answer)[0] in (400, 401, 422)
+
+
+async def test_the_longest_form_that_fits_is_read(client: httpx2.AsyncClient) -> None:
+    email, password = f"{'🦊' * 242}@example.com", "🦊" * 200
+    assert (await register(client, email, password=password)).status_code == 201
+
+    assert (await sign_in(client, email, password)).status_code == 200
+
+
+A_PART = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded", b"&" * 8000, 422),
+        ("Application/X-WWW-Form-Urlencoded; charset=utf-8", b"a=b&" * 20, 422),
+        ("application/x-www-form-urlencoded", b"username=" + b"%41" * 3000, 413),
+        ("multipart/form-data; boundary=x", A_PART * 21, 422),
+        ("multipart/form-data; boundary=x", A_PART * 200, 413),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+async def test_a_form_that_would_take_long_to_parse_is_not_parsed(
+    client: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    content_type: str,
+    body: bytes,
+    status: int,
+) -> None:
+    async def parse(*_arguments: object) -> FormData:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(FormParser, "parse", parse)
+    monkeypatch.setattr(MultiPartParser, "parse", parse)
+
+    answer = await client.post("/auth/token", content=body, headers={"Content-Type": content_type})
+
+    assert problem_of(answer)[0] == status
 
 
 async def test_each_sign_in_is_a_session_of_its_own(

@@ -3,22 +3,24 @@ import asyncio
 import httpx2
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import event
 
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from tests.auth_service.people import (
     a_client,
-    failures_age,
     problem_of,
     publisher_without_a_bus,
     register,
     served,
     sign_in,
+    time_passes,
 )
+from tests.fixtures.tokens import Clock
 
 
 async def test_the_eleventh_failure_in_a_minute_is_throttled(
-    client: httpx2.AsyncClient, parts: AuthParts
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
     await register(client)
 
@@ -30,7 +32,7 @@ async def test_the_eleventh_failure_in_a_minute_is_throttled(
     assert (await sign_in(client)).status_code == 429, "the right one too, or one could guess on"
     assert (await sign_in(client, "ANN@example.com ")).status_code == 429
 
-    await failures_age(parts, 60)
+    await time_passes(parts, clock, 60)
 
     assert (await sign_in(client)).status_code == 200
 
@@ -44,27 +46,27 @@ async def test_an_account_that_does_not_exist_is_throttled_alike(
 
 
 async def test_failures_are_counted_over_any_minute_not_from_the_full_one(
-    client: httpx2.AsyncClient, parts: AuthParts
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
     await sign_in(client, "ann@example.com")
-    await failures_age(parts, 55)
+    await time_passes(parts, clock, 55)
     for _ in range(9):
         await sign_in(client, "ann@example.com")
 
     throttled = await sign_in(client, "ann@example.com")
     assert (throttled.status_code, throttled.headers["Retry-After"]) == (429, "5")
 
-    await failures_age(parts, 6)
+    await time_passes(parts, clock, 6)
     assert (await sign_in(client, "ann@example.com")).status_code == 401
     assert (await sign_in(client, "ann@example.com")).status_code == 429
 
 
 async def test_being_throttled_does_not_prolong_it(
-    client: httpx2.AsyncClient, parts: AuthParts
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
     for _ in range(10):
         await sign_in(client)
-    await failures_age(parts, 50)
+    await time_passes(parts, clock, 50)
 
     for _ in range(20):
         assert int((await sign_in(client)).headers["Retry-After"]) <= 10
@@ -147,3 +149,92 @@ async def test_a_right_guess_among_too_many_wrong_ones_is_refused(
 
     assert tenth.result().status_code == 401
     assert right.result().status_code == 429
+
+
+async def test_an_address_registers_so_often_and_not_more(
+    settings: AuthSettings,
+) -> None:
+    few = settings.model_copy(update={"registrations_per_address": 3})
+    async with assembled(few, publisher=publisher_without_a_bus()) as parts:
+        app = create_app(parts, registry=CollectorRegistry())
+        async with a_client(app) as client, a_client(app, address="192.0.2.2") as elsewhere:
+            answers = [await register(client, f"user-{n}@example.com") for n in range(5)]
+
+            assert [answer.status_code for answer in answers] == [201] * 3 + [429] * 2
+            for refused in answers[3:]:
+                assert problem_of(refused) == (429, "too_many_registrations")
+                assert 50 <= int(refused.headers["Retry-After"]) <= 60
+            assert (await register(elsewhere, "user-9@example.com")).status_code == 201
+            assert (await sign_in(client, "user-0@example.com")).status_code == 200
+
+
+async def test_whether_an_email_is_taken_is_told_no_more_often_than_one_may_register(
+    settings: AuthSettings,
+) -> None:
+    few = settings.model_copy(update={"registrations_per_address": 2})
+    async with served(few) as client:
+        await register(client)
+        answers = [await register(client) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [409, 429, 429]
+
+
+async def test_who_was_refused_may_register_again_when_the_time_is_over(
+    settings: AuthSettings, clock: Clock
+) -> None:
+    few = settings.model_copy(update={"registrations_per_address": 1})
+    async with (
+        assembled(few, publisher=publisher_without_a_bus(), monotonic=clock) as parts,
+        a_client(create_app(parts, registry=CollectorRegistry())) as client,
+    ):
+        await register(client)
+        assert (await register(client, "bob@example.com")).status_code == 429
+
+        await time_passes(parts, clock, 61)
+
+        assert (await register(client, "bob@example.com")).status_code == 201
+
+
+async def test_several_processes_count_registrations_together(settings: AuthSettings) -> None:
+    few = settings.model_copy(update={"registrations_per_address": 5})
+    async with served(few) as one, served(few) as other, asyncio.TaskGroup() as group:
+        asked = [
+            group.create_task(register((one, other)[n % 2], f"user-{n}@example.com"))
+            for n in range(12)
+        ]
+
+    assert sorted(task.result().status_code for task in asked) == [201] * 5 + [429] * 7
+
+
+async def test_who_was_refused_once_costs_no_transaction_the_next_time(
+    settings: AuthSettings,
+) -> None:
+    few = settings.model_copy(update={"registrations_per_address": 1, "failures_per_account": 1})
+    async with assembled(few, publisher=publisher_without_a_bus()) as parts:
+        app = create_app(parts, registry=CollectorRegistry())
+        async with a_client(app) as client:
+            for _ in range(2):
+                await register(client)
+                await sign_in(client, password="incorrect horse")
+            begun = transactions_of(parts)
+            assert (await register(client)).status_code == 429
+            assert (await sign_in(client)).status_code == 429
+
+    assert begun == []
+
+
+def transactions_of(parts: AuthParts) -> list[object]:
+    """A list that grows with each transaction that is begun from now on."""
+    begun: list[object] = []
+    event.listen(parts.sessions.kw["bind"].sync_engine, "begin", begun.append)
+    return begun
+
+
+async def test_a_clock_that_was_put_back_blocks_nobody_for_days(
+    client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
+) -> None:
+    for _ in range(10):
+        await sign_in(client)
+    await time_passes(parts, clock, -2 * 86_400)
+
+    assert (await sign_in(client)).status_code == 401

@@ -1,0 +1,119 @@
+"""How often sign-ins may fail, and accounts be made.
+
+It is counted in the database, so that all processes count together and a restart forgets
+nothing. Who has used up what they may is remembered here as well: to be told so again costs
+no transaction.
+"""
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_service import repository
+from auth_service.errors import TooManyFailures, TooManyRegistrations
+from shared.database import database_now
+from shared.errors import AppError
+
+_MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What somebody is about to do, and what it counts under."""
+
+    limits: Mapping[str, int]
+    """Each key with how often within the throttle's time. Locks are taken in this order."""
+    refusal: Callable[[int], AppError]
+    """Made of the seconds after which to come again."""
+
+
+class Throttle:
+    """Judges attempts; their times are kept for ``seconds``."""
+
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        failures_per_account: int,
+        failures_per_address: int,
+        registrations_per_address: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seconds = seconds
+        self._failures_per_account = failures_per_account
+        self._failures_per_address = failures_per_address
+        self._registrations_per_address = registrations_per_address
+        self._monotonic = monotonic
+        self._full_until: OrderedDict[str, float] = OrderedDict()
+
+    def sign_in(self, email_key: str, address: str) -> Attempt:
+        """It counts if it fails: for the account, and from the address."""
+        account = hashlib.sha256(email_key.encode()).hexdigest()
+        limits = {
+            f"account:{account}": self._failures_per_account,
+            f"address:{address}": self._failures_per_address,
+        }
+        return Attempt(limits, TooManyFailures)
+
+    def registration(self, address: str) -> Attempt:
+        """It counts in any case: whether an email is taken is an answer, too."""
+        return Attempt(
+            {f"register:{address}": self._registrations_per_address}, TooManyRegistrations
+        )
+
+    def refuse_known(self, attempt: Attempt) -> None:
+        """Refuse whom we refused before, without asking the database.
+
+        Raises:
+            TooManyFailures, TooManyRegistrations: as the attempt says.
+        """
+        now = self._monotonic()
+        until = max(self._full_until.get(key, 0.0) for key in attempt.limits)
+        if until > now:
+            raise attempt.refusal(math.ceil(until - now))
+
+    async def check(self, db: AsyncSession, attempt: Attempt, *, lock: bool) -> None:
+        """
+        Raises:
+            TooManyFailures, TooManyRegistrations: as the attempt says.
+        """
+        times = await repository.read_failures(db, list(attempt.limits), lock=lock)
+        refusal = self._judge(attempt, times, (await database_now(db)).timestamp())
+        if refusal is not None:
+            raise refusal
+
+    async def count(self, db: AsyncSession, attempt: Attempt) -> AppError | None:
+        """Count it, unless it may not be made; then the refusal, to be raised after the commit."""
+        rows = [await repository.lock_failures(db, key) for key in attempt.limits]
+        now = (await database_now(db)).timestamp()
+        refusal = self._judge(attempt, {row.key: row.failed_at for row in rows}, now)
+        if refusal is None:
+            for row in rows:
+                row.failed_at = [*row.failed_at, now][-attempt.limits[row.key] :]
+                row.last_at = datetime.fromtimestamp(now, UTC)
+        return refusal
+
+    def _judge(
+        self, attempt: Attempt, times: Mapping[str, list[float]], now: float
+    ) -> AppError | None:
+        longest = 0.0
+        for key, limit in attempt.limits.items():
+            # What lies ahead was noted by a clock that was put back since: nobody waits for it.
+            made_at = [time for time in times.get(key, []) if time <= now]
+            seconds = made_at[-limit] + self.seconds - now if len(made_at) >= limit else 0.0
+            if seconds > 0:
+                self._remember(key, min(seconds, self.seconds))
+            longest = max(longest, seconds)
+        return attempt.refusal(math.ceil(longest)) if longest > 0 else None
+
+    def _remember(self, key: str, seconds: float) -> None:
+        self._full_until[key] = self._monotonic() + seconds
+        self._full_until.move_to_end(key)
+        if len(self._full_until) > _MAX_REMEMBERED:
+            self._full_until.popitem(last=False)
