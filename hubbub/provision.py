@@ -4,9 +4,11 @@ import asyncio
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import click
 from pydantic import Field
+from pydantic_settings import NoDecode
 
 from hubbub.bus_access import bus_of
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
@@ -24,7 +26,9 @@ PACKAGES = {"auth": "auth_service", "posts": "posts_service"}
 
 
 class _EnvironmentsDatabase(ServiceSettings):
-    database_url: DatabaseUrl | None = Field(None, validation_alias="HUBBUB_DATABASE_URL")
+    database_url: Annotated[DatabaseUrl | None, NoDecode] = Field(
+        None, validation_alias="HUBBUB_DATABASE_URL"
+    )
 
 
 async def migrate_databases(*, service: str | None, data: Path | None) -> None:

@@ -140,7 +140,13 @@ def _origin(host: str, port: int) -> str:
 
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
-    others = {"HUBBUB_NATS_URL", "HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA"}  # of another bus
+    # Of another bus and another issuer.
+    others = {
+        "HUBBUB_NATS_URL",
+        "HUBBUB_NATS_CREDS",
+        "HUBBUB_NATS_CA",
+        "HUBBUB_JWKS_PROXY",
+    }
     env = {
         **{name: value for name, value in inherited_environment().items() if name not in others},
         "HUBBUB_NATS_URL_FILE": str(folder.bus_url_file("gateway")),

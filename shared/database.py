@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import PlainValidator
+from pydantic_settings import NoDecode
 from sqlalchemy import (
     URL,
     Connection,
@@ -101,8 +102,8 @@ def database_url(written: str | URL) -> URL:
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
-DatabaseUrl = Annotated[URL, PlainValidator(database_url)]
-"""For settings: read where it comes in, and not as text again."""
+DatabaseUrl = Annotated[URL, PlainValidator(database_url), NoDecode]
+"""For settings: read where it comes in. A URL is a tuple, and yet no JSON is expected."""
 
 
 def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:

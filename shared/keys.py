@@ -148,9 +148,17 @@ class JwksKeys:
 
 
 @asynccontextmanager
-async def jwks_keys(url: str, supervisor: Supervisor) -> AsyncGenerator[JwksKeys]:
-    """The keys behind ``url``, kept fresh while inside; does not wait for the issuer."""
-    async with httpx2.AsyncClient() as client:
+async def jwks_keys(
+    url: str, supervisor: Supervisor, *, proxy: str | None = None
+) -> AsyncGenerator[JwksKeys]:
+    """The keys behind ``url``, kept fresh while inside; does not wait for the issuer.
+
+    Without a ``proxy`` of ours they are asked for directly: the one that the environment names
+    is for the internet, and the issuer is a neighbour as a rule.
+    """
+    # With a transport of its own the client asks the environment for certificates alone.
+    transport = httpx2.AsyncHTTPTransport(proxy=proxy)
+    async with httpx2.AsyncClient(transport=transport) as client:
         keys = JwksKeys(url, client)
         async with supervisor.running(Loop("keys", keys.run, is_vital=False)):
             yield keys

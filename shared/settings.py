@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
@@ -66,6 +67,8 @@ class ServiceSettings(BaseSettings):
     nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
     """Who must have signed the server's certificate; with it TLS is insisted upon."""
     jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
+    jwks_proxy: SecretStr | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
+    """To fetch the keys through; it may hold a password."""
     hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
     token_issuer: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_ISSUER")
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
@@ -76,6 +79,19 @@ class ServiceSettings(BaseSettings):
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+
+    @field_validator("jwks_proxy")
+    @classmethod
+    def _is_an_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        if proxy is not None:
+            try:
+                url = urlsplit(proxy.get_secret_value())
+                is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:  # it would be told, with the password maybe
+                is_one = False
+            if not is_one:
+                raise ValueError("not the URL of an HTTP proxy, http://host:port")
+        return proxy
 
     @field_validator("hmac_secret")
     @classmethod

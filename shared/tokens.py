@@ -300,7 +300,12 @@ async def open_verifier(
     if own_keys is not None or settings.jwks_url is None:
         yield verifier(own_keys)
         return
-    async with jwks_keys(settings.jwks_url, supervisor or Supervisor()) as keys:
+    proxy = settings.jwks_proxy
+    async with jwks_keys(
+        settings.jwks_url,
+        supervisor or Supervisor(),
+        proxy=None if proxy is None else proxy.get_secret_value(),
+    ) as keys:
         yield verifier(keys)
 
 

@@ -3,22 +3,23 @@
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from shared.errors import Unavailable
-from shared.keys import BadKeySet, JwksKeys, public_jwk, read_jwks, trusted_key
+from shared.keys import BadKeySet, JwksKeys, jwks_keys, public_jwk, read_jwks, trusted_key
 from shared.process import running
-from shared.tokens import (
-    InvalidToken,
-    KeysUnknown,
-)
+from shared.settings import ServiceSettings
+from shared.supervision import Supervisor
+from shared.tokens import InvalidToken, KeysUnknown, open_verifier
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,
@@ -50,6 +51,58 @@ class Issuer:
 def jwks_of(issuer: Issuer, monotonic: Callable[[], float] = lambda: 0.0) -> JwksKeys:
     client = httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer))
     return JwksKeys("http://auth/jwks.json", client, look_again_seconds=5, monotonic=monotonic)
+
+
+@asynccontextmanager
+async def listening_issuer(asked: list[str]) -> AsyncGenerator[str]:
+    """A server, or a proxy, that answers everything with our keys; notes what it was asked for."""
+    body = json.dumps({"keys": [dict(public_jwk(OUR_KEY))]})
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.decode().split()[1])
+        writer.write(f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "127.0.0.1:9"])
+async def test_the_environments_proxy_is_not_asked_for_keys(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    asked: list[str] = []
+
+    async with listening_issuer(asked) as url, jwks_keys(f"{url}/jwks.json", Supervisor()) as keys:
+        await eventually(lambda: keys.known)
+
+    assert asked == ["/jwks.json"]
+
+
+async def test_keys_are_fetched_through_the_proxy_of_the_settings() -> None:
+    asked: list[str] = []
+
+    async with listening_issuer(asked) as proxy:
+        settings = ServiceSettings(jwks_url="http://issuer.example/jwks.json", jwks_proxy=proxy)
+        async with open_verifier(settings) as verifier:
+            await eventually(lambda: verifier.ready)
+
+    assert asked == ["http://issuer.example/jwks.json"]
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["", "proxy:3128", "socks5://proxy:1080", "http://", "http://proxy:x", "http://me:secret@:1"],
+)
+def test_what_is_no_http_proxy_is_refused_without_being_repeated(proxy: str) -> None:
+    with pytest.raises(ValidationError, match="not the URL of an HTTP proxy") as refusal:
+        ServiceSettings(jwks_proxy=proxy)
+
+    assert "secret" not in str(refusal.value)
 
 
 async def test_before_the_keys_were_fetched_no_token_is_judged() -> None:

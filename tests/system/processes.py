@@ -17,6 +17,9 @@ import psutil
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
+NOBODY = "http://127.0.0.1:9"
+PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOBODY)
+"""The proxy of an office: it reaches none of our processes, so none may ask it."""
 
 T = TypeVar("T")
 
@@ -85,7 +88,7 @@ class HubbubProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=inherited | dict(env or {}),
+                env=inherited | PROXIES | dict(env or {}),
                 start_new_session=True,  # so that `interrupt` reaches it as a terminal would
             )
 
