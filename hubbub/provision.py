@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,10 @@ from pydantic_settings import NoDecode
 from hubbub.bus_access import bus_of
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.bus.streams import STREAMS, StreamSettings, bootstrap
+from shared.bus.streams import STREAMS, StreamSettings, bootstrap, keep_streams
 from shared.database import DatabaseAway, DatabaseUrl
 from shared.migrations import migrate
+from shared.process import running, stop_signals
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging
 from shared.tokens import CLOCK_SKEW_SECONDS
@@ -64,12 +65,20 @@ def _driver_is_busy() -> bool:
     return any("_connection_worker" in thread.name for thread in threading.enumerate())
 
 
-async def bootstrap_streams(*, replicas: int, data: Path | None, nats: str | None) -> None:
-    """Create the streams, or bring them up to date."""
-    configure_logging("ERROR", json=False)
-    async with bus_of(nats=nats, data=data, name="bootstrap", user="bootstrap") as bus:
-        await bootstrap(bus, stream_settings(ServiceSettings(), replicas=replicas))
-    click.echo(f"the streams are up to date: {', '.join(STREAMS)}")
+async def bootstrap_streams(
+    *, replicas: int, data: Path | None, nats: str | None, watch: bool
+) -> None:
+    """Create the streams, or bring them up to date; watching, make them anew until a signal."""
+    settings = ServiceSettings()
+    configure_logging(settings.log_level if watch else "ERROR", json=watch)
+    streams = stream_settings(settings, replicas=replicas)
+    with stop_signals() if watch else nullcontext() as stop:
+        async with bus_of(nats=nats, data=data, name="bootstrap", user="bootstrap") as bus:
+            await bootstrap(bus, streams)
+            click.echo(f"the streams are up to date: {', '.join(STREAMS)}")
+            if stop is not None:
+                async with running(lambda: keep_streams(bus, streams)):
+                    await stop.wait()
 
 
 def stream_settings(settings: ServiceSettings, *, replicas: int = 1) -> StreamSettings:

@@ -21,12 +21,12 @@ from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
-from shared.bus.streams import bootstrap
+from shared.bus.streams import bootstrap, keep_streams
 from shared.http import install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
 from shared.settings import ServiceSettings
-from shared.supervision import Supervisor
+from shared.supervision import Loop, Supervisor
 from shared.tokens import open_verifier
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
@@ -80,11 +80,18 @@ class System:
     """How the gateway wants to be served, with its WebSockets."""
 
 
-async def prepare_streams(nats_url: str, settings: Settings) -> None:
-    """Create the streams, or bring them up to date, on behalf of who may."""
+@asynccontextmanager
+async def kept_streams(
+    nats_url: str, settings: Settings, *, supervisor: Supervisor
+) -> AsyncGenerator[None]:
+    """Streams as they are meant, and made anew if they are lost, on behalf of who may."""
+    streams = stream_settings(settings.gateway)
     async with connect_bus(nats_url, name="bootstrap") as bus:
         with saying("creating or checking the streams"):
-            await bootstrap(bus, stream_settings(settings.gateway))
+            await bootstrap(bus, streams)
+        keeping = Loop("streams", lambda: keep_streams(bus, streams), is_vital=False)
+        async with supervisor.running(keeping):
+            yield
 
 
 async def prepare_databases(settings: Settings) -> None:

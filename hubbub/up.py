@@ -31,8 +31,8 @@ from hubbub.stop_early import ignore_stop_signals
 from hubbub.system import (
     Settings,
     System,
+    kept_streams,
     prepare_databases,
-    prepare_streams,
     running_system,
 )
 from shared.listening import listen
@@ -98,7 +98,9 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         bus_urls = nats.urls()
         settings = Settings.on(folder, nats_urls=bus_urls)
         await prepare_databases(settings)
-        await prepare_streams(bus_urls["bootstrap"], settings)
+        await held.enter_async_context(
+            kept_streams(bus_urls["bootstrap"], settings, supervisor=supervisor)
+        )
         with saying("starting the services"):
             system = await held.enter_async_context(
                 running_system(settings, registry=registry, supervisor=supervisor)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ NOTIFY_CONSUMER = "notify"
 
 _NANOSECONDS = 1_000_000_000
 _EXISTS_DIFFERENTLY = 10058
+_NO_CONSUMER = 10014
+_FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
 _NO_PEERS_YET = 10005  # of a cluster that is still finding itself
 
 Config = dict[str, Any]
@@ -56,6 +59,17 @@ class StreamSettings:
     retry_seconds: float = 0.2
     deadline_seconds: float = 30
     """For all of it: JetStream needs a moment after its server's start."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingLimits:
+    """How often is looked after the streams."""
+
+    look_seconds: float = 2.0
+    """Whether all of them are there."""
+    note_seconds: float = 30.0
+    """How far the consumer is. What it did since is told again if it is lost, and is known
+    again by its id if that is well within the dedupe windows."""
 
 
 async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
@@ -173,10 +187,75 @@ async def _ensure_stream(bus: Bus, config: Config, settings: StreamSettings) -> 
     log.info("stream_updated", stream=name)
 
 
+async def keep_streams(
+    bus: Bus, settings: StreamSettings | None = None, *, limits: KeepingLimits | None = None
+) -> None:
+    """Make anew what is deleted or lost, until cancelled. Whatever is away, it waits for it.
+
+    From time to time it writes down with the stream up to where the consumer's work is done,
+    so that one that is made anew begins there.
+    """
+    settings, limits = settings or StreamSettings(), limits or KeepingLimits()
+    noted_at = time.monotonic()
+    while True:
+        await bus.until_connected()
+        try:
+            async with asyncio.timeout(settings.deadline_seconds):
+                if await _lacks_something(bus, settings):
+                    log.warning("streams_missing")
+                    await bootstrap(bus, settings)
+                if time.monotonic() - noted_at >= limits.note_seconds:
+                    await _note_floor(bus, settings)
+                    noted_at = time.monotonic()
+        except (BusUnavailable, BootstrapFailed, TimeoutError) as failure:
+            log.warning("streams_not_kept", reason=str(failure))
+        except Exception:  # the top of a loop that has to go on
+            log.exception("streams_not_kept")
+        await asyncio.sleep(limits.look_seconds)
+
+
+async def _lacks_something(bus: Bus, settings: StreamSettings) -> bool:
+    try:
+        await check_streams(bus)
+    except StreamMissing:
+        return True
+    return await _consumer_info(bus, settings) is None
+
+
+async def _consumer_info(bus: Bus, settings: StreamSettings) -> Config | None:
+    answer = await _ask(bus, f"CONSUMER.INFO.EVENTS.{NOTIFY_CONSUMER}", {}, settings)
+    error = answer.get("error")
+    if error is None:
+        return answer
+    if error["err_code"] == _NO_CONSUMER:
+        return None
+    raise BootstrapFailed(f"consumer {NOTIFY_CONSUMER}: {error['description']}")
+
+
+async def _note_floor(bus: Bus, settings: StreamSettings) -> None:
+    consumer = await _consumer_info(bus, settings)
+    stream = await _ask(bus, "STREAM.INFO.EVENTS", {}, settings)
+    if consumer is None or "error" in stream:
+        return
+    config: Config = stream["config"]
+    floor: int = consumer["ack_floor"]["stream_seq"]
+    metadata = config.get("metadata") or {}
+    if floor <= int(metadata.get(_FLOOR, "0")):  # one made anew has yet to get there
+        return
+    config["metadata"] = {**metadata, _FLOOR: str(floor)}
+    answer = await _ask(bus, "STREAM.UPDATE.EVENTS", config, settings)
+    if "error" in answer:
+        raise BootstrapFailed(f"stream EVENTS: {answer['error']['description']}")
+
+
 async def _ensure_consumer(bus: Bus, settings: StreamSettings) -> None:
+    found = await _consumer_info(bus, settings)
+    # Where it begins is settled when it is made, and can't be changed afterwards.
+    beginning = await _beginning(bus, settings) if found is None else found["config"]
     config = {
         "durable_name": NOTIFY_CONSUMER,
-        "deliver_policy": "all",
+        "deliver_policy": beginning["deliver_policy"],
+        **({"opt_start_seq": beginning["opt_start_seq"]} if "opt_start_seq" in beginning else {}),
         "ack_policy": "explicit",
         "ack_wait": _nanoseconds(settings.notify_ack_seconds),
         "max_ack_pending": settings.notify_max_unacked,
@@ -187,11 +266,25 @@ async def _ensure_consumer(bus: Bus, settings: StreamSettings) -> None:
         "priority_groups": [NOTIFY_CONSUMER],
         "priority_timeout": _nanoseconds(settings.notify_pin_seconds),
     }
+    if found is not None and config.items() <= found["config"].items():
+        return
     request = {"stream_name": "EVENTS", "config": config}
     subject = f"CONSUMER.DURABLE.CREATE.EVENTS.{NOTIFY_CONSUMER}"
     answer = await _ask(bus, subject, request, settings)
     if "error" in answer:
         raise BootstrapFailed(f"consumer {NOTIFY_CONSUMER}: {answer['error']['description']}")
+    log.info("consumer_created" if found is None else "consumer_updated", consumer=NOTIFY_CONSUMER)
+
+
+async def _beginning(bus: Bus, settings: StreamSettings) -> Config:
+    """Behind what was known to be done when one of the name was there last."""
+    stream = await _ask(bus, "STREAM.INFO.EVENTS", {}, settings)
+    if "error" in stream:
+        raise BootstrapFailed(f"stream EVENTS: {stream['error']['description']}")
+    floor = int((stream["config"].get("metadata") or {}).get(_FLOOR, "0"))
+    if floor == 0:
+        return {"deliver_policy": "all"}
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": floor + 1}
 
 
 async def _ask(bus: Bus, call: str, request: Config, settings: StreamSettings) -> Config:
@@ -221,6 +314,6 @@ def _nanoseconds(seconds: float) -> int:
 
 
 __all__ = [
-    "NOTIFY_CONSUMER", "STREAMS", "BootstrapFailed", "StreamMissing", "StreamSettings",
-    "bootstrap", "check_streams",
+    "NOTIFY_CONSUMER", "STREAMS", "BootstrapFailed", "KeepingLimits", "StreamMissing",
+    "StreamSettings", "bootstrap", "check_streams", "keep_streams",
 ]  # fmt: skip
