@@ -52,14 +52,21 @@ class Timing(Writing):
         self._plan()
 
     def fall_behind(self) -> None:
-        """It missed something live, so it has `lag_seconds` to catch up."""
+        """It missed something live, so it has `lag_seconds` to catch up.
+
+        Those begin now, though its socket may have taken nothing for nearly as long; who never
+        catches up cannot fall behind again.
+        """
         self._is_behind = True
-        self._start_clock()
+        self._restart_clock()
 
     def keep_up(self) -> None:
-        """It has caught up."""
+        """It has caught up; what its socket has not taken of that, it has time for anew."""
         self._is_behind = False
-        self._stop_clock()
+        if self.due is STALLED:
+            self._restart_clock()
+        else:
+            self._stop_clock()
 
     # For the engine.
 
@@ -95,6 +102,10 @@ class Timing(Writing):
     def _start_clock(self) -> None:
         """It is given up after `lag_seconds`, unless it is stopped before."""
         if self._deadline == NEVER:
+            self._give_up_after(self._engine.limits.lag_seconds)
+
+    def _restart_clock(self) -> None:
+        if self.is_open:
             self._give_up_after(self._engine.limits.lag_seconds)
 
     def _stop_clock(self) -> None:

@@ -182,6 +182,45 @@ async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
     assert wire.connection.closing == TOO_SLOW
 
 
+async def test_who_falls_behind_has_the_whole_time_to_catch_up_however_long_it_had_stalled() -> (
+    None
+):
+    wire = a_wire(lag_seconds=5)
+    wire.stall()
+    stalled_until = wire.connection.wakes_at
+
+    wire.connection.fall_behind()
+    behind_until = wire.connection.wakes_at
+    assert behind_until > stalled_until
+    wire.drain()
+    wire.stall()
+    wire.drain()
+    assert wire.connection.wakes_at == behind_until, "to read a little is not to catch up"
+
+
+async def test_what_is_left_to_read_of_catching_up_has_its_own_time() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.connection.fall_behind()
+    wire.stall()
+    behind_until = wire.connection.wakes_at
+
+    wire.connection.keep_up()
+    assert wire.connection.wakes_at > behind_until
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing == TOO_SLOW
+
+
+async def test_who_is_closed_has_no_more_time_by_falling_behind() -> None:
+    wire = a_wire(lag_seconds=50, close_seconds=1)
+    wire.stall()
+    wire.connection.close(1008, "go")
+
+    wire.connection.fall_behind()
+
+    wire.connection.check(now() + 2)
+    assert wire.transport.aborted
+
+
 async def test_who_has_caught_up_is_behind_no_more() -> None:
     wire = a_wire(lag_seconds=5)
     wire.connection.fall_behind()
