@@ -5,21 +5,28 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.errors import (
+    BINARY_FRAME,
     FULL,
+    INTERNAL_ERROR,
     INVALID_ROOM,
     INVALID_TOKEN,
     NOT_READY,
     RATE_LIMIT,
     RESTARTING,
+    SESSION_ENDED,
+    TOKEN_EXPIRED,
     TOO_MANY_OF_ADDRESS,
     TOO_MANY_OF_USER,
+    TOO_SLOW,
     Close,
 )
 from shared.tallies import Durations, Tallies, tally
 
-_OUR_CODES = frozenset({1000, 1001, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
-_REFUSALS = {
+_OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
+_REASONS = {
     INVALID_TOKEN: "invalid_token",
+    TOKEN_EXPIRED: "token_expired",
+    SESSION_ENDED: "session_ended",
     INVALID_ROOM: "invalid_room",
     NOT_READY: "not_ready",
     RESTARTING: "restarting",
@@ -27,7 +34,12 @@ _REFUSALS = {
     TOO_MANY_OF_ADDRESS: "address_limit",
     TOO_MANY_OF_USER: "user_limit",
     RATE_LIMIT: "rate_limit",
+    BINARY_FRAME: "binary_frame",
+    TOO_SLOW: "too_slow",
+    INTERNAL_ERROR: "internal_error",
 }
+_OF_THE_ENGINE = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
+"""By code: what was wrong with a frame stands in the reason."""
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -112,9 +124,13 @@ class GatewayMetrics:
         """The counter of one outcome."""
         return self._notified.labels(outcome).inc
 
-    def refused(self, close: Close) -> None:
-        """Who was not let in, and why; `left` if we had nothing against it."""
-        self._refused.labels(_REFUSALS.get(close, "left")).inc()
+    def refused(self, close: Close | None) -> None:
+        """Who was not let in, and why; None if we had nothing against it, and it left."""
+        if close is None:
+            reason = "left"
+        else:
+            reason = _REASONS.get(close) or _OF_THE_ENGINE.get(close.code, "other")
+        self._refused.labels(reason).inc()
 
     def closed(self, close: Close) -> None:
         """Peers may send any code; only known ones become a label."""

@@ -144,7 +144,8 @@ class ChatSession:
         self._parts.occupancy.leave(self)
         self._parts.manager.disconnect(self)
         if self._claims is None or self._room is None:
-            self._parts.metrics.refused(close)
+            # A peer may leave with any close, also with one of ours.
+            self._parts.metrics.refused(self.connection.closing)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             self.let_go()
             return
