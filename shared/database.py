@@ -7,7 +7,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -35,8 +35,6 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from shared.errors import Unavailable
-
-Sessions = async_sessionmaker[AsyncSession]
 
 _READING = {"read_only": True, "postgresql_readonly": True}
 _RETRY_SECONDS = 0.01
@@ -69,6 +67,7 @@ class DatabaseLimits:
     """How much of the database one process may hold, and for how long."""
 
     pool_connections: int = 10
+    """On SQLite again as many for those who only read."""
     pool_wait_seconds: float = 5
     """For a free connection, when all are in use."""
     connect_seconds: float = 5
@@ -77,6 +76,19 @@ class DatabaseLimits:
     """For a lock that another transaction holds; on SQLite, for its one writer."""
     idle_transaction_seconds: float = 30
     """PostgreSQL ends a transaction that sat idle for so long, and frees its locks."""
+
+
+class Sessions(async_sessionmaker[AsyncSession]):
+    """Makes the sessions of one database."""
+
+    def __init__(self, engine: AsyncEngine, *, readers: AsyncEngine) -> None:
+        """``readers``: whose connections those take that only read."""
+        super().__init__(engine, expire_on_commit=False)
+        self._readers = readers
+
+    def reading(self) -> AsyncSession:
+        """A session that only reads."""
+        return self(bind=self._readers, execution_options=_READING)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -119,7 +131,7 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
             where,
             # We say BEGIN ourselves: the driver would wait with it until the first write.
             connect_args={"isolation_level": None, "timeout": limits.lock_seconds},
-            **(pool if where.database not in (None, "", ":memory:") else {}),
+            **({} if _is_in_memory(where) else pool),
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -141,6 +153,10 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
         },
         **pool,
     )
+
+
+def _is_in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
 
 
 def _milliseconds(seconds: float) -> str:
@@ -173,11 +189,17 @@ async def connect_database(
 
     Open transactions by `transaction`, which tells a database that is away as `DatabaseAway`.
     """
-    engine = open_engine(url, limits or DatabaseLimits())
-    try:
-        yield async_sessionmaker(engine, expire_on_commit=False)
-    finally:
-        await engine.dispose()
+    async with AsyncExitStack() as engines:
+
+        def opened() -> AsyncEngine:
+            engine = open_engine(url, limits or DatabaseLimits())
+            engines.push_async_callback(engine.dispose)
+            return engine
+
+        engine = opened()
+        # On SQLite all who write wait for its one writer, and hold their connections meanwhile.
+        apart = engine.dialect.name == "sqlite" and not _is_in_memory(engine.url)
+        yield Sessions(engine, readers=opened() if apart else engine)
 
 
 @asynccontextmanager
@@ -193,7 +215,7 @@ async def transaction(
     """
     with telling_when_away():
         if read_only:
-            async with sessions(execution_options=_READING) as session:
+            async with sessions.reading() as session:
                 yield session
         else:
             async with sessions.begin() as session:

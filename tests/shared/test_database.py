@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Annotated
+from typing import Annotated, cast
 
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.pool import QueuePool
 
 from shared.database import (
     DatabaseLimits,
@@ -22,6 +23,7 @@ from shared.database import (
     transaction_dependency,
 )
 from shared.http import install_edge
+from tests.fixtures.waiting import eventually
 from tests.shared.accounts import AccountRow, CardRow, balance, create_tables, open_account
 
 WRITERS = 20
@@ -91,6 +93,33 @@ async def test_reading_does_not_wait_for_a_writer(sessions: Sessions) -> None:
 
         async with asyncio.timeout(IN_TIME_SECONDS):
             assert await balance(sessions) == 0
+
+
+async def test_reading_does_not_wait_for_writers_whom_another_process_keeps_waiting(
+    sqlite_url: str,
+) -> None:
+    await create_tables(sqlite_url)
+    limits = DatabaseLimits(pool_connections=2, pool_wait_seconds=30, lock_seconds=30)
+    async with (
+        connect_database(sqlite_url) as other,
+        connect_database(sqlite_url, limits=limits) as sessions,
+        asyncio.TaskGroup() as group,
+    ):
+        await open_account(sessions)
+
+        async def deposit() -> None:
+            async with transaction(sessions) as session:
+                await session.execute(update(AccountRow).values(balance=AccountRow.balance + 1))
+
+        async with transaction(other) as holding:
+            await holding.execute(update(AccountRow).values(balance=7))
+            for _ in range(WRITERS):
+                group.create_task(deposit())
+            pool = cast(QueuePool, cast(AsyncEngine, sessions.kw["bind"]).pool)
+            await eventually(lambda: pool.checkedout() == limits.pool_connections)
+
+            async with asyncio.timeout(IN_TIME_SECONDS):
+                assert await balance(sessions) == 0
 
 
 async def test_writing_does_not_wait_for_a_reader(sessions: Sessions) -> None:
