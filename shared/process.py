@@ -55,23 +55,27 @@ def server_config(
     *,
     forwarded_allow_ips: str,
     http: Callable[..., asyncio.Protocol] = BoundedHttp,
-    **websocket: Any,
+    ws: Any = "none",
+    **others: Any,
 ) -> uvicorn.Config:
     """How every service is served: no access log (it would print tokens), our own logging.
 
     Args:
         http: Makes the protocol of a connection. What it puts among the server's connections
             is a `shared.http_protocol.Peer`, so that nobody is waited for without end.
+        ws: Makes that of a WebSocket; by default a request for one is one like others.
+        others: Of uvicorn's.
     """
     return uvicorn.Config(
         app,
         http=http,  # type: ignore[arg-type]  # it asks for a class, and calls it
+        ws=ws,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         forwarded_allow_ips=forwarded_allow_ips,
-        **websocket,
+        **others,
     )
 
 

@@ -5,24 +5,21 @@ is read here, once, and the connection never knows uvicorn. Whoever comes otherw
 on with his bytes, and can still ask for a WebSocket there: after other requests, or in pieces.
 
 Leans on private seams of uvicorn's: ``http=`` may be any callable that is called with
-``config``, ``server_state``, ``app_state`` and ``_loop``; `HttpToolsProtocol` calls its
-``handle_websocket_upgrade`` while it handles the parser's exception. Source: uvicorn 0.54,
-server.py, ``startup``; protocols/http/httptools_impl.py, ``data_received``.
+``config``, ``server_state``, ``app_state`` and ``_loop``. Source: uvicorn 0.54, server.py,
+``startup``.
 """
 
 import asyncio
-import sys
 from contextvars import Context, copy_context
 from typing import Any, cast
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.engine.entrance import Entrance, Takers
 from gateway.engine.head import read_head
 from gateway.engine.hub import Hub
-from gateway.engine.request import Refused, read_request, refusal
+from gateway.engine.request import Refused, asks_for_websocket, read_request, refusal
 from gateway.engine.upgrade import Upgrade
 from shared.http_protocol import BoundedHttp, Peer
 
@@ -70,8 +67,6 @@ class Doorway(Peer, asyncio.Protocol):
 class UpgradingHttp(BoundedHttp):
     """Uvicorn's, whose connection becomes a WebSocket once earlier requests are answered."""
 
-    _piece = b""
-    """What is being parsed."""
     _early: bytes | None = None
     """What came behind a request for a WebSocket; None before there was one."""
     _context: Context
@@ -82,22 +77,21 @@ class UpgradingHttp(BoundedHttp):
 
     def data_received(self, data: bytes) -> None:
         if self._early is None:
-            self._piece = data
             super().data_received(data)
-            self._piece = b""
         else:
             self._early += data
             if len(self._early) > self._entrance.hub.limits.max_message_bytes:
                 self.transport.abort()
 
-    def handle_websocket_upgrade(self) -> None:
-        found = sys.exception()
-        assert isinstance(found, httptools.HttpParserUpgrade)
-        self._early = self._piece[found.args[0] :]
+    def take_upgrade(self, rest: memoryview) -> bool:
+        if not asks_for_websocket(self.headers):
+            return False
+        self._early = bytes(rest)
         if self._is_answering:
             self._context = copy_context()  # not that of whoever answers
         else:
             self._upgrade()
+        return True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

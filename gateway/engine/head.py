@@ -32,7 +32,7 @@ class _Parsed:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
 
 
 def read_head(data: bytes, *, max_bytes: int) -> Head | None:

@@ -9,6 +9,8 @@ from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
 
+from shared.http_protocol import origin_form
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 _VERSION = b"13"
@@ -41,12 +43,14 @@ class Refused(Exception):
 
 
 def asks_for_websocket(headers: Headers) -> bool:
-    """Whether a request that asks for an upgrade asks for this one, as uvicorn decides it."""
-    last = dict(headers)
-    if last.get(b"upgrade", b"").lower() != b"websocket":
-        return False
-    wanted = last.get(b"connection", b"").lower()
-    return wanted == b"upgrade" or b"upgrade" in [each.strip() for each in wanted.split(b",")]
+    """Whether it is a WebSocket that a request for an upgrade asks for, be it among others."""
+    is_offered = is_for_us = False
+    for name, value in headers:
+        if name == b"upgrade":
+            is_offered = is_offered or _has(value, b"websocket")
+        elif name == b"connection":
+            is_for_us = is_for_us or _has(value, b"upgrade")
+    return is_offered and is_for_us
 
 
 def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
@@ -61,6 +65,8 @@ def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, by
     subprotocols: list[str] = []
     for name, value in headers:
         if not name.startswith(b"sec-websocket-"):
+            if name == b"transfer-encoding" or (name == b"content-length" and int(value)):
+                raise Refused(HTTPStatus.BAD_REQUEST, "a handshake has no body")
             continue
         if name == b"sec-websocket-key":
             if key is not None:
@@ -74,7 +80,7 @@ def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, by
     if version != _VERSION:
         supported = (b"sec-websocket-version", _VERSION)
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, "version 13 only", supported)
-    path, _, query = target.partition(b"?")
+    path, _, query = origin_form(target).partition(b"?")
     return Request(path, query, headers, _checked(key), subprotocols)
 
 
@@ -105,6 +111,12 @@ def refusal(refused: Refused, headers: Headers) -> bytes:
     """The answer to a request that asks for no WebSocket that we speak."""
     plain = (b"content-type", b"text/plain; charset=utf-8")
     return response(refused.status, [*headers, *refused.headers, plain], refused.reason.encode())
+
+
+def _has(value: bytes, token: bytes) -> bool:
+    """Whether a comma-separated list has the token, in whatever case."""
+    value = value.lower()
+    return value == token or token in [each.strip() for each in value.split(b",")]
 
 
 def _checked(key: bytes | None) -> bytes:
