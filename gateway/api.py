@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any
 
-import pydantic_core
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -20,6 +19,7 @@ from gateway.streams.publishing import ChannelPublisher
 from shared.channels import BadChannelName, parse_channel
 from shared.errors import AppError, ErrorKind
 from shared.ids import ChannelName
+from shared.json_values import read_json
 
 
 class ApiErrorCode(Enum):
@@ -167,7 +167,7 @@ def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
         if not _has_key(request, api_key):
             return Response(status_code=401)
         try:
-            body = pydantic_core.from_json(await request.body(), allow_inf_nan=False)
+            body = read_json(await request.body())
         except ValueError:
             return PlainTextResponse("the body is not JSON", status_code=400)
         return JSONResponse(await api.call(method, body))
@@ -202,6 +202,6 @@ def _parse(body: Any) -> PublishRequest:
 
 def _from_base64(text: str) -> Any:
     try:
-        return pydantic_core.from_json(base64.b64decode(text, validate=True), allow_inf_nan=False)
+        return read_json(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise ApiError(ApiErrorCode.BAD_REQUEST, "b64data: not JSON in base64") from error

@@ -122,7 +122,7 @@ class Gateway:
             on_reset=self.fanout.start_over,
             on_filled=self.metrics.filled("RT"),
             on_skipped=self.metrics.skipped,
-            on_undecodable=self.metrics.skipped,
+            on_undecodable=self.metrics.unreadable,
             after=self.control,
             ring_limits=RingLimits(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
         )

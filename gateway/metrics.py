@@ -1,7 +1,9 @@
 """What is counted here, for Prometheus."""
 
+import time
 from collections.abc import Callable
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.errors import (
@@ -21,6 +23,11 @@ from gateway.errors import (
     Close,
 )
 from shared.tallies import Durations, Tallies, tally
+
+log = structlog.get_logger(__name__)
+
+UNREADABLE_LOG_SECONDS = 60.0
+"""Between two lines on what can't be read; all of it is counted."""
 
 _OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 _REASONS = {
@@ -95,6 +102,7 @@ class GatewayMetrics:
             "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
             registry=registry,
         )  # fmt: skip
+        self._tells_unreadable_at = 0.0
         self.publish_seconds = Durations(
             "hubbub_publish_seconds", "From a publish to its answer.", _PUBLISH_BUCKETS,
             registry=registry,
@@ -119,6 +127,14 @@ class GatewayMetrics:
 
     def skipped(self, count: int = 1) -> None:
         self._skipped.inc(count)
+
+    def unreadable(self, offset: int, reason: str) -> None:
+        """Count what a stranger to our check published, and now and then say what it was."""
+        self.skipped()
+        now = time.monotonic()
+        if now >= self._tells_unreadable_at:
+            self._tells_unreadable_at = now + UNREADABLE_LOG_SECONDS
+            log.warning("publication_unreadable", offset=offset, reason=reason)
 
     def notified(self, outcome: str) -> Callable[[], None]:
         """The counter of one outcome."""

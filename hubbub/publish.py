@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pydantic_core
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
 from hubbub.lines import lines_of
+from shared import json_values
 from shared.bus.client import Bus
 from shared.bus.errors import BusUnavailable, MessageRejected
 from shared.bus.publisher import Publisher, start_publisher
@@ -21,6 +21,7 @@ from shared.bus.publishing import publish
 from shared.channels import BadChannelName, parse_channel
 from shared.ids import ChannelName
 from shared.process import run, stop_signals
+from shared.publications import BadPublication
 from shared.telemetry import configure_logging
 
 DEADLINE_SECONDS = 10.0
@@ -49,7 +50,7 @@ def read_json(text: str | bytes) -> Any:
         BadLine: it is none.
     """
     try:
-        return pydantic_core.from_json(text, allow_inf_nan=False)
+        return json_values.read_json(text)
     except ValueError as error:
         raise BadLine(f"not JSON: {error}") from error
 
@@ -80,7 +81,12 @@ async def publish_one(bus: Bus, channel: str, text: str, *, key: str | None) -> 
     except (BadChannelName, BadLine) as error:
         raise CommandFailed(f"cannot publish: {error}") from error
     async with start_publisher(bus) as publisher:
-        stored = await publish(publisher, name, data, key=key, deadline_seconds=DEADLINE_SECONDS)
+        try:
+            stored = await publish(
+                publisher, name, data, key=key, deadline_seconds=DEADLINE_SECONDS
+            )
+        except BadPublication as error:
+            raise CommandFailed(f"cannot publish: {error}") from error
     again = " (it was there already)" if stored.duplicate else ""
     click.echo(f"stored at offset {stored.offset}{again}")
 
@@ -161,7 +167,7 @@ async def _publish(
         await publish(
             publisher, channel, line.data, key=line.key, deadline_seconds=DEADLINE_SECONDS
         )
-    except (BusUnavailable, MessageRejected) as error:
+    except (BusUnavailable, MessageRejected, BadPublication) as error:
         tally.fail(number, error)
     else:
         tally.stored += 1

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shared.ids import ChannelName, UserId
+from shared.publications import Publication
 
 
 class Envelope(BaseModel):
@@ -29,6 +30,12 @@ class Envelope(BaseModel):
     channels: tuple[ChannelName, ...] = ()
     """Channels in which it is news, beside the recipients' own."""
     data: dict[str, Any]
+
+    @field_validator("data")
+    @classmethod
+    def _can_be_published(cls, data: dict[str, Any]) -> dict[str, Any]:
+        Publication(data).encode()
+        return data
 
     def to_publication_data(self) -> dict[str, Any]:
         """What subscribers see: the data, the event's name as ``event`` and its ``id``."""

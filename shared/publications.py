@@ -2,6 +2,9 @@
 
 Every gateway reads every publication that somebody there listens to, so these are plain
 tuples with their checks written out: models cost three times as much.
+
+There is one check of what may be published, wherever it comes from, and readers make it
+anew: what is stored is what every reader can read.
 """
 
 from typing import Any, NamedTuple
@@ -9,10 +12,13 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from shared.ids import UserId
+from shared.json_values import fault_of
+
+_USER_IDS_END = 2**63
 
 
 class BadPublication(ValueError):
-    """A message of the RT stream that no reader understands."""
+    """What not every reader of the RT stream could understand."""
 
 
 class Sender(NamedTuple):
@@ -41,7 +47,21 @@ class Publication(NamedTuple):
         return values
 
     def encode(self) -> bytes:
-        return pydantic_core.to_json(self.values())
+        """As it is stored.
+
+        Raises:
+            BadPublication: not every reader could read that.
+        """
+        try:
+            payload = pydantic_core.to_json(self.values())
+        except pydantic_core.PydanticSerializationError as error:
+            raise BadPublication("not to be written as JSON") from error
+        if _is_said(self.data):
+            return payload  # a text that was just written as UTF-8: all can read it
+        read = self.decode(payload)
+        if read != self and pydantic_core.to_json(read.values()) != payload:
+            raise BadPublication("two names of an object are one in JSON")
+        return payload
 
     @classmethod
     def decode(cls, payload: bytes) -> "Publication":
@@ -61,12 +81,20 @@ class Publication(NamedTuple):
             sender = _sender(sender)
         if event_id is not None and type(event_id) is not str:
             raise BadPublication("an event id that is no text")
-        return cls(values["data"], sender, event_id)
+        data = values["data"]
+        fault = None if _is_said(data) else fault_of(data)
+        if fault is not None:
+            raise BadPublication(fault)
+        return cls(data, sender, event_id)
+
+
+def _is_said(data: Any) -> bool:
+    return type(data) is dict and len(data) == 1 and type(data.get("body")) is str
 
 
 def _sender(values: Any) -> Sender:
     if type(values) is dict:
         user_id, name = values.get("user_id"), values.get("name")
-        if type(user_id) is int and type(name) is str:
+        if type(user_id) is int and abs(user_id) < _USER_IDS_END and type(name) is str:
             return Sender(UserId(user_id), name)
     raise BadPublication("a sender who is nobody")

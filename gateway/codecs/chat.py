@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from gateway.codecs.chat_frames import Authenticate, CommandId, Ping, PublishMessage
 from gateway.engine.frame import Frame, text_frame
 from shared.ids import ChannelName, UserId
+from shared.json_values import read_json
 from shared.publications import Publication
 
 PROTOCOL = "chat"
@@ -49,8 +50,8 @@ def decode_command(text: str) -> ChatCommand:
         BadCommand: whatever else the text is. (Too long never gets here: the engine closes.)
     """
     try:
-        values = pydantic_core.from_json(text, allow_inf_nan=False)
-    except (ValueError, TypeError):  # TypeError: a lone surrogate in the text itself
+        values = read_json(text)
+    except ValueError:
         values = _NOT_JSON
     # No `BadCommand` is raised from another error: it may have to wait, and would keep the text.
     if values is _NOT_JSON:
@@ -139,8 +140,7 @@ def encode_publication(
     else:
         message = {"type": "publication", "data": data}
     message["offset"] = offset
-    # What a service published may hold NaN, which is no JSON for a browser.
-    return text_frame(pydantic_core.to_json(message, inf_nan_mode="null"))
+    return text_frame(pydantic_core.to_json(message))
 
 
 def _explain(error: ValidationError, values: dict[Any, Any]) -> BadCommand:

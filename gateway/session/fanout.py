@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import structlog
 from pydantic import BaseModel
 
 from gateway.channels.manager import ConnectionManager, Member, for_each
@@ -19,8 +18,6 @@ from gateway.streams.catch_up import Reason
 from shared.bus.position import RETENTION
 from shared.ids import ChannelName, UserId
 from shared.publications import BadPublication, Publication
-
-log = structlog.get_logger(__name__)
 
 Names = Callable[[ChannelName, int], list[tuple[UserId, str]]]
 
@@ -56,9 +53,8 @@ class Fanout:
         encode_for = partial(_frame, channel, offset, payload)
         try:
             reached = self._manager.broadcast(channel, encode_for, offset=offset)
-        except BadPublication:
-            log.warning("publication_unreadable", channel=channel, offset=offset)
-            self._metrics.skipped()
+        except BadPublication as bad:
+            self._metrics.unreadable(offset, str(bad))
         else:
             self._metrics.deliveries.inc(reached)
 

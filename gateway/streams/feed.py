@@ -43,7 +43,7 @@ class Feed:
         on_reset: Callable[[str], None] = lambda _reason: None,
         on_skipped: Callable[[int], None] = lambda _count: None,
         on_filled: Callable[[int], None] = lambda _count: None,
-        on_undecodable: Callable[[], None] = lambda: None,
+        on_undecodable: Callable[[int, str], None] = lambda _offset, _reason: None,
         after: Follower | None = None,
         ring_limits: RingLimits | None = None,
         limits: FollowerLimits | None = None,
@@ -55,7 +55,8 @@ class Feed:
                 something that can't be had any more.
             on_skipped: So many publications were removed from the stream before they came here.
             on_filled: So many were read from the stream, as no live copy had come.
-            on_undecodable: A message was skipped, since its subject names no channel.
+            on_undecodable: The message at this offset was skipped, since its subject names no
+                channel: why not.
             after: Having doubted, deliver nothing until that follower has verified itself.
         """
         ring_limits = ring_limits or RingLimits()
@@ -108,9 +109,8 @@ class Feed:
     def _deliver(self, message: StoredMessage) -> None:
         try:
             channel = _decode(message.subject)
-        except BadChannelName:
-            log.warning("publication_undecodable", offset=message.sequence)
-            self._on_undecodable()
+        except BadChannelName as error:
+            self._on_undecodable(message.sequence, str(error))
             return
         self.ring.append(message.sequence, channel, message.payload)
         self._fan_out(channel, message.sequence, message.payload)

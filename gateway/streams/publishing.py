@@ -10,7 +10,6 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-import pydantic_core
 import structlog
 
 from gateway.streams.history import History
@@ -54,8 +53,8 @@ class PublicationRefused(AppError):
     kind = ErrorKind.INVALID
     code = "refused"
 
-    def __init__(self) -> None:
-        super().__init__("this can't be published")
+    def __init__(self, why: str = "the bus refuses it") -> None:
+        super().__init__(f"this can't be published: {why}")
 
 
 class Repeat(NamedTuple):
@@ -176,8 +175,8 @@ class ChannelPublisher:
     ) -> Sending:
         try:
             payload = publication.encode()
-        except pydantic_core.PydanticSerializationError as error:  # such as a lone surrogate
-            raise PublicationRefused from error
+        except BadPublication as error:
+            raise PublicationRefused(str(error)) from error
         if len(payload) > self._limits.max_payload_bytes:
             raise PublicationTooLong(self._limits.max_payload_bytes)
         return self._publisher.send(

@@ -26,6 +26,7 @@ async def publish(
     Raises:
         BusUnavailable: unknown whether it is stored; try again with the same key.
         MessageRejected: it can never be stored, such as for its size.
+        BadPublication: not every reader could read it.
     """
     return await publisher.publish(
         publication_subject(channel),

@@ -160,6 +160,40 @@ async def test_what_does_not_fit_is_an_error_with_a_code(
     assert word in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ("1e400", "not finite"),
+        ('{"a":[-1e400]}', "not finite"),
+        ("9" * 400, "too large"),
+        ("[" * 61 + "]" * 61, "60 levels"),
+        ("[" * 200 + "]" * 200, "60 levels"),
+        ('"\\ud83d"', "JSON"),
+    ],
+    ids=lambda text: text[:10],
+)
+async def test_what_not_every_reader_could_read_is_not_stored(
+    api: httpx2.AsyncClient, bus: Bus, data: str, word: str
+) -> None:
+    channel = a_channel()
+    for field in (f'"data":{data}', f'"b64data":"{base64.b64encode(data.encode()).decode()}"'):
+        answer = await api.post("/api/publish", content=f'{{"channel":"{channel}",{field}}}')
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (200, 107)
+        assert word in error["message"]
+
+    subject = publication_subject(parse_channel(channel))
+    assert await DirectGet(bus, "RT").last_of(subject) is None
+
+
+async def test_half_a_surrogate_pair_in_what_is_ignored_hurts_nothing(
+    api: httpx2.AsyncClient,
+) -> None:
+    body = f'{{"channel":"{a_channel()}","data":1,"newer":"\\ud83d"}}'
+
+    assert "result" in (await api.post("/api/publish", content=body)).json()
+
+
 async def test_what_is_no_request_is_answered_by_a_status(api: httpx2.AsyncClient) -> None:
     long = {"channel": "chat:a", "data": "x" * 70_000}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from gateway.channels.manager import ConnectionManager
 from gateway.engine.frame import Frame, text_frame
@@ -122,7 +123,23 @@ def test_all_who_are_live_get_the_very_same_frame(lobby: Lobby) -> None:
     assert lobby.registry.get_sample_value("hubbub_deliveries_total") == 2
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'{"sender":{}}', b"\xff", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"sender":{}}',
+        b"\xff",
+        b"[" * 10_000,
+        b'{"data":1e400}',
+        b'{"data":[[NaN]]}',
+        b'{"data":%b%b}' % (b"[" * 61, b"]" * 61),
+        b'{"data":"\\ud83d"}',
+        b'{"data":{"body":"x"},"sender":{"user_id":%b,"name":"Ann"}}' % (b"9" * 400),
+    ],
+    ids=lambda payload: repr(payload[:20]),
+)
 def test_what_nobody_can_read_is_skipped_and_counted(lobby: Lobby, payload: bytes) -> None:
     ann = lobby.a_member(ANN)
 
@@ -131,6 +148,24 @@ def test_what_nobody_can_read_is_skipped_and_counted(lobby: Lobby, payload: byte
     assert not lobby.turn
     assert not ann.sent
     assert lobby.registry.get_sample_value("hubbub_publications_skipped_total") == 1
+
+
+def test_a_flood_of_what_nobody_can_read_is_counted_and_said_once(lobby: Lobby) -> None:
+    lobby.a_member(ANN)
+
+    with capture_logs() as logs:
+        for offset in range(5, 105):
+            lobby.fanout.publish(ROOM, offset, b'{"data":1e400}')
+
+    assert lobby.registry.get_sample_value("hubbub_publications_skipped_total") == 100
+    assert [line for line in logs if line["event"] == "publication_unreadable"] == [
+        {
+            "event": "publication_unreadable",
+            "log_level": "warning",
+            "offset": 5,
+            "reason": "a number that is not finite",
+        }
+    ]
 
 
 def publish_to_stalled(lobby: Lobby) -> None:

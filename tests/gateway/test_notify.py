@@ -188,7 +188,10 @@ async def test_more_recipients_than_are_done_at_a_time_all_hear_of_it(
         b'{"type":"without_an_id","data":{},"recipients":[1]}',
         b'{"id":"1","type":"x","data":{},"recipients":["ann"]}',
         b'{"id":"1","type":"x","data":{},"channels":["no channel"]}',
-        b'{"id":"1","type":"x","data":{"a":"\\ud800"}}',
+        b'{"id":"1","type":"x","data":{"a":"\\ud800"},"recipients":[1]}',
+        b'{"id":"1","type":"x","data":{"a":1e400},"recipients":[1]}',
+        b'{"id":"1","type":"x","data":{"a":NaN},"recipients":[1]}',
+        b'{"id":"1","type":"x","data":{"a":%b%b},"recipients":[1]}' % (b"[" * 60, b"]" * 60),
         b"\xff",
     ],
 )

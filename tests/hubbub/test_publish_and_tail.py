@@ -133,6 +133,8 @@ def test_bad_lines_are_named_and_the_others_published(url: str, channel: Channel
         json.dumps({"channel": channel}),
         json.dumps({"channel": channel, "data": 1, "kye": "k"}),
         '{"channel": "c", "data": NaN}',
+        '{"channel": "c", "data": 1e400}',
+        json.dumps({"channel": "c", "data": "\ud83d"}),
         "9" * 2_000_000,
         json.dumps({"channel": channel, "data": 2}),  # without a newline
     ]
@@ -140,10 +142,21 @@ def test_bad_lines_are_named_and_the_others_published(url: str, channel: Channel
     done = publish("-", nats=url, lines="\n".join(lines))
 
     named = [line.partition(":")[0] for line in done.stderr.splitlines()]
-    assert sorted(named) == [f"line {number}" for number in (2, 4, 5, 6, 7, 8)]
+    assert set(named) == {f"line {number}" for number in (2, 4, 5, 6, 7, 8, 9, 10)}
     assert "line 5: data: Field required" in done.stderr
-    assert done.stdout.startswith("2 stored, 6 failed")
+    assert done.stdout.startswith("2 stored, 8 failed")
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("data", ["1e400", "[" * 61 + "]" * 61, '"\\ud83d"', "NaN", "\udcff"])
+def test_what_not_every_reader_could_read_is_refused_in_a_sentence(
+    url: str, channel: ChannelName, data: str
+) -> None:
+    done = publish(channel, data, nats=url)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot publish: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_no_more_lines_are_read_than_may_be_in_flight(

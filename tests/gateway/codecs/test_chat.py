@@ -27,7 +27,11 @@ from shared.publications import Publication, Sender
 ROOM = parse_channel("chat:lobby")
 ANN = Sender(user_id=UserId(1), name="Ann")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -100,6 +104,12 @@ def test_the_other_commands_are_read() -> None:
     assert decode_command('{"type":"message","body":"x","id":null}') == PublishMessage(body="x")
 
 
+def test_half_a_surrogate_pair_may_stand_where_nobody_looks() -> None:
+    for ignored in ('"newer":"\\ud83d"', '"newer":[{"\\ude00":1}]', '"\\ud83d":null'):
+        text = f'{{"type":"message","id":"a","body":"x",{ignored}}}'
+        assert decode_command(text) == PublishMessage(body="x", id="a")
+
+
 @pytest.mark.parametrize(
     ("text", "code", "echoed"),
     [
@@ -113,6 +123,13 @@ def test_the_other_commands_are_read() -> None:
         ('{"type":"message","id":"a","body":7}', "bad_body", "a"),
         ('{"type":"message","id":"a","body":""}', "bad_body", "a"),
         ('{"type":"message","id":"a","body":null}', "bad_body", "a"),
+        ('{"type":"message","id":"a","body":"\\ud83d"}', "bad_body", "a"),
+        ('{"type":"message","id":"a","body":"x \\uDE00 x","newer":"\\ud83d"}', "bad_body", "a"),
+        ('{"type":"message","id":"\\ud83d","body":"x"}', "bad_id", None),
+        ('{"type":"\\ud83d","id":"a"}', "unknown_type", "a"),
+        ('{"type":"auth","id":"a","token":"\\ud83d"}', "invalid_token", "a"),
+        ('{"type":"message","id":"a","body":"\\ud83d"', "bad_json", None),
+        ('{"type":"message","id":"a","body":"\\ud83d","n":NaN}', "bad_json", None),
         ('{"type":"message","body":"x","id":7}', "bad_id", None),
         ('{"type":"message","body":"x","id":""}', "bad_id", None),
         ('{"type":"message","body":"x","id":"%s"}' % ("ü" * 33), "bad_id", None),

@@ -61,12 +61,12 @@ async def test_a_subject_that_names_no_channel_is_counted_and_stepped_over(
 ) -> None:
     channel = a_channel()
     heard: list[ChannelName] = []
-    undecodable: list[None] = []
+    undecodable: list[int] = []
 
     feed = Feed(
         bus,
         fan_out=lambda channel, _offset, _payload: heard.append(channel),
-        on_undecodable=lambda: undecodable.append(None),
+        on_undecodable=lambda offset, _reason: undecodable.append(offset),
     )
     async with running(feed.run):
         await feed.until_caught_up()
