@@ -215,14 +215,14 @@ async def _refresh(
     found = await repository.lock_session(db, SessionId(token.session_id))
     if found is None or found.session.revoked_at is not None:
         return None
+    if token.expires_at <= now:
+        return None  # and not used: should our clock be ahead, it is good again later
     if not await repository.use_refresh_token(db, digest, now=now):
         log.warning(
             "refresh_token_reused", session_id=found.session.id, user_id=found.session.user_id
         )
         _revoke(db, found.session, now=now)
         return SessionId(found.session.id)
-    if token.expires_at <= now:
-        return None
     found.session.expires_at = now + lifetime
     return await _issue(db, issuer, found)
 

@@ -37,6 +37,7 @@ from gateway.streams.feed import Feed, RingLimits
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.bus.client import Bus
+from shared.bus.clock import Clock, our_clock, trouble_with_clock
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.stream_reader import StreamReader
@@ -76,6 +77,7 @@ class Gateway:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
         supervisor: Supervisor,
+        now: Clock,
     ) -> None:
         """``presence_publisher`` is one of its own: while a stream has no leader, what is meant
         for it takes up a whole window, and the lease is not to wait behind that.
@@ -100,6 +102,7 @@ class Gateway:
             deliver=Control(revocations, self.manager).heed,
             on_filled=self.metrics.filled("CTL"),
             from_start=True,
+            now=now,
         )
         self.presence = Presence(
             bus,
@@ -139,6 +142,7 @@ class Gateway:
                 retried=self.metrics.notified("retried"),
             ),
             limits=NotifyLimits(publish_seconds=settings.publish_seconds),
+            now=now,
         )
         self.chat = ChatParts(
             guard=Guard(verifier, revocations, knows_revocations=lambda: self.control.caught_up),
@@ -196,6 +200,9 @@ class Gateway:
             reasons.append("the keys to check tokens with are not known yet")
         if not self.control.caught_up:
             reasons.append("the revocations are not read up to their end")
+        reasons += trouble_with_clock(
+            self.control.clock_ahead_seconds, at_most=self.settings.max_clock_offset_seconds
+        )
         if not self.feed.caught_up:
             reasons.append("the publications are not read up to their end")
         if not self.presence.caught_up:
@@ -251,10 +258,12 @@ async def serving(
     verifier: TokenVerifier,
     registry: CollectorRegistry,
     supervisor: Supervisor | None = None,
+    now: Clock = our_clock,
 ) -> AsyncGenerator[GatewayParts]:
     """The gateway with its background loops; it starts whether or not the bus is there.
 
-    ``supervisor`` is the process's, if it has other loops too.
+    ``supervisor`` is the process's, if it has other loops too. ``now`` is the clock that is
+    compared with the bus's.
     """
     supervisor = supervisor or Supervisor(registry)
     async with start_publisher(bus) as presence_publisher:
@@ -266,6 +275,7 @@ async def serving(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
+            now=now,
         )
         async with supervisor.running(*gateway.loops):
             yield GatewayParts(

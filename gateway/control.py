@@ -19,7 +19,7 @@ class Control:
 
     def heed(self, message: StoredMessage) -> None:
         """Apply a message of the control stream: later sign-ins fail, open connections end."""
-        revocation = self._revocations.apply(message.payload)
+        revocation = self._revocations.apply(message.payload, stored_at=message.stored_at)
         if revocation is None:
             return
         if revocation.session_id is not None:

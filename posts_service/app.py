@@ -13,6 +13,8 @@ from posts_service.api import create_router
 from posts_service.settings import PostsSettings
 from shared.authentication import authenticate
 from shared.bus.client import Bus
+from shared.bus.clock import Clock, our_clock, trouble_with_clock
+from shared.bus.direct_get import StoredMessage
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
 from shared.bus.subjects import CTL_LIVE
@@ -46,8 +48,12 @@ async def serving(
     outbox_metrics: OutboxMetrics,
     relay_limits: RelayLimits | None = None,
     supervisor: Supervisor | None = None,
+    now: Clock = our_clock,
 ) -> AsyncGenerator[PostsParts]:
-    """The service with its background loops; it starts whether or not the bus is there."""
+    """The service with its background loops; it starts whether or not the bus is there.
+
+    ``now`` is the clock that is compared with the bus's.
+    """
     supervisor = supervisor or Supervisor()
     outbox = outbox_metrics.of("posts")
     revocations = Revocations(max_token_seconds=settings.max_token_seconds)
@@ -55,8 +61,9 @@ async def serving(
         bus,
         "CTL",
         CTL_LIVE,
-        deliver=lambda message: _heed(revocations, message.payload),
+        deliver=partial(_heed, revocations),
         from_start=True,
+        now=now,
     )
     # Once, not now: with the bus away we go on with what we know.
     revocations_known = asyncio.Event()
@@ -71,6 +78,9 @@ async def serving(
             reasons.append("the keys to check tokens with are not known yet")
         if not revocations_known.is_set():
             reasons.append("the revocations were never read")
+        reasons += trouble_with_clock(
+            control.clock_ahead_seconds, at_most=settings.max_clock_offset_seconds
+        )
         return reasons + supervisor.not_ready()
 
     async with connect_database(settings.database_url) as sessions:
@@ -105,5 +115,5 @@ def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     return app
 
 
-def _heed(revocations: Revocations, payload: bytes) -> None:
-    revocations.apply(payload)
+def _heed(revocations: Revocations, message: StoredMessage) -> None:
+    revocations.apply(message.payload, stored_at=message.stored_at)

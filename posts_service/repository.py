@@ -94,13 +94,14 @@ async def claim_like_notice(
     """Note that the author of a locked post is told of this like now.
 
     Returns:
-        False, and nothing noted, if the author was told of it after ``not_since``.
+        False, and nothing noted, if the author was told of it after ``not_since``; unless that
+        lies as far ahead, by a clock that was wrong.
     """
     notice = await session.get(LikeNoticeRow, (post.id, liker_id))
     if notice is None:
         session.add(LikeNoticeRow(post_id=post.id, user_id=liker_id, notified_at=now))
         return True
-    if notice.notified_at > not_since:
+    if not_since < notice.notified_at < now + (now - not_since):
         return False
     notice.notified_at = now
     return True

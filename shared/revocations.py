@@ -1,9 +1,10 @@
 """Sessions that are over although their tokens have not expired. Pure: never awaits."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -68,60 +69,74 @@ class Revocation:
 
 
 class Revocations:
-    """All revocations that a living token may fall under."""
+    """All revocations that a living token may fall under.
+
+    No clock that can be set decides what is forgotten: one that is wrong for a moment would
+    let in who was sent away. Each is kept for as long as a token may live, from when it came.
+    """
 
     def __init__(
-        self,
-        *,
-        max_token_seconds: float,
-        now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
+        self, *, max_token_seconds: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """No token lives longer than ``max_token_seconds``, so no revocation is kept longer."""
         self._keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
-        self._now = now
-        self._sessions: dict[SessionId, float] = {}
-        self._users: dict[UserId, float] = {}
+        self._monotonic = monotonic
+        self._sessions: dict[SessionId, _Kept] = {}
+        self._users: dict[UserId, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._sessions) + len(self._users)
 
-    def apply(self, payload: bytes) -> Revocation | None:
+    def apply(self, payload: bytes, *, stored_at: float | None = None) -> Revocation | None:
         """Take in a message of the CTL stream, in its order; repeats are harmless.
 
+        Args:
+            stored_at: When the stream got it, by the bus's clock, in unix seconds.
+
         Returns:
-            What it revokes; none if it is no revocation or so old that it can't matter.
+            What it revokes; none if it is no revocation.
         """
         try:
             message = _REVOCATION.validate_json(payload)
         except ValidationError as error:
             log.warning("control_message_unreadable", problems=error.error_count())
             return None
-        now = self._now()
+        now = self._monotonic()
         _drop_until(self._sessions, now - self._keep_seconds)
         _drop_until(self._users, now - self._keep_seconds)
-        # A clock ahead of ours must not hold it for ever; but as far ahead as the tokens that it
-        # is of may be, or it would not cover them.
-        time = min(message.time.timestamp(), now + CLOCK_SKEW_SECONDS)
-        if time < now - self._keep_seconds:
-            return None
+        until = message.time.timestamp()
+        if stored_at is not None:
+            # A writer's clock that is ahead must not end what begins later; but as far ahead
+            # as the tokens that it is of may be, or it would not cover them.
+            until = min(until, stored_at + CLOCK_SKEW_SECONDS)
         if isinstance(message, SessionRevoked):
-            self._sessions[message.session_id] = time
-            return Revocation(message.session_id, message.user_id, time)
-        self._users[message.user_id] = max(time, self._users.pop(message.user_id, time))
-        return Revocation(None, message.user_id, time)
+            self._sessions.pop(message.session_id, None)
+            self._sessions[message.session_id] = _Kept(until, now)
+            return Revocation(message.session_id, message.user_id, until)
+        before = self._users.pop(message.user_id, None)
+        newest = until if before is None else max(until, before.until)
+        self._users[message.user_id] = _Kept(newest, now)
+        return Revocation(None, message.user_id, until)
 
     def is_revoked(self, claims: Claims) -> bool:
         """Whether the claims are of a session that is over."""
         if claims.session_id in self._sessions:
             return True
-        until = self._users.get(claims.user_id)
-        return until is not None and (claims.issued_at is None or claims.issued_at <= until)
+        kept = self._users.get(claims.user_id)
+        return kept is not None and (claims.issued_at is None or claims.issued_at <= kept.until)
 
 
-def _drop_until(entries: dict[_Key, float], limit: float) -> None:
-    """Drop the oldest; they lie in the order of the stream, so what is left behind is soon next."""
+class _Kept(NamedTuple):
+    until: float
+    """Tokens issued until then are over: unix seconds."""
+    since: float
+    """When it came, by the monotonic clock."""
+
+
+def _drop_until(entries: dict[_Key, _Kept], limit: float) -> None:
+    """Drop the oldest; they lie in the order in which they came."""
     while entries:
         oldest = next(iter(entries))
-        if entries[oldest] >= limit:
+        if entries[oldest].since >= limit:
             return
         del entries[oldest]

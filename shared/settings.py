@@ -74,6 +74,11 @@ class ServiceSettings(BaseSettings):
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
     max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
     """Longer-lived tokens are refused; revocations are kept for as long."""
+    max_clock_offset_seconds: Seconds = Field(
+        15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
+    )
+    """Of our clock from the bus's; with more, who judges tokens is not ready. Half of what an
+    issuer's clock may be ahead of ours."""
     remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
     """Verified tokens that need no second look at their signature; 0 remembers none."""
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")

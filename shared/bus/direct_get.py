@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from shared.bus.client import Bus, Reply
+from shared.bus.clock import Clock, Stopwatch, our_clock
 from shared.bus.errors import BusUnavailable, StreamMissing
 from shared.bus.headers import header, number, sequence_of, status
 
@@ -27,6 +29,14 @@ class StoredMessage(NamedTuple):
     def time(self) -> str:
         """When it was stored: RFC 3339 as NATS wrote it, so equal moments are equal texts."""
         return (header(self.headers, b"Nats-Time-Stamp") or b"").decode()
+
+    @property
+    def stored_at(self) -> float | None:
+        """The same in unix seconds, to the microsecond; None if nothing says it."""
+        try:
+            return datetime.fromisoformat(self.time).timestamp()
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,8 @@ class StreamState:
     """The newest sequence ever given."""
     last_time: str
     epoch: str
+    clock_ahead_seconds: float = 0.0
+    """Of ours before the leader's, at least; negative if it is behind."""
 
 
 class DirectGet:
@@ -110,16 +122,20 @@ class DirectGet:
         raise BusUnavailable(f"direct get answered {code}")
 
 
-async def stream_state(bus: Bus, stream: str, *, timeout_seconds: float = 2.0) -> StreamState:
+async def stream_state(
+    bus: Bus, stream: str, *, timeout_seconds: float = 2.0, now: Clock = our_clock
+) -> StreamState:
     """Ask the stream's leader.
 
     Raises:
         StreamMissing: there is no such stream.
         BusUnavailable: no answer, or no leader.
     """
+    asked = Stopwatch(now)
     answer = json.loads(
         await bus.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout_seconds=timeout_seconds)
     )
+    clock_ahead_seconds = asked.ahead_seconds(answer.get("ts"))
     error = answer.get("error")
     if error is not None:
         if error.get("err_code") == _NO_SUCH_STREAM:
@@ -131,6 +147,7 @@ async def stream_state(bus: Bus, stream: str, *, timeout_seconds: float = 2.0) -
         last=state["last_seq"],
         last_time=state["last_ts"],
         epoch=(answer["config"].get("metadata") or {}).get("epoch", ""),
+        clock_ahead_seconds=clock_ahead_seconds,
     )
 
 

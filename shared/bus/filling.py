@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from shared.bus.client import Bus
+from shared.bus.clock import Clock
 from shared.bus.direct_get import (
     Batch,
     DirectGet,
@@ -38,6 +39,7 @@ class Filler:
         hand_over: Callable[[StoredMessage | Gap], None],
         on_filled: Callable[[int], None],
         limits: FollowerLimits,
+        now: Clock,
     ) -> None:
         """
         Args:
@@ -51,6 +53,7 @@ class Filler:
         self._hand_over = hand_over
         self._on_filled = on_filled
         self._limits = limits
+        self._now = now
         self._direct = DirectGet(bus, stream)
 
     async def state(self) -> StreamState:
@@ -61,7 +64,10 @@ class Filler:
             BusUnavailable: no answer.
         """
         state = await stream_state(
-            self._bus, self._stream, timeout_seconds=self._limits.answer_seconds
+            self._bus,
+            self._stream,
+            timeout_seconds=self._limits.answer_seconds,
+            now=self._now,
         )
         if not state.epoch:
             raise StreamMissing(f"stream {self._stream} has no epoch: bootstrap has not run")

@@ -20,6 +20,7 @@ from functools import partial
 import structlog
 
 from shared.bus.client import Bus
+from shared.bus.clock import Clock, our_clock
 from shared.bus.direct_get import DirectGet, StoredMessage, StreamState
 from shared.bus.errors import BusUnavailable, StreamMissing
 from shared.bus.filling import Filler, RetentionPassed
@@ -48,6 +49,7 @@ class Follower:
         from_start: bool = False,
         after: "Follower | None" = None,
         limits: FollowerLimits | None = None,
+        now: Clock = our_clock,
     ) -> None:
         """Callbacks are synchronous; when one raises, that is logged and the message is read.
 
@@ -65,6 +67,8 @@ class Follower:
         """
         self.epoch = ""
         """Which life of the stream the position belongs to; empty before the first contact."""
+        self.clock_ahead_seconds = 0.0
+        """Of ours before the bus's, at least, when the stream's leader was last asked."""
         self._bus = bus
         self._stream = stream
         self._live_prefix = live_prefix
@@ -86,6 +90,7 @@ class Follower:
             hand_over=self._hand_over,
             on_filled=on_filled,
             limits=self._limits,
+            now=now,
         )
         self._last: StoredMessage | None = None  # the one at the position, if it was delivered
         self._time_at_jump = ""
@@ -243,6 +248,7 @@ class Follower:
         self._suspicious = False
         before = Position(self.epoch, self.position, self._time)
         state = await self._filler.state()
+        self.clock_ahead_seconds = state.clock_ahead_seconds
         check()
         if not self.epoch:
             self._begin(state)

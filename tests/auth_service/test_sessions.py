@@ -102,6 +102,17 @@ async def test_a_refresh_token_that_expired_is_refused_and_ends_nothing(
     assert await revocations(parts) == []
 
 
+async def test_a_clock_that_is_ahead_for_a_while_uses_up_no_refresh_token(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    tokens = await a_signed_in_user(client)
+    now = datetime.now(UTC)
+    for expires_at, status in ((now, 401), (now + timedelta(days=30), 200)):
+        async with transaction(parts.sessions) as db:
+            await db.execute(update(RefreshTokenRow).values(expires_at=expires_at))
+        assert (await refresh(client, tokens["refresh_token"])).status_code == status
+
+
 async def test_refreshing_prolongs_the_session(
     client: httpx2.AsyncClient, parts: AuthParts
 ) -> None:

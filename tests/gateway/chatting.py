@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
 from shared.bus.client import Bus, connect_bus
+from shared.bus.clock import our_clock
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.keys import FixedKeys, KeySource
@@ -160,10 +161,11 @@ async def a_gateway(
     keys: KeySource | None = None,
     hmac_secret: str | None = None,
     window: int = 2000,
+    clock: Callable[[], float] = our_clock,
 ) -> AsyncGenerator[RunningGateway]:
     """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for.
 
-    ``window``: as of the publisher that all share.
+    ``window``: as of the publisher that all share. ``clock``: the machine's, as it is compared.
     """
     registry = CollectorRegistry()
     patient: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
@@ -178,6 +180,7 @@ async def a_gateway(
             publisher=publisher,
             verifier=verifier,
             registry=registry,
+            now=clock,
         ) as parts,
         served(
             create_app(parts, registry=registry), drain=parts.drain, options=parts.server_options

@@ -40,7 +40,7 @@ class Gate:
     def __init__(self) -> None:
         self.clock, self.keys = Clock(), Keys([OUR_KEY])
         self.verifier: TokenVerifier = a_verifier(keys=self.keys, now=self.clock)
-        self.revocations = Revocations(max_token_seconds=MAX_TOKEN_SECONDS, now=self.clock)
+        self.revocations = Revocations(max_token_seconds=MAX_TOKEN_SECONDS, monotonic=self.clock)
         self.knows_revocations = True
         self.guard = Guard(
             self.verifier, self.revocations, knows_revocations=lambda: self.knows_revocations

@@ -18,6 +18,7 @@ import pytest
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
 from shared.bus.client import Bus, connect_bus
+from shared.bus.clock import our_clock
 from shared.bus.direct_get import stream_state
 from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, Stored, start_publisher
@@ -53,7 +54,7 @@ class Notifying:
     counted: Counter[str]
     probed: bool = False
 
-    def notifier(self) -> Notifier:
+    def notifier(self, *, now: Callable[[], float] = our_clock) -> Notifier:
         counters = NotifyCounters(
             published=lambda: self.counted.update(["published"]),
             found=lambda: self.counted.update(["found"]),
@@ -62,7 +63,12 @@ class Notifying:
             retried=lambda: self.counted.update(["retried"]),
         )
         return Notifier(
-            self.bus, self.publisher, self.history, counters=counters, limits=self.limits
+            self.bus,
+            self.publisher,
+            self.history,
+            counters=counters,
+            limits=self.limits,
+            now=now,
         )
 
     async def tell(self, event: Envelope, *, message_id: str | None = None) -> None:
@@ -269,6 +275,21 @@ async def test_an_event_that_an_outbox_tells_again_much_later_is_published_once(
 
         assert len(await notifying.heard_in(personal_channel(ANN))) == 1
         assert notifying.counted == {"published": 1, "found": 1}
+
+
+async def test_a_clock_that_is_slow_makes_no_old_event_a_new_one(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    async with connected(nats_server(), FORGETFUL) as notifying:
+        event = a_like(time=datetime.now(UTC) - timedelta(seconds=200))
+        async with running(notifying.notifier(now=lambda: our_clock() - 600).run):
+            await notifying.tell(event, message_id="first")
+            await notifying.until_all_is_answered()
+            await notifying.until_ids_are_forgotten()
+            await notifying.tell(event, message_id="again")
+            await notifying.until_all_is_answered()
+
+        assert len(await notifying.heard_in(personal_channel(ANN))) == 1
 
 
 @pytest.fixture

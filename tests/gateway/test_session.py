@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway.engine.frame import text_frame
 from gateway.session.chat import ChatSession
 from gateway.settings import Namespace, Who
+from shared.bus.clock import our_clock
 from shared.bus.publisher import Publisher
 from shared.bus.publishing import publish
 from shared.channels import room_channel
@@ -318,3 +319,30 @@ async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) 
             assert line in metrics
         assert json.loads((await http.get(f"{base}/asyncapi")).text)["asyncapi"] == "3.0.0"
         assert (await http.get(f"{base}/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [(-600, "the clock here is 600 s behind that of the bus"),
+     (600, "the clock here is 600 s ahead of that of the bus")],
+)  # fmt: skip
+async def test_a_gateway_whose_clock_is_off_says_so_and_lets_nobody_in(
+    nats_url: str, seconds: float, reason: str
+) -> None:
+    """It would refuse every fresh token, or believe those that have expired."""
+    async with a_gateway(nats_url, wait=False, clock=lambda: our_clock() + seconds) as gateway:
+        await until(lambda: gateway.parts.ready() == [reason])
+        async with (
+            gateway.socket(token=token_of(1, "Ann")) as tab,
+            httpx2.AsyncClient(trust_env=False) as http,
+        ):
+            _, (code, _) = await tab.closed_after()
+            answer = await http.get(f"http://127.0.0.1:{gateway.port}/readyz")
+
+    assert code == 1013
+    assert (answer.status_code, answer.json()["detail"]) == (503, reason)
+
+
+async def test_a_clock_that_is_off_by_no_more_than_the_bound_is_no_trouble(nats_url: str) -> None:
+    async with a_gateway(nats_url, clock=lambda: our_clock() + 10) as gateway:
+        assert gateway.parts.ready() == []

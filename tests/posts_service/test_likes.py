@@ -114,6 +114,19 @@ async def test_liking_again_notifies_once_a_day(
     assert await liked_recipients(sessions) == [(1,), (), (), (1,), ()]
 
 
+async def test_a_like_noted_by_a_clock_that_was_days_ahead_silences_no_later_one(
+    ada: Client, grace: Client, sessions: Sessions
+) -> None:
+    post_id = await a_post(ada)
+    await grace.put(f"/posts/{post_id}/like")
+    await move_notices(sessions, timedelta(days=2))
+
+    await grace.delete(f"/posts/{post_id}/like")
+    await grace.put(f"/posts/{post_id}/like")
+
+    assert await liked_recipients(sessions) == [(1,), (1,)]
+
+
 async def move_notices(sessions: Sessions, by: timedelta) -> None:
     """Make it as if the authors had been told at another time."""
     async with transaction(sessions) as session:

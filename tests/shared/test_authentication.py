@@ -19,7 +19,7 @@ class Ctl:
     """The CTL stream, as far as the dependency sees it."""
 
     def __init__(self) -> None:
-        self.revocations = Revocations(max_token_seconds=3600, now=lambda: NOW)
+        self.revocations = Revocations(max_token_seconds=3600)
         self.replayed = True
 
     def revoke(self, session: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.bus.client import Bus, BusUnavailable, connect_bus
+from shared.bus.clock import our_clock
 from shared.bus.direct_get import StoredMessage
 from shared.bus.filling import Filler, RetentionPassed
 from shared.bus.limits import FollowerLimits
@@ -90,6 +91,7 @@ class Taken:
             hand_over=self._take,
             on_filled=lambda _count: None,
             limits=LIMITS,
+            now=our_clock,
         )
 
     async def fill(self, target: int, *, check: Callable[[], None] = no_doubt) -> None:
