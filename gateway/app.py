@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from gateway.api import Api, create_api_router
-from gateway.channels.manager import ConnectionManager
+from gateway.channels.manager import ConnectionManager, for_each
 from gateway.channels.namespaces import Namespaces
 from gateway.codecs.asyncapi import chat_document
 from gateway.control import Control
@@ -25,6 +25,7 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.session.capacity import Occupancy, UserLimit, room_for
 from gateway.session.chat import ChatSession
+from gateway.session.clock import ClockWatch
 from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake, read_query
 from gateway.session.parts import ChatParts, Guard
@@ -94,6 +95,9 @@ class Gateway:
             on_failed=self.metrics.failed_connections.inc,
         )
         self.manager = ConnectionManager(self.hub.outgoing)
+        self.clock_watch = ClockWatch(
+            self._end_with_tokens, settle_seconds=settings.clock_settle_seconds
+        )
         revocations = Revocations(max_token_seconds=settings.max_token_seconds)
         self.control = Follower(
             bus,
@@ -218,6 +222,7 @@ class Gateway:
             Loop("crowds", self.fanout.run, is_vital=False),
             Loop("notify", self.notifier.run, is_vital=False),
             Loop("sweep", self.hub.run),
+            Loop("clock", self.clock_watch.run),
         )
 
     async def drain(self) -> None:
@@ -237,6 +242,10 @@ class Gateway:
 
         with suppress(ConnectionResetError):  # it went away in its own handshake
             upgrade.take(session, subprotocol=handshake.subprotocol).open()
+
+    def _end_with_tokens(self) -> None:
+        """Let all who are open end with their tokens, by the clock as it is now."""
+        for_each(self.manager.connections(), lambda member: member.end_with_token())
 
     def _observe(self) -> None:
         self.metrics.observe(

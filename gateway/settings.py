@@ -108,6 +108,8 @@ class GatewaySettings(ServiceSettings):
     with more, those who did it longest ago begin anew."""
     auth_seconds: Seconds = 10
     """For the token to come, if it is not in the handshake."""
+    clock_settle_seconds: Seconds = 10
+    """For a jump of the system's clock to stand, before open connections end by it."""
     ping_seconds: Seconds = 20
     """Below the 60 s after which common proxies give an idle connection up."""
     pong_seconds: Seconds = 13

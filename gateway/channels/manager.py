@@ -54,6 +54,9 @@ class Member(Protocol):
     def cut(self, close: Close) -> None:
         """End it at once: nothing that is queued for it is sent any more."""
 
+    def end_with_token(self) -> None:
+        """From now on, when its token does by the clock as it is now."""
+
     def start_over(self, reason: str) -> None:
         """There is a hole in what it was sent, which it has to be told."""
 

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from datetime import UTC, datetime
 
 from gateway.engine.frame import ping_frame
 from gateway.engine.outgoing import STALLED
@@ -45,9 +44,9 @@ class Timing(Writing):
 
     # For the rooms above.
 
-    def close_at(self, moment: float, close: Close) -> None:
-        """Close it when ``moment`` (unix seconds) has come; replaces what was said before."""
-        self._close_at = moment
+    def close_after(self, seconds: float, close: Close) -> None:
+        """Close it when they are over, whatever clocks say; replaces what was said before."""
+        self._close_at = time.monotonic() + seconds
         self._expiry = close
         self._plan()
 
@@ -78,7 +77,7 @@ class Timing(Writing):
             else:
                 self.transport.abort()
         elif self.is_open:
-            if self._close_at <= _unix():
+            if now >= self._close_at:
                 self._end(self._expiry)
             elif now >= self._ping_at:
                 self._look_for_life(now)
@@ -121,11 +120,4 @@ class Timing(Writing):
         if not self.is_open:
             self.wakes_at = self._deadline
             return
-        wakes_at = min(self._ping_at, self._deadline)
-        if self._close_at < NEVER:
-            wakes_at = min(wakes_at, time.monotonic() + max(0.0, self._close_at - _unix()))
-        self.wakes_at = wakes_at
-
-
-def _unix() -> float:
-    return datetime.now(UTC).timestamp()
+        self.wakes_at = min(self._ping_at, self._deadline, self._close_at)

@@ -1,6 +1,5 @@
 """One tab in one room: how it gets in, keeps up, and is over."""
 
-from datetime import UTC, datetime
 from typing import ClassVar
 
 import structlog
@@ -23,6 +22,7 @@ from gateway.errors import (
     TooManyConnections,
 )
 from gateway.session.arrival import Arrival
+from gateway.session.clock import unix_now
 from gateway.session.commands import Commands
 from gateway.session.handshake import ChatHandshake
 from gateway.session.lag import Lag
@@ -104,6 +104,9 @@ class ChatSession:
     def abandon(self, error: Exception, event: str) -> None:
         self.connection.abandon(error, event)
 
+    def end_with_token(self) -> None:
+        self.connection.close_after(self.claims.expires_at - unix_now(), TOKEN_EXPIRED)
+
     # As its connection knows it.
 
     def open(self) -> None:
@@ -125,8 +128,7 @@ class ChatSession:
         else:
             self._awaits_token = True
         if self._claims is None:  # no token yet, or its issuer is asked for keys
-            deadline = datetime.now(UTC).timestamp() + self._parts.settings.auth_seconds
-            self.connection.close_at(deadline, INVALID_TOKEN)
+            self.connection.close_after(self._parts.settings.auth_seconds, INVALID_TOKEN)
 
     def received(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
@@ -184,7 +186,7 @@ class ChatSession:
     def renew(self, claims: Claims) -> None:
         self._claims = claims
         self._parts.manager.connect(self)
-        self.connection.close_at(claims.expires_at, TOKEN_EXPIRED)
+        self.end_with_token()
 
     def let_go(self) -> None:
         """Leave nothing that refers to itself: it would wait for the collector, with its socket."""
@@ -248,7 +250,7 @@ class ChatSession:
             raise TooManyConnections(f"user {claims.user_id} has enough")
         parts.user_rates.charge(claims.user_id, CONNECT_UNITS + units_of_replay(asked.history))
         self._claims = claims
-        self.connection.close_at(claims.expires_at, TOKEN_EXPIRED)
+        self.end_with_token()
         parts.manager.connect(self)
         self._room = parts.manager.subscribe(self, channel)
         self._personal = parts.manager.subscribe(self, personal_channel(claims.user_id))

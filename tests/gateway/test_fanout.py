@@ -59,6 +59,8 @@ class AMember:
     def cut(self, close: Close) -> None:
         raise NotImplementedError
 
+    def end_with_token(self) -> None: ...
+
     def start_over(self, reason: str) -> None:
         self._may_fail()
         self.told.append(reason)

@@ -1,8 +1,13 @@
 """Who is let in, and for how long."""
 
+from dataclasses import replace
+
 import pytest
 from websockets.asyncio.client import connect
 
+from gateway.channels.manager import for_each
+from gateway.session.chat import ChatSession
+from shared.ids import UserId
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,
@@ -166,3 +171,20 @@ async def test_a_token_that_does_not_prolong_leaves_the_old_one_in_place(
         assert (error["type"], error["code"], error["id"]) == ("error", "invalid_token", "a")
         await tab.send(type="message", body="hi")
         assert (await tab.until("message"))["user_id"] == 1
+
+
+async def test_who_is_here_ends_by_the_clock_as_it_is_when_a_jump_counts(
+    gateway: RunningGateway,
+) -> None:
+    room = a_room()
+    async with gateway.tab(1, "Ann", room) as ann, gateway.tab(2, "Ben", room) as ben:
+        members = {member.user_id: member for member in gateway.parts.manager.connections()}
+        for user_id, lives_on in ((1, 60), (2, -60)):
+            member = members[UserId(user_id)]
+            assert isinstance(member, ChatSession)
+            member._claims = replace(member.claims, expires_at=now() + lives_on)
+
+        for_each(members.values(), lambda member: member.end_with_token())
+
+        assert await ben.closed() == (1008, "Token expired")
+        await ann.pong()

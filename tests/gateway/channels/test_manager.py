@@ -42,6 +42,8 @@ class AMember:
     def cut(self, close: Close) -> None:
         raise NotImplementedError
 
+    def end_with_token(self) -> None: ...
+
     def start_over(self, reason: str) -> None:
         raise NotImplementedError
 

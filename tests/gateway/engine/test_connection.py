@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 
 import pytest
 from websockets.frames import Frame as RawFrame
@@ -271,15 +270,14 @@ async def test_waiting_hands_over_what_is_due_first() -> None:
 
 async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() -> None:
     wire = a_wire()
-    unix = datetime.now(UTC).timestamp()
 
-    wire.connection.close_at(unix - 1, Close(1008, "first"))
-    wire.connection.close_at(unix + 100, Close(1008, "second"))
+    wire.connection.close_after(-1, Close(1008, "first"))
+    wire.connection.close_after(100, Close(1008, "second"))
     wire.connection.check(now())
     assert wire.connection.is_open
     assert wire.connection.wakes_at <= now() + 100
 
-    wire.connection.close_at(unix - 1, Close(1008, "Token expired"))
+    wire.connection.close_after(-1, Close(1008, "Token expired"))
     assert wire.connection.wakes_at <= now()
     wire.connection.check(now())
     assert wire.connection.closing == Close(1008, "Token expired")

@@ -85,7 +85,7 @@ async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -
     connections = [kind(cast(asyncio.Transport, ATransport()), hub) for kind in kinds]
     for connection in connections:
         connection.open(AReceiver())
-        connection.close_at(0, late)
+        connection.close_after(0, late)
         connection.wakes_at = 0
 
     async with running(hub.run):
