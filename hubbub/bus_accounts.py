@@ -30,7 +30,7 @@ def provide(home: Path) -> Mapping[str, str]:
     Raises:
         CommandFailed: the passwords that are there can't be read.
     """
-    accounts = SHIPPED.read_text()
+    accounts = SHIPPED.read_text(encoding="utf-8")
     variables = dict(_USER.findall(accounts))
     passwords = _passwords(home / "secrets/passwords.conf", list(variables.values()))
     write_private(home / SHIPPED.name, accounts.encode())

@@ -36,6 +36,8 @@ def unreadable(error: SettingsError) -> str:
     cause = error.__cause__
     if isinstance(cause, OSError):
         return f"{cause.filename}: {cause.strerror}"
+    if isinstance(cause, UnicodeDecodeError):
+        return f"{error}: it is not in UTF-8"
     return str(error)
 
 

@@ -1,17 +1,34 @@
 """The command line. Each command imports what it needs: `--version` should not wait for FastAPI."""
 
+import codecs
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from hubbub.errors import CommandFailed
+from shared.locale import as_utf8
 
 SERVICES = ("auth", "posts", "gateway")
 MAX_GATEWAYS = 64
 """Processes of one command; each takes every publication."""
 
+
+class Text(click.ParamType[str]):
+    """Words, in UTF-8 where the locale can't read them."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return as_utf8(str(value))
+        except UnicodeDecodeError:
+            self.fail("not in UTF-8", param, ctx)
+
+
+_text = Text()
 _data = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -147,9 +164,9 @@ def bootstrap(replicas: int, data: Path | None, nats: str | None, watch: bool) -
 
 
 @cli.command()
-@click.argument("channel")
-@click.argument("json", required=False)
-@click.option("--key", help="The same key in the same channel is stored once.")
+@click.argument("channel", type=_text)
+@click.argument("json", type=_text, required=False)
+@click.option("--key", type=_text, help="The same key in the same channel is stored once.")
 @_data
 @_nats
 def publish(
@@ -168,7 +185,7 @@ def publish(
 
 
 @cli.command()
-@click.argument("channel")
+@click.argument("channel", type=_text)
 @click.option("--from-start", is_flag=True, help="Begin with what the stream still holds.")
 @_data
 @_nats
@@ -181,7 +198,7 @@ def tail(channel: str, from_start: bool, data: Path | None, nats: str | None) ->
 
 @cli.command()
 @click.option("--user", "user_id", type=click.IntRange(min=1), required=True, metavar="ID")
-@click.option("--name", help="How others see the user.")
+@click.option("--name", type=_text, help="How others see the user.")
 @click.option("--seconds", type=click.IntRange(min=1), default=3600, show_default=True)
 @_data
 def token(user_id: int, name: str | None, seconds: int, data: Path | None) -> None:
@@ -212,7 +229,16 @@ def check_config(service: str | None) -> None:
         sys.exit(1)
 
 
+def _never_fail_for_a_character(stream: TextIOWrapper) -> None:
+    """ASCII is what Python takes where there is no locale, and there nearly all speak UTF-8."""
+    encoding = codecs.lookup(stream.encoding).name
+    stream.reconfigure(encoding="utf-8" if encoding == "ascii" else None, errors="backslashreplace")
+
+
 def main() -> NoReturn:
     """The `hubbub` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            _never_fail_for_a_character(stream)
     cli()
     raise AssertionError("click exits by itself")

@@ -36,7 +36,7 @@ def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | Non
     key = DataFolder(data or DEFAULT_PATH).signing_key
     try:
         issuer = TokenIssuer(
-            key.read_text(),
+            key.read_text(encoding="utf-8", errors="replace"),
             issuer=settings.token_issuer,
             audience=settings.token_audience,
             access_token_seconds=seconds,

@@ -51,14 +51,14 @@ class Settings:
         gateway = GatewaySettings(nats_url=nats_urls["gateway"])
         kept: dict[str, Any] = {}
         if gateway.api_key is None:
-            kept["api_key"] = folder.api_key_file.read_text().strip()
+            kept["api_key"] = folder.api_key_file.read_text(encoding="utf-8").strip()
         if "drain_seconds" not in gateway.model_fields_set:
             kept["drain_seconds"] = DRAIN_SECONDS
         return cls(
             auth=AuthSettings(
                 nats_url=nats_urls["auth"],
                 database_url=folder.database_url("auth"),
-                signing_key=folder.signing_key.read_text(),
+                signing_key=folder.signing_key.read_text(encoding="utf-8"),
             ),
             posts=PostsSettings(
                 nats_url=nats_urls["posts"], database_url=folder.database_url("posts")

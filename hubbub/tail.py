@@ -1,6 +1,7 @@
 """`hubbub tail`: every publication of a channel, one JSON line each."""
 
 import asyncio
+import codecs
 import contextlib
 import os
 import select
@@ -34,6 +35,8 @@ class _Printer:
         self._channel = channel
         self._subject = token_of(channel)
         self._output = output
+        # What the terminal's characters can't say is escaped, and a line stays JSON.
+        self._ensure_ascii = codecs.lookup(output.encoding).name != "utf-8"
         self.reader_gone = asyncio.Event()
 
     def deliver(self, message: StoredMessage) -> None:
@@ -51,7 +54,8 @@ class _Printer:
             **publication.values(),
         }
         try:
-            self._output.write(pydantic_core.to_json(line).decode() + "\n")
+            encoded = pydantic_core.to_json(line, ensure_ascii=self._ensure_ascii)
+            self._output.write(encoded.decode() + "\n")
             self._output.flush()
         except BrokenPipeError:
             self.reader_gone.set()

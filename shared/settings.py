@@ -2,7 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import jwt
@@ -15,6 +15,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from shared.locale import as_utf8
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -47,8 +49,16 @@ class _EnvOrFile(EnvSettingsSource):
             for _, name, _ in self._extract_field_info(field, field_name):
                 path = self.env_vars.get(f"{name}_file")
                 if path is not None:
-                    return Path(path).read_text().rstrip("\n"), key, is_complex
+                    value = Path(path).read_text(encoding="utf-8").rstrip("\n")
+                    return value, key, is_complex
+        if isinstance(value, str) and _is_text(field):
+            value = as_utf8(value)
         return value, key, is_complex
+
+
+def _is_text(field: FieldInfo) -> bool:
+    """Not a path: those are bytes to the system, whatever the locale."""
+    return not {str, SecretStr}.isdisjoint((field.annotation, *get_args(field.annotation)))
 
 
 class ServiceSettings(BaseSettings):

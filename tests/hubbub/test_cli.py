@@ -50,6 +50,35 @@ def test_publishing_where_nothing_runs_says_how_to_go_on(tmp_path: Path) -> None
     assert_fails_with(done, f"nothing runs on {tmp_path}: start `hubbub up`")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_failure_is_a_sentence_whatever_the_locale(tmp_path: Path, encoding: str) -> None:
+    folder = tmp_path / os.fsdecode("jürgen…".encode() + b"\xfc")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = hubbub("tail", "chat:a", "--data", str(folder), PYTHONIOENCODING=encoding, **locale)
+
+    assert_fails_with(done, "start `hubbub up`")
+
+
+def test_what_is_not_in_utf_8_is_a_sentence() -> None:
+    done = hubbub("publish", "chat:a", os.fsdecode(b'"\xfc"'))
+
+    assert done.returncode == 2
+    assert "Error: Invalid value for '[JSON]': not in UTF-8\n" in done.stderr
+
+
+def test_a_setting_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (tmp_path / "secret").write_text("ein Geheimnis für zweiunddreißig Bytes", encoding="utf-8")
+    by_name = {"HUBBUB_HMAC_SECRET_FILE": str(tmp_path / "secret")}
+    by_value = {"HUBBUB_HMAC_SECRET": "ein Geheimnis für zweiunddreißig Bytes"}
+
+    for env in (by_name, by_value):
+        token = hubbub("token", "--user", "7", "--name", "Jürgen", **env, **locale)
+        claims = jwt.decode(token.stdout.strip(), by_value["HUBBUB_HMAC_SECRET"], ["HS256"])
+        assert claims["name"] == "Jürgen"
+
+
 def test_a_bus_that_does_not_answer_is_named_without_its_password() -> None:
     done = hubbub("tail", "chat:a", "--nats", "nats://me:secret@127.0.0.1:1")
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +24,8 @@ from tests.fixtures.nats import NatsServer
 HUBBUB = [sys.executable, "-m", "hubbub"]
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 """So that a missing flush shows."""
+NOTHING: Mapping[str, str] = {}
+NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +44,13 @@ def channel(url: str) -> ChannelName:
 class Tail:
     """A running `hubbub tail` that listens already."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, env: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
             [*HUBBUB, "tail", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            env=BUFFERED,
+            encoding="utf-8",
+            env={**BUFFERED, **env},
             # What runs in the background of a shell ignores Ctrl-C, and so would its children.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
@@ -66,8 +68,8 @@ class Tail:
 def start_tail(url: str) -> Iterator[Callable[..., Tail]]:
     tails: list[Tail] = []
 
-    def start(*arguments: str, nats: str = url) -> Tail:
-        tails.append(Tail(*arguments, "--nats", nats))
+    def start(*arguments: str, nats: str = url, env: Mapping[str, str] = NOTHING) -> Tail:
+        tails.append(Tail(*arguments, "--nats", nats, env=env))
         return tails[-1]
 
     yield start
@@ -77,15 +79,16 @@ def start_tail(url: str) -> Iterator[Callable[..., Tail]]:
 
 
 def publish(
-    *arguments: str, nats: str, lines: str | None = None
+    *arguments: str, nats: str, lines: str | None = None, env: Mapping[str, str] = NOTHING
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*HUBBUB, "publish", *arguments, "--nats", nats],
         input=lines,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=30,
         check=False,
+        env={**os.environ, **env},
     )
 
 
@@ -102,6 +105,22 @@ def test_what_is_published_is_printed_a_json_line_each(
     assert (line["channel"], line["data"]) == (channel, {"price": 12.5})
     assert first.stdout == f"stored at offset {line['offset']}\n"
     assert tail.line()["data"] == "Grüße"
+
+
+@pytest.mark.parametrize(
+    "env", [NO_LOCALE, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}], ids=str
+)
+def test_any_text_is_published_and_printed_whatever_the_locale(
+    url: str, channel: ChannelName, start_tail: Callable[..., Tail], env: dict[str, str]
+) -> None:
+    tail = start_tail(channel, env=env)
+
+    first = publish(channel, '"Grüße \\u2665 😀"', "--key", "schlüssel", nats=url, env=env)
+    again = publish(channel, '"Grüße ♥ 😀"', "--key", "schlüssel", nats=url)
+
+    assert (first.stderr, first.returncode) == ("", 0)
+    assert tail.line()["data"] == "Grüße ♥ 😀"
+    assert "it was there already" in again.stdout
 
 
 def test_the_same_key_is_stored_once(url: str, channel: ChannelName) -> None:
