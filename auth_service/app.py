@@ -15,12 +15,13 @@ from prometheus_client import CollectorRegistry
 from auth_service import use_cases
 from auth_service.api import create_router
 from auth_service.passwords import Passwords, hashing_passwords
+from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
-from shared.http import install_edge, operations_router
+from shared.http import body_limit, install_edge, operations_router
 from shared.ids import UserId
 from shared.keys import FixedKeys
 from shared.outbox.metrics import OutboxMetrics
@@ -30,6 +31,8 @@ from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 
 log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = body_limit(NewUser, Refresh, SignIn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ async def serving(
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
     app = FastAPI(title="Hubbub: auth")
-    install_edge(app)
+    install_edge(app, max_body_bytes=MAX_BODY_BYTES)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

@@ -22,7 +22,7 @@ from posts_service.settings import PostsSettings
 from shared.bus.client import Bus, connect_bus
 from shared.bus.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.bus.streams import bootstrap, keep_streams
-from shared.http import install_edge, operations_router
+from shared.http import MAX_BODY_BYTES, install_edge, operations_router
 from shared.migrations import migrate
 from shared.outbox.metrics import OutboxMetrics
 from shared.settings import ServiceSettings
@@ -158,7 +158,12 @@ async def running_system(
             return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
 
         app = FastAPI(title="Hubbub")
-        install_edge(app)
+        install_edge(
+            app,
+            max_body_bytes=max(
+                auth_service.app.MAX_BODY_BYTES, posts_service.app.MAX_BODY_BYTES, MAX_BODY_BYTES
+            ),
+        )
         for part in parts:
             app.include_router(part.router)
         app.include_router(operations_router(registry=registry, ready=ready))

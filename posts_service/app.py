@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from posts_service.api import create_router
+from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
 from shared.authentication import authenticate
 from shared.bus.client import Bus
@@ -19,7 +20,7 @@ from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
 from shared.bus.subjects import CTL_LIVE
 from shared.database import connect_database
-from shared.http import install_edge, operations_router
+from shared.http import body_limit, install_edge, operations_router
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
@@ -27,6 +28,8 @@ from shared.revocations import Revocations
 from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
+
+MAX_BODY_BYTES = body_limit(NewComment, NewPost, PostEdit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ async def serving(
 def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
     app = FastAPI(title="Hubbub: posts")
-    install_edge(app)
+    install_edge(app, max_body_bytes=MAX_BODY_BYTES)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

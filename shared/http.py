@@ -9,12 +9,19 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from shared.errors import AppError, ErrorKind
 from shared.request_context import RequestContext, current_request_id
 
 MAX_BODY_BYTES = 64 * 1024
+"""Unless what a service promises to take may be longer: `body_limit`."""
+
+BYTES_A_CHARACTER = 12
+"""At most: an emoji is two `\\uXXXX` in JSON as many write it, and four `%XX` in a form."""
+BYTES_BESIDE = 4096
+"""In a body, for all that is no value: names, indentation, fields that nobody reads."""
 
 STATUS_OF_KIND: dict[ErrorKind, int] = {
     ErrorKind.UNAUTHENTICATED: 401,
@@ -99,13 +106,32 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
     return problem(422, "invalid", "the request does not fit", errors=errors)
 
 
-def install_edge(app: FastAPI) -> None:
+def body_limit(*bodies: type[BaseModel]) -> int:
+    """How long a body may be if each of these is to fit, however its characters are escaped.
+
+    Raises:
+        ValueError: a field has no bound of its own.
+    """
+    return max(MAX_BODY_BYTES, *(_longest(each) for each in bodies))
+
+
+def _longest(body: type[BaseModel]) -> int:
+    characters = 0
+    for name, field in body.model_json_schema().get("properties", {}).items():
+        longest = len(str(field["const"])) if "const" in field else field.get("maxLength")
+        if longest is None:
+            raise ValueError(f"{body.__name__}.{name} has no bound")
+        characters += longest
+    return characters * BYTES_A_CHARACTER + BYTES_BESIDE
+
+
+def install_edge(app: FastAPI, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
     """Give the application the error answers, request ids and body limit of every service."""
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _defect)
-    app.add_middleware(RequestContext, max_body_bytes=MAX_BODY_BYTES)
+    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
 
 
 def operations_router(

@@ -1,8 +1,11 @@
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 from fastapi import FastAPI
 
+from posts_service.app import MAX_BODY_BYTES
 from shared.database import Sessions
 from tests.posts_service.callers import a_client, a_post, events
 
@@ -75,6 +78,28 @@ async def test_the_longest_texts_fit(ada: Client) -> None:
 
     assert comment.status_code == 201
     assert (await ada.get(f"/posts/{post_id}")).json()["body"] == "🐝" * 10_000
+
+
+async def test_the_longest_texts_fit_with_every_character_escaped(ada: Client) -> None:
+    title, body, comment = "🐝" * 200, "🐝" * 10_000, "🐝" * 2_000
+
+    def escaped(**values: str) -> dict[str, Any]:
+        return {"content": json.dumps(values, indent=4), "headers": JSON}
+
+    posted = await ada.post("/posts", **escaped(title=title, body=body))
+    path = f"/posts/{posted.json()['id']}"
+    edited = await ada.patch(path, **escaped(body=body, title=title))
+    commented = await ada.post(f"{path}/comments", **escaped(body=comment))
+
+    assert [each.status_code for each in (posted, edited, commented)] == [201, 200, 201]
+    assert edited.json()["body"] == body
+
+
+async def test_a_body_that_no_post_could_fill_is_413(ada: Client) -> None:
+    answer = await ada.post("/posts", content=b" " * (MAX_BODY_BYTES + 1), headers=JSON)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_long")
+    assert f"{MAX_BODY_BYTES} bytes" in answer.json()["detail"]
 
 
 async def test_a_post_that_does_not_fit_is_refused(ada: Client, sessions: Sessions) -> None:

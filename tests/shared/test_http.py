@@ -1,20 +1,33 @@
 import json
 from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, StringConstraints
 
 from shared.errors import AppError, ErrorKind, Unavailable
-from shared.http import MAX_BODY_BYTES, STATUS_OF_KIND, install_edge, operations_router
+from shared.http import (
+    BYTES_A_CHARACTER,
+    MAX_BODY_BYTES,
+    STATUS_OF_KIND,
+    body_limit,
+    install_edge,
+    operations_router,
+)
 from shared.request_context import child_traceparent, current_traceparent
 
 
 class Login(BaseModel):
     name: str
     password: int
+
+
+class Empty(BaseModel):
+    pass
 
 
 class TooMany(AppError):
@@ -103,6 +116,32 @@ async def test_a_broken_body_is_422(client: httpx2.AsyncClient, body: bytes) -> 
     answer = await client.post("/login", content=body, headers={"Content-Type": "application/json"})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+class Letter(BaseModel):
+    kind: Literal["letter"] = "letter"
+    text: Annotated[str, StringConstraints(strip_whitespace=True, max_length=20_000)] = ""
+    greeting: str = Field(max_length=500)
+
+
+@pytest.mark.parametrize("character", ["a", "é", "\x01", "\U0001f600"])
+def test_the_longest_body_of_a_service_fits_however_it_is_written(character: str) -> None:
+    limit = body_limit(Letter, Empty)
+    letter = {"kind": "letter", "text": character * 20_000, "greeting": character * 500}
+
+    assert len(json.dumps(letter, indent=8).encode()) <= limit
+    assert len(json.dumps(letter, ensure_ascii=False).encode()) <= limit
+    assert len(urlencode(letter).encode()) <= limit
+    assert limit < 21_000 * BYTES_A_CHARACTER
+
+
+def test_what_is_short_is_no_reason_to_take_less_than_others_do() -> None:
+    assert body_limit(Empty) == MAX_BODY_BYTES
+
+
+def test_a_field_without_a_bound_is_a_defect() -> None:
+    with pytest.raises(ValueError, match=r"Login\.name has no bound"):
+        body_limit(Letter, Login)
 
 
 async def test_a_body_over_the_limit_is_413(client: httpx2.AsyncClient) -> None:
