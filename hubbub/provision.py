@@ -10,9 +10,10 @@ import click
 from pydantic import Field
 from pydantic_settings import NoDecode
 
-from hubbub.bus_access import bus_of
+from hubbub.bus_access import bus_of, named_bus
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
+from hubbub.nats_child import store_room
 from shared.bus.streams import STREAMS, StreamSettings, bootstrap, keep_streams
 from shared.database import DatabaseAway, DatabaseUrl
 from shared.migrations import migrate
@@ -71,9 +72,11 @@ async def bootstrap_streams(
     """Create the streams, or bring them up to date; watching, make them anew until a signal."""
     settings = ServiceSettings()
     configure_logging(settings.log_level if watch else "ERROR", json=watch)
-    streams = stream_settings(settings, replicas=replicas)
     with stop_signals() if watch else nullcontext() as stop:
         async with bus_of(nats=nats, data=data, name="bootstrap", user="bootstrap") as bus:
+            is_of_folder = named_bus(nats=nats, data=data, settings=settings) is None
+            room = store_room(DataFolder(data or DEFAULT_PATH).nats) if is_of_folder else None
+            streams = stream_settings(settings, replicas=replicas, store_bytes=room)
             await bootstrap(bus, streams)
             click.echo(f"the streams are up to date: {', '.join(STREAMS)}")
             if stop is not None:
@@ -81,7 +84,9 @@ async def bootstrap_streams(
                     await stop.wait()
 
 
-def stream_settings(settings: ServiceSettings, *, replicas: int = 1) -> StreamSettings:
+def stream_settings(
+    settings: ServiceSettings, *, replicas: int = 1, store_bytes: int | None = None
+) -> StreamSettings:
     """Revocations outlive the longest token, by whatever clock."""
     longest = settings.max_token_seconds + CLOCK_SKEW_SECONDS
-    return StreamSettings(replicas=replicas, ctl_max_age_seconds=longest)
+    return StreamSettings(replicas=replicas, ctl_max_age_seconds=longest, store_bytes=store_bytes)

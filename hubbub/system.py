@@ -82,10 +82,10 @@ class System:
 
 @asynccontextmanager
 async def kept_streams(
-    nats_url: str, settings: Settings, *, supervisor: Supervisor
+    nats_url: str, settings: Settings, *, store_bytes: int, supervisor: Supervisor
 ) -> AsyncGenerator[None]:
     """Streams as they are meant, and made anew if they are lost, on behalf of who may."""
-    streams = stream_settings(settings.gateway)
+    streams = stream_settings(settings.gateway, store_bytes=store_bytes)
     async with connect_bus(nats_url, name="bootstrap") as bus:
         with saying("creating or checking the streams"):
             await bootstrap(bus, streams)

@@ -25,7 +25,7 @@ from hubbub.demo import (
 )
 from hubbub.environment import inherited_environment
 from hubbub.gateways import gateway_child
-from hubbub.nats_child import nats_server
+from hubbub.nats_child import nats_server, store_room
 from hubbub.progress import saying
 from hubbub.stop_early import ignore_stop_signals
 from hubbub.system import (
@@ -98,8 +98,9 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         bus_urls = nats.urls()
         settings = Settings.on(folder, nats_urls=bus_urls)
         await prepare_databases(settings)
+        room = store_room(folder.nats)
         await held.enter_async_context(
-            kept_streams(bus_urls["bootstrap"], settings, supervisor=supervisor)
+            kept_streams(bus_urls["bootstrap"], settings, store_bytes=room, supervisor=supervisor)
         )
         with saying("starting the services"):
             system = await held.enter_async_context(

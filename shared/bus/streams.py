@@ -22,9 +22,13 @@ NOTIFY_CONSUMER = "notify"
 
 _NANOSECONDS = 1_000_000_000
 _EXISTS_DIFFERENTLY = 10058
+_NO_SUCH_STREAM = 10059
 _NO_CONSUMER = 10014
 _FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
 _NO_PEERS_YET = 10005  # of a cluster that is still finding itself
+_NO_ROOM = (10002, 10047)  # of the account, of the server
+_NO_ROOM_IN_WORDS = "insufficient storage"  # of a cluster, in which it may be one of many reasons
+_LESS = 0.75
 
 Config = dict[str, Any]
 
@@ -33,21 +37,39 @@ class BootstrapFailed(Exception):
     """The bus refuses a stream or consumer as configured; somebody has to look at it."""
 
 
+class _NoRoom(Exception):
+    """The bus cannot reserve that many bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """How much the streams keep."""
+    """How much the streams keep.
+
+    Each reserves its ``max_bytes``, so that none can take another's room. Where the bus has
+    less, all of them get proportionally less.
+    """
 
     replicas: int = 1
+    store_bytes: int | None = None
+    """What the bus has for all of them, as far as that is known."""
+    min_bytes: int = 16 * 1024 * 1024
+    """Of each of them; with less room than that nothing is made."""
     rt_max_age_seconds: float = 24 * 3600
     rt_max_bytes: int = 1024 * 1024 * 1024
     rt_dedupe_seconds: float = 300
+    pres_max_bytes: int = 256 * 1024 * 1024
+    """Some 300 bytes for each user of each channel on each gateway."""
     pres_dedupe_seconds: float = 10
     pres_marker_seconds: float = 60
     """How long the marker of an expired presence entry stays."""
     ctl_max_age_seconds: float = 24 * 3600
     """The longest life of a token: a revocation has to outlive it."""
+    ctl_max_bytes: int = 256 * 1024 * 1024
+    """Of about 400 bytes for each ended session; past it no more can be ended."""
     ctl_dedupe_seconds: float = 300
     events_max_age_seconds: float = 7 * 24 * 3600
+    events_max_bytes: int = 4 * 1024 * 1024 * 1024
+    """Past it events wait in the outboxes, until the oldest here have gone by their age."""
     events_dedupe_seconds: float = 600
     notify_ack_seconds: float = 10
     """After which an event that a gateway died over is another's."""
@@ -80,13 +102,12 @@ async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
 
     Raises:
         BusUnavailable: the bus did not do it in time.
-        BootstrapFailed: it refuses.
+        BootstrapFailed: it refuses, or has too little room.
     """
     settings = settings or StreamSettings()
     try:
         async with asyncio.timeout(settings.deadline_seconds):
-            for config in _stream_configs(settings):
-                await _ensure_stream(bus, config, settings)
+            await _ensure_streams(bus, settings)
             await _ensure_consumer(bus, settings)
     except TimeoutError as error:
         raise BusUnavailable("the bus did not make the streams in time") from error
@@ -104,6 +125,7 @@ async def check_streams(bus: Bus) -> None:
 
 
 def _stream_configs(settings: StreamSettings) -> list[Config]:
+    """``max_bytes`` is what each is meant to have, if there is as much."""
     return [
         {
             "name": "RT",
@@ -111,6 +133,7 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             "republish": {"src": f"{RT_PUB}>", "dest": f"{RT_LIVE}>"},
             "max_age": _nanoseconds(settings.rt_max_age_seconds),
             "max_bytes": settings.rt_max_bytes,
+            "discard": "old",
             "duplicate_window": _nanoseconds(settings.rt_dedupe_seconds),
             "allow_direct": True,
             "deny_delete": True,
@@ -123,6 +146,10 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             "subjects": [f"{PRES_PUB}>"],
             "republish": {"src": f"{PRES_PUB}>", "dest": f"{PRES_LIVE}>"},
             "max_msgs_per_subject": 1,
+            "max_bytes": settings.pres_max_bytes,
+            # A full stream would refuse leases, too, and with them whole gateways. Those are
+            # renewed all the time, so the oldest entries are others.
+            "discard": "old",
             "duplicate_window": _nanoseconds(settings.pres_dedupe_seconds),
             "allow_direct": True,
             "allow_msg_ttl": True,
@@ -135,6 +162,8 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             "subjects": [f"{CTL_PUB}>"],
             "republish": {"src": f"{CTL_PUB}>", "dest": f"{CTL_LIVE}>"},
             "max_age": _nanoseconds(settings.ctl_max_age_seconds),
+            "max_bytes": settings.ctl_max_bytes,
+            "discard": "new",  # the oldest may be in force
             "duplicate_window": _nanoseconds(
                 min(settings.ctl_dedupe_seconds, settings.ctl_max_age_seconds)
             ),
@@ -145,6 +174,8 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             "name": "EVENTS",
             "subjects": [f"{EVENTS}>"],
             "max_age": _nanoseconds(settings.events_max_age_seconds),
+            "max_bytes": settings.events_max_bytes,
+            "discard": "new",  # the oldest may be told nobody yet; the outboxes keep the rest
             "duplicate_window": _nanoseconds(settings.events_dedupe_seconds),
             **_common(settings),
         },
@@ -153,38 +184,101 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
 
 def _common(settings: StreamSettings) -> Config:
     # File storage even on one node: a memory stream is gone, not empty, after a restart.
-    return {
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "num_replicas": settings.replicas,
+    return {"retention": "limits", "storage": "file", "num_replicas": settings.replicas}
+
+
+async def _ensure_streams(bus: Bus, settings: StreamSettings) -> None:
+    """Make them with what they are meant to reserve, else with as much as there is room for."""
+    configs = _stream_configs(settings)
+    # Before any of them is asked for anew: what they have reserved counts.
+    reserved = {
+        config["name"]: found["config"]["max_bytes"]
+        for config in configs
+        if (found := await _find_stream(bus, config["name"], settings)) is not None
     }
+    whole = sum(config["max_bytes"] for config in configs)
+    least = sum(
+        _room(config["max_bytes"], 0, reserved.get(config["name"], 0), settings)
+        for config in configs
+    )
+    room_known = whole if settings.store_bytes is None else settings.store_bytes
+    makes_any = any(reserved.get(config["name"], 0) <= 0 for config in configs)
+    if makes_any and room_known < least:
+        raise _too_little(least, whole)
+    part = min(1.0, room_known / whole)
+    while True:
+        try:
+            for config in configs:
+                room = _room(config["max_bytes"], part, reserved.get(config["name"], 0), settings)
+                await _ensure_stream(bus, {**config, "max_bytes": room}, settings)
+        except _NoRoom as error:
+            if part * whole <= settings.min_bytes:  # then all of them were as small as may be
+                raise _too_little(least, whole) from error
+            part *= _LESS
+        else:
+            if part < 1:
+                log.warning("streams_smaller_than_meant", part=round(part, 3))
+            return
+
+
+def _room(meant: int, part: float, reserved: int, settings: StreamSettings) -> int:
+    """How much to reserve: a stream keeps what it has, if it isn't meant to have less."""
+    return max(round(meant * part), min(meant, max(settings.min_bytes, reserved)))
+
+
+def _too_little(least: int, whole: int) -> BootstrapFailed:
+    return BootstrapFailed(
+        f"the bus has too little room: its streams take {_mebibytes(least)} at the least, and"
+        f" {_mebibytes(whole)} where there is as much; nats-server's max_file_store, or three"
+        " quarters of the free space of its disk, is less"
+    )
+
+
+async def _find_stream(bus: Bus, name: str, settings: StreamSettings) -> Config | None:
+    found = await _ask(bus, f"STREAM.INFO.{name}", {}, settings)
+    error = found.get("error")
+    if error is None:
+        return found
+    if error["err_code"] == _NO_SUCH_STREAM:
+        return None
+    raise BootstrapFailed(f"stream {name}: {error['description']}")
 
 
 async def _ensure_stream(bus: Bus, config: Config, settings: StreamSettings) -> None:
     name = config["name"]
-    fresh = {**config, "metadata": {"epoch": secrets.token_hex(8)}}
-    answer = await _ask(bus, f"STREAM.CREATE.{name}", fresh, settings)
-    error = answer.get("error")
-    if error is None:
-        log.info("stream_created", stream=name)
-        return
-    if error["err_code"] != _EXISTS_DIFFERENTLY:
-        raise BootstrapFailed(f"stream {name}: {error['description']}")
-    found = await _ask(bus, f"STREAM.INFO.{name}", {}, settings)
-    if "error" in found:
-        raise BootstrapFailed(f"stream {name}: {found['error']['description']}")
+    # Looked for first: one that is made anew reserves its room a second time before it turns
+    # out to be there.
+    while (found := await _find_stream(bus, name, settings)) is None:
+        fresh = {**config, "metadata": {"epoch": secrets.token_hex(8)}}
+        answer = await _ask(bus, f"STREAM.CREATE.{name}", fresh, settings)
+        error = answer.get("error")
+        if error is None:
+            log.info("stream_created", stream=name, max_bytes=config["max_bytes"])
+            return
+        if error["err_code"] != _EXISTS_DIFFERENTLY:  # else somebody was faster
+            raise _refusal(name, error)
     existing: Config = found["config"]
     metadata = dict(existing.get("metadata") or {})
     # From the creation, so that two who adopt a foreign stream at once agree.
     metadata.setdefault("epoch", hashlib.sha256(found["created"].encode()).hexdigest()[:16])
     wanted = {**existing, **config, "metadata": metadata}
+    if config["discard"] == "new":  # what it holds it would have to drop for less
+        wanted["max_bytes"] = max(config["max_bytes"], found["state"]["bytes"])
     if wanted == existing:
         return
     answer = await _ask(bus, f"STREAM.UPDATE.{name}", wanted, settings)
     if "error" in answer:
-        raise BootstrapFailed(f"stream {name}: {answer['error']['description']}")
-    log.info("stream_updated", stream=name)
+        raise _refusal(name, answer["error"])
+    log.info("stream_updated", stream=name, max_bytes=wanted["max_bytes"])
+
+
+def _refusal(name: str, error: Config) -> Exception:
+    text = f"stream {name}: {error['description']}"
+    return _NoRoom(text) if _is_about_room(error) else BootstrapFailed(text)
+
+
+def _is_about_room(error: Config) -> bool:
+    return error["err_code"] in _NO_ROOM or _NO_ROOM_IN_WORDS in error["description"]
 
 
 async def keep_streams(
@@ -302,11 +396,17 @@ async def _ask(bus: Bus, call: str, request: Config, settings: StreamSettings) -
             reason = str(unavailable)
         else:
             error = answer.get("error")
-            if error is None or (error["code"] < 500 and error["err_code"] != _NO_PEERS_YET):
+            if error is None or _is_about_room(error):
+                return answer
+            if error["code"] < 500 and error["err_code"] != _NO_PEERS_YET:
                 return answer
             reason = error["description"]
         log.info("stream_retry", call=call, reason=reason)
         await asyncio.sleep(settings.retry_seconds)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 1024 / 1024:.0f} MiB"
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -52,6 +52,84 @@ async def test_bootstrap_makes_every_stream_as_it_is_meant(bus: Bus) -> None:
     assert len(set(await epochs(bus))) == 4
 
 
+async def test_every_stream_has_room_of_its_own_and_what_must_not_be_lost_is_refused(
+    bus: Bus,
+) -> None:
+    configs = [await config_of(bus, stream) for stream in ("RT", "PRES", "CTL", "EVENTS")]
+
+    assert min(config["max_bytes"] for config in configs) > 0
+    assert [config["discard"] for config in configs] == ["old", "old", "new", "new"]
+
+
+ROOM_FOR_SOME = "jetstream { max_file_store: 1500MB }"
+MEBIBYTE = 1024 * 1024
+
+
+async def test_streams_share_the_room_that_there_is_and_may_be_bootstrapped_again(
+    nats_server: StartServer,
+) -> None:
+    server = nats_server(ROOM_FOR_SOME)
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        first = await reservations(bus)
+        server.stop()
+        server.start()
+        await bootstrap(bus, StreamSettings(rt_max_age_seconds=3600))
+
+        assert await reservations(bus) == first
+        assert 1000 * MEBIBYTE < sum(first.values()) <= 1500 * MEBIBYTE
+        assert min(first.values()) >= 16 * MEBIBYTE
+        assert (await config_of(bus, "RT"))["max_age"] == 3600 * SECOND
+
+
+async def test_streams_that_reserved_nothing_reserve_it_from_the_next_bootstrap_on(
+    nats_server: StartServer,
+) -> None:
+    server = nats_server(ROOM_FOR_SOME)
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bus.until_connected()
+        for stream, subject in (("CTL", "ctl.pub.>"), ("EVENTS", "events.>")):
+            request = {"name": stream, "subjects": [subject], "storage": "file"}
+            await js_api(bus, f"STREAM.CREATE.{stream}", request)
+        await publisher.publish("events.a", bytes(20_000), message_id="a")
+        await bootstrap(bus)
+
+        assert min((await reservations(bus)).values()) > 0
+        assert (await stream_state(bus, "EVENTS")).last == 1
+
+
+async def test_who_knows_of_less_room_makes_them_smaller(nats_server: StartServer) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus, StreamSettings(store_bytes=1000 * MEBIBYTE))
+        first = await reservations(bus)
+        assert 900 * MEBIBYTE < sum(first.values()) <= 1000 * MEBIBYTE
+
+        await bootstrap(bus, StreamSettings(store_bytes=10 * MEBIBYTE))
+        assert await reservations(bus) == first
+
+
+async def test_too_little_room_is_a_sentence(nats_server: StartServer) -> None:
+    server = nats_server("jetstream { max_file_store: 40MB }")
+    async with connect_bus(server.url, name="test") as bus:
+        with pytest.raises(BootstrapFailed, match="too little room: its streams take 64 MiB"):
+            await bootstrap(bus)
+
+
+async def test_too_little_room_that_is_known_is_a_sentence_too(nats_server: StartServer) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus:
+        with pytest.raises(BootstrapFailed, match="too little room: its streams take 64 MiB"):
+            await bootstrap(bus, StreamSettings(store_bytes=40 * MEBIBYTE))
+
+
+async def reservations(bus: Bus) -> dict[str, int]:
+    return {
+        stream: (await config_of(bus, stream))["max_bytes"]
+        for stream in ("RT", "PRES", "CTL", "EVENTS")
+    }
+
+
 async def test_two_that_bootstrap_at_once_agree_and_later_ones_change_no_epoch(
     nats_server: StartServer,
 ) -> None:
