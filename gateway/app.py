@@ -186,6 +186,7 @@ class Gateway:
             settings=settings,
             not_ready=self.not_ready,
         )
+        bus.on_connected(self.chat.publisher.bus_came_back)
         self.api = Api(
             self.chat.publisher,
             is_known=lambda channel: self.chat.namespaces.options_of(channel) is not None,
@@ -211,6 +212,10 @@ class Gateway:
             reasons.append("the publications are not read up to their end")
         if not self.presence.caught_up:
             reasons.append("who is present is not known")
+        if not self.presence.lease_in_force:
+            reasons.append("the bus does not take this gateway's lease")
+        if self.chat.publisher.stuck:
+            reasons.append("the bus does not store publications")
         return reasons + self._supervisor.not_ready()
 
     @property

@@ -21,7 +21,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from hubbub import bus_accounts
-from hubbub.data_folder import take_lock
+from hubbub.data_folder import take_lock, write_private
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
 from shared.backoff import Backoff
@@ -60,6 +60,12 @@ exit "$status"
 """
 
 
+HEALTH_SECONDS = 1.0
+"""How often it is asked how it is."""
+SICK_ANSWERS = 2
+"""In a row, after which it is started again."""
+FREE_BYTES = 16 * 1024 * 1024
+"""On a disk that has less, a new life would be as sick as the old."""
 STORE_PART = 0.75
 """Of the room on the disk, for the streams; the rest is the databases' and others'."""
 
@@ -109,6 +115,7 @@ class NatsServer:
         self._home = home
         self._predecessor_seconds = predecessor_seconds
         self._address = "127.0.0.1:-1"  # -1: a free port
+        self._monitoring_url = ""
         self._passwords: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._lifeline: int | None = None
@@ -153,21 +160,58 @@ class NatsServer:
         os.killpg(self._process.pid, signal.SIGKILL)
 
     async def keep_alive(self) -> None:
-        """Start it again, at the same address, whenever it ends; until cancelled."""
+        """Start it again, at the same address, whenever it ends or is sick; until cancelled."""
         backoff = Backoff()
         while True:
-            assert self._process is not None
             started = time.monotonic()
-            status = await self._process.wait()
-            self._let_go()
-            log.error("nats_server_ended", status=status, log=str(self.log_file))
+            sickness = await self._sickness_or_end()
+            if sickness is not None:
+                log.error("nats_server_sick", reason=sickness)
+                await self.stop()
+            else:
+                assert self._process is not None
+                self._let_go()
+                status = self._process.returncode
+                log.error("nats_server_ended", status=status, log=str(self.log_file))
             await asyncio.sleep(backoff.pause_after(time.monotonic() - started))
             try:
                 await self.start()
-            except NatsServerFailed as error:
+            except (NatsServerFailed, OSError) as error:
                 log.error("nats_server_not_started", reason=str(error))
             else:
                 log.info("nats_server_started_again", url=self.url)
+
+    async def _sickness_or_end(self) -> str | None:
+        """What is wrong with it, if only a new life helps and can; None: it has ended.
+
+        After a write that failed, as on a full disk, the server stores nothing more in that
+        stream for as long as it lives, and says so.
+        """
+        assert self._process is not None
+        answers = 0
+        async with (
+            asyncio.TaskGroup() as group,
+            httpx2.AsyncClient(verify=False, trust_env=False) as client,
+        ):
+            ending = group.create_task(self._process.wait())
+            while not ending.done():
+                await asyncio.wait({ending}, timeout=HEALTH_SECONDS)
+                sickness = await self._sickness(client)
+                answers = answers + 1 if sickness is not None else 0
+                if answers >= SICK_ANSWERS and shutil.disk_usage(self._home).free >= FREE_BYTES:
+                    ending.cancel()
+                    return sickness
+        return None
+
+    async def _sickness(self, client: httpx2.AsyncClient) -> str | None:
+        """What it says is wrong with it. One that does not answer is slow or has ended."""
+        try:
+            answer = await client.get(f"{self._monitoring_url}/healthz", timeout=HEALTH_SECONDS)
+        except httpx2.HTTPError:
+            return None
+        if answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
+            return None
+        return answer.text
 
     async def _store_lock(self) -> int:
         try:
@@ -200,7 +244,8 @@ class NatsServer:
         }
         # JSON is nats.conf, too, but for its escapes.
         lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
-        (self._home / CONFIG_NAME).write_text("\n".join([bus_accounts.INCLUDE, *lines]))
+        text = "\n".join([bus_accounts.INCLUDE, *lines])
+        write_private(self._home / CONFIG_NAME, text.encode())  # on a full disk the old one stays
 
     async def _spawn(self, lock: int) -> None:
         if self.log_file.exists():
@@ -240,6 +285,7 @@ class NatsServer:
             raise NatsServerFailed(
                 f"nats-server was not ready within {READY_SECONDS:g} s; see {self.log_file}"
             ) from None
+        self._monitoring_url = ports.monitoring[0]
         self.url = ports.nats[0]
         self._address = self.url.removeprefix("nats://")
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
 
-pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.databases"]
+pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.databases", "tests.fixtures.small_disk"]
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,12 @@ class NodeLease:
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
 
+    @property
+    def in_force(self) -> bool:
+        """Whether there is one, which has not run out for want of renewal."""
+        age = time.monotonic() - self._renewed_at
+        return self.node is not None and age < self._limits.lease_seconds
+
     def see(self, fact: LeaseFact) -> None:
         """The stream shows a lease."""
         if fact.key.node != self.node:

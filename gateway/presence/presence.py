@@ -103,6 +103,11 @@ class Presence:
         return self._lease.node
 
     @property
+    def lease_in_force(self) -> bool:
+        """Whether the others still believe what this gateway announces."""
+        return self._lease.in_force
+
+    @property
     def unwritten(self) -> int:
         """Entries that are being written, or wait for the bus."""
         return self._writer.unwritten

@@ -78,6 +78,8 @@ class PublishingLimits:
     max_payload_bytes: int = 72 * 1024
     """The longest body of a request, with what a publication adds to it."""
     deadline_seconds: float = 5.0
+    stuck_seconds: float = 10.0
+    """For how long the bus counts as storing nothing, after it did not store in time."""
 
 
 class ChannelPublisher:
@@ -102,9 +104,19 @@ class ChannelPublisher:
         self._recent = recent
         self._limits = limits or PublishingLimits()
         self._on_answered = on_answered
+        self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)
         self._own_ids = (f"{prefix}-{number}" for number in count(1))
         """For what comes without an id: nobody repeats it, so it only has to be another one."""
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the bus stored nothing in time when it was last asked, a short while ago."""
+        return self._stuck_until is not None and time.monotonic() < self._stuck_until
+
+    def bus_came_back(self) -> None:
+        """What it did not store before says nothing of how it is now."""
+        self._stuck_until = None
 
     def send_by_user(
         self,
@@ -195,10 +207,14 @@ class ChannelPublisher:
         on_done: OnDone,
         answer: Answer,
     ) -> None:
-        self._on_answered(time.monotonic() - began_at)
+        now = time.monotonic()
+        self._on_answered(now - began_at)
         if isinstance(answer, Stored):
+            self._stuck_until = None
             on_done(Repeat(answer.offset, payload) if answer.duplicate else answer.offset)
         elif isinstance(answer, BusUnavailable):
+            if now - began_at >= self._limits.deadline_seconds:  # else it is for other reasons
+                self._stuck_until = now + self._limits.stuck_seconds
             on_done(answer)
         elif answer.err_code == TOO_LARGE:
             on_done(PublicationTooLong(self._limits.max_payload_bytes))

@@ -223,7 +223,8 @@ async def _ensure_streams(bus: Bus, settings: StreamSettings) -> None:
 
 def _room(meant: int, part: float, reserved: int, settings: StreamSettings) -> int:
     """How much to reserve: a stream keeps what it has, if it isn't meant to have less."""
-    return max(round(meant * part), min(meant, max(settings.min_bytes, reserved)))
+    least = reserved if reserved > 0 else settings.min_bytes
+    return max(round(meant * part), min(meant, least))
 
 
 def _too_little(least: int, whole: int) -> BootstrapFailed:

@@ -15,7 +15,7 @@ from shared.bus.client import connect_bus
 from shared.bus.direct_get import StoredMessage, stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
+from shared.bus.streams import StreamSettings, bootstrap
 from shared.bus.subjects import CTL_LIVE
 from shared.database import Sessions, connect_database
 from shared.outbox import rows as outbox_rows
@@ -108,6 +108,23 @@ async def test_signing_out_is_told_as_pending_while_the_bus_is_away_and_heard_of
         assert (await sign_in(client)).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
         nats.start()
+
+        await listener.until_heard(1)
+
+
+async def test_signing_out_is_told_as_pending_while_the_bus_has_no_room_for_it(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    impatient = settings.model_copy(update={"revoke_seconds": 0.1})
+    async with listening(nats) as listener, service(nats, impatient) as client:
+        async with connect_bus(nats.url, name="bootstrap") as bus:
+            await bootstrap(bus, StreamSettings(ctl_max_bytes=100))
+        token = (await a_signed_in_user(client))["access_token"]
+
+        assert problem_of(await sign_out(client, token)) == (503, "revocation_pending")
+        assert listener.heard == []
+        async with connect_bus(nats.url, name="bootstrap") as bus:
+            await bootstrap(bus)
 
         await listener.until_heard(1)
 

@@ -1,6 +1,10 @@
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.system.processes import Processes, processes_in
 
 FOLDER_NAMES = (
     "jürgen",
@@ -16,3 +20,11 @@ FOLDER_NAMES = (
 def folder_name(request: pytest.FixtureRequest) -> str:
     """A name that people, or their machines, give to folders."""
     return str(request.param)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    home = tmp_path / "logs"
+    home.mkdir()
+    with processes_in(home) as started:
+        yield started

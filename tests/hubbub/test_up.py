@@ -31,14 +31,6 @@ STOP_SECONDS = 5.0
 """The promise; from the signal to the end, with clients connected."""
 
 
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
-    home = tmp_path / "logs"
-    home.mkdir()
-    with processes_in(home) as started:
-        yield started
-
-
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubbubProcess]:
     """A running system for all tests that only look at it."""

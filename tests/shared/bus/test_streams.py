@@ -1,6 +1,7 @@
 """The streams on a server of the test's own."""
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from shared.bus.client import Bus, BusUnavailable, StreamMissing, connect_bus
 from shared.bus.direct_get import stream_state
-from shared.bus.publisher import start_publisher
+from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import BootstrapFailed, StreamSettings, bootstrap, check_streams
 from tests.fixtures.nats import StartServer
 from tests.shared.bus.builders import js_api
@@ -121,6 +122,57 @@ async def test_too_little_room_that_is_known_is_a_sentence_too(nats_server: Star
     async with connect_bus(server.url, name="test") as bus:
         with pytest.raises(BootstrapFailed, match="too little room: its streams take 64 MiB"):
             await bootstrap(bus, StreamSettings(store_bytes=40 * MEBIBYTE))
+
+
+FULL = json.dumps([0] * 60_000).encode()
+
+
+@pytest.mark.timeout(120)
+async def test_whatever_else_is_full_a_revocation_is_stored(nats_server: StartServer) -> None:
+    server = nats_server("jetstream { max_file_store: 100MB }")
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        for subject in ("events.posts.a", "rt.pub.chat:lobby"):
+            await store_until_refused(publisher, subject, at_most=600)
+        for number in range(100):
+            await publisher.publish(f"pres.st.a.{number}", FULL, message_id=f"p{number}")
+
+        await publisher.publish("ctl.pub.auth.session_revoked", b"{}", message_id="revoked")
+
+        assert (await stream_state(bus, "CTL")).last == 1
+        assert (await stream_state(bus, "EVENTS")).first == 1
+        assert (await stream_state(bus, "RT")).first > 1
+
+
+@pytest.mark.parametrize(("stream", "subject"), [("EVENTS", "events.a"), ("CTL", "ctl.pub.a")])
+async def test_a_full_stream_drops_nothing_and_takes_what_it_refused_when_it_has_room(
+    nats_server: StartServer, stream: str, subject: str
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        small = StreamSettings(events_max_bytes=1_000_000, ctl_max_bytes=1_000_000)
+        await bootstrap(bus, small)
+        stored = await store_until_refused(publisher, subject, at_most=100)
+
+        assert 0 < stored < 100
+        held = await stream_state(bus, stream)
+        assert (held.first, held.last) == (1, stored)
+        more = StreamSettings(events_max_bytes=9_000_000, ctl_max_bytes=9_000_000)
+        await bootstrap(bus, more)
+        again = await publisher.publish(subject, FULL, message_id=f"{subject}-{stored}")
+        assert (again.offset, again.duplicate) == (stored + 1, False)
+
+
+async def store_until_refused(publisher: Publisher, subject: str, *, at_most: int) -> int:
+    """How many were stored. A refusal must never count as one for good."""
+    for number in range(at_most):
+        try:
+            await publisher.publish(
+                subject, FULL, message_id=f"{subject}-{number}", deadline_seconds=0.5
+            )
+        except BusUnavailable:
+            return number
+    return at_most
 
 
 async def reservations(bus: Bus) -> dict[str, int]:

@@ -1,0 +1,96 @@
+"""`hubbub up` on a disk that is small, or full for a while."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from websockets.sync.client import connect
+
+from tests.fixtures.small_disk import SmallDisk
+from tests.system.processes import HubbubProcess, Processes, until
+
+pytestmark = pytest.mark.timeout(120)
+
+MountDisk = Callable[[int], SmallDisk]
+
+
+def test_a_second_start_on_a_small_disk_is_like_the_first(
+    small_disk: MountDisk, processes: Processes
+) -> None:
+    disk = small_disk(1600)
+    for _ in range(2):
+        system = processes.up(data=disk.path / "data")
+        system.until_ready(seconds=60)
+        assert system.stop() == 0
+
+
+def test_a_disk_that_is_too_small_is_a_sentence(
+    small_disk: MountDisk, processes: Processes
+) -> None:
+    disk = small_disk(60)
+    system = processes.up(data=disk.path / "data")
+
+    assert system.wait(seconds=60) == 1
+    assert system.log.splitlines()[-1].startswith(
+        "Error: the bus has too little room: its streams take 64 MiB at the least"
+    )
+    assert "Traceback" not in system.log
+
+
+def test_after_a_full_disk_all_goes_on_and_nothing_that_was_answered_is_lost(
+    small_disk: MountDisk, processes: Processes
+) -> None:
+    disk = small_disk(300)
+    data = disk.path / "data"
+    system = processes.up(data=data, env={"HUBBUB_GATEWAY_PUBLISH_SECONDS": "1"})
+    system.until_ready(seconds=60)
+    token = sign_in(system)
+    stored = [number for number in range(10) if publishes(system, data, number)]
+    assert len(stored) == 10
+
+    disk.fill()
+    number = 10
+    while publishes(system, data, number):
+        stored.append(number)
+        number += 1
+    not_ready = httpx2.get(f"{system.url}/readyz", trust_env=False)
+    assert not_ready.status_code == 503
+    assert "the bus does not store publications" in not_ready.json()["detail"]
+
+    disk.free()
+    until(lambda: publishes(system, data, number), why="publishing goes on")
+    system.until_ready(seconds=60)
+    post = {"title": "t", "body": "b"}
+    me = {"Authorization": f"Bearer {token}"}
+    answer = httpx2.post(f"{system.url}/posts", json=post, headers=me, trust_env=False)
+    assert answer.status_code == 201
+    assert history_of(system, token, len(stored) + 1) == [*stored, number]
+
+
+def sign_in(system: HubbubProcess) -> str:
+    form = {"username": "ada@example.com", "password": "hubbub-demo"}
+    answer = httpx2.post(f"{system.url}/auth/token", data=form, trust_env=False, timeout=20)
+    return str(answer.json()["access_token"])
+
+
+def publishes(system: HubbubProcess, data: Path, number: int) -> bool:
+    """Whether it is answered as stored."""
+    body = {
+        "channel": "chat:lobby",
+        "data": {"number": number, "padding": "x" * 4000},
+        "idempotency_key": str(number),
+    }
+    headers = {"X-API-Key": (data / "api_key").read_text().strip()}
+    answer = httpx2.post(
+        f"{system.url}/api/publish", json=body, headers=headers, trust_env=False, timeout=20
+    )
+    return "result" in answer.json()
+
+
+def history_of(system: HubbubProcess, token: str, count: int) -> list[int]:
+    url = f"{system.ws_url}/ws/chat?history={count}&token={token}"
+    with connect(url, proxy=None, open_timeout=20) as tab:
+        assert json.loads(tab.recv(timeout=20))["type"] == "welcome"
+        return [json.loads(tab.recv(timeout=20))["data"]["number"] for _ in range(count)]
