@@ -2,10 +2,11 @@
 
 import asyncio
 import secrets
+import unicodedata
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 from argon2 import PasswordHasher
@@ -16,6 +17,22 @@ from auth_service.turns import Lane, Turns
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+
+class Checked(NamedTuple):
+    """What became of a check."""
+
+    matches: bool
+    new_hash: str | None
+    """To be kept in place of the one that was checked, which we would make otherwise today."""
+
+
+def normalised(password: str) -> str:
+    """The password as it is hashed: the same, whatever keyboard it was typed on.
+
+    Source: NIST SP 800-63B, of memorized secrets ("NFKC or NFKD … before hashing").
+    """
+    return unicodedata.normalize("NFKC", password)
 
 
 class Passwords:
@@ -46,9 +63,9 @@ class Passwords:
         Raises:
             TooBusy: no thread came free in time.
         """
-        return await self._in_thread(lane, address, lambda: self._hasher.hash(password))
+        return await self._in_thread(lane, address, lambda: self._hash(password))
 
-    async def verify(self, password_hash: str | None, password: str, *, address: str) -> bool:
+    async def check(self, password_hash: str | None, password: str, *, address: str) -> Checked:
         """Whether it is the password; without a hash it is not, which takes as long to find out.
 
         Raises:
@@ -56,12 +73,20 @@ class Passwords:
         """
         checked = password_hash or self._nobodys_hash
         return await self._in_thread(
-            Lane.SIGNING_IN, address, lambda: self._matches(checked, password)
+            Lane.SIGNING_IN, address, lambda: self._check(checked, password)
         )
 
-    def is_outdated(self, password_hash: str) -> bool:
-        """Whether we would hash it otherwise today."""
-        return self._hasher.check_needs_rehash(password_hash)
+    def _hash(self, password: str) -> str:
+        return self._hasher.hash(normalised(password))
+
+    def _check(self, password_hash: str, password: str) -> Checked:
+        if self._matches(password_hash, normalised(password)):
+            is_outdated = self._hasher.check_needs_rehash(password_hash)
+            return Checked(True, self._hash(password) if is_outdated else None)
+        # Hashes were made of passwords as they were typed once.
+        if normalised(password) != password and self._matches(password_hash, password):
+            return Checked(True, self._hash(password))
+        return Checked(False, None)
 
     def _matches(self, password_hash: str, password: str) -> bool:
         try:

@@ -37,8 +37,10 @@ async def add_user(db: AsyncSession, user: UserRow) -> None:
         raise EmailTaken from error
 
 
-async def find_user(db: AsyncSession, email_key: str) -> UserRow | None:
-    return await db.scalar(select(UserRow).where(UserRow.email_key == email_key))
+async def find_user(db: AsyncSession, *email_keys: str) -> UserRow | None:
+    """The account under the first of the keys that there is one under."""
+    users = await db.scalars(select(UserRow).where(UserRow.email_key.in_(email_keys)))
+    return min(users, key=lambda user: email_keys.index(user.email_key), default=None)
 
 
 async def replace_hash(db: AsyncSession, user: UserRow, new_hash: str) -> None:

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from auth_service.passwords import normalised
 from shared.tokens import MAX_NAME_CHARS, shown_name
 
 MAX_EMAIL_CHARS = 254
+MIN_PASSWORD_CHARS = 8
 MAX_PASSWORD_CHARS = 200
 
 
@@ -21,6 +23,12 @@ def _showable(name: str) -> str:
     if shown_name(name) != name:
         raise ValueError("must not contain control characters")
     return name
+
+
+def _long_enough(password: str) -> str:
+    if len(normalised(password)) < MIN_PASSWORD_CHARS:
+        raise ValueError(f"must have at least {MIN_PASSWORD_CHARS} characters")
+    return password
 
 
 Email = Annotated[
@@ -42,7 +50,9 @@ class NewUser(BaseModel):
 
     email: Email
     name: Name
-    password: str = Field(min_length=8, max_length=MAX_PASSWORD_CHARS)
+    password: Annotated[str, AfterValidator(_long_enough)] = Field(
+        min_length=MIN_PASSWORD_CHARS, max_length=MAX_PASSWORD_CHARS
+    )
 
 
 class SignIn(BaseModel):

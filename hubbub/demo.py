@@ -53,5 +53,5 @@ async def _find(auth: AuthParts, demo: DemoUser) -> UserRow | None:
         user = await repository.find_user(session, demo.email)
     if user is None:
         return None
-    is_ours = await auth.passwords.verify(user.password_hash, DEMO_PASSWORD, address="")
-    return user if is_ours else None
+    checked = await auth.passwords.check(user.password_hash, DEMO_PASSWORD, address="")
+    return user if checked.matches else None

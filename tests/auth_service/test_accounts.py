@@ -1,12 +1,17 @@
 import asyncio
+import unicodedata
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
+from auth_service import repository
 from auth_service.app import AuthParts
 from auth_service.tables import UserRow
+from auth_service.use_cases import email_key
 from shared.database import transaction
 from tests.auth_service.people import (
     PASSWORD,
@@ -38,6 +43,51 @@ async def test_an_email_is_taken_in_any_case(client: httpx2.AsyncClient) -> None
         assert problem_of(await register(client, email)) == (409, "email_taken")
 
 
+@pytest.mark.parametrize(
+    ("registered", "typed"),
+    [
+        ("ΐ@example.com", "Ϊ́@example.com"),
+        ("\u0390@example.com", "\u0399\u0308\u0301@example.com"),
+        ("straße@example.com", "STRASSE@example.com"),
+        ("caf\u00e9@example.com", "CAFE\u0301@example.com"),
+        ("ὈΔΥΣΣΕΎΣ@example.com", "ὀδυσσεύς@example.com"),
+        ("\u1fb3@example.com", "\u0391\u0345@example.com"),
+    ],
+    ids=ascii,
+)
+async def test_an_email_is_one_however_its_letters_are_written(
+    client: httpx2.AsyncClient, registered: str, typed: str
+) -> None:
+    for one, other in ((registered, typed), (f"x{typed}", f"x{registered}")):
+        assert (await register(client, one)).status_code == 201
+        assert problem_of(await register(client, other)) == (409, "email_taken")
+        assert (await sign_in(client, other)).status_code == 200
+
+
+@given(st.text())
+def test_a_key_is_the_key_of_all_spellings_and_of_itself(email: str) -> None:
+    key = email_key(email)
+
+    for spelling in (key, *(unicodedata.normalize(form, email) for form in ("NFC", "NFD"))):
+        assert email_key(spelling) == key
+
+
+async def test_of_two_accounts_that_fell_together_each_is_found_by_its_own_spelling(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    older, younger = "\u0390@example.com", "\u03aa\u0301@example.com"
+    await register(client, older)
+    await register(client, "other@example.com", password="battery staple")
+    async with transaction(parts.sessions) as db:
+        other = await repository.find_user(db, "other@example.com")
+        assert other is not None
+        other.email, other.email_key = younger, "\u03ca\u0301@example.com"  # as it was once
+
+    assert (await sign_in(client, older)).status_code == 200
+    assert (await sign_in(client, younger, "battery staple")).status_code == 200
+    assert problem_of(await register(client, younger)) == (409, "email_taken")
+
+
 async def test_of_many_who_register_one_email_at_once_one_succeeds(
     client: httpx2.AsyncClient, parts: AuthParts
 ) -> None:
@@ -67,7 +117,7 @@ async def test_users_are_not_mixed_up(client: httpx2.AsyncClient) -> None:
         {"name": ""}, {"name": "  "}, {"name": "x" * 65}, {"name": "A\0nn"}, {"name": "A\nnn"},
         {"name": "\u202eAnn"}, {"name": "\ud83d"}, {"name": ["Ann"]}, {"name": None},
         {"password": "seven77"}, {"password": "x" * 201}, {"password": 12345678},
-        {"password": "pass\udfffword"},
+        {"password": "pass\udfffword"}, {"password": "e\u0301" * 4},
     ],
     ids=lambda changes: ascii(changes)[:40],
 )  # fmt: skip

@@ -61,7 +61,11 @@ async def test_every_sign_in_that_is_heard_checks_one_password(
 
 
 async def sign_in_as(
-    parts: AuthParts, passwords: Passwords, throttle: Throttle, email: str
+    parts: AuthParts,
+    passwords: Passwords,
+    throttle: Throttle,
+    email: str,
+    password: str = "incorrect horse",
 ) -> None:
     await use_cases.sign_in(
         parts.sessions,
@@ -70,7 +74,7 @@ async def sign_in_as(
         throttle=throttle,
         refresh_lifetime=timedelta(days=1),
         email=email,
-        password="incorrect horse",
+        password=password,
         address="192.0.2.1",
     )
 
@@ -109,6 +113,59 @@ async def test_a_hash_with_other_parameters_is_replaced_at_the_next_sign_in(
         stored = (await db.scalars(select(UserRow.password_hash))).one()
     assert stored.startswith("$argon2id$m=8,t=2,".replace("$m", "$v=19$m"))
     assert (await sign_in(client)).status_code == 200
+
+
+TYPED = {
+    "composed": "caf\u00e9 au lait",
+    "decomposed": "cafe\u0301 au lait",
+    "full width": "\uff43\uff41\uff46\u00e9\u3000au lait",
+}
+
+
+@pytest.mark.parametrize("registered", TYPED)
+async def test_a_password_is_one_whatever_it_was_typed_on(
+    client: httpx2.AsyncClient, registered: str
+) -> None:
+    await register(client, password=TYPED[registered])
+
+    for typed in TYPED.values():
+        assert (await sign_in(client, password=typed)).status_code == 200
+    assert (await sign_in(client, password="cafe au lait")).status_code == 401
+
+
+@pytest.mark.parametrize("typed", TYPED.values(), ids=TYPED)
+async def test_a_hash_of_a_password_as_it_was_typed_goes_on_working_and_is_replaced(
+    client: httpx2.AsyncClient, parts: AuthParts, typed: str
+) -> None:
+    await register(client)
+    as_typed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(typed)
+    async with transaction(parts.sessions) as db:
+        await db.execute(update(UserRow).values(password_hash=as_typed))
+
+    assert (await sign_in(client, password=typed)).status_code == 200
+
+    for each in TYPED.values():
+        assert (await sign_in(client, password=each)).status_code == 200
+
+
+async def test_an_unknown_user_costs_as_many_checks_as_a_wrong_password_of_any_letters(
+    client: httpx2.AsyncClient, parts: AuthParts
+) -> None:
+    await register(client)
+    throttle = Throttle(
+        seconds=60, failures_per_account=9, failures_per_address=9, registrations_per_address=1
+    )
+    counts = []
+    for email in ("ann@example.com", "nobody@example.com"):
+        hasher = CountingHasher(time_cost=1, memory_cost=8, parallelism=1)
+        async with hashing_passwords(
+            hasher, threads=1, max_waiting=1, wait_seconds=10
+        ) as passwords:
+            with pytest.raises(AppError):
+                await sign_in_as(parts, passwords, throttle, email, TYPED["decomposed"])
+        counts.append(hasher.checked)
+
+    assert counts == [2, 2]
 
 
 async def test_an_unreadable_hash_lets_nobody_in(
