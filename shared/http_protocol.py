@@ -48,7 +48,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     max_request_bytes: ClassVar[int] = 1024 * 1024
     """With the body, for which there is a stricter limit, and all that is beside it."""
 
-    max_pipelined: ClassVar[int] = 100
+    max_pipelined: ClassVar[int] = 20
     """Requests that wait for the answers to earlier ones, all of which came in one piece."""
 
     _due_at: float | None = None

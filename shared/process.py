@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from shared.http_protocol import BoundedHttp, end_late_peers
 from shared.listening import leave_to_siblings
+from shared.request_turns import RequestTurns
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ def server_config(
         others: Of uvicorn's.
     """
     return uvicorn.Config(
-        app,
+        RequestTurns(app),
         http=http,  # type: ignore[arg-type]  # it asks for a class, and calls it
         ws=ws,
         lifespan="off",
