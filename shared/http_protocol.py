@@ -8,8 +8,8 @@ Nor does it tell a body from a request in any way but one: the parser goes on be
 whose upgrade nobody takes, and reads nothing behind one that it could not read, or that was
 the last. What the parser itself refuses, `tests.shared.test_framing` says.
 
-Leans on private seams of uvicorn's: its parser's callbacks, and ``cycle``, the answer to the
-newest request. Source: uvicorn 0.54, protocols/http/httptools_impl.py.
+Leans on private seams of uvicorn's: its parser's callbacks, ``cycle``, the answer to the newest
+request, and ``_start_asgi_task``. Source: uvicorn 0.54, protocols/http/httptools_impl.py.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import ClassVar, cast
 
 import httptools
 import structlog
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -63,6 +64,8 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     _is_deaf = False
     """Nothing is read any more: the connection ends with the answer that is due."""
     _received = 0
+    _being_answered: RequestResponseCycle | None = None
+    """The oldest; ``cycle`` is the newest."""
 
     def connection_made(self, transport: object) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -90,6 +93,14 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self._received > self.max_request_bytes:
             self.transport.abort()  # what was to be said about its body, was said at its limit
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        answering = self._being_answered
+        if answering is not None and not answering.response_complete:
+            # Uvicorn tells so to the newest; this one would write to a socket that is closed.
+            answering.disconnected = True
+            answering.message_event.set()
+        super().connection_lost(exc)
 
     def take_upgrade(self, rest: memoryview) -> bool:
         """Take over behind a request that asks for another protocol; for who speaks one.
@@ -133,6 +144,10 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self._due_at = None
         self._is_in_head = True
         self._received = 0
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._being_answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
         self._is_stopping = True

@@ -23,7 +23,7 @@ _TICKS_A_SECOND = 10  # of uvicorn's
 _LAST_WORDS_SECONDS = 0.1
 """For a request to end when its peer has been dropped, and when it is cancelled."""
 
-_ACCEPTED_A_TURN = 16
+_ACCEPTED_A_TURN = 8
 """New sockets, of each that is listened on."""
 
 _COLLECT_AFTER = (20_000, 50, 100)

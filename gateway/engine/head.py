@@ -47,7 +47,7 @@ def read_head(data: bytes, *, max_bytes: int) -> Head | None:
         return None
     parsed = _Parsed()
     try:
-        httptools.HttpRequestParser(parsed).feed_data(data)
+        httptools.HttpRequestParser(parsed).feed_data(data[:length])  # thousands may follow
     except httptools.HttpParserUpgrade as upgrade:
         # It stops elsewhere if the request has a body, or there was another before it.
         if upgrade.args[0] == length and asks_for_websocket(parsed.headers):

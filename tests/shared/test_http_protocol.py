@@ -34,9 +34,17 @@ class App:
     def __init__(self) -> None:
         self.requests = 0
         self.disconnected = 0
+        self.held: asyncio.Event | None = None
+        """Until it is set, nobody is answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.requests += 1
+        if self.held is not None:
+            await receive()
+            await self.held.wait()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+            return
         size, more = 0, True
         while more:
             message = await receive()
@@ -61,6 +69,10 @@ class Service:
     @property
     def connections(self) -> int:
         return len(self._server.server_state.connections)
+
+    @property
+    def tasks(self) -> int:
+        return len(self._server.server_state.tasks)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -217,3 +229,21 @@ async def test_who_does_not_take_the_answer_is_dropped(service: Service) -> None
         raw.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: service.connections == 1)
         await service.all_gone()
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_who_leaves_with_requests_unanswered_makes_no_traceback(
+    anyio_backend: object, narrow: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = HEAD + b"Content-Length: 2\r\n\r\n"
+    _, writer = await narrow.connect()
+    narrow.app.held = asyncio.Event()
+    writer.write(half + b"ab" + half + b"ab" + half)
+    await eventually(lambda: narrow.app.requests == 1)
+
+    writer.transport.abort()
+    await narrow.all_gone()
+    narrow.app.held.set()
+    await eventually(lambda: not narrow.tasks)
+
+    assert not [record for record in caplog.records if record.exc_info]
