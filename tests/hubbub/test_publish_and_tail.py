@@ -167,7 +167,7 @@ def test_bad_lines_are_named_and_the_others_published(url: str, channel: Channel
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("data", ["1e400", "[" * 61 + "]" * 61, '"\\ud83d"', "NaN", "\udcff"])
+@pytest.mark.parametrize("data", ["1e400", "[" * 61 + "]" * 61, '"\\ud83d"', "NaN"])
 def test_what_not_every_reader_could_read_is_refused_in_a_sentence(
     url: str, channel: ChannelName, data: str
 ) -> None:
