@@ -1,6 +1,7 @@
 """What has to be there before services start: tables and streams."""
 
 import asyncio
+import re
 import threading
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import click
 from pydantic import Field
 from pydantic_settings import NoDecode
+from sqlalchemy.exc import DBAPIError
 
 from hubbub.bus_access import bus_of, named_bus
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
@@ -48,10 +50,21 @@ async def migrate_databases(*, service: str | None, data: Path | None) -> None:
     for name in [service] if service else PACKAGES:
         try:
             await migrate(named or folder.database_url(name), PACKAGES[name])
-        except DatabaseAway:
+        except DatabaseAway as error:
             await _until_drivers_threads_end()
-            raise
+            raise CommandFailed(f"{name}: {error}: {_reason(error.__cause__)}") from error
+        except DBAPIError as error:
+            if not getattr(error.orig, "sqlstate", None):
+                raise
+            raise CommandFailed(f"{name}: the database refuses it: {_reason(error)}") from error
         click.echo(f"{name}: the database is up to date")
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the server or the system said, in one line."""
+    said = getattr(error, "orig", None) or error
+    first, *_ = str(said).splitlines() or [""]
+    return re.sub(r"^<class '[^']*'>: ", "", first) or type(said).__name__
 
 
 async def _until_drivers_threads_end() -> None:

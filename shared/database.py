@@ -24,7 +24,6 @@ from sqlalchemy import (
     event,
     exc,
     func,
-    make_url,
     select,
 )
 from sqlalchemy.ext.asyncio import (
@@ -35,6 +34,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from shared.errors import Unavailable
+from shared.postgres import BadDatabaseUrl, PostgresConnecting, read_options, with_hosts_apart
 
 _READING = {"read_only": True, "postgresql_readonly": True}
 _RETRY_SECONDS = 0.01
@@ -109,9 +109,21 @@ class Moment(TypeDecorator[datetime]):
 
 
 def database_url(written: str | URL) -> URL:
-    """Read a URL as people write them, and give it the driver that we use."""
-    url = make_url(written)
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    """Read a URL as people write them, and give it the driver that we use.
+
+    Raises:
+        BadDatabaseUrl: it can't be used.
+    """
+    try:
+        url = with_hosts_apart(written) if isinstance(written, str) else written
+    except (exc.ArgumentError, ValueError):  # which would repeat it
+        raise BadDatabaseUrl("not the URL of a database: is a character in it unescaped?") from None
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.drivername not in _DRIVERS.values():
+        raise BadDatabaseUrl("not the URL of a SQLite or PostgreSQL database")
+    if url.get_backend_name() == "postgresql":
+        read_options(url)
+    return url
 
 
 DatabaseUrl = Annotated[URL, PlainValidator(database_url), NoDecode]
@@ -136,23 +148,28 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(
-        where,
+    options = read_options(where)
+    engine = create_async_engine(
+        options.url,
         pool_pre_ping=True,  # a restarted server costs nobody an error
         connect_args={
             "timeout": limits.connect_seconds,
             # The server cancels first; the driver's own limit is for a server that is silent.
             "command_timeout": limits.statement_seconds + limits.connect_seconds,
-            "server_settings": {
-                "statement_timeout": _milliseconds(limits.statement_seconds),
-                "lock_timeout": _milliseconds(limits.lock_seconds),
-                "idle_in_transaction_session_timeout": _milliseconds(
-                    limits.idle_transaction_seconds
-                ),
-            },
+            **options.arguments,
         },
         **pool,
     )
+    connecting = PostgresConnecting(
+        {
+            "statement_timeout": _milliseconds(limits.statement_seconds),
+            "lock_timeout": _milliseconds(limits.lock_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(limits.idle_transaction_seconds),
+        }
+    )
+    event.listen(engine.sync_engine, "do_connect", connecting.connect)
+    event.listen(engine.sync_engine, "begin", connecting.begin)
+    return engine
 
 
 def _is_in_memory(url: URL) -> bool:

@@ -179,7 +179,7 @@ def test_a_database_that_is_away_is_a_sentence(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/no/such/folder/posts"
     done = hubbub("migrate", "--service", "posts", HUBBUB_DATABASE_URL=url)
 
-    assert_fails_with(done, "the database does not answer now")
+    assert_fails_with(done, "posts: the database does not answer now: unable to open database file")
 
 
 def test_migrating_a_data_folder_may_be_repeated(tmp_path: Path) -> None:
