@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import AppError, ErrorKind
 from shared.request_context import RequestContext, current_request_id
@@ -84,12 +85,25 @@ async def _app_error(_request: Request, error: Exception) -> Response:
     return problem(STATUS_OF_KIND[error.kind], error.code, str(error), headers=headers)
 
 
-async def _http_exception(_request: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        error.headers = {"Allow": ", ".join(_allowed(request))}  # of the first route it has its own
     # FastAPI's 400 is a body that it could not parse, which is one more that does not fit.
     status = 422 if error.status_code == 400 else error.status_code
     code = _CODE_OF_STATUS.get(status, "error")
     return problem(status, code, str(error.detail), headers=error.headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path is answered to, over all routes that have it."""
+    scope, routes = request.scope, request.app.router.routes
+    allowed = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
 
 
 async def _defect(_request: Request, _error: Exception) -> Response:

@@ -37,7 +37,7 @@ def child_traceparent(incoming: str | None) -> str:
 
 
 class RequestContext:
-    """Middleware: ids for logs and answers, and 413 for a body that is too long."""
+    """Middleware: ids for logs and answers, 413 for a body that is too long, HEAD like GET."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
@@ -47,6 +47,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body of the answer out
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

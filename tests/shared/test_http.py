@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -47,6 +47,17 @@ async def client(reasons: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     install_edge(app)
     app.include_router(operations_router(registry=registry, ready=lambda: reasons))
     Counter("hubbub_tests", "Tests.", registry=registry).inc()
+
+    things = APIRouter(prefix="/things")  # one router, as each service has
+
+    @things.get("")
+    async def list_things() -> list[str]:
+        return []
+
+    @things.post("")
+    async def make_thing() -> None: ...
+
+    app.include_router(things)
 
     @app.post("/login")
     async def login(body: Login) -> dict[str, str | None]:
@@ -197,3 +208,28 @@ async def test_readyz_names_what_stands_in_the_way(
 
 async def test_metrics_are_those_of_the_given_registry(client: httpx2.AsyncClient) -> None:
     assert "hubbub_tests_total 1.0" in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/things", "GET, HEAD, POST"),
+        ("DELETE", "/login", "POST"),
+        ("HEAD", "/login", "POST"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("BREW", "/livez", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_know_is_told_all_those_it_knows(
+    client: httpx2.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(method, path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+async def test_head_is_answered_like_get(client: httpx2.AsyncClient) -> None:
+    for path in ("/livez", "/metrics", "/away", "/unknown", "/things"):
+        asked, got = await client.head(path), await client.get(path)
+        assert asked.status_code == got.status_code
+        assert asked.headers["content-length"] == got.headers["content-length"]
