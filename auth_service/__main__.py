@@ -9,6 +9,7 @@ from auth_service.settings import AuthSettings
 from shared.bus.client import connect_bus
 from shared.bus.publisher import start_publisher
 from shared.listening import listen
+from shared.open_files import allow_open_files
 from shared.outbox.metrics import OutboxMetrics
 from shared.process import Server, run, server_config, stop_signals
 from shared.supervision import Supervisor
@@ -37,12 +38,14 @@ async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.E
         ):
             app = create_app(parts, registry=registry)
             config = server_config(app, forwarded_allow_ips=settings.forwarded_allow_ips)
-            await Server(config, stop=stop).serve(sockets=[taken])
+            server = Server(config, stop=stop, limits=settings.peer_limits)
+            await server.serve(sockets=[taken])
 
 
 async def serve_until_signal(host: str, port: int) -> None:
     settings = AuthSettings()
     configure_logging(settings.log_level, json=True)
+    allow_open_files()
     with stop_signals() as stop:
         await serve(settings, host=host, port=port, stop=stop)
 

@@ -71,7 +71,11 @@ async def serve(
                 app, forwarded_allow_ips=settings.forwarded_allow_ips, **parts.server_options
             )
             server = Server(
-                config, stop=stop, drain=parts.drain, graceful_seconds=settings.drain_seconds
+                config,
+                stop=stop,
+                drain=parts.drain,
+                graceful_seconds=settings.drain_seconds,
+                limits=settings.peer_limits,
             )
             await server.serve(sockets=[taken])
 

@@ -44,7 +44,6 @@ from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
 from shared.http import install_edge, operations_router
-from shared.open_files import open_files_limit
 from shared.revocations import Revocations
 from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
@@ -165,7 +164,9 @@ class Gateway:
             ),
             metrics=self.metrics,
             occupancy=Occupancy(
-                max_connections=room_for(settings.max_connections, open_files=open_files_limit()),
+                max_connections=room_for(
+                    settings.max_connections, sockets=settings.peer_limits.max_sockets
+                ),
                 max_per_address=settings.max_connections_per_address,
             ),
             user_limit=UserLimit(

@@ -67,7 +67,7 @@ class GatewaySettings(ServiceSettings):
 
     # How many connections; 0 is no limit.
     max_connections: Amount = 0
-    """Of this process; 0 is as many as nine tenths of the files that it may open."""
+    """Of this process; 0 is as many as nine tenths of the sockets that it may have."""
     max_connections_per_address: Amount = 0
     """Of this process, before they show a token too. Only where we see who connects: a proxy
     has to be named by `forwarded_allow_ips`. Of IPv6, 64 bits are one address."""

@@ -117,7 +117,13 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
             **system.server_options,
         )
         drain = _drain_of(system, children)
-        http = Server(config, stop=stop, drain=drain, graceful_seconds=GRACEFUL_SECONDS)
+        http = Server(
+            config,
+            stop=stop,
+            drain=drain,
+            graceful_seconds=GRACEFUL_SECONDS,
+            limits=settings.gateway.peer_limits,
+        )
         origins = [_origin(options.host, each) for each in further]
         banner = _banner(announcement, origins, users, folder)
         serving.set()

@@ -14,7 +14,6 @@ request, and ``_start_asgi_task``. Source: uvicorn 0.54, protocols/http/httptool
 
 import asyncio
 import re
-from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import ClassVar, cast
 
@@ -24,17 +23,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from shared.peers import Peer, Peers
+
 log = structlog.get_logger(__name__)
-
-
-class Peer(ABC):
-    """A connection of the server, as long as it has to be looked at."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def end_if_late(self, now: float) -> None:
-        """Let go of a peer that kept us waiting. ``now`` is the loop's time."""
 
 
 class BoundedHttp(Peer, HttpToolsProtocol):
@@ -69,6 +60,8 @@ class BoundedHttp(Peer, HttpToolsProtocol):
 
     def connection_made(self, transport: object) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if not self._peers.enter(self):
+            self.transport.abort()
         # Uvicorn lets its own read on behind a request that says it is the last.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._await_request()
@@ -84,6 +77,8 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             return
         if self._due_at is None:
             self._await_request()
+            if not self._is_answering:
+                self._peers.wait_for(self, idle=False)
         self._received += len(data)
         self._unset_keepalive_if_required()
         self._read(data)
@@ -141,6 +136,10 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             self._may_come_without_body = False
             self.cycle.keep_alive = not self.cycle.response_started and not self._is_stopping
         self._is_last = not self.parser.should_keep_alive()
+        if self._is_answering:
+            self._peers.serve(self)
+        else:  # it was answered before it had come
+            self._peers.wait_for(self, idle=True)
         self._due_at = None
         self._is_in_head = True
         self._received = 0
@@ -148,6 +147,11 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._being_answered = cycle
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._is_answering and not self.transport.is_closing():
+            self._peers.wait_for(self, idle=self._due_at is None)
 
     def shutdown(self) -> None:
         self._is_stopping = True
@@ -162,6 +166,16 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self._end()
+
+    def give_way(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # else it would stay until the peer has taken that
+        else:
+            self._end()
+
+    @property
+    def _peers(self) -> Peers:
+        return cast(Peers, self.connections)  # see `shared.process.Server`
 
     def _await_request(self) -> None:
         self._due_at = self.loop.time() + self.request_seconds

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from shared.http_protocol import BoundedHttp, end_late_peers
 from shared.listening import leave_to_siblings
+from shared.peers import PeerLimits, Peers
 from shared.request_turns import RequestTurns
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,7 @@ class Server(uvicorn.Server):
         stop: asyncio.Event,
         drain: Callable[[], Awaitable[None]] | None = None,
         graceful_seconds: float = 2.0,
+        limits: PeerLimits | None = None,
     ) -> None:
         """
         Args:
@@ -98,6 +100,11 @@ class Server(uvicorn.Server):
                 What the drain takes is within it, not before it.
         """
         super().__init__(config)
+        limits = limits or PeerLimits()
+        config.timeout_keep_alive = limits.keep_alive_seconds  # type: ignore[assignment]
+        self.server_state.connections = Peers(  # type: ignore[assignment]
+            max_sockets=limits.max_sockets, max_idle=limits.max_idle
+        )
         self._stop = stop
         self._drain = drain
         self._graceful_seconds = graceful_seconds

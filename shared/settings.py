@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from shared.locale import as_utf8
+from shared.peers import PeerLimits
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -94,6 +95,20 @@ class ServiceSettings(BaseSettings):
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+    keep_alive_seconds: Seconds = Field(620, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS")
+    """For the next request on an HTTP connection; longer than any proxy before us keeps it."""
+    max_idle_connections: Count = Field(1000, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS")
+    """Of this process, between two requests; with more, the longest idle ends."""
+    reserved_files: Count = Field(128, validation_alias="HUBBUB_RESERVED_FILES")
+    """For the bus and the databases: of what this process may open, not for those who connect."""
+
+    @property
+    def peer_limits(self) -> PeerLimits:
+        return PeerLimits(
+            keep_alive_seconds=self.keep_alive_seconds,
+            max_idle=self.max_idle_connections,
+            reserved_files=self.reserved_files,
+        )
 
     @field_validator("jwks_proxy")
     @classmethod

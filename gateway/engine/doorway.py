@@ -21,7 +21,8 @@ from gateway.engine.head import read_head
 from gateway.engine.hub import Hub
 from gateway.engine.request import Refused, asks_for_websocket, read_request, refusal
 from gateway.engine.upgrade import Upgrade
-from shared.http_protocol import BoundedHttp, Peer
+from shared.http_protocol import BoundedHttp
+from shared.peers import Peer
 
 
 class Doorway(Peer, asyncio.Protocol):
@@ -38,7 +39,8 @@ class Doorway(Peer, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._due_at = self._entrance.loop.time() + self._http.request_seconds
-        self._entrance.peers.add(self)
+        if not self._entrance.peers.enter(self):
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -62,6 +64,9 @@ class Doorway(Peer, asyncio.Protocol):
     def end_if_late(self, now: float) -> None:
         if now >= self._due_at:
             self.transport.close()
+
+    def give_way(self) -> None:
+        self.transport.close()
 
 
 class UpgradingHttp(BoundedHttp):

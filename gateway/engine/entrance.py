@@ -12,6 +12,7 @@ from uvicorn.server import ServerState
 
 from gateway.engine.hub import Hub
 from gateway.engine.request import Request, as_lines
+from shared.peers import Peers
 
 if TYPE_CHECKING:
     from gateway.engine.upgrade import Upgrade
@@ -38,8 +39,9 @@ class Entrance:
         self.hub = hub
         self.config = config
         self.state = state
-        self.peers = cast(set[object], state.connections)
+        self.peers = cast(Peers, state.connections)  # see `shared.process.Server`
         """Whom the server ends at its end; until they are WebSockets, which the hub has."""
+        self.peers.elsewhere = hub.__len__
         self.app_state = app_state
         self.loop = loop  # to ask for the running one is a system call before Python 3.12
         self._takers = takers

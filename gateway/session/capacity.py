@@ -10,8 +10,8 @@ from shared.ids import UserId
 
 log = structlog.get_logger(__name__)
 
-_SHARE_OF_FILES = 0.9
-"""The others are for the bus, databases, HTTP, and those that are being sent away."""
+_SHARE_OF_SOCKETS = 0.9
+"""The others are for HTTP, and those that are being sent away."""
 
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -100,19 +100,19 @@ class UserLimit:
         return here >= most or here + self._elsewhere(user_id) >= most
 
 
-def room_for(wanted: int, *, open_files: int | None) -> int:
+def room_for(wanted: int, *, sockets: int | None) -> int:
     """How many connections to let in.
 
     Args:
         wanted: As the operator says; 0 for as many as there can be.
-        open_files: That the process may have; None for any number.
+        sockets: That the process may accept, see `shared.peers`; None for any number.
 
     Returns:
         0 for any number.
     """
-    if open_files is None:
+    if sockets is None:
         return wanted
-    possible = int(open_files * _SHARE_OF_FILES)
+    possible = int(sockets * _SHARE_OF_SOCKETS)
     if wanted > possible:
-        log.warning("too_few_open_files", allowed=open_files, connections=possible, wanted=wanted)
+        log.warning("too_few_open_files", sockets=sockets, connections=possible, wanted=wanted)
     return min(wanted or possible, possible)

@@ -106,13 +106,13 @@ def test_a_users_connections_count_wherever_they_are(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "open_files", "room"),
+    ("wanted", "sockets", "room"),
     [(0, 1000, 900), (100, 1000, 100), (5000, 1000, 900), (5000, None, 5000), (0, None, 0)],
 )
-def test_there_is_room_for_no_more_than_files_may_be_open(
-    wanted: int, open_files: int | None, room: int
+def test_there_is_room_for_no_more_than_there_may_be_sockets(
+    wanted: int, sockets: int | None, room: int
 ) -> None:
-    assert room_for(wanted, open_files=open_files) == room
+    assert room_for(wanted, sockets=sockets) == room
 
 
 def test_the_limit_of_open_files_is_raised_to_what_may_be_had() -> None:

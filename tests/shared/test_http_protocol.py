@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.http_protocol import BoundedHttp
 from shared.listening import listen
+from shared.peers import PeerLimits
 from shared.process import Server, server_config
 from tests.fixtures.waiting import eventually
 
@@ -45,7 +46,7 @@ class App:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
             return
-        size, more = 0, True
+        size, more = 0, scope["path"] != "/early"
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -82,11 +83,12 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(http: type[BoundedHttp]) -> AsyncGenerator[Service]:
+async def serving(http: type[BoundedHttp], *, max_idle: int = 100) -> AsyncGenerator[Service]:
     app, stop = App(), asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
         config = server_config(app, forwarded_allow_ips="127.0.0.1", http=http)
-        server = Server(config, stop=stop)
+        limits = PeerLimits(keep_alive_seconds=http.request_seconds, max_idle=max_idle)
+        server = Server(config, stop=stop, limits=limits)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[taken]))
             await eventually(lambda: server.started)
@@ -162,7 +164,7 @@ async def test_after_an_answer_the_next_request_is_not_waited_for_without_end(
     writer.write(HEAD + b"Content-Length: 3\r\n\r\nabc")
     assert (await reader.readuntil(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200 ")
     writer.write(after)
-    async with asyncio.timeout(10):  # without another byte uvicorn's own 5 s count
+    async with asyncio.timeout(10):
         assert (await reader.read())[:13] in {b"", b"HTTP/1.1 408 "}
     writer.close()
     await service.all_gone()
@@ -219,6 +221,42 @@ async def test_two_requests_in_one_piece_are_both_answered(service: Service) -> 
         got = await reader.readuntil(b"\r\n\r\n3") + await reader.readuntil(b"\r\n\r\n3")
     assert got.count(b"HTTP/1.1 200 ") == 2
     writer.close()
+
+
+async def test_of_many_idle_connections_the_longest_idle_ends() -> None:
+    async with serving(Narrow, max_idle=2) as service:
+        idle = []
+        for _ in range(3):
+            reader, writer = await service.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n0")
+            idle.append((reader, writer))
+
+        assert await idle[0][0].read() == b""
+        for reader, writer in idle[1:]:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await reader.readuntil(b"\r\n\r\n0")
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_who_was_answered_before_his_request_had_come_is_idle_once_it_has() -> None:
+    async with serving(Narrow, max_idle=1) as service:
+        reader, writer = await service.connect()
+        writer.write(HEAD.replace(b"/x", b"/early") + b"Content-Length: 1\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n0")
+        writer.write(b"x")
+        other_reader, other_writer = await service.connect()
+        other_writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await other_reader.readuntil(b"\r\n\r\n0")
+
+        assert await reader.read() == b"", "it was idle for longer"
+        for each in (writer, other_writer):
+            each.close()
+
+
+async def test_an_idle_connection_is_kept_for_longer_than_proxies_keep_theirs() -> None:
+    assert PeerLimits().keep_alive_seconds > 600, "of GCP's load balancers"
 
 
 async def test_who_does_not_take_the_answer_is_dropped(service: Service) -> None:

@@ -1,15 +1,26 @@
-"""A gateway that a shell starts with few files may hold many connections all the same."""
+"""Open files: all that a process may have, and never all of them for those who connect."""
 
 import resource
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
-from tests.system.conftest import SECRET
-from tests.system.processes import Processes, until
+from tests.fixtures.nats import NatsServer
+from tests.system.conftest import SECRET, a_token
+from tests.system.processes import HubbubProcess, Processes, until
+from tests.system.tab import open_tab
 
 FEW = 200
+A_POST = {"title": "Hello", "body": "world"}
+
+on_linux = pytest.mark.skipif(
+    not hasattr(psutil.Process, "rlimit"), reason="psutil tells the limit on Linux only"
+)
 
 
 @pytest.fixture
@@ -23,7 +34,7 @@ def hard_limit() -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="psutil tells it on Linux only")
+@on_linux
 def test_a_gateway_takes_all_the_open_files_that_it_may_have(
     processes: Processes, hard_limit: int
 ) -> None:
@@ -32,3 +43,50 @@ def test_a_gateway_takes_all_the_open_files_that_it_may_have(
     limits = psutil.Process(gateway.process.pid).rlimit
 
     until(lambda: limits(psutil.RLIMIT_NOFILE) == (hard_limit, hard_limit), why=gateway.log)
+
+
+def silent_peers(of: HubbubProcess, count: int) -> list[socket.socket]:
+    """Connections that send nothing, or half a head."""
+    peers = [socket.create_connection(("127.0.0.1", of.port)) for _ in range(count)]
+    for peer in peers[::3]:
+        peer.send(b"GET /livez HTTP/1.1\r\n")
+    return peers
+
+
+@on_linux
+async def test_peers_who_say_nothing_leave_the_files_for_the_bus_and_the_database(
+    processes: Processes, nats_server: Callable[[], NatsServer], tmp_path: Path
+) -> None:
+    nats = nats_server()
+    environment = {
+        "HUBBUB_NATS_URL": nats.url,
+        "HUBBUB_HMAC_SECRET": SECRET,
+        "HUBBUB_DATABASE_URL": f"sqlite:///{tmp_path / 'posts.db'}",
+    }
+    assert processes.start("bootstrap", "--nats", nats.url).wait(seconds=30) == 0
+    migrate = processes.start("migrate", "--service", "posts", env=environment)
+    assert migrate.wait(seconds=30) == 0
+    gateway, posts = [processes.service(each, env=environment) for each in ("gateway", "posts")]
+    for each in (gateway, posts):  # before it has looked
+        psutil.Process(each.process.pid).rlimit(psutil.RLIMIT_NOFILE, (FEW, FEW))
+    for each in (gateway, posts):
+        each.until_ready()
+    with ExitStack() as open_peers:
+        for each in (gateway, posts):
+            for peer in silent_peers(each, FEW):
+                open_peers.enter_context(peer)
+        nats.kill()
+        until(lambda: not gateway.is_ready())
+        nats.start()
+        until(gateway.is_ready, seconds=10, why="the gateway has a socket for the bus")
+
+        async with (
+            open_tab(gateway.ws_url, a_token(1, "Ann")) as ann,
+            httpx2.AsyncClient(base_url=posts.url, trust_env=False) as client,
+        ):
+            ann_says, bob_says = (
+                {"Authorization": f"Bearer {a_token(*who)}"} for who in ((1, "Ann"), (2, "Bob"))
+            )
+            post = (await client.post("/posts", json=A_POST, headers=ann_says)).json()
+            await client.post(f"/posts/{post['id']}/like", headers=bob_says)
+            await ann.until(lambda frame: frame["type"] == "notification")

@@ -235,6 +235,25 @@ async def test_an_endpoint_that_fails_costs_its_connection_and_no_other(
     assert other.statuses == [101]
 
 
+async def test_who_is_silent_gives_way_to_a_newcomer_and_websockets_count_as_well() -> None:
+    house = House(max_sockets=3)
+    tab, silent, half = (house.visitor() for _ in range(3))
+    tab.send(HANDSHAKE)
+    half.send(PLAIN[:5])
+    newcomer = house.visitor()
+    assert [each.is_closing() for each in (tab, silent, half, newcomer)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+    newcomer.send(HANDSHAKE)
+    house.visitor().send(HANDSHAKE)
+    assert half.is_closing()
+    assert house.visitor().aborted, "three WebSockets are open: nobody is waited for"
+
+
 HOSTS = st.sampled_from(
     ["127.0.0.1", "10.0.0.1", "10.0.0.1:80", "203.0.113.7", "::1", "[fd00::1]:1", "", " ", "x"]
 )

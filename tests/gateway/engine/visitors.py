@@ -13,6 +13,7 @@ from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
 from gateway.engine.upgrade import Upgrade, upgrade_of
 from shared.http_protocol import BoundedHttp
+from shared.peers import Peers
 from shared.process import server_config
 from tests.gateway.engine.sockets import Echo
 from tests.gateway.engine.transports import ATransport
@@ -57,12 +58,18 @@ class House:
     """``/`` takes connections at once, ``/waits`` when it is let; over HTTP all answers are 200."""
 
     def __init__(
-        self, *, proxies: str = "", keep_alive_seconds: float = 5, **limits: float
+        self,
+        *,
+        proxies: str = "",
+        keep_alive_seconds: float = 5,
+        max_sockets: int | None = None,
+        **limits: float,
     ) -> None:
         self.hub = Hub(Limits(**limits))  # type: ignore[arg-type]
         self.echoes: list[Echo] = []
         self.hosts: list[str | None] = []
         self.state = ServerState()
+        self.state.connections = Peers(max_sockets=max_sockets)  # type: ignore[assignment]
         self.let = asyncio.Event()
         self.let.set()
         options = websocket_options(self.hub, {"/": self._take, "/fails": self._fail})
@@ -83,7 +90,7 @@ class House:
     @property
     def known(self) -> Iterable[object]:
         """Whom the server ends at its end."""
-        return cast(set[object], self.state.connections)
+        return set(self.state.connections)
 
     def _take(self, upgrade: Upgrade) -> None:
         self.hosts.append(upgrade.client_host)
