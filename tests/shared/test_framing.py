@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.engine.doorway import websocket_options
 from gateway.engine.hub import Hub
 from gateway.engine.limits import Limits
+from shared.http_protocol import BoundedHttp
 from shared.listening import listen
 from shared.process import Server, server_config
 from tests.fixtures.waiting import eventually
@@ -243,7 +244,7 @@ async def test_a_trailer_does_not_pass_for_a_header(service: Service) -> None:
 async def test_no_more_requests_are_kept_waiting_than_a_bound(service: Service) -> None:
     await service.answers(SMUGGLED * 1000)
 
-    assert len(service.app.told) == 101, "one that is answered, and those behind it"
+    assert len(service.app.told) == 1 + BoundedHttp.max_pipelined, "one, and those behind it"
 
 
 async def test_a_url_for_a_proxy_is_taken_for_its_path(service: Service) -> None:
