@@ -31,6 +31,7 @@ async def serve(settings: AuthSettings, *, host: str, port: int, stop: asyncio.E
             start_publisher(bus) as publisher,
             serving(
                 settings,
+                bus=bus,
                 publisher=publisher,
                 outbox_metrics=OutboxMetrics(registry),
                 supervisor=Supervisor(registry),

@@ -15,10 +15,12 @@ from prometheus_client import CollectorRegistry
 from auth_service import use_cases
 from auth_service.api import create_router
 from auth_service.passwords import Passwords, hashing_passwords
+from auth_service.retelling import retell_for_ever
 from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
+from shared.bus.client import Bus
 from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
 from shared.http import body_limit, install_edge, operations_router
@@ -111,6 +113,7 @@ async def assembled(
 async def serving(
     settings: AuthSettings,
     *,
+    bus: Bus,
     publisher: Publisher,
     outbox_metrics: OutboxMetrics,
     supervisor: Supervisor | None = None,
@@ -122,8 +125,16 @@ async def serving(
         sessions = parts.sessions
         committed = wake_after_commit(sessions)
         relay = partial(run_relay, sessions, publisher, committed, metrics=outbox)
+        retell = partial(
+            retell_for_ever,
+            sessions,
+            bus,
+            publisher,
+            max_token_seconds=settings.max_token_seconds,
+        )
         async with supervisor.running(
             Loop("auth_relay", relay, is_vital=False),
+            Loop("auth_retelling", retell, is_vital=False),
             Loop("auth_prune", partial(prune_for_ever, sessions, settings), is_vital=False),
         ):
             yield parts

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import CursorResult, delete, literal, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
+from shared.database import Moment
 from shared.ids import SessionId, UserId
 
 
@@ -118,6 +119,19 @@ async def read_failures(
     if lock:
         found = found.with_for_update()
     return {row.key: row.failed_at for row in await db.scalars(found)}
+
+
+async def revoked_since(
+    db: AsyncSession, since: datetime, *, after: SessionRow | None, limit: int
+) -> Sequence[SessionRow]:
+    """Sessions that were ended, in that order, beginning behind one."""
+    found = select(SessionRow).where(SessionRow.revoked_at >= since)
+    if after is not None:
+        place = tuple_(SessionRow.revoked_at, SessionRow.id)
+        found = found.where(place > tuple_(literal(after.revoked_at, Moment), literal(after.id)))
+    return (
+        await db.scalars(found.order_by(SessionRow.revoked_at, SessionRow.id).limit(limit))
+    ).all()
 
 
 async def prune_failures(db: AsyncSession, *, before: datetime, limit: int) -> int:

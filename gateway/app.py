@@ -97,12 +97,12 @@ class Gateway:
         self.clock_watch = ClockWatch(
             self._end_with_tokens, settle_seconds=settings.clock_settle_seconds
         )
-        revocations = Revocations(max_token_seconds=settings.max_token_seconds)
+        self._revocations = Revocations(max_token_seconds=settings.max_token_seconds)
         self.control = Follower(
             bus,
             "CTL",
             CTL_LIVE,
-            deliver=Control(revocations, self.manager).heed,
+            deliver=Control(self._revocations, self.manager).heed,
             on_filled=self.metrics.filled("CTL"),
             from_start=True,
             now=now,
@@ -148,7 +148,7 @@ class Gateway:
             now=now,
         )
         self.chat = ChatParts(
-            guard=Guard(verifier, revocations, knows_revocations=lambda: self.control.caught_up),
+            guard=Guard(verifier, self._revocations, knows_revocations=self._knows_revocations),
             manager=self.manager,
             namespaces=Namespaces(settings.namespaces),
             presence=self.presence,
@@ -206,6 +206,8 @@ class Gateway:
             reasons.append("the keys to check tokens with are not known yet")
         if not self.control.caught_up:
             reasons.append("the revocations are not read up to their end")
+        elif not self._knows_revocations():
+            reasons.append("the auth service has yet to say which sessions are over")
         reasons += trouble_with_clock(
             self.control.clock_ahead_seconds, at_most=self.settings.max_clock_offset_seconds
         )
@@ -229,6 +231,12 @@ class Gateway:
             Loop("notify", self.notifier.run, is_vital=False),
             Loop("sweep", self.hub.run),
             Loop("clock", self.clock_watch.run),
+        )
+
+    def _knows_revocations(self) -> bool:
+        return self.control.caught_up and (
+            not self.settings.awaits_auth_service
+            or self._revocations.are_complete(self.control.epoch, self.control.stream_age_seconds)
         )
 
     async def drain(self) -> None:

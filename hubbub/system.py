@@ -54,6 +54,7 @@ class Settings:
             kept["api_key"] = folder.api_key_file.read_text(encoding="utf-8").strip()
         if "drain_seconds" not in gateway.model_fields_set:
             kept["drain_seconds"] = DRAIN_SECONDS
+        awaits = gateway.await_auth_service is not False  # it is one of us
         return cls(
             auth=AuthSettings(
                 nats_url=nats_urls["auth"],
@@ -61,9 +62,13 @@ class Settings:
                 signing_key=folder.signing_key.read_text(encoding="utf-8"),
             ),
             posts=PostsSettings(
-                nats_url=nats_urls["posts"], database_url=folder.database_url("posts")
+                nats_url=nats_urls["posts"],
+                database_url=folder.database_url("posts"),
+                await_auth_service=awaits,
             ),
-            gateway=GatewaySettings(nats_url=nats_urls["gateway"], **kept),
+            gateway=GatewaySettings(
+                nats_url=nats_urls["gateway"], await_auth_service=awaits, **kept
+            ),
         )
 
 
@@ -122,7 +127,7 @@ async def running_system(
     outbox_metrics = OutboxMetrics(registry)
     max_waiting_bytes = settings.gateway.max_waiting_publish_bytes
     async with (
-        _bus_of(settings.auth, "auth") as (_, auths_publisher),
+        _bus_of(settings.auth, "auth") as (auths_bus, auths_publisher),
         _bus_of(settings.posts, "posts") as (posts_bus, posts_publisher),
         _bus_of(settings.gateway, "gateway", max_waiting_bytes=max_waiting_bytes) as (
             gateways_bus,
@@ -130,6 +135,7 @@ async def running_system(
         ),
         auth_service.app.serving(
             settings.auth,
+            bus=auths_bus,
             publisher=auths_publisher,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,

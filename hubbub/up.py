@@ -159,6 +159,7 @@ def _gateway(host: str, port: int, origin: str, settings: Settings, folder: Data
     env = {
         **{name: value for name, value in inherited_environment().items() if name not in others},
         "HUBBUB_NATS_URL_FILE": str(folder.bus_url_file("gateway")),
+        "HUBBUB_AWAIT_AUTH_SERVICE": str(settings.gateway.awaits_auth_service).lower(),
         "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
         "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(settings.gateway.drain_seconds),

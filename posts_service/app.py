@@ -30,6 +30,8 @@ from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
 
 MAX_BODY_BYTES = body_limit(NewComment, NewPost, PostEdit)
+LOOK_SECONDS = 0.05
+"""How often it is asked whether the auth service has said which sessions are over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ async def serving(
 
     async def learn_revocations() -> None:
         await control.until_caught_up()
+        while settings.awaits_auth_service and not revocations.are_complete(  # noqa: ASYNC110
+            control.epoch, control.stream_age_seconds
+        ):
+            await asyncio.sleep(LOOK_SECONDS)
         revocations_known.set()
 
     def ready() -> list[str]:
@@ -80,7 +86,7 @@ async def serving(
         if not verifier.ready:
             reasons.append("the keys to check tokens with are not known yet")
         if not revocations_known.is_set():
-            reasons.append("the revocations were never read")
+            reasons.append("the revocations were never all known")
         reasons += trouble_with_clock(
             control.clock_ahead_seconds, at_most=settings.max_clock_offset_seconds
         )

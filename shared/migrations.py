@@ -125,6 +125,23 @@ def drop_outbox() -> None:
     op.drop_table("outbox")
 
 
+def add_outbox_streams() -> None:
+    """For a revision after `create_outbox`: which stream the rows went into, and where."""
+    op.add_column("outbox", sa.Column("sequence", sa.BigInteger()))
+    op.create_table(
+        "outbox_streams",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("epoch", sa.String(64), nullable=False),
+        sa.Column("floor", sa.BigInteger(), nullable=False),
+    )
+
+
+def drop_outbox_streams() -> None:
+    """For a revision's downgrade: the reverse of `add_outbox_streams`."""
+    op.drop_table("outbox_streams")
+    op.drop_column("outbox", "sequence")
+
+
 async def _run_command(
     url: str | URL,
     package: str,

@@ -16,6 +16,7 @@ from shared.tokens import CLOCK_SKEW_SECONDS, MAX_SESSION_ID_CHARS, MAX_USER_ID,
 log = structlog.get_logger(__name__)
 
 SESSION_REVOKED_SUBJECT = "ctl.pub.auth.session_revoked"
+REVOCATIONS_COMPLETE_SUBJECT = "ctl.pub.auth.revocations_complete"
 
 _Key = TypeVar("_Key")
 _UserId = Annotated[UserId, Field(ge=1, le=MAX_USER_ID)]
@@ -45,9 +46,15 @@ class UserRevoked(_ControlMessage):
     user_id: _UserId
 
 
-_REVOCATION: TypeAdapter[SessionRevoked | UserRevoked] = TypeAdapter(
-    Annotated[SessionRevoked | UserRevoked, Field(discriminator="type")]
-)
+class RevocationsComplete(_ControlMessage):
+    """All revocations of the auth service that are in force lie in this life of the stream."""
+
+    type: Literal["revocations_complete"] = "revocations_complete"
+    epoch: str = Field(min_length=1, max_length=64)
+
+
+_Known = SessionRevoked | UserRevoked | RevocationsComplete
+_MESSAGE: TypeAdapter[_Known] = TypeAdapter(Annotated[_Known, Field(discriminator="type")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Revocations:
         self._monotonic = monotonic
         self._sessions: dict[SessionId, _Kept] = {}
         self._users: dict[UserId, _Kept] = {}
+        self._complete_in = ""
 
     def __len__(self) -> int:
         return len(self._sessions) + len(self._users)
@@ -97,9 +105,12 @@ class Revocations:
             What it revokes; none if it is no revocation.
         """
         try:
-            message = _REVOCATION.validate_json(payload)
+            message = _MESSAGE.validate_json(payload)
         except ValidationError as error:
             log.warning("control_message_unreadable", problems=error.error_count())
+            return None
+        if isinstance(message, RevocationsComplete):
+            self._complete_in = message.epoch
             return None
         now = self._monotonic()
         _drop_until(self._sessions, now - self._keep_seconds)
@@ -117,6 +128,14 @@ class Revocations:
         newest = until if before is None else max(until, before.until)
         self._users[message.user_id] = _Kept(newest, now)
         return Revocation(None, message.user_id, until)
+
+    def are_complete(self, epoch: str, stream_age_seconds: float) -> bool:
+        """Whether that life of the stream has told, or tells, all that is in force.
+
+        The auth service says so of each that begins. One that is older than any token holds
+        all of it anyway, and may have dropped that word.
+        """
+        return stream_age_seconds > self._keep_seconds or self._complete_in == epoch
 
     def is_revoked(self, claims: Claims) -> bool:
         """Whether the claims are of a session that is over."""

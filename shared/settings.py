@@ -41,6 +41,10 @@ LogLevel = Annotated[
 """In upper or lower case."""
 
 
+OWN_ISSUER = "hubbub"
+"""What our auth service calls itself, unless it is told otherwise."""
+
+
 class _EnvOrFile(EnvSettingsSource):
     """``HUBBUB_X`` from the environment, else from the file that ``HUBBUB_X_FILE`` names."""
 
@@ -81,7 +85,7 @@ class ServiceSettings(BaseSettings):
     jwks_proxy: SecretStr | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
     """To fetch the keys through; it may hold a password."""
     hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
-    token_issuer: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_ISSUER")
+    token_issuer: str = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
     max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
     """Longer-lived tokens are refused; revocations are kept for as long."""
@@ -90,6 +94,9 @@ class ServiceSettings(BaseSettings):
     )
     """Of our clock from the bus's; with more, who judges tokens is not ready. Half of what an
     issuer's clock may be ahead of ours."""
+    await_auth_service: bool | None = Field(None, validation_alias="HUBBUB_AWAIT_AUTH_SERVICE")
+    """Whether, on a bus that is new or was lost, nobody is let in before the auth service has said
+    which sessions are over. By default where keys are fetched and the issuer is ``hubbub``."""
     remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
     """Verified tokens that need no second look at their signature; 0 remembers none."""
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
@@ -122,6 +129,12 @@ class ServiceSettings(BaseSettings):
             if not is_one:
                 raise ValueError("not the URL of an HTTP proxy, http://host:port")
         return proxy
+
+    @property
+    def awaits_auth_service(self) -> bool:
+        if self.await_auth_service is not None:
+            return self.await_auth_service
+        return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
 
     @field_validator("hmac_secret")
     @classmethod

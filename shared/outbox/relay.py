@@ -60,7 +60,8 @@ class Outcome:
     """What became of one batch."""
 
     read: int = 0
-    sent: list[int] = field(default_factory=list)
+    sent: dict[int, int] = field(default_factory=dict)
+    """Places, and the sequences that the stream gave them."""
     poisoned: dict[int, str] = field(default_factory=dict)
     held_up: bool = False
     """At least one aggregate could not go on; others may have."""
@@ -131,7 +132,7 @@ async def _publish_in_order(
         if time.monotonic() >= start_until:
             return
         try:
-            await publisher.publish(
+            stored = await publisher.publish(
                 row.subject, row.payload, message_id=row.id, deadline_seconds=publish_seconds
             )
         except BusUnavailable:
@@ -153,7 +154,7 @@ async def _publish_in_order(
             outcome.held_up = True
             return
         else:
-            outcome.sent.append(row.position)
+            outcome.sent[row.position] = stored.offset
 
 
 async def publish_at_once(
@@ -171,11 +172,11 @@ async def publish_at_once(
     row = await outbox_rows.find(sessions, message_id)
     if row is None or row.sent_at is not None:
         return
-    await publisher.publish(
+    stored = await publisher.publish(
         row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
     )
     with suppress(DatabaseAway):  # then the relay marks it
-        await outbox_rows.mark(sessions, sent=[row.position], poisoned={})
+        await outbox_rows.mark(sessions, sent={row.position: stored.offset}, poisoned={})
 
 
 async def run_relay(

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Sessions, transaction
-from shared.outbox.table import UNSENT, OutboxRow
+from shared.outbox.table import UNSENT, OutboxRow, OutboxStream
+
+_NEWEST_ROWS = 200
+"""Those of one batch were sent at the same moment."""
 
 
 async def oldest_unsent(sessions: Sessions, limit: int) -> Sequence[OutboxRow]:
@@ -31,15 +34,18 @@ async def is_unsent(session: AsyncSession, message_id: str) -> bool:
     return await session.scalar(select(OutboxRow.position).where(unsent)) is not None
 
 
-async def mark(sessions: Sessions, *, sent: Sequence[int], poisoned: Mapping[int, str]) -> None:
-    """Write down what became of rows, by their places; poison with its error."""
+async def mark(sessions: Sessions, *, sent: Mapping[int, int], poisoned: Mapping[int, str]) -> None:
+    """Write down what became of rows, by their places; sent with its sequence, poison with its
+    error.
+    """
     if not sent and not poisoned:
         return
     now = datetime.now(UTC)
     async with transaction(sessions) as session:
         if sent:
+            sequence = case(dict(sent), value=OutboxRow.position)
             of_sent = update(OutboxRow).where(OutboxRow.position.in_(sent))
-            await session.execute(of_sent.values(sent_at=now))
+            await session.execute(of_sent.values(sent_at=now, sequence=sequence))
         for position, error in poisoned.items():
             of_one = update(OutboxRow).where(OutboxRow.position == position)
             await session.execute(of_one.values(poisoned_at=now, error=error))
@@ -64,3 +70,28 @@ async def prune(sessions: Sessions, older_than: datetime, limit: int) -> int:
         )
         gone = delete(OutboxRow).where(OutboxRow.position.in_(longest_sent))
         return len((await session.execute(gone.returning(OutboxRow.position))).all())
+
+
+async def noted(sessions: Sessions, stream: str) -> OutboxStream | None:
+    """What was last known of the stream."""
+    async with transaction(sessions, read_only=True) as session:
+        return await session.get(OutboxStream, stream)
+
+
+async def note(session: AsyncSession, stream: str, *, epoch: str, floor: int) -> None:
+    """Write down what is known of the stream now."""
+    await session.merge(OutboxStream(name=stream, epoch=epoch, floor=floor))
+
+
+async def newest_sequence(sessions: Sessions) -> int:
+    """Where the stream has to reach at least: it took what was sent last."""
+    async with transaction(sessions, read_only=True) as session:
+        sent = select(OutboxRow.sequence).where(OutboxRow.sent_at.is_not(None))
+        newest = sent.order_by(OutboxRow.sent_at.desc()).limit(_NEWEST_ROWS)
+        return max((sequence or 0 for sequence in await session.scalars(newest)), default=0)
+
+
+async def forget_sequences(session: AsyncSession, *, above: int) -> None:
+    """Of what was sent and is beyond the end of the stream: its places are others' now."""
+    beyond = update(OutboxRow).where(OutboxRow.sequence > above)
+    await session.execute(beyond.values(sequence=0))

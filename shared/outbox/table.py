@@ -42,8 +42,22 @@ class OutboxRow(OutboxTables):
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Moment, default=lambda: datetime.now(UTC))
     sent_at: Mapped[datetime | None] = mapped_column(Moment)
+    sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """Its place in the stream when it was sent; 0 if nobody needs it from there any more."""
     poisoned_at: Mapped[datetime | None] = mapped_column(Moment)
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class OutboxStream(OutboxTables):
+    """What was last known of a stream, to notice when the bus lost it or what was in it."""
+
+    __tablename__ = "outbox_streams"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(64))
+    floor: Mapped[int] = mapped_column(BigInteger)
+    """Of a stream with a consumer, up to where all is handled; else where the stream holds the
+    word that it is whole."""
 
 
 class OutboxLease(OutboxTables):

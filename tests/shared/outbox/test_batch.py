@@ -200,7 +200,7 @@ async def test_a_batch_whose_time_is_over_starts_nothing_more(sessions: Sessions
 
     outcome = await relay_batch(sessions, SpiedPublisher(bus), start_seconds=0)
 
-    assert (outcome.sent, outcome.left, outcome.held_up) == ([], 2, False)
+    assert (outcome.sent, outcome.left, outcome.held_up) == ({}, 2, False)
 
 
 async def test_a_batch_is_bounded_and_the_oldest_go_first(
