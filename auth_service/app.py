@@ -21,6 +21,7 @@ from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from shared.bus.client import Bus
+from shared.bus.clock import Clock, our_clock
 from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
 from shared.http import body_limit, install_edge, operations_router
@@ -149,21 +150,40 @@ def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
     return app
 
 
-async def prune_for_ever(sessions: Sessions, settings: AuthSettings) -> None:
-    """Delete what has expired, a batch a transaction, until cancelled."""
+async def prune_for_ever(
+    sessions: Sessions,
+    settings: AuthSettings,
+    *,
+    now: Clock = our_clock,
+    monotonic: Clock = time.monotonic,
+) -> None:
+    """Delete what has expired, a batch a transaction, until cancelled.
+
+    Nothing right after our clock has jumped: it may be put right by the next time, and what
+    is deleted stays deleted.
+    """
+    offset = now() - monotonic()
     while True:
-        try:
-            more = True
-            while more:
-                async with transaction(sessions) as db:
-                    more = await use_cases.prune(
-                        db,
-                        throttle_seconds=settings.throttle_seconds,
-                        max_token_seconds=settings.max_token_seconds,
-                    )
-        except DatabaseAway:
-            log.warning("prune_failed")
+        before, offset = offset, now() - monotonic()
+        if abs(offset - before) > settings.max_clock_offset_seconds:
+            log.warning("clock_jumped", seconds=round(offset - before))
+        else:
+            await _prune(sessions, settings)
         await asyncio.sleep(settings.prune_interval_seconds)
+
+
+async def _prune(sessions: Sessions, settings: AuthSettings) -> None:
+    more = True
+    try:
+        while more:
+            async with transaction(sessions) as db:
+                more = await use_cases.prune(
+                    db,
+                    throttle_seconds=settings.throttle_seconds,
+                    max_token_seconds=settings.max_token_seconds,
+                )
+    except DatabaseAway:
+        log.warning("prune_failed")
 
 
 def _throttle(settings: AuthSettings, monotonic: Callable[[], float]) -> Throttle:

@@ -1,12 +1,16 @@
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx2
 from sqlalchemy import select, update
 
 from auth_service import use_cases
-from auth_service.app import AuthParts
+from auth_service.app import AuthParts, prune_for_ever
+from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow, SessionRow
 from shared.database import transaction
+from shared.process import running
 from tests.auth_service.people import (
     a_signed_in_user,
     me,
@@ -14,6 +18,7 @@ from tests.auth_service.people import (
     time_passes,
 )
 from tests.fixtures.tokens import Clock
+from tests.fixtures.waiting import eventually
 
 
 async def test_what_has_been_forgotten_is_deleted(
@@ -37,6 +42,42 @@ async def test_what_has_been_forgotten_is_deleted(
         assert len(list(await db.scalars(select(FailuresRow)))) == 2  # the account, the address
     assert session.expires_at > datetime.now(UTC)
     assert (await me(client, tokens["access_token"])).status_code == 200
+
+
+async def test_nothing_is_deleted_by_a_clock_that_keeps_jumping(
+    client: httpx2.AsyncClient, parts: AuthParts, settings: AuthSettings
+) -> None:
+    await a_signed_in_user(client)
+    async with transaction(parts.sessions) as db:
+        old = datetime.now(UTC) - timedelta(days=2)
+        await db.execute(update(SessionRow).values(expires_at=old))
+    clock = JumpingClock()
+    often = settings.model_copy(update={"prune_interval_seconds": 0.001})
+
+    async with running(lambda: prune_for_ever(parts.sessions, often, now=clock)):
+        await eventually(lambda: clock.looks > 5)
+        assert await sessions_kept(parts) == 1
+
+        clock.jumps = False
+        while await sessions_kept(parts):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+class JumpingClock:
+    """Ahead by another day each time that one looks at it."""
+
+    def __init__(self) -> None:
+        self.jumps = True
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += self.jumps
+        return time.monotonic() + self.looks * 86_400
+
+
+async def sessions_kept(parts: AuthParts) -> int:
+    async with transaction(parts.sessions, read_only=True) as db:
+        return len(list(await db.scalars(select(SessionRow))))
 
 
 async def test_no_more_failures_are_kept_than_matter(
