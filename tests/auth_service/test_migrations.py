@@ -28,7 +28,7 @@ async def test_keys_of_emails_are_made_anew_and_every_account_is_kept(database_u
     accounts = {"ΐ@example.com": "ΐ@example.com".casefold(), "Ϊ́@example.com": "ΐ@example.com"}
     accounts |= {"Ann@example.com": "ann@example.com", "Ǆ@example.com": "ǆ@example.com"}
     await migrate(database_url, "auth_service")
-    await downgrade(database_url, "auth_service", "0001")
+    await downgrade(database_url, "auth_service", "0002")
     async with connect_database(database_url) as sessions:
         async with transaction(sessions) as db:
             for email, key in accounts.items():
@@ -44,7 +44,7 @@ async def test_keys_of_emails_are_made_anew_and_every_account_is_kept(database_u
         assert {user.email: user.email_key for user in users} == accounts | {
             "ΐ@example.com": "ΐ@example.com"
         }
-        await downgrade(database_url, "auth_service", "0001")
+        await downgrade(database_url, "auth_service", "0002")
         async with transaction(sessions, read_only=True) as db:
             users = list(await db.scalars(select(UserRow).order_by(UserRow.id)))
         assert {user.email: user.email_key for user in users} == accounts

@@ -3,7 +3,7 @@
 Case folding takes some letters apart, so that one email in two cases had two keys. Where two
 accounts fall together both stay: the older one gets the key, the other one keeps what it had.
 
-Revision ID: 0002
+Revision ID: 0003
 """
 
 import unicodedata
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 import structlog
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
