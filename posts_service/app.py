@@ -18,9 +18,11 @@ from shared.bus.clock import Clock, our_clock, trouble_with_clock
 from shared.bus.direct_get import StoredMessage
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
+from shared.bus.streams import NOTIFY_CONSUMER
 from shared.bus.subjects import CTL_LIVE
 from shared.database import connect_database
 from shared.http import body_limit, install_edge, operations_router
+from shared.outbox.losses import Destination
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
@@ -105,7 +107,13 @@ async def serving(
             like_notice_interval=settings.like_notice_interval,
         )
         relay = partial(
-            run_relay, sessions, publisher, committed, limits=relay_limits, metrics=outbox
+            run_relay,
+            sessions,
+            publisher,
+            committed,
+            destination=Destination(bus, "EVENTS", NOTIFY_CONSUMER),
+            limits=relay_limits,
+            metrics=outbox,
         )
         async with supervisor.running(
             Loop("posts_control", control.run),

@@ -30,6 +30,7 @@ _SLACK_SECONDS = 1.0  # for the server's word that a request has run out
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ACK_PREFIX = "$JS.ACK."
+_NO_SUCH_CONSUMER = 10014
 _HEARTBEAT = 100
 _OTHER_IS_PINNED = 423
 _NOTHING_THERE = (404, 408)
@@ -111,6 +112,28 @@ class Job:
                 self._bus.send(self._ack_subject, answer)
             except MessageRejected:
                 log.warning("ack_address_unusable", address=self._ack_subject)
+
+
+async def acknowledged_floor(
+    bus: Bus, stream: str, consumer: str, *, timeout_seconds: float = 2.0
+) -> int:
+    """Up to which sequence the consumer's work is done; 0 if there is no such consumer.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    answer = json.loads(
+        await bus.request(
+            f"$JS.API.CONSUMER.INFO.{stream}.{consumer}", b"", timeout_seconds=timeout_seconds
+        )
+    )
+    error = answer.get("error")
+    if error is None:
+        floor: int = answer["ack_floor"]["stream_seq"]
+        return floor
+    if error.get("err_code") == _NO_SUCH_CONSUMER:
+        return 0
+    raise BusUnavailable(f"consumer {consumer}: {error.get('description')}")
 
 
 class WorkQueue:

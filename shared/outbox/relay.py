@@ -21,6 +21,7 @@ from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions
 from shared.outbox import rows as outbox_rows
 from shared.outbox.lease import Lease
+from shared.outbox.losses import Destination, send_again_what_is_lost
 from shared.outbox.metrics import OutboxMetrics, RelayMetrics
 from shared.outbox.table import OutboxRow
 
@@ -42,6 +43,8 @@ class RelayLimits:
     max_backoff_seconds: float = 2.0
     measure_seconds: float = 5.0
     """How often depth and age are measured."""
+    look_seconds: float = 2.0
+    """How often it is asked whether the bus still has what was sent."""
     retention_seconds: float = 24 * 3600
     """How long sent rows are kept, for whoever asks what was sent."""
     prune_seconds: float = 60.0
@@ -184,17 +187,19 @@ async def run_relay(
     publisher: Publisher,
     wake: asyncio.Event,
     *,
+    destination: Destination | None = None,
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
 ) -> None:
     """Relay until cancelled; whatever is away, it waits for it. It may be run again.
 
     Args:
+        destination: If given, what the bus loses there goes out again.
         wake: From `wake_after_commit`.
         metrics: From `OutboxMetrics.of`.
     """
     metrics = metrics or OutboxMetrics(CollectorRegistry()).of("unnamed")
-    relay = _Relay(sessions, publisher, wake, limits or RelayLimits(), metrics)
+    relay = _Relay(sessions, publisher, wake, destination, limits or RelayLimits(), metrics)
     try:
         await relay.run()
     finally:
@@ -207,12 +212,14 @@ class _Relay:
         sessions: Sessions,
         publisher: Publisher,
         wake: asyncio.Event,
+        destination: Destination | None,
         limits: RelayLimits,
         metrics: RelayMetrics,
     ) -> None:
         self._sessions = sessions
         self._publisher = publisher
         self._wake = wake
+        self._destination = destination
         self._limits = limits
         self._metrics = metrics
         self._lease = Lease(sessions, seconds=limits.lease_seconds)
@@ -220,6 +227,7 @@ class _Relay:
         self._held_up_since: float | None = None
         self._backoff_seconds = 0.0
         self._measure_at = 0.0
+        self._look_at = 0.0
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -243,6 +251,7 @@ class _Relay:
             # Waking wouldn't help: the holder finds the rows when it looks for them.
             await asyncio.sleep(self._limits.lease_seconds / 3)
             return
+        await self._look_for_losses()
         self._wake.clear()  # before reading: a commit from now on is another turn
         outcome = await self._relay()
         if outcome is None:
@@ -264,6 +273,15 @@ class _Relay:
             log.info("outbox_lease_taken" if held else "outbox_lease_lost")
         self._held = held
         return held
+
+    async def _look_for_losses(self) -> None:
+        if self._destination is None or time.monotonic() < self._look_at:
+            return
+        # What is unsent does not wait for the answer: it is asked again soon.
+        with suppress(BusUnavailable, TimeoutError):
+            async with asyncio.timeout(self._lease.remaining_seconds):
+                await send_again_what_is_lost(self._sessions, self._destination)
+        self._look_at = time.monotonic() + self._limits.look_seconds
 
     async def _relay(self) -> Outcome | None:
         """One batch, fenced: None if the lease ran out under it, and nothing more was sent."""

@@ -91,6 +91,15 @@ async def newest_sequence(sessions: Sessions) -> int:
         return max((sequence or 0 for sequence in await session.scalars(newest)), default=0)
 
 
+async def unsend(session: AsyncSession, *, above: int) -> int:
+    """Have what was sent to places above go out again, and the rest never; return how many."""
+    done = update(OutboxRow).where(OutboxRow.sequence > 0, OutboxRow.sequence <= above)
+    await session.execute(done.values(sequence=0))
+    lost = update(OutboxRow).where(OutboxRow.sequence > above)
+    unsent = lost.values(sent_at=None, sequence=None).returning(OutboxRow.position)
+    return len((await session.execute(unsent)).all())
+
+
 async def forget_sequences(session: AsyncSession, *, above: int) -> None:
     """Of what was sent and is beyond the end of the stream: its places are others' now."""
     beyond = update(OutboxRow).where(OutboxRow.sequence > above)
