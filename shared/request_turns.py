@@ -5,7 +5,7 @@ from collections import deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_REQUESTS_A_TURN = 8
+_REQUESTS_A_TURN = 4
 """Some milliseconds, if they wait for nothing."""
 
 
