@@ -1,4 +1,4 @@
-# The project's verbs; `uv run just` lists them.
+# The project's verbs; `uv run --group dev just` lists them.
 
 _list:
     @just --list --unsorted
@@ -9,23 +9,23 @@ up *options:
 
 # format, lint, types, import contracts: what .ci/run demands beside the tests
 check:
-    uv run ruff format --check
-    uv run ruff check
-    uv run mypy
-    uv run lint-imports
+    uv run --group dev ruff format --check
+    uv run --group dev ruff check
+    uv run --group dev mypy
+    uv run --group dev lint-imports
 
 # let ruff mend what it can
 fix:
-    uv run ruff format
-    uv run ruff check --fix
+    uv run --group dev ruff format
+    uv run --group dev ruff check --fix
 
 # all tests
 test *options:
-    uv run pytest {{options}}
+    uv run --group dev pytest {{options}}
 
 # measure; see bench/README.md
 bench *options:
-    uv run python -m bench {{options}}
+    uv run --group dev python -m bench {{options}}
 
 # resolve all dependencies afresh and pin the whole closure
 pin:

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs: `--version` should not wait for FastAPI."""
 
 import codecs
+import gc
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -48,6 +49,8 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
             from hubbub.failures import as_sentence  # it knows many parts
 
@@ -70,15 +73,29 @@ def cli() -> None:
 @click.option("--gateways", type=_gateways, default=1, show_default=True)
 def up(host: str, port: int, data: Path | None, gateways: int) -> None:
     """Run the whole system; further gateways are on the next ports."""
+    from hubbub.data_folder import DEFAULT_PATH, DataFolder
     from hubbub.progress import saying
     from hubbub.stop_early import exit_on_stop_signals
 
     exit_on_stop_signals()
+    data = data or DEFAULT_PATH
+    if not DataFolder(data).is_in_use:  # else whoever uses it has the port too, as a rule
+        _expect_free(host, port, gateways)
     with saying("loading"):
-        from hubbub.data_folder import DEFAULT_PATH
         from hubbub.up import UpOptions, run_up
 
-    run_up(UpOptions(host=host, port=port, data=data or DEFAULT_PATH, gateways=gateways))
+    run_up(UpOptions(host=host, port=port, data=data, gateways=gateways))
+
+
+def _expect_free(host: str, port: int, count: int = 1) -> None:
+    """Tell of a taken port now: all that the services need takes a while to load."""
+    from shared.listening import CannotListen, listen
+
+    try:
+        for each in range(port, port + count) if port else ():
+            listen(host, each).close()
+    except CannotListen as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _serve(service: str) -> None:
@@ -86,10 +103,12 @@ def _serve(service: str) -> None:
     @_host
     @_port
     def serve(host: str, port: int) -> None:
-        from hubbub.serve import serve_service
         from hubbub.stop_early import exit_on_stop_signals
 
         exit_on_stop_signals()
+        _expect_free(host, port)
+        from hubbub.serve import serve_service
+
         serve_service(service, host, port)
 
 
@@ -112,7 +131,9 @@ def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None
         from hubbub.serve import serve_child
 
         serve_child(host, port, worker=worker)
-    elif workers == 1:
+        return
+    _expect_free(host, port)
+    if workers == 1:
         from hubbub.serve import serve_service
 
         serve_service("gateway", host, port)
@@ -240,5 +261,6 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             _never_fail_for_a_character(stream)
+    gc.disable()  # `run` enables it: looking for cycles took a quarter of what loading takes
     cli()
     raise AssertionError("click exits by itself")

@@ -6,11 +6,14 @@ import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sqlalchemy import URL
 
 from hubbub.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 DEFAULT_PATH = Path(".hubbub")
 
@@ -41,13 +44,26 @@ class DataFolder:
         self._running = self.path / "running.json"
         self._bus = self.path / "bus"
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether another process has it now."""
+        if not self.path.exists():
+            return False
+        descriptor = take_lock(self.path / "lock")
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
+
     def create(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise CommandFailed(f"cannot make {self.path}: {error.strerror}") from error
 
-    def database_url(self, service: str) -> URL:
+    def database_url(self, service: str) -> "URL":
+        from sqlalchemy import URL  # most commands need no database
+
         # Built from parts: a folder's name may have what means something else in a URL.
         return URL.create("sqlite+aiosqlite", database=str(self.path / f"{service}.sqlite3"))
 

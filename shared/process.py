@@ -185,4 +185,5 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """
     gc.freeze()  # what was imported stays
     gc.set_threshold(*_COLLECT_AFTER)
+    gc.enable()
     uvloop.run(main)

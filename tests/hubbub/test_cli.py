@@ -111,6 +111,21 @@ def test_a_service_on_a_taken_port_says_so(tmp_path: Path) -> None:
     assert_fails_with(done, f"cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
+@pytest.mark.parametrize("service", ["auth", "posts", "gateway", "up"])
+def test_a_taken_port_is_told_before_the_services_are_loaded(service: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "hubbub", service, "--port", str(port)],
+            capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+        )  # fmt: skip
+
+    said = done.stderr.splitlines()
+    assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use" in said
+    loaded = {line.rpartition("|")[2].strip() for line in said if line.startswith("import time:")}
+    assert loaded & {"shared.listening", "fastapi", "sqlalchemy", "nats"} == {"shared.listening"}
+
+
 def test_workers_on_a_taken_port_say_so() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
