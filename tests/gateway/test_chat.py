@@ -178,7 +178,7 @@ async def test_a_pong_tells_where_the_stream_stands_beyond_the_own_room(
         ('{"type":"message","body":"hi","id":7}', {"code": "bad_id"}),
         ('{"type":"message","body":"%s","id":"a"}' % ("x" * 4097), {"code": "too_long", "id": "a"}),
         ("[" * 60_000, {"code": "bad_json"}),
-        ('{"type":"message","body":"\\ud800"}', {"code": "bad_json"}),
+        ('{"type":"message","body":"\\ud800","id":"a"}', {"code": "bad_body", "id": "a"}),
     ],
 )
 async def test_a_bad_command_is_answered_and_the_connection_lives(
