@@ -18,16 +18,23 @@ ERROR_CODES = (
 """Those of today; newer gateways may have more."""
 
 
+def _size(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise PydanticCustomError("not_utf8", "half a surrogate pair has no UTF-8") from None
+
+
 def _body_fits(body: str) -> str:
     if not body:
         raise PydanticCustomError("bad_body", "a body has at least one character")
-    if len(body.encode()) > MAX_BODY_BYTES:
+    if _size(body) > MAX_BODY_BYTES:
         raise PydanticCustomError("too_long", f"a body has at most {MAX_BODY_BYTES} bytes of UTF-8")
     return body
 
 
 def _id_fits(command_id: str) -> str:
-    if not 1 <= len(command_id.encode()) <= MAX_ID_BYTES:
+    if not 1 <= _size(command_id) <= MAX_ID_BYTES:
         raise PydanticCustomError("bad_id", f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8")
     return command_id
 

@@ -147,6 +147,7 @@ def test_each_mistake_has_its_code_and_echoes_a_valid_id(
 
     assert (error.code, error.command_id) == (code, echoed)
     assert error.message
+    assert "codec" not in error.message, "what Python calls it is nobody's business"
 
 
 def test_the_longest_body_and_id_are_taken() -> None:
