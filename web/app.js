@@ -31,20 +31,22 @@ function leave(why = "") {
 
 async function enter() {
   me = await account.call("/auth/me");
+  const lobby = new Live("lobby", account.accessToken, (frame) => {
+    if (frame.type === "welcome") show("status", "");
+    if (frame.type === "offline") show("status", "Reconnecting…");
+    if (frame.type === "signed_out") return account.signOut().catch(() => {}).finally(() => leave("Your session has ended."));
+    chat.receive(frame, me);
+    notifications.receive(frame);
+  });
+  rooms = [lobby]; // before there is a line to say something in it
   draw();
   await feed.load();
-  rooms = [
-    new Live("lobby", account.accessToken, (frame) => {
-      if (frame.type === "welcome") show("status", "");
-      if (frame.type === "offline") show("status", "Reconnecting…");
-      if (frame.type === "signed_out") return account.signOut().catch(() => {}).finally(() => leave("Your session has ended."));
-      chat.receive(frame, me);
-      notifications.receive(frame);
-    }),
+  if (rooms[0] !== lobby) return; // left meanwhile
+  rooms.push(
     new Live("feed", account.accessToken, (frame) => {
       if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
     }),
-  ];
+  );
 }
 
 onSubmit("sign-in", async ({ email, password }) => {
@@ -75,6 +77,8 @@ document.getElementById("sign-out").addEventListener("click", async () => {
   await account.signOut().catch(() => {});
   leave();
 });
+
+account.onEnded(() => leave("Your session has ended."));
 
 if (account.isSignedIn()) await enter().catch(() => leave("Please sign in again."));
 else draw();

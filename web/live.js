@@ -1,5 +1,7 @@
 // One room over one WebSocket that comes back by itself and misses nothing.
 
+import { uniqueName } from "./tabs.js";
+
 const PING_MS = 20_000;
 const SILENCE_MS = 45_000;
 const RETRY_MS = { first: 300, most: 10_000 };
@@ -28,7 +30,7 @@ export class Live {
   /** Send a message; it is kept and sent again until the server says that it is stored. */
   say(body) {
     if (this.#pending.size >= PENDING_MOST) return null;
-    const command = { type: "message", id: crypto.randomUUID(), body };
+    const command = { type: "message", id: uniqueName(), body };
     this.#pending.set(command.id, command);
     this.#send(command);
     return command.id;

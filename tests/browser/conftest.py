@@ -11,9 +11,12 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.system.processes import HubbubProcess, processes_in
 
 NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
+PLAIN_HOST = "hubbub.test"
+"""Where the page is no secure context, as on any host but this one without TLS."""
 QUIET = (  # what Chromium would ask of the internet
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )  # fmt: skip
 
 
