@@ -49,7 +49,7 @@ def test_every_rule_of_the_network_names_its_ports_and_peers() -> None:
 
 
 def test_only_the_gateway_and_the_services_reach_nats() -> None:
-    allowed = {"gateway", "auth", "posts", "bootstrap-streams"}
+    allowed = {"gateway", "auth", "posts", "bootstrap-streams", "streams"}
 
     assert _who_may_reach(4222) == allowed
     nats = named("NetworkPolicy", "nats")["spec"]
