@@ -32,6 +32,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Frames of a client have a random mask, and workers have to agree on the tests' names."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Whoever looks at one standing system, or one browser, is run by one worker."""
     for fixture in {"standing", "browser"} & set(getattr(item, "fixturenames", ())):

@@ -333,7 +333,8 @@ def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
 
 def is_ready(port: int) -> bool:
     try:
-        answer = httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=1, trust_env=False)
+        url = f"http://127.0.0.1:{port}/readyz"
+        answer = httpx2.get(url, timeout=1, trust_env=False, verify=False)
     except httpx2.HTTPError:
         return False
     return answer.status_code == 200

@@ -1,5 +1,6 @@
 """A whole system of processes: nats-server, two gateways, the posts service."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,9 @@ import httpx2
 import jwt
 import pytest
 
+from shared.bus.client import connect_bus
+from shared.bus.streams import bootstrap
+from shared.migrations import migrate
 from tests.fixtures.nats import NatsServer
 from tests.system.processes import HubbubProcess, Processes, processes_in
 
@@ -45,6 +49,21 @@ class System:
         return httpx2.AsyncClient(base_url=url, headers={"X-API-Key": API_KEY}, trust_env=False)
 
 
+def make_streams(nats_url: str) -> None:
+    """As `hubbub bootstrap` does, without a process for it."""
+
+    async def make() -> None:
+        async with connect_bus(nats_url, name="test") as bus:
+            await bootstrap(bus)
+
+    asyncio.run(make())
+
+
+def make_tables(database_url: str, package: str) -> None:
+    """As `hubbub migrate` does, without a process for it."""
+    asyncio.run(migrate(database_url, package))
+
+
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     home = tmp_path / "processes"
@@ -64,9 +83,8 @@ def system(
         "HUBBUB_API_KEY": API_KEY,
         "HUBBUB_DATABASE_URL": f"sqlite:///{tmp_path / 'posts.db'}",
     }
-    assert processes.start("bootstrap", "--nats", nats.url).wait(seconds=30) == 0
-    migrated = processes.start("migrate", "--service", "posts", env=environment)
-    assert migrated.wait(seconds=30) == 0, migrated.log
+    make_streams(nats.url)
+    make_tables(environment["HUBBUB_DATABASE_URL"], "posts_service")
     gateways = [processes.service("gateway", env=environment) for _ in range(2)]
     posts = processes.service("posts", env=environment)
     for process in [*gateways, posts]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import anyio.to_thread
 import httpx2
 import psutil
 import pytest
 
 from tests.fixtures.nats import NatsServer
-from tests.system.conftest import SECRET, a_token
+from tests.system.conftest import SECRET, a_token, make_streams, make_tables
 from tests.system.processes import HubbubProcess, Processes, until
 from tests.system.tab import open_tab
 
@@ -63,9 +64,8 @@ async def test_peers_who_say_nothing_leave_the_files_for_the_bus_and_the_databas
         "HUBBUB_HMAC_SECRET": SECRET,
         "HUBBUB_DATABASE_URL": f"sqlite:///{tmp_path / 'posts.db'}",
     }
-    assert processes.start("bootstrap", "--nats", nats.url).wait(seconds=30) == 0
-    migrate = processes.start("migrate", "--service", "posts", env=environment)
-    assert migrate.wait(seconds=30) == 0
+    await anyio.to_thread.run_sync(make_streams, nats.url)
+    await anyio.to_thread.run_sync(make_tables, environment["HUBBUB_DATABASE_URL"], "posts_service")
     gateway, posts = [processes.service(each, env=environment) for each in ("gateway", "posts")]
     for each in (gateway, posts):  # before it has looked
         psutil.Process(each.process.pid).rlimit(psutil.RLIMIT_NOFILE, (FEW, FEW))

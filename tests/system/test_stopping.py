@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.nats import NatsServer
 from tests.gateway.engine.sockets import a_handshake
-from tests.system.conftest import API_KEY, SECRET, a_token
+from tests.system.conftest import API_KEY, SECRET, a_token, make_streams
 from tests.system.processes import HubbubProcess, Processes
 
 DRAIN_SECONDS = 1.0
@@ -45,7 +45,7 @@ def gateway(
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "HUBBUB_GATEWAY_PUBLISH_SECONDS": "60",
     }
-    assert processes.start("bootstrap", "--nats", nats.url).wait(seconds=30) == 0
+    make_streams(nats.url)
     options = [] if request.param == "alone" else ["--workers", "2"]
     started = processes.service("gateway", *options, env=environment)
     started.until_ready()

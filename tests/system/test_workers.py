@@ -1,6 +1,5 @@
 """`hubbub gateway --workers N`: one port, several gateways, one supervisor."""
 
-import asyncio
 import shutil
 import signal
 import socket
@@ -19,10 +18,13 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
 from tests.fixtures.nats import NatsServer
-from tests.system.conftest import SECRET, a_token, assert_no_secrets_and_no_tracebacks
+from tests.system.conftest import (
+    SECRET,
+    a_token,
+    assert_no_secrets_and_no_tracebacks,
+    make_streams,
+)
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 from tests.system.tab import Tab, open_tab, persistent_tab
 
@@ -65,7 +67,8 @@ class Workers:
 
     def samples(self, name: str) -> dict[str, float]:
         """One metric by worker, as one request to whichever worker tells it."""
-        answer = httpx2.get(f"{self.supervisor.url}/metrics", timeout=5, trust_env=False)
+        url = f"{self.supervisor.url}/metrics"
+        answer = httpx2.get(url, timeout=5, trust_env=False, verify=False)
         return {
             sample.labels["worker"]: sample.value
             for family in text_string_to_metric_families(answer.text)
@@ -85,15 +88,10 @@ class Workers:
         until(lambda: not any(self.samples("hubbub_connections").values()))
 
 
-async def _bootstrap(nats_url: str) -> None:
-    async with connect_bus(nats_url, name="test") as bus:
-        await bootstrap(bus)
-
-
 @contextmanager
 def workers_on(nats: NatsServer, processes: Processes) -> Iterator[Workers]:
     """Two workers that serve, on a server that has no streams yet."""
-    asyncio.run(_bootstrap(nats.url))
+    make_streams(nats.url)
     environment = {
         "HUBBUB_NATS_URL": nats.url,
         "HUBBUB_HMAC_SECRET": SECRET,
