@@ -321,6 +321,7 @@ async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) 
         assert (await http.get(f"{base}/readyz")).status_code == 200
 
 
+@pytest.mark.usefixtures("gateway")  # which made the streams
 @pytest.mark.parametrize(
     ("seconds", "reason"),
     [(-600, "the clock here is 600 s behind that of the bus"),
@@ -331,7 +332,7 @@ async def test_a_gateway_whose_clock_is_off_says_so_and_lets_nobody_in(
 ) -> None:
     """It would refuse every fresh token, or believe those that have expired."""
     async with a_gateway(nats_url, wait=False, clock=lambda: our_clock() + seconds) as gateway:
-        await until(lambda: gateway.parts.ready() == [reason])
+        await until(lambda: reason in gateway.parts.ready())
         async with (
             gateway.socket(token=token_of(1, "Ann")) as tab,
             httpx2.AsyncClient(trust_env=False) as http,
@@ -340,7 +341,7 @@ async def test_a_gateway_whose_clock_is_off_says_so_and_lets_nobody_in(
             answer = await http.get(f"http://127.0.0.1:{gateway.port}/readyz")
 
     assert code == 1013
-    assert (answer.status_code, answer.json()["detail"]) == (503, reason)
+    assert (answer.status_code, reason in answer.json()["detail"]) == (503, True)
 
 
 async def test_a_clock_that_is_off_by_no_more_than_the_bound_is_no_trouble(nats_url: str) -> None:
