@@ -19,9 +19,9 @@ fix:
     uv run --group dev ruff format
     uv run --group dev ruff check --fix
 
-# all tests
+# all tests, two workers a core; by one process, those that are named
 test *options:
-    uv run --group dev pytest {{options}}
+    uv run --group dev pytest -n auto --dist loadgroup {{options}}
 
 # measure; see bench/README.md
 bench *options:
