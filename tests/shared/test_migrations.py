@@ -48,7 +48,7 @@ async def test_migrations_go_up_and_down_and_up_again(database_url: str) -> None
     down = await table_names(database_url)
     await migrate(database_url, SERVICE)
 
-    assert up == {"alembic_version", "counters", "outbox", "outbox_lease"}
+    assert up == {"alembic_version", "counters", "outbox", "outbox_lease", "outbox_streams"}
     assert down == {"alembic_version"}
     assert await table_names(database_url) == up
 
