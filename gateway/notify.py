@@ -94,6 +94,7 @@ class Notifier:
     async def run(self) -> None:
         """Handle events until cancelled; no event ends it, and no absence of the bus."""
         limits = self._limits
+        self._last.clear()  # a job that was cancelled before it began has left its turns behind
         async with (
             open_work_queue(
                 self._bus,

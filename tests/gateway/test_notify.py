@@ -32,6 +32,7 @@ from shared.events import Envelope
 from shared.ids import ChannelName, UserId
 from shared.process import running
 from shared.publications import Publication
+from shared.supervision import Loop, Supervisor
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
@@ -210,6 +211,33 @@ async def test_what_is_no_event_is_set_aside_and_the_next_one_is_notified(
         await notifying.until_all_is_answered()
 
     assert notifying.counted == {"unreadable": 1, "published": 1}
+
+
+async def test_a_notifier_that_failed_goes_on_with_what_it_had_not_begun(
+    notifying: Notifying,
+) -> None:
+    faults = [ZeroDivisionError()]
+
+    def count_unreadable() -> None:
+        notifying.counted.update(["unreadable"])
+        if faults:
+            raise faults.pop()
+
+    notifier = Notifier(
+        notifying.bus,
+        notifying.publisher,
+        notifying.history,
+        counters=NotifyCounters(unreadable=count_unreadable),
+        limits=notifying.limits,
+    )
+    await notifying.tell(a_like())
+    await notifying.publisher.publish("events.posts.x", b"no event", message_id="unreadable")
+
+    async with Supervisor().running(Loop("notify", notifier.run)):
+        await notifying.until_all_is_answered()
+
+    assert notifying.counted == {"unreadable": 2}
+    assert len(await notifying.heard_in(personal_channel(ANN))) == 1
 
 
 @pytest.mark.parametrize("time", ["2026-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31"])
