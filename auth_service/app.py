@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from auth_service import use_cases
 from auth_service.api import create_router
 from auth_service.passwords import Passwords, hashing_passwords
-from auth_service.retelling import retell_for_ever
+from auth_service.retelling import Retelling
 from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
@@ -126,16 +126,12 @@ async def serving(
         sessions = parts.sessions
         committed = wake_after_commit(sessions)
         relay = partial(run_relay, sessions, publisher, committed, metrics=outbox)
-        retell = partial(
-            retell_for_ever,
-            sessions,
-            bus,
-            publisher,
-            max_token_seconds=settings.max_token_seconds,
+        retelling = Retelling(
+            sessions, bus, publisher, max_token_seconds=settings.max_token_seconds
         )
         async with supervisor.running(
             Loop("auth_relay", relay, is_vital=False),
-            Loop("auth_retelling", retell, is_vital=False),
+            Loop("auth_retelling", retelling.run, is_vital=False),
             Loop("auth_prune", partial(prune_for_ever, sessions, settings), is_vital=False),
         ):
             yield parts

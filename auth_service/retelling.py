@@ -6,8 +6,12 @@ no harm, and nobody waits for a lease that a dead one holds.
 """
 
 import asyncio
+import math
 import secrets
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,87 +43,144 @@ BATCH_ROWS = 200
 _STREAM = "CTL"
 
 
-async def retell_for_ever(
-    sessions: Sessions, bus: Bus, publisher: Publisher, *, max_token_seconds: float
-) -> None:
-    """See to it that the stream is whole, until cancelled."""
-    while True:
-        await bus.until_connected()
-        try:
-            await retell_if_lost(sessions, bus, publisher, max_token_seconds=max_token_seconds)
-        except* (BusUnavailable, DatabaseAway) as away:
-            log.info("retelling_waits", reason=str(away.exceptions[0]))
-        await asyncio.sleep(LOOK_SECONDS)
+class Retelling:
+    """What one process of the service does for the control stream to be whole."""
 
+    def __init__(
+        self,
+        sessions: Sessions,
+        bus: Bus,
+        publisher: Publisher,
+        *,
+        max_token_seconds: float,
+        batch_rows: int = BATCH_ROWS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sessions = sessions
+        self._bus = bus
+        self._publisher = publisher
+        self._keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
+        self._batch_rows = batch_rows
+        self._monotonic = monotonic
+        self._word = _Word("", 0, since=-math.inf)
 
-async def retell_if_lost(
-    sessions: Sessions,
-    bus: Bus,
-    publisher: Publisher,
-    *,
-    max_token_seconds: float,
-    batch_rows: int = BATCH_ROWS,
-) -> bool:
-    """Tell all that is in force if the stream may lack it; return whether it was necessary.
+    async def run(self) -> None:
+        """See to it that the stream is whole, until cancelled."""
+        while True:
+            await self._bus.until_connected()
+            try:
+                await self.look()
+            except* (BusUnavailable, DatabaseAway) as away:
+                log.info("retelling_waits", reason=str(away.exceptions[0]))
+            await asyncio.sleep(LOOK_SECONDS)
 
-    Raises:
-        BusUnavailable, DatabaseAway: it is not known, or not told.
-    """
-    keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
-    reached = await outbox_rows.newest_sequence(sessions)  # first: the stream only grows
-    noted = await outbox_rows.noted(sessions, _STREAM)
-    state = await stream_state(bus, _STREAM)
-    if _is_whole(state, noted, reached=reached, keep_seconds=keep_seconds):
+    async def look(self) -> bool:
+        """Tell all that is in force if the stream may lack it; return whether it was necessary.
+
+        Raises:
+            BusUnavailable, DatabaseAway: it is not known, or not told.
+        """
+        places = await outbox_rows.newest_places(self._sessions)  # first: the stream only grows
+        noted = await outbox_rows.noted(self._sessions, _STREAM)
+        state = await stream_state(self._bus, _STREAM)
+        if noted is None or not _is_whole(state, noted, places):
+            await self._tell_all(state)
+            return True
+        if self._is_to_be_renewed(state, noted):
+            await self._say_complete(state, f"{noted.epoch}:{noted.floor}", whole_from=noted.floor)
         return False
-    # Ids of this time only: the stream may remember others though it was emptied.
-    round_id = secrets.token_hex(8)
-    since = datetime.now(UTC) - timedelta(seconds=keep_seconds)
-    told, last = 0, None
-    while True:
-        async with transaction(sessions, read_only=True) as db:
-            batch = await repository.revoked_since(db, since, after=last, limit=batch_rows)
-        async with asyncio.TaskGroup() as group:
-            for session in batch:
-                group.create_task(_tell(publisher, session, round_id))
-        told += len(batch)
-        if len(batch) < batch_rows:
-            break
-        last = batch[-1]
-    complete = RevocationsComplete(epoch=state.epoch)
-    stored = await publisher.publish(
-        REVOCATIONS_COMPLETE_SUBJECT,
-        complete.model_dump_json().encode(),
-        message_id=f"revocations_complete:{round_id}",
-    )
-    async with transaction(sessions) as db:
-        await _note(db, state.epoch, stored.offset)
-    log.info("revocations_complete", told=told, epoch=state.epoch)
-    return True
+
+    def _is_to_be_renewed(self, state: StreamState, noted: OutboxStream) -> bool:
+        """At a third of the word's life, so that it outlives a long absence of ours.
+
+        We count from when we first saw it; of one that was there before us nobody knows the age.
+        """
+        word, now = self._word, self._monotonic()
+        if word.epoch == noted.epoch and noted.floor > word.sequence:
+            self._word = word = _Word(noted.epoch, noted.floor, since=now)  # another process's
+        if not state.max_age_seconds:
+            return False
+        is_known = (word.epoch, word.sequence) == (noted.epoch, noted.floor)
+        return not is_known or now - word.since > state.max_age_seconds / 3
+
+    async def _tell_all(self, state: StreamState) -> None:
+        # Ids of this time only: the stream may remember others though it was emptied.
+        round_id = secrets.token_hex(8)
+        since = datetime.now(UTC) - timedelta(seconds=self._keep_seconds)
+        told, last, whole_from = 0, None, None
+        while True:
+            async with transaction(self._sessions, read_only=True) as db:
+                batch = await repository.revoked_since(
+                    db, since, after=last, limit=self._batch_rows
+                )
+            async with asyncio.TaskGroup() as group:
+                telling = [group.create_task(self._tell(session, round_id)) for session in batch]
+            if whole_from is None:
+                whole_from = min((task.result() for task in telling), default=None)
+            told += len(batch)
+            if len(batch) < self._batch_rows:
+                break
+            last = batch[-1]
+        await self._say_complete(state, round_id, whole_from=whole_from)
+        log.info("revocations_complete", told=told, epoch=state.epoch)
+
+    async def _tell(self, session: SessionRow, round_id: str) -> int:
+        assert session.revoked_at is not None
+        message = SessionRevoked(
+            session_id=SessionId(session.id),
+            user_id=UserId(session.user_id),
+            time=session.revoked_at,
+        )
+        stored = await self._publisher.publish(
+            SESSION_REVOKED_SUBJECT,
+            message.model_dump_json().encode(),
+            message_id=f"session_revoked:{session.id}:{round_id}",
+        )
+        return stored.offset
+
+    async def _say_complete(
+        self, before: StreamState, message_key: str, *, whole_from: int | None
+    ) -> None:
+        """Say that the stream is whole, and note where, so that we see it when it no longer is.
+
+        Args:
+            whole_from: Where the oldest lies that the word stands on; None if it needs nothing.
+
+        Raises:
+            BusUnavailable: the stream was lost or emptied under it; it is not noted.
+        """
+        message = RevocationsComplete(epoch=before.epoch)
+        stored = await self._publisher.publish(
+            REVOCATIONS_COMPLETE_SUBJECT,
+            message.model_dump_json().encode(),
+            message_id=f"revocations_complete:{message_key}",
+        )
+        after = await stream_state(self._bus, _STREAM)
+        oldest = stored.offset if whole_from is None else whole_from
+        if after.epoch != before.epoch or after.first > oldest or after.last < stored.offset:
+            raise BusUnavailable("the control stream changed while it was said to be whole")
+        async with transaction(self._sessions) as db:
+            await _note(db, before.epoch, stored.offset)
+        self._word = _Word(before.epoch, stored.offset, since=self._monotonic())
 
 
-def _is_whole(
-    state: StreamState, noted: OutboxStream | None, *, reached: int, keep_seconds: float
-) -> bool:
-    if noted is None or noted.epoch != state.epoch:
+class _Word(NamedTuple):
+    """That the stream is whole, as it lies in it."""
+
+    epoch: str
+    sequence: int
+    since: float
+    """When we said or first saw it, by the monotonic clock."""
+
+
+def _is_whole(state: StreamState, noted: OutboxStream, places: outbox_rows.Places) -> bool:
+    if noted.epoch != state.epoch:
         return False  # made anew
-    if max(noted.floor, reached) > state.last:
+    if state.first > noted.floor:
+        return False  # emptied, or our word was dropped for its age
+    if max(noted.floor, places.reached) > state.last:
         return False  # rolled back, as by a backup
-    # Emptied, unless it is only so old that it has dropped our word.
-    return state.first <= noted.floor or state.age_seconds > keep_seconds
-
-
-async def _tell(publisher: Publisher, session: SessionRow, round_id: str) -> None:
-    assert session.revoked_at is not None
-    message = SessionRevoked(
-        session_id=SessionId(session.id),
-        user_id=UserId(session.user_id),
-        time=session.revoked_at,
-    )
-    await publisher.publish(
-        SESSION_REVOKED_SUBJECT,
-        message.model_dump_json().encode(),
-        message_id=f"session_revoked:{session.id}:{round_id}",
-    )
+    return all(place <= noted.floor for place in places.repeated)  # else refilled after that
 
 
 async def _note(db: AsyncSession, epoch: str, sequence: int) -> None:

@@ -236,7 +236,7 @@ class Gateway:
     def _knows_revocations(self) -> bool:
         return self.control.caught_up and (
             not self.settings.awaits_auth_service
-            or self._revocations.are_complete(self.control.epoch, self.control.stream_age_seconds)
+            or self._revocations.are_complete(self.control.epoch)
         )
 
     async def drain(self) -> None:

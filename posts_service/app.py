@@ -78,7 +78,7 @@ async def serving(
     async def learn_revocations() -> None:
         await control.until_caught_up()
         while settings.awaits_auth_service and not revocations.are_complete(  # noqa: ASYNC110
-            control.epoch, control.stream_age_seconds
+            control.epoch
         ):
             await asyncio.sleep(LOOK_SECONDS)
         revocations_known.set()

@@ -129,13 +129,13 @@ class Revocations:
         self._users[message.user_id] = _Kept(newest, now)
         return Revocation(None, message.user_id, until)
 
-    def are_complete(self, epoch: str, stream_age_seconds: float) -> bool:
+    def are_complete(self, epoch: str) -> bool:
         """Whether that life of the stream has told, or tells, all that is in force.
 
-        The auth service says so of each that begins. One that is older than any token holds
-        all of it anyway, and may have dropped that word.
+        Only the auth service knows, and says so of each life that begins, and again before the
+        stream drops that word. No age stands in for it: an old stream may have been emptied.
         """
-        return stream_age_seconds > self._keep_seconds or self._complete_in == epoch
+        return self._complete_in == epoch
 
     def is_revoked(self, claims: Claims) -> bool:
         """Whether the claims are of a session that is over."""

@@ -62,8 +62,8 @@ class StreamState:
     epoch: str
     clock_ahead_seconds: float = 0.0
     """Of ours before the leader's, at least; negative if it is behind."""
-    age_seconds: float = 0.0
-    """Since the stream was made, by the server's clock."""
+    max_age_seconds: float = 0.0
+    """What is older it drops; 0 if it keeps all."""
 
 
 class DirectGet:
@@ -150,7 +150,7 @@ async def stream_state(
         last_time=state["last_ts"],
         epoch=(answer["config"].get("metadata") or {}).get("epoch", ""),
         clock_ahead_seconds=clock_ahead_seconds,
-        age_seconds=_age_seconds(answer),
+        max_age_seconds=answer["config"].get("max_age", 0) / 1e9,
     )
 
 
@@ -176,14 +176,6 @@ async def leader_holds_from(
     if error.get("err_code") == _NO_MESSAGE:
         return False
     raise BusUnavailable(f"stream {stream}: {error.get('description')}")
-
-
-def _age_seconds(answer: Mapping[str, Any]) -> float:
-    if "ts" not in answer or "created" not in answer:
-        return 0.0
-    # Which cuts nanoseconds off.
-    now, created = map(datetime.fromisoformat, (answer["ts"], answer["created"]))
-    return (now - created).total_seconds()
 
 
 def _message(reply: Reply) -> StoredMessage:

@@ -69,8 +69,6 @@ class Follower:
         """Which life of the stream the position belongs to; empty before the first contact."""
         self.clock_ahead_seconds = 0.0
         """Of ours before the bus's, at least, when the stream's leader was last asked."""
-        self.stream_age_seconds = 0.0
-        """Of this life of the stream, when its leader was last asked; it is older by now."""
         self._bus = bus
         self._stream = stream
         self._live_prefix = live_prefix
@@ -252,7 +250,6 @@ class Follower:
         state = await self._filler.state()
         self.clock_ahead_seconds = state.clock_ahead_seconds
         check()
-        self.stream_age_seconds = state.age_seconds
         if not self.epoch:
             self._begin(state)
         else:

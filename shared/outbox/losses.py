@@ -34,7 +34,7 @@ async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
     Raises:
         BusUnavailable, DatabaseAway: it is not known.
     """
-    reached = await outbox_rows.newest_sequence(sessions)  # first: the stream only grows
+    places = await outbox_rows.newest_places(sessions)  # first: the stream only grows
     noted = await outbox_rows.noted(sessions, to.stream)
     state = await stream_state(to.bus, to.stream)
     floor = await acknowledged_floor(to.bus, to.stream, to.consumer)
@@ -42,8 +42,10 @@ async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
         lost_above = None
     elif noted.epoch != state.epoch:
         lost_above = noted.floor
-    elif reached > state.last:  # rolled back, as by a backup
+    elif places.reached > state.last:  # rolled back, as by a backup
         lost_above = max(noted.floor, state.last)
+    elif repeated := [place for place in places.repeated if place > noted.floor]:
+        lost_above = repeated[0] - 1  # rolled back, and others have these places already
     elif floor > noted.floor:
         lost_above = None
     else:

@@ -1,6 +1,8 @@
 """The relay's SQL."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import case, delete, func, select, update
@@ -83,12 +85,24 @@ async def note(session: AsyncSession, stream: str, *, epoch: str, floor: int) ->
     await session.merge(OutboxStream(name=stream, epoch=epoch, floor=floor))
 
 
-async def newest_sequence(sessions: Sessions) -> int:
-    """Where the stream has to reach at least: it took what was sent last."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Those that the stream gave to what was sent last."""
+
+    reached: int
+    """Where the stream has to reach at least."""
+    repeated: Sequence[int]
+    """Given to more than one, lowest first: the stream lost the one that had it before."""
+
+
+async def newest_places(sessions: Sessions) -> Places:
+    """What the stream was seen to take."""
     async with transaction(sessions, read_only=True) as session:
         sent = select(OutboxRow.sequence).where(OutboxRow.sent_at.is_not(None))
         newest = sent.order_by(OutboxRow.sent_at.desc()).limit(_NEWEST_ROWS)
-        return max((sequence or 0 for sequence in await session.scalars(newest)), default=0)
+        times = Counter(sequence for sequence in await session.scalars(newest) if sequence)
+    repeated = sorted(sequence for sequence, given in times.items() if given > 1)
+    return Places(max(times, default=0), repeated)
 
 
 async def unsend(session: AsyncSession, *, above: int) -> int:

@@ -9,18 +9,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts, assembled, create_app
-from auth_service.retelling import retell_if_lost
+from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
 from shared.bus.client import Bus, connect_bus
+from shared.bus.direct_get import stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.bus.subjects import CTL_LIVE
 from shared.process import running
-from shared.revocations import Revocations
+from shared.revocations import Revocations, RevocationsComplete
 from tests.auth_service.people import a_client, a_signed_in_user, sign_out
 from tests.auth_service.test_sessions import session_of
 from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.tokens import Clock
 from tests.shared.bus.builders import js_api
 
 MAX_TOKEN_SECONDS = 86_400
@@ -36,15 +38,21 @@ class Service:
         self.client = client
         self.bus = bus
         self._publisher = publisher
+        self.clock = Clock()
+        self._retelling = self.a_process()
 
-    async def retell(self) -> bool:
-        return await retell_if_lost(
+    def a_process(self) -> Retelling:
+        return Retelling(
             self.parts.sessions,
             self.bus,
             self._publisher,
             max_token_seconds=MAX_TOKEN_SECONDS,
             batch_rows=2,
+            monotonic=self.clock,
         )
+
+    async def retell(self) -> bool:
+        return await self._retelling.look()
 
     async def a_session_that_is_over(self, email: str) -> str:
         tokens = await a_signed_in_user(self.client, email)
@@ -71,7 +79,7 @@ class Service:
         )
         async with running(control.run):
             await control.until_caught_up()
-            return sessions, revocations.are_complete(control.epoch, control.stream_age_seconds)
+            return sessions, revocations.are_complete(control.epoch)
 
 
 @pytest.fixture
@@ -135,8 +143,76 @@ async def test_what_is_in_force_is_told_again_whatever_was_lost(
         assert await service.known() == (over, True)
 
 
-async def test_a_stream_that_is_older_than_any_token_is_whole_without_a_word() -> None:
+async def drop_the_oldest(service: Service) -> None:
+    """As its age does."""
+    await js_api(service.bus, "STREAM.PURGE.CTL", {"keep": 1})
+
+
+async def test_a_stream_that_dropped_the_word_for_its_age_and_was_emptied_is_told_again(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with service_on(nats, settings) as service:
+        await service.retell()
+        over = {await service.a_session_that_is_over(f"{n}@example.com") for n in range(3)}
+        await drop_the_oldest(service)
+        assert await service.retell()
+        await js_api(service.bus, "STREAM.PURGE.CTL")
+        assert await service.known() == (set(), False)
+
+        assert [await service.a_process().look() for _ in range(2)] == [True, False]
+
+        assert await service.known() == (over, True)
+
+
+async def test_the_word_that_a_stream_is_whole_is_renewed_before_the_stream_drops_it(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with service_on(nats, settings) as service:
+        await service.retell()
+        first = (await stream_state(service.bus, "CTL")).last
+        other = service.a_process()
+        assert not await other.look()  # it can't know how old the word is
+        await service.retell()
+        assert (await stream_state(service.bus, "CTL")).last == first + 1
+
+        for hours in range(1, 49):
+            service.clock.now += 3600
+            assert not await service.retell()
+            assert not await other.look()
+            if not hours % 12:
+                await drop_the_oldest(service)
+                assert await service.known() == (set(), True)
+
+        assert (await stream_state(service.bus, "CTL")).last <= first + 6
+
+
+async def test_what_was_rolled_back_is_told_again_though_others_have_its_places_already(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with service_on(nats, settings) as service:
+        await service.retell()
+        backup = nats.store.with_name("backup")
+        nats.stop()
+        shutil.copytree(nats.store, backup)
+        nats.start()
+        await service.bus.until_connected()
+        over = {await service.a_session_that_is_over(f"{n}@example.com") for n in range(2)}
+        nats.stop()
+        shutil.rmtree(nats.store)
+        backup.rename(nats.store)
+        nats.start()
+        await service.bus.until_connected()
+        over |= {await service.a_session_that_is_over(f"new-{n}@example.com") for n in range(3)}
+
+        assert [await service.retell() for _ in range(2)] == [True, False]
+
+        assert await service.known() == (over, True)
+
+
+async def test_no_stream_is_whole_for_its_age() -> None:
     revocations = Revocations(max_token_seconds=60)
 
-    assert not revocations.are_complete("e1", 60)
-    assert revocations.are_complete("e1", 86_400)
+    assert not revocations.are_complete("e1")
+    revocations.apply(RevocationsComplete(epoch="e1").model_dump_json().encode())
+    assert revocations.are_complete("e1")
+    assert not revocations.are_complete("e2")

@@ -96,6 +96,29 @@ async def test_what_was_not_handled_when_it_was_lost_goes_out_again_and_nothing_
     assert await send_again_what_is_lost(sessions, events(own_bus)) == 0
 
 
+async def test_what_was_rolled_back_goes_out_again_though_others_have_its_places_already(
+    server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
+) -> None:
+    name = await a_counter(sessions)
+    await send_again_what_is_lost(sessions, events(own_bus))
+    server.stop()
+    shutil.copytree(server.store, server.store.with_name("backup"))
+    server.start()
+    await own_bus.until_connected()
+    await count(sessions, name, times=2)
+    await relay_batch(sessions, own_publisher)
+    await lose("what came after a backup", server, own_bus)
+    await count(sessions, name, times=3)
+    await relay_batch(sessions, own_publisher)
+    assert await stored(own_bus, name) == [3, 4, 5]
+
+    assert await send_again_what_is_lost(sessions, events(own_bus)) == 5
+    await relay_batch(sessions, own_publisher)
+
+    assert await stored(own_bus, name) == [3, 4, 5, 1, 2]
+    assert await send_again_what_is_lost(sessions, events(own_bus)) == 0
+
+
 async def test_the_relay_notices_by_itself_that_its_stream_was_lost(
     server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
 ) -> None:
