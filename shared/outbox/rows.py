@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import case, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.database import Sessions, transaction
@@ -82,7 +83,12 @@ async def noted(sessions: Sessions, stream: str) -> OutboxStream | None:
 
 async def note(session: AsyncSession, stream: str, *, epoch: str, floor: int) -> None:
     """Write down what is known of the stream now."""
-    await session.merge(OutboxStream(name=stream, epoch=epoch, floor=floor))
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    known = {"epoch": epoch, "floor": floor}
+    upsert = insert(OutboxStream).values(name=stream, **known)
+    await session.execute(
+        upsert.on_conflict_do_update(index_elements=[OutboxStream.name], set_=known)
+    )
 
 
 @dataclass(frozen=True, slots=True)
