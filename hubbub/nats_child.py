@@ -64,6 +64,8 @@ HEALTH_SECONDS = 1.0
 """How often it is asked how it is."""
 SICK_ANSWERS = 2
 """In a row, after which it is started again."""
+WRITE_FAILED = "write error"
+"""In its own words, and from the failure on for as long as it lives."""
 FREE_BYTES = 16 * 1024 * 1024
 """On a disk that has less, a new life would be as sick as the old."""
 STORE_PART = 0.75
@@ -104,7 +106,10 @@ def store_room(home: Path) -> int:
 
 
 class NatsServer:
-    """One server and its store; where it listens stays the same over its lives."""
+    """One server and its store; where it listens stays the same over its lives.
+
+    It says where only once: on a full disk it could not.
+    """
 
     url: str
     """Where it listens; it names nobody, and so nobody is let in by it."""
@@ -114,8 +119,8 @@ class NatsServer:
         self.log_file = home / "nats.log"
         self._home = home
         self._predecessor_seconds = predecessor_seconds
-        self._address = "127.0.0.1:-1"  # -1: a free port
-        self._monitoring_url = ""
+        self._address = self._monitoring = "127.0.0.1:-1"  # -1: a free port
+        self._is_known = False
         self._passwords: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._lifeline: int | None = None
@@ -205,13 +210,23 @@ class NatsServer:
 
     async def _sickness(self, client: httpx2.AsyncClient) -> str | None:
         """What it says is wrong with it. One that does not answer is slow or has ended."""
-        try:
-            answer = await client.get(f"{self._monitoring_url}/healthz", timeout=HEALTH_SECONDS)
-        except httpx2.HTTPError:
-            return None
-        if answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
+        answer = await self._health(client)
+        if answer is None or answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
             return None
         return answer.text
+
+    async def _serves(self, client: httpx2.AsyncClient) -> bool:
+        """Whether it has started. One that has failed to write since is `keep_alive`'s."""
+        answer = await self._health(client)
+        if answer is None:
+            return False
+        return answer.status_code == httpx2.codes.OK or WRITE_FAILED in answer.text
+
+    async def _health(self, client: httpx2.AsyncClient) -> httpx2.Response | None:
+        try:
+            return await client.get(f"http://{self._monitoring}/healthz", timeout=HEALTH_SECONDS)
+        except httpx2.HTTPError:
+            return None
 
     async def _store_lock(self) -> int:
         try:
@@ -228,7 +243,7 @@ class NatsServer:
         settings = {
             "server_name": "hubbub",
             "listen": self._address,
-            "http": "127.0.0.1:-1",
+            "http": self._monitoring,
             "ports_file_dir": ".",
             "pid_file": self.pid_file.name,
             "max_payload": MAX_PAYLOAD_BYTES,
@@ -275,27 +290,28 @@ class NatsServer:
         assert self._process is not None
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while (ports := self._announced()) is None:
+                while not self._is_known:
                     await self._still_starting()
+                    self._learn_addresses()
                 async with httpx2.AsyncClient(verify=False, trust_env=False) as client:
-                    while not await _is_healthy(client, ports.monitoring[0]):
+                    while not await self._serves(client):
                         await self._still_starting()
         except TimeoutError:
             await self.stop()
             raise NatsServerFailed(
                 f"nats-server was not ready within {READY_SECONDS:g} s; see {self.log_file}"
             ) from None
-        self._monitoring_url = ports.monitoring[0]
-        self.url = ports.nats[0]
-        self._address = self.url.removeprefix("nats://")
 
-    def _announced(self) -> _Ports | None:
+    def _learn_addresses(self) -> None:
         for file in self._home.glob("*.ports"):
             try:
-                return _Ports.model_validate_json(file.read_bytes())
+                ports = _Ports.model_validate_json(file.read_bytes())
             except (OSError, ValidationError):
                 continue  # half written
-        return None
+            self.url = ports.nats[0]
+            self._address = self.url.removeprefix("nats://")
+            self._monitoring = ports.monitoring[0].removeprefix("http://")
+            self._is_known = True
 
     async def _still_starting(self) -> None:
         assert self._process is not None
@@ -310,14 +326,6 @@ class NatsServer:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
-
-
-async def _is_healthy(client: httpx2.AsyncClient, monitoring_url: str) -> bool:
-    try:
-        response = await client.get(f"{monitoring_url}/healthz", timeout=1.0)
-    except httpx2.HTTPError:
-        return False
-    return response.status_code == httpx2.codes.OK
 
 
 @asynccontextmanager

@@ -1,6 +1,9 @@
 """`hubbub up` on a disk that is small, or full for a while."""
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +11,22 @@ import httpx2
 import pytest
 from websockets.sync.client import connect
 
+from hubbub.nats_child import nats_server
+from shared.bus.client import BusUnavailable, connect_bus
+from shared.bus.publisher import Publisher, start_publisher
+from shared.bus.streams import StreamSettings, bootstrap
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until
 
 pytestmark = pytest.mark.timeout(120)
 
 MountDisk = Callable[[int], SmallDisk]
+
+GOES_ON_SECONDS = 10.0
+"""After there is room again, at the most."""
+SMALL_STREAMS = StreamSettings(
+    rt_max_bytes=8 << 20, pres_max_bytes=8 << 20, ctl_max_bytes=8 << 20, events_max_bytes=8 << 20
+)
 
 
 def test_a_second_start_on_a_small_disk_is_like_the_first(
@@ -60,13 +73,46 @@ def test_after_a_full_disk_all_goes_on_and_nothing_that_was_answered_is_lost(
     assert "the bus does not store publications" in not_ready.json()["detail"]
 
     disk.free()
-    until(lambda: publishes(system, data, number), why="publishing goes on")
+    until(
+        lambda: publishes(system, data, number), seconds=GOES_ON_SECONDS, why="publishing goes on"
+    )
     system.until_ready(seconds=60)
     post = {"title": "t", "body": "b"}
     me = {"Authorization": f"Bearer {token}"}
     answer = httpx2.post(f"{system.url}/posts", json=post, headers=me, trust_env=False)
     assert answer.status_code == 201
     assert history_of(system, token, len(stored) + 1) == [*stored, number]
+
+
+async def test_a_server_that_was_started_on_a_full_disk_stores_again_when_there_is_room(
+    small_disk: MountDisk,
+) -> None:
+    disk = small_disk(100)
+    async with nats_server(disk.path / "nats") as server:
+        async with connect_bus(server.url_of("bootstrap"), name="bootstrap") as bus:
+            await bootstrap(bus, SMALL_STREAMS)
+        async with (
+            connect_bus(server.url_of("operator"), name="publish") as bus,
+            start_publisher(bus) as publisher,
+        ):
+            await store(publisher, "1", seconds=GOES_ON_SECONDS)
+            down = asyncio.Event()
+            bus.on_disconnected(down.set)
+
+            disk.fill()
+            os.kill(int(server.pid_file.read_text()), signal.SIGKILL)
+            await down.wait()
+            with pytest.raises(BusUnavailable):  # its first failure to write is behind it
+                await store(publisher, "2", seconds=1.0)
+
+            disk.free()
+            await store(publisher, "2", seconds=GOES_ON_SECONDS)
+
+
+async def store(publisher: Publisher, message_id: str, *, seconds: float) -> None:
+    await publisher.publish(
+        "rt.pub.chat:lobby", bytes(100_000), message_id=message_id, deadline_seconds=seconds
+    )
 
 
 def sign_in(system: HubbubProcess) -> str:
