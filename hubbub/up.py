@@ -214,7 +214,8 @@ def _banner(
     if origins:
         lines.append(f"  further gateways  {' '.join(origins)}")
     if users:
-        emails = " or ".join(user.email for user in users)
+        # The tabs of one browser share one session.
+        emails = " or, in a private window, ".join(user.email for user in users)
         lines.append(f"  sign in as        {emails}, password {DEMO_PASSWORD}")
     lines.append(f"  data              {folder.path}")
     lines.append(f"  key of /api       {folder.api_key_file}")

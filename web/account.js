@@ -1,15 +1,12 @@
-// Who is signed in: one session for all tabs that hold it, and HTTP calls made with it.
+// Who is signed in: one session for all tabs of the browser, and HTTP calls made with it.
 //
-// A tab keeps the name of its session; the token pair lies where all tabs find it, under that
-// name. So a duplicated tab, which is born with a copy of what the first one keeps, shares its
-// session, and another window may be somebody else's.
+// It lies where all tabs find it. Each knows the name of the one it shows, so that nothing is
+// done in a tab of Ada's as Grace, who has just signed in in another.
 
 import { inTurn, uniqueName } from "./tabs.js";
 
-const NAME = "hubbub.session";
+const KEY = "hubbub.session";
 const REFRESH_MS = 10_000;
-const UNUSED_MS = 30 * 24 * 3600_000;
-const keyOf = (name) => `${NAME}.${name}`;
 
 export class ApiError extends Error {
   constructor(status, problem) {
@@ -32,87 +29,72 @@ const json = (body) => ({
   body: JSON.stringify(body),
 });
 
-let name = sessionStorage.getItem(NAME);
-let given = null;
+const stored = () => JSON.parse(localStorage.getItem(KEY));
+const store = (session) => localStorage.setItem(KEY, JSON.stringify(session));
+const withTokens = (name, pair) => ({ ...pair, name, expires_at: Date.now() + pair.expires_in * 1000 });
+
+let shown = null;
 let refreshing = null;
 
-const kept = () => name && JSON.parse(localStorage.getItem(keyOf(name)));
-const isStale = (tokens) => tokens.expires_at - Date.now() < 60_000;
+const isStale = (session) => session.expires_at - Date.now() < 60_000;
 
-function keep(pair) {
-  const tokens = { ...pair, expires_at: Date.now() + pair.expires_in * 1000, kept_at: Date.now() };
-  localStorage.setItem(keyOf(name), JSON.stringify(tokens));
-  return tokens;
+/** The session that this tab shows, if it is still the browser's. */
+function current() {
+  const session = stored();
+  if (!session || session.name !== shown) throw new ApiError(401, { detail: "signed out" });
+  return session;
 }
 
-function begin(pair) {
-  name = uniqueName();
-  sessionStorage.setItem(NAME, name);
-  keep(pair);
+/** Show the browser's session from now on; false if nobody is signed in. */
+export function follow() {
+  shown = stored()?.name ?? null;
+  return shown !== null;
 }
 
-function forget() {
-  if (name) localStorage.removeItem(keyOf(name));
-  sessionStorage.removeItem(NAME);
-  name = null;
-}
-
-/** Whose tabs were closed long ago can't be refreshed any more. */
-function forgetUnused() {
-  for (const key of Object.keys(localStorage)) {
-    if (!key.startsWith(keyOf(""))) continue;
-    const { kept_at, until } = JSON.parse(localStorage.getItem(key) ?? "{}");
-    if (Date.now() - (kept_at ?? until) > UNUSED_MS) localStorage.removeItem(key);
+/** Call back when another tab has signed out or in. */
+export function onChange(callback) {
+  for (const event of ["storage", "pageshow"]) {
+    addEventListener(event, () => (stored()?.name ?? null) !== shown && callback());
   }
 }
 
-forgetUnused();
-
-/** Call back when another tab has ended the session of this one. */
-export function onEnded(callback) {
-  addEventListener("storage", ({ key, newValue }) => {
-    if (name && key === keyOf(name) && newValue === null) {
-      forget();
-      callback();
-    }
-  });
+/** Sign all tabs out of a session that is over. */
+export function forget() {
+  if (stored()?.name === shown) localStorage.removeItem(KEY);
+  shown = null;
 }
 
-async function refreshOnce() {
-  const tokens = kept();
-  if (!tokens) throw new ApiError(401, { detail: "signed out" });
+async function refreshOnce(refused) {
+  const session = current();
   // Another tab was first.
-  if (tokens.access_token !== given && !isStale(tokens)) return tokens;
+  if (session.access_token !== refused && !isStale(session)) return session;
   try {
-    const options = json({ refresh_token: tokens.refresh_token });
+    const options = json({ refresh_token: session.refresh_token });
     const signal = AbortSignal.timeout(REFRESH_MS);
     const pair = await answer(await fetch("/auth/token/refresh", { ...options, signal }));
-    if (!kept()) throw new ApiError(401, { detail: "signed out meanwhile" });
-    return keep(pair);
+    current();
+    store(withTokens(session.name, pair));
+    return current();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) forget();
     throw error;
   }
 }
 
-export const isSignedIn = () => Boolean(kept());
-
-/** An access token with at least a minute to live; a new one if the last was refused. */
-export async function accessToken(anew = false) {
-  let tokens = kept();
-  if (!tokens) throw new ApiError(401, { detail: "signed out" });
-  if (isStale(tokens) || (anew && tokens.access_token === given)) {
-    // One at a time, in all tabs: a refresh token used twice ends the session.
-    refreshing ??= inTurn(keyOf(name), refreshOnce).finally(() => (refreshing = null));
-    tokens = await refreshing;
-  }
-  given = tokens.access_token;
-  return given;
+/** An access token with at least a minute to live, and another one than was refused. */
+export async function accessToken(refused = null) {
+  const session = current();
+  if (!isStale(session) && session.access_token !== refused) return session.access_token;
+  // One at a time, in all tabs: a refresh token used twice ends the session.
+  refreshing ??= inTurn(KEY, () => refreshOnce(refused)).finally(() => (refreshing = null));
+  return (await refreshing).access_token;
 }
 
 export async function signIn(email, password) {
   const body = new URLSearchParams({ grant_type: "password", username: email, password });
-  begin(await answer(await fetch("/auth/token", { method: "POST", body })));
+  const pair = await answer(await fetch("/auth/token", { method: "POST", body }));
+  store(withTokens(uniqueName(), pair));
+  follow();
 }
 
 export async function register(email, name, password) {
@@ -120,17 +102,27 @@ export async function register(email, name, password) {
   await signIn(email, password);
 }
 
+/** End the session for everybody; if that fails it is kept, for it takes the same token to ask again. */
 export async function signOut() {
+  const held = current().access_token;
+  const ask = (token) => callWith(token, "/auth/logout", { method: "POST" });
+  const unlessRefused = (error) => {
+    if (error.status !== 401) throw error;
+  };
   try {
-    await call("/auth/logout", { method: "POST" });
-  } finally {
-    forget();
+    await ask(held);
+  } catch (error) {
+    unlessRefused(error);
+    // Too old; or the session is over, and then there is no other token.
+    await accessToken(held).then(ask).catch(unlessRefused);
   }
+  forget();
 }
 
-export async function call(path, options = {}) {
-  const headers = { ...options.headers, Authorization: `Bearer ${await accessToken()}` };
+async function callWith(token, path, options) {
+  const headers = { ...options.headers, Authorization: `Bearer ${token}` };
   return answer(await fetch(path, { ...options, headers }));
 }
 
+export const call = async (path, options = {}) => callWith(await accessToken(), path, options);
 export const post = (path, body) => call(path, json(body));

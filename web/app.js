@@ -26,27 +26,42 @@ function leave(why = "") {
   me = null;
   [chat, feed, notifications].forEach((part) => part.reset());
   show("status", why);
+  show("sign-out-error", "");
   draw();
 }
 
+/** Show the session of this browser. */
 async function enter() {
-  me = await account.call("/auth/me");
-  const lobby = new Live("lobby", account.accessToken, (frame) => {
-    if (frame.type === "welcome") show("status", "");
-    if (frame.type === "offline") show("status", "Reconnecting…");
-    if (frame.type === "signed_out") return account.signOut().catch(() => {}).finally(() => leave("Your session has ended."));
-    chat.receive(frame, me);
-    notifications.receive(frame);
-  });
-  rooms = [lobby]; // before there is a line to say something in it
-  draw();
-  await feed.load();
-  if (rooms[0] !== lobby) return; // left meanwhile
-  rooms.push(
-    new Live("feed", account.accessToken, (frame) => {
-      if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
-    }),
-  );
+  const mine = (rooms = []);
+  try {
+    const user = await account.call("/auth/me");
+    if (rooms !== mine) return; // left meanwhile
+    me = user;
+    mine.push(new Live("lobby", account.accessToken, inLobby)); // before there is a line to say something in it
+    draw();
+    await feed.load();
+    if (rooms !== mine) return;
+    mine.push(new Live("feed", account.accessToken, inFeed));
+  } catch (error) {
+    if (rooms !== mine) return;
+    if (error.status === 401) account.forget();
+    leave(error.status === 401 ? "Please sign in again." : error.message);
+  }
+}
+
+function inLobby(frame) {
+  if (frame.type === "welcome") show("status", "");
+  if (frame.type === "offline") show("status", "Reconnecting…");
+  if (frame.type === "signed_out") {
+    account.forget();
+    return leave("Your session has ended.");
+  }
+  chat.receive(frame, me);
+  notifications.receive(frame);
+}
+
+function inFeed(frame) {
+  if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
 }
 
 onSubmit("sign-in", async ({ email, password }) => {
@@ -73,12 +88,24 @@ for (const button of document.querySelectorAll("[data-demo]")) {
   });
 }
 document.getElementById("more-posts").addEventListener("click", () => feed.load());
-document.getElementById("sign-out").addEventListener("click", async () => {
-  await account.signOut().catch(() => {});
-  leave();
+document.getElementById("sign-out").addEventListener("click", async ({ currentTarget: button }) => {
+  button.disabled = true;
+  show("sign-out-error", "");
+  try {
+    await account.signOut();
+    leave();
+  } catch (error) {
+    if (me) show("sign-out-error", `Signing out is not complete, please try again: ${error.message}`);
+  } finally {
+    button.disabled = false;
+  }
 });
 
-account.onEnded(() => leave("Your session has ended."));
+account.onChange(() => {
+  const signedIn = account.follow();
+  leave(signedIn ? "" : "Your session has ended.");
+  if (signedIn) enter();
+});
 
-if (account.isSignedIn()) await enter().catch(() => leave("Please sign in again."));
+if (account.follow()) await enter();
 else draw();

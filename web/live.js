@@ -7,16 +7,17 @@ const SILENCE_MS = 45_000;
 const RETRY_MS = { first: 300, most: 10_000 };
 const AGAIN_MS = 2_000;
 const PENDING_MOST = 100;
+const REFUSALS = ["Invalid token", "Token expired"];
 
 export class Live {
   #room; #token; #on; #socket = null; #since = null; #epoch = null;
   #pending = new Map(); #attempts = 0; #timers = []; #retry = null; #closed = false; #heard = 0;
-  #refused = false;
+  #refused = null;
 
   /**
    * @param {string} room
-   * @param {(anew: boolean) => Promise<string>} token gives an access token; anew if the last
-   *   one was refused
+   * @param {(refused?: string) => Promise<string>} token gives an access token other than the
+   *   one that was refused
    * @param {(frame: object) => void} on called with every frame of the server, and with
    *   {type: "offline"} and {type: "signed_out"}
    */
@@ -69,14 +70,13 @@ export class Live {
     const socket = new WebSocket(`${scheme}://${location.host}/ws/chat?${query}`, ["bearer", token]);
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason, token);
   }
 
   #receive(frame) {
     this.#heard = Date.now();
     if (frame.type === "welcome") {
       this.#attempts = 0;
-      this.#refused = false;
       if (frame.epoch !== this.#epoch) this.#since = null;
       this.#epoch = frame.epoch;
       this.#startTimers();
@@ -118,7 +118,7 @@ export class Live {
     this.#timers = [];
   }
 
-  #lost(code, reason) {
+  #lost(code, reason, token) {
     this.#stopTimers();
     if (this.#closed) return;
     this.#on({ type: "offline", code, reason });
@@ -126,7 +126,7 @@ export class Live {
       this.#on({ type: "signed_out" });
       return;
     }
-    this.#refused = code === 1008;
+    if (code === 1008 && REFUSALS.includes(reason)) this.#refused = token;
     this.#later();
   }
 

@@ -10,17 +10,27 @@ export function uniqueName() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Run the action while no other tab runs one of the same name. It must end within 10 s. */
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/**
+ * Run the action while no other tab runs one of the same name. It must end within 10 s. The next
+ * one's turn comes when it must have seen what this one stored: storage takes its time between tabs.
+ */
 export function inTurn(name, action) {
-  // Only where the connection is secure are there locks.
-  return navigator.locks ? navigator.locks.request(name, action) : claimed(`${name}.turn`, action);
+  return new Promise((done, failed) => {
+    const turn = async () => {
+      await action().then(done, failed);
+      await pause(SEEN_MS);
+    };
+    // Only where the connection is secure are there locks.
+    (navigator.locks ? navigator.locks.request(name, turn) : claimed(`${name}.turn`, turn)).catch(failed);
+  });
 }
 
 // Fischer's algorithm: claim it if nobody has; who still has it once all must have seen each
 // other's claims is the one. A claim runs out, for tabs that are closed meanwhile.
 async function claimed(key, action) {
   const me = uniqueName();
-  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   const owner = () => {
     const { by, until } = JSON.parse(localStorage.getItem(key) ?? "{}");
     return until > Date.now() && until <= Date.now() + CLAIM_MS ? by : null;
@@ -33,7 +43,7 @@ async function claimed(key, action) {
   const release = () => owner() === me && localStorage.removeItem(key);
   addEventListener("pagehide", release);
   try {
-    return await action();
+    await action();
   } finally {
     release();
     removeEventListener("pagehide", release);

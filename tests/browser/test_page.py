@@ -1,4 +1,4 @@
-"""The first page, as two people see it in two windows."""
+"""The first page, as two people see it in two browsers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -27,7 +27,7 @@ def complaints() -> list[str]:
 def windows(
     browser: Browser, hubbub: HubbubProcess, complaints: list[str]
 ) -> Iterator[tuple[Page, Page]]:
-    """Two windows of two people, who share nothing."""
+    """Of two browsers, or one of them private: they share nothing."""
     contexts = [browser.new_context(), browser.new_context()]
     pages = []
     for context in contexts:

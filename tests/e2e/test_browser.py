@@ -1,4 +1,4 @@
-"""The page as browsers get it from the edge, in two windows of two people."""
+"""The page as browsers get it from the edge, in two browsers of two people."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -105,7 +105,8 @@ def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubPr
     standing.until_logged("key of /api")
 
     assert f"Hubbub 0.1.0 is ready: {standing.url}\n" in standing.log
-    assert "ada@example.com or grace@example.com, password hubbub-demo" in standing.log
+    emails = "ada@example.com or, in a private window, grace@example.com"
+    assert f"{emails}, password hubbub-demo" in standing.log
     assert f"data              {data_of(standing)}\n" in standing.log
     assert sign_in(standing).status_code == 200
     page = httpx2.get(standing.url, trust_env=False)
