@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -21,7 +21,7 @@ from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock
+from shared.bus.clock import Clock, our_clock, trouble_with_clock
 from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
 from shared.http import body_limit, install_edge, operations_router
@@ -48,10 +48,8 @@ class AuthParts:
     issuer: TokenIssuer
     sessions: Sessions
     passwords: Passwords
-
-    def ready(self) -> list[str]:
-        """What stands in the way of answering: nothing; an absent bus only delays the ends."""
-        return []
+    ready: Callable[[], list[str]] = list
+    """What stands in the way of signing in; not an absent bus, which only delays the ends."""
 
     async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
         """The user with this email, made if there is none; who is there stays as they are."""
@@ -118,8 +116,12 @@ async def serving(
     publisher: Publisher,
     outbox_metrics: OutboxMetrics,
     supervisor: Supervisor | None = None,
+    now: Clock = our_clock,
 ) -> AsyncGenerator[AuthParts]:
-    """The service with its background loops; it starts whether or not the bus is there."""
+    """The service with its background loops; it starts whether or not the bus is there.
+
+    ``now`` is the clock that is compared with the bus's.
+    """
     supervisor = supervisor or Supervisor()
     outbox = outbox_metrics.of("auth")
     async with assembled(settings, publisher=publisher) as parts:
@@ -127,14 +129,22 @@ async def serving(
         committed = wake_after_commit(sessions)
         relay = partial(run_relay, sessions, publisher, committed, metrics=outbox)
         retelling = Retelling(
-            sessions, bus, publisher, max_token_seconds=settings.max_token_seconds
+            sessions, bus, publisher, max_token_seconds=settings.max_token_seconds, now=now
         )
+
+        def ready() -> list[str]:
+            # By a clock that is off we issue tokens that nobody takes.
+            reasons = trouble_with_clock(
+                retelling.clock_ahead_seconds, at_most=settings.max_clock_offset_seconds
+            )
+            return reasons + supervisor.not_ready()
+
         async with supervisor.running(
             Loop("auth_relay", relay, is_vital=False),
             Loop("auth_retelling", retelling.run, is_vital=False),
             Loop("auth_prune", partial(prune_for_ever, sessions, settings), is_vital=False),
         ):
-            yield parts
+            yield replace(parts, ready=ready)
 
 
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:

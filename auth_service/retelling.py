@@ -9,8 +9,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
@@ -19,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from auth_service import repository
 from auth_service.tables import SessionRow
 from shared.bus.client import Bus
+from shared.bus.clock import Clock, our_clock
 from shared.bus.direct_get import StreamState, stream_state
 from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher
@@ -54,13 +54,17 @@ class Retelling:
         *,
         max_token_seconds: float,
         batch_rows: int = BATCH_ROWS,
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Clock = our_clock,
+        monotonic: Clock = time.monotonic,
     ) -> None:
+        self.clock_ahead_seconds = 0.0
+        """Of ours before the bus's, at least, when it was last asked."""
         self._sessions = sessions
         self._bus = bus
         self._publisher = publisher
         self._keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
         self._batch_rows = batch_rows
+        self._now = now
         self._monotonic = monotonic
         self._word = _Word("", 0, since=-math.inf)
 
@@ -82,7 +86,8 @@ class Retelling:
         """
         places = await outbox_rows.newest_places(self._sessions)  # first: the stream only grows
         noted = await outbox_rows.noted(self._sessions, _STREAM)
-        state = await stream_state(self._bus, _STREAM)
+        state = await stream_state(self._bus, _STREAM, now=self._now)
+        self.clock_ahead_seconds = state.clock_ahead_seconds
         if noted is None or not _is_whole(state, noted, places):
             await self._tell_all(state)
             return True
@@ -106,7 +111,9 @@ class Retelling:
     async def _tell_all(self, state: StreamState) -> None:
         # Ids of this time only: the stream may remember others though it was emptied.
         round_id = secrets.token_hex(8)
-        since = datetime.now(UTC) - timedelta(seconds=self._keep_seconds)
+        # A clock that is fast must not take what is in force for over.
+        is_now = self._now() - max(state.clock_ahead_seconds, 0.0)
+        since = datetime.fromtimestamp(is_now - self._keep_seconds, UTC)
         told, last, whole_from = 0, None, None
         while True:
             async with transaction(self._sessions, read_only=True) as db:

@@ -1,7 +1,7 @@
 """A bus that lost the revocations is told of them again, and that this was all."""
 
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -12,6 +12,7 @@ from auth_service.app import AuthParts, assembled, create_app
 from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
 from shared.bus.client import Bus, connect_bus
+from shared.bus.clock import our_clock
 from shared.bus.direct_get import stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher, start_publisher
@@ -41,13 +42,14 @@ class Service:
         self.clock = Clock()
         self._retelling = self.a_process()
 
-    def a_process(self) -> Retelling:
+    def a_process(self, now: Callable[[], float] = our_clock) -> Retelling:
         return Retelling(
             self.parts.sessions,
             self.bus,
             self._publisher,
             max_token_seconds=MAX_TOKEN_SECONDS,
             batch_rows=2,
+            now=now,
             monotonic=self.clock,
         )
 
@@ -205,6 +207,19 @@ async def test_what_was_rolled_back_is_told_again_though_others_have_its_places_
         over |= {await service.a_session_that_is_over(f"new-{n}@example.com") for n in range(3)}
 
         assert [await service.retell() for _ in range(2)] == [True, False]
+
+        assert await service.known() == (over, True)
+
+
+@pytest.mark.parametrize("off", [172_800, -172_800])
+async def test_all_that_is_in_force_is_told_by_a_clock_that_is_days_off_as_well(
+    nats: NatsServer, settings: AuthSettings, off: float
+) -> None:
+    async with service_on(nats, settings) as service:
+        over = {await service.a_session_that_is_over("ann@example.com")}
+        await js_api(service.bus, "STREAM.PURGE.CTL")
+
+        assert await service.a_process(now=lambda: our_clock() + off).look()
 
         assert await service.known() == (over, True)
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
 from shared.bus.client import Bus, connect_bus
+from shared.bus.clock import Clock, our_clock
 from shared.bus.direct_get import StoredMessage, stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import start_publisher
@@ -58,13 +59,19 @@ def nats(nats_server: StartServer) -> NatsServer:
 
 
 @asynccontextmanager
-async def service(nats: NatsServer, settings: AuthSettings) -> AsyncGenerator[httpx2.AsyncClient]:
+async def service(
+    nats: NatsServer, settings: AuthSettings, *, now: Clock = our_clock
+) -> AsyncGenerator[httpx2.AsyncClient]:
     registry = CollectorRegistry()
     async with (
         connect_bus(nats.url, name="auth") as bus,
         start_publisher(bus) as publisher,
         serving(
-            settings, bus=bus, publisher=publisher, outbox_metrics=OutboxMetrics(registry)
+            settings,
+            bus=bus,
+            publisher=publisher,
+            outbox_metrics=OutboxMetrics(registry),
+            now=now,
         ) as parts,
         a_client(create_app(parts, registry=registry)) as client,
     ):
@@ -131,6 +138,27 @@ async def test_signing_out_is_told_as_pending_while_the_bus_has_no_room_for_it(
             await bootstrap(bus)
 
         await listener.until_heard(1)
+
+
+@pytest.mark.parametrize(("off", "where"), [(600, "ahead of"), (-600, "behind")])
+async def test_with_a_clock_that_is_off_it_says_that_it_is_not_ready_until_it_is_right(
+    nats: NatsServer, settings: AuthSettings, off: float, where: str
+) -> None:
+    wrong = off
+
+    async def until_readiness_is(status: int) -> dict[str, list[str]]:
+        async with asyncio.timeout(20):
+            while (answer := await client.get("/readyz")).status_code != status:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        said: dict[str, list[str]] = answer.json()
+        return said
+
+    async with listening(nats), service(nats, settings, now=lambda: our_clock() + wrong) as client:
+        said = await until_readiness_is(503)
+        assert str(said).count(f" s {where} that of the bus") == 1
+
+        wrong = 0
+        await until_readiness_is(200)
 
 
 @pytest.mark.parametrize("way", ["signing out", "a refresh token used twice"])
