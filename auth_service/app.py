@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from auth_service.throttle import Throttle
 from shared.bus.client import Bus
 from shared.bus.clock import Clock, our_clock, trouble_with_clock
 from shared.bus.publisher import Publisher
+from shared.bus.trusted_clock import TrustedClock
 from shared.database import DatabaseAway, Sessions, connect_database, transaction
 from shared.http import body_limit, install_edge, operations_router
 from shared.ids import UserId
@@ -127,7 +128,11 @@ async def serving(
     async with assembled(settings, publisher=publisher) as parts:
         sessions = parts.sessions
         committed = wake_after_commit(sessions)
-        relay = partial(run_relay, sessions, publisher, committed, metrics=outbox)
+        clock = TrustedClock(bus, max_offset_seconds=settings.max_clock_offset_seconds, now=now)
+        relay = partial(
+            run_relay, sessions, publisher, committed, may_prune=clock.is_right, metrics=outbox
+        )
+        prune = partial(prune_for_ever, sessions, settings, may_prune=clock.is_right)
         retelling = Retelling(
             sessions, bus, publisher, max_token_seconds=settings.max_token_seconds, now=now
         )
@@ -142,7 +147,7 @@ async def serving(
         async with supervisor.running(
             Loop("auth_relay", relay, is_vital=False),
             Loop("auth_retelling", retelling.run, is_vital=False),
-            Loop("auth_prune", partial(prune_for_ever, sessions, settings), is_vital=False),
+            Loop("auth_prune", prune, is_vital=False),
         ):
             yield replace(parts, ready=ready)
 
@@ -157,39 +162,25 @@ def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
 
 
 async def prune_for_ever(
-    sessions: Sessions,
-    settings: AuthSettings,
-    *,
-    now: Clock = our_clock,
-    monotonic: Clock = time.monotonic,
+    sessions: Sessions, settings: AuthSettings, *, may_prune: Callable[[], Awaitable[bool]]
 ) -> None:
     """Delete what has expired, a batch a transaction, until cancelled.
 
-    Nothing right after our clock has jumped: it may be put right by the next time, and what
-    is deleted stays deleted.
+    Nothing while ``may_prune`` doubts our clock, as `TrustedClock.is_right` does.
     """
-    offset = now() - monotonic()
     while True:
-        before, offset = offset, now() - monotonic()
-        if abs(offset - before) > settings.max_clock_offset_seconds:
-            log.warning("clock_jumped", seconds=round(offset - before))
-        else:
-            await _prune(sessions, settings)
+        more = True
+        try:
+            while more and await may_prune():
+                async with transaction(sessions) as db:
+                    more = await use_cases.prune(
+                        db,
+                        throttle_seconds=settings.throttle_seconds,
+                        max_token_seconds=settings.max_token_seconds,
+                    )
+        except DatabaseAway:
+            log.warning("prune_failed")
         await asyncio.sleep(settings.prune_interval_seconds)
-
-
-async def _prune(sessions: Sessions, settings: AuthSettings) -> None:
-    more = True
-    try:
-        while more:
-            async with transaction(sessions) as db:
-                more = await use_cases.prune(
-                    db,
-                    throttle_seconds=settings.throttle_seconds,
-                    max_token_seconds=settings.max_token_seconds,
-                )
-    except DatabaseAway:
-        log.warning("prune_failed")
 
 
 def _throttle(settings: AuthSettings, monotonic: Callable[[], float]) -> Throttle:

@@ -20,6 +20,7 @@ from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher
 from shared.bus.streams import NOTIFY_CONSUMER
 from shared.bus.subjects import CTL_LIVE
+from shared.bus.trusted_clock import TrustedClock
 from shared.database import connect_database
 from shared.http import body_limit, install_edge, operations_router
 from shared.outbox.losses import Destination
@@ -111,6 +112,9 @@ async def serving(
             sessions,
             publisher,
             committed,
+            may_prune=TrustedClock(
+                bus, max_offset_seconds=settings.max_clock_offset_seconds, now=now
+            ).is_right,
             destination=Destination(bus, "EVENTS", NOTIFY_CONSUMER),
             limits=relay_limits,
             metrics=outbox,

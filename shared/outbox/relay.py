@@ -8,7 +8,7 @@ different aggregates go side by side.
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -187,6 +187,7 @@ async def run_relay(
     publisher: Publisher,
     wake: asyncio.Event,
     *,
+    may_prune: Callable[[], Awaitable[bool]],
     destination: Destination | None = None,
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
@@ -194,12 +195,14 @@ async def run_relay(
     """Relay until cancelled; whatever is away, it waits for it. It may be run again.
 
     Args:
+        may_prune: Whether our clock may be believed now, as `TrustedClock.is_right` says.
         destination: If given, what the bus loses there goes out again.
         wake: From `wake_after_commit`.
         metrics: From `OutboxMetrics.of`.
     """
     metrics = metrics or OutboxMetrics(CollectorRegistry()).of("unnamed")
-    relay = _Relay(sessions, publisher, wake, destination, limits or RelayLimits(), metrics)
+    limits = limits or RelayLimits()
+    relay = _Relay(sessions, publisher, wake, may_prune, destination, limits, metrics)
     try:
         await relay.run()
     finally:
@@ -212,6 +215,7 @@ class _Relay:
         sessions: Sessions,
         publisher: Publisher,
         wake: asyncio.Event,
+        may_prune: Callable[[], Awaitable[bool]],
         destination: Destination | None,
         limits: RelayLimits,
         metrics: RelayMetrics,
@@ -219,6 +223,7 @@ class _Relay:
         self._sessions = sessions
         self._publisher = publisher
         self._wake = wake
+        self._may_prune = may_prune
         self._destination = destination
         self._limits = limits
         self._metrics = metrics
@@ -331,6 +336,9 @@ class _Relay:
         if time.monotonic() < self._prune_at:
             return
         limits = self._limits
+        if not await self._may_prune():
+            self._prune_at = time.monotonic() + limits.prune_seconds
+            return
         older_than = datetime.now(UTC) - timedelta(seconds=limits.retention_seconds)
         pruned = await outbox_rows.prune(self._sessions, older_than, limits.prune_rows)
         if pruned < limits.prune_rows:  # else there are more, after the next batch

@@ -58,6 +58,10 @@ async def rows(sessions: Sessions, name: str) -> list[OutboxRow]:
         return list(await session.scalars(of_counter.order_by(OutboxRow.position)))
 
 
+async def always() -> bool:
+    return True
+
+
 async def until(
     condition: Callable[[], Awaitable[bool]], *, seconds: float = DEADLINE_SECONDS
 ) -> None:

@@ -16,7 +16,7 @@ from shared.outbox.relay import RelayLimits, relay_batch, run_relay
 from shared.process import running
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.shared.bus.builders import js_api
-from tests.shared.outbox.builders import a_counter, count, stored, until, until_stored
+from tests.shared.outbox.builders import a_counter, always, count, stored, until, until_stored
 
 
 @pytest.fixture
@@ -125,7 +125,12 @@ async def test_the_relay_notices_by_itself_that_its_stream_was_lost(
     name = await a_counter(sessions)
     limits = RelayLimits(look_seconds=0.05, idle_seconds=0.05)
     relay = run_relay(
-        sessions, own_publisher, asyncio.Event(), destination=events(own_bus), limits=limits
+        sessions,
+        own_publisher,
+        asyncio.Event(),
+        may_prune=always,
+        destination=events(own_bus),
+        limits=limits,
     )
     async with running(lambda: relay):
         await count(sessions, name, times=3)

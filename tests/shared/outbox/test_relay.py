@@ -1,7 +1,7 @@
 """The relay as it runs in a service: woken, alone, and through whatever fails around it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -22,11 +22,13 @@ from shared.outbox.wake import wake_after_commit
 from shared.process import running
 from tests.fixtures.databases import PostgresServer
 from tests.fixtures.nats import NatsServer
+from tests.fixtures.waiting import eventually
 from tests.shared.outbox.builders import (
     DEADLINE_SECONDS,
     SpiedPublisher,
     StuckPublisher,
     a_counter,
+    always,
     count,
     rows,
     stored,
@@ -50,10 +52,13 @@ async def relaying(
     limits: RelayLimits = QUICK,
     *,
     metrics: RelayMetrics | None = None,
+    may_prune: Callable[[], Awaitable[bool]] = always,
 ) -> AsyncGenerator[None]:
     wake = wake_after_commit(sessions)
     async with running(
-        lambda: run_relay(sessions, publisher, wake, limits=limits, metrics=metrics)
+        lambda: run_relay(
+            sessions, publisher, wake, may_prune=may_prune, limits=limits, metrics=metrics
+        )
     ):
         yield
 
@@ -254,6 +259,33 @@ async def test_sent_rows_are_pruned_after_their_time_in_bounded_batches(
 
     assert len(await rows(sessions, new)) == 1
     assert len(await rows(sessions, waiting)) == 1
+
+
+async def test_no_sent_row_is_pruned_while_our_clock_is_not_to_be_believed(
+    sessions: Sessions, bus: Bus, publisher: Publisher
+) -> None:
+    name = await a_counter(sessions)
+    await count(sessions, name)
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    async with transaction(sessions) as session:
+        await session.execute(update(OutboxRow).values(sent_at=long_ago))
+    asked, is_right = 0, False
+
+    async def may_prune() -> bool:
+        nonlocal asked
+        asked += 1
+        return is_right
+
+    async def is_gone() -> bool:
+        return not await rows(sessions, name)
+
+    limits = RelayLimits(idle_seconds=0.01, prune_seconds=0.01)
+    async with relaying(sessions, publisher, limits, may_prune=may_prune):
+        await eventually(lambda: asked > 5)
+        assert not await is_gone()
+
+        is_right = True
+        await until(is_gone)
 
 
 async def test_depth_age_and_counts_are_measured(
