@@ -300,7 +300,7 @@ async def serving(
             supervisor=supervisor,
             now=now,
         )
-        async with supervisor.running(*gateway.loops):
+        async with gateway.hub.working(), supervisor.running(*gateway.loops):
             yield GatewayParts(
                 router=create_router(gateway),
                 ready=gateway.not_ready,

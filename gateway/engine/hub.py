@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.engine.connection import Connection
@@ -61,7 +62,7 @@ class Hub:
 
     def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         """Run something for a connection; if it fails, it costs this connection and no other."""
-        assert self._group is not None, "connections come while the hub runs"
+        assert self._group is not None, "connections come while the hub works"
         task = self._group.create_task(self._survive(connection, work))
         self._work.add(task)
         task.add_done_callback(self._forget_work)
@@ -74,18 +75,30 @@ class Hub:
         if not self._under_way:
             self._ended.set()
 
+    @asynccontextmanager
+    async def working(self) -> AsyncGenerator[None]:
+        """Let connections have their work done inside; what is left at the end is cancelled.
+
+        It is not the sweep's, which may fail and be started again.
+        """
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                yield
+            finally:
+                for task in self._work:
+                    task.cancel()
+
     async def run(self) -> None:
         """Look at every connection once per `sweep_seconds`, until cancelled."""
-        async with asyncio.TaskGroup() as self._group:
-            while True:
-                await asyncio.sleep(self.limits.sweep_seconds)
-                now = time.monotonic()
-                self.unfinished.end_late(now)
-                for number, connection in enumerate(tuple(self._connections), start=1):
-                    if connection.wakes_at <= now:
-                        self._check(connection, now)
-                    if number % _SWEEP_SLICE == 0:
-                        await asyncio.sleep(0)
+        while True:
+            await asyncio.sleep(self.limits.sweep_seconds)
+            now = time.monotonic()
+            self.unfinished.end_late(now)
+            for number, connection in enumerate(tuple(self._connections), start=1):
+                if connection.wakes_at <= now:
+                    self._check(connection, now)
+                if number % _SWEEP_SLICE == 0:
+                    await asyncio.sleep(0)
 
     def _check(self, connection: Connection, now: float) -> None:
         try:

@@ -8,11 +8,7 @@ that are due the same frames share, and which is joined once for all of them.
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-import structlog
-
 from gateway.engine.frame import Frame
-
-log = structlog.get_logger(__name__)
 
 
 class Run:
@@ -50,8 +46,6 @@ class Socket(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def abort(self) -> None: ...
-
 
 class Sink(Protocol):
     """A connection, as far as its frames are concerned."""
@@ -60,6 +54,9 @@ class Sink(Protocol):
 
     @property
     def transport(self) -> Socket: ...
+
+    def abandon(self, error: Exception, event: str) -> None:
+        """Writing raised: that costs this connection and no other."""
 
 
 class Listener(Protocol):
@@ -154,7 +151,6 @@ class Outgoing:
                     last, data = due, due.joined()
                 sink.due = None
                 sink.transport.write(data)
-            except Exception:  # it costs this connection and no other
-                log.exception("write_failed")
+            except Exception as error:
                 last = _NOTHING_YET
-                sink.transport.abort()  # there is a hole in what it was sent
+                sink.abandon(error, "write_failed")  # there is a hole in what it was sent

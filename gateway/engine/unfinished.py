@@ -17,6 +17,9 @@ class Holder(Protocol):
     def give_up(self) -> None:
         """End it, and forget what came."""
 
+    def abandon(self, error: Exception, event: str) -> None:
+        """Giving it up raised: that costs this connection and no other."""
+
 
 class Unfinished:
     """All who have a message under way, by when that began to come.
@@ -45,7 +48,7 @@ class Unfinished:
         if holder not in since:
             since[holder] = time.monotonic()
         while self.bytes > self._limits.total_unfinished_bytes and since:
-            since.popitem(last=False)[0].give_up()
+            _end(since.popitem(last=False)[0])
 
     def forget(self, holder: Holder, held: int) -> None:
         """It holds nothing any more."""
@@ -63,4 +66,12 @@ class Unfinished:
             if holder.is_held_up:
                 since[holder] = now
             else:
-                holder.give_up()
+                _end(holder)
+
+
+def _end(holder: Holder) -> None:
+    """On behalf of the sweep or of a stranger, neither of whom is to pay if it fails."""
+    try:
+        holder.give_up()
+    except Exception as error:
+        holder.abandon(error, "giving_up_failed")

@@ -20,6 +20,9 @@ class ASink:
         assert self.due is None, "nothing is due any more once it is written"
         self.written.append(data)
 
+    def abandon(self, error: Exception, event: str) -> None:
+        raise error
+
     def write_due(self) -> None:
         run = self.due
         if run is not None and run is not STALLED and run is not NOTHING_MORE:

@@ -84,6 +84,7 @@ class Gateway:
 async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
     gateway = Gateway(Limits(**({"sweep_seconds": 0.05} | limits)))  # type: ignore[arg-type]
     async with (
+        gateway.hub.working(),
         running(gateway.hub.run),
         served(
             gateway.app,

@@ -61,7 +61,11 @@ def serve(request: pytest.FixtureRequest) -> Serve:
         hub = Hub(Limits(sweep_seconds=0.05))
         options = websocket_options(hub, {}) if request.param == OURS else {"ws": UVICORNS}
         app = Starlette(routes=[WebSocketRoute("/{path:path}", endpoint)])
-        async with running(hub.run), served(app, drain=hub.drain, options=options) as port:
+        async with (
+            hub.working(),
+            running(hub.run),
+            served(app, drain=hub.drain, options=options) as port,
+        ):
             yield Served(port, hub)
 
     return serving

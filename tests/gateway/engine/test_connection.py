@@ -53,6 +53,7 @@ async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_
     engine.end_turn()
 
     assert failing.transport.aborted, "what it was sent has a hole"
+    assert engine.failures == 1, "it is counted"
     assert "write_failed" in capsys.readouterr().out
     last.connection.send(Frame(b"b"))
     assert (first.sent, last.sent) == (b"a", b"ab")

@@ -95,6 +95,62 @@ async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -
     assert len(failures) == 1
 
 
+class NotGivenUp(Connection):
+    """It can't be given up."""
+
+    __slots__ = ()
+
+    def give_up(self) -> None:
+        raise RuntimeError("a connection that cannot be given up")
+
+
+async def test_who_cannot_be_given_up_by_the_sweep_costs_nobody_elses_work() -> None:
+    failures: list[None] = []
+    hub = Hub(
+        Limits(sweep_seconds=0.01, message_seconds=0.01), on_failed=lambda: failures.append(None)
+    )
+    failing, working = (
+        kind(cast(asyncio.Transport, ATransport()), hub) for kind in (NotGivenUp, Connection)
+    )
+    for connection in (failing, working):
+        connection.open(AReceiver())
+    async with hub.working(), running(hub.run):
+        working.start(asyncio.Event().wait())  # type: ignore[arg-type]
+        hub.unfinished.count(failing, 1, is_another=False)
+        await until(lambda: not failing.is_open)
+
+        assert (failing.closing, working.is_open) == (INTERNAL_ERROR, True)
+        assert not working.transport.is_closing()
+    assert len(failures) == 1
+
+
+async def test_who_cannot_be_given_up_for_its_bytes_costs_not_who_counts_others() -> None:
+    hub = Hub(Limits(total_unfinished_bytes=100))
+    failing = NotGivenUp(cast(asyncio.Transport, ATransport()), hub)
+    failing.open(AReceiver())
+
+    hub.unfinished.count(failing, 101, is_another=False)
+
+    assert failing.closing == INTERNAL_ERROR
+
+
+async def test_work_goes_on_while_the_sweep_is_started_again() -> None:
+    hub = Hub(Limits())
+    connection = Connection(cast(asyncio.Transport, ATransport()), hub)
+    done = asyncio.Event()
+
+    async def work() -> None:
+        await done.wait()
+
+    async with hub.working():
+        async with running(hub.run):
+            connection.start(work())
+        connection.start(work())  # before it runs again
+        done.set()
+        await hub.drain()
+    assert not connection.transport.is_closing()
+
+
 async def test_a_paused_connection_reads_on_when_it_is_resumed() -> None:
     async with a_gateway() as gateway, gateway.tab() as tab:
         await tab.send("pause")

@@ -97,7 +97,12 @@ async def serving(house: House, door: Door) -> AsyncGenerator[None]:
     options = websocket_options(house.hub, {"/": house.take}) | door.options()
     config = server_config(house, forwarded_allow_ips="127.0.0.1", **options)
     server = Server(config, stop=stop, drain=house.hub.drain)
-    async with running(house.hub.run), door.open() as taken, asyncio.TaskGroup() as group:
+    async with (
+        house.hub.working(),
+        running(house.hub.run),
+        door.open() as taken,
+        asyncio.TaskGroup() as group,
+    ):
         group.create_task(server.serve(sockets=None if taken is None else list(taken)))
         await until(lambda: server.started)
         yield
