@@ -26,6 +26,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
+_NOT_ALLOWED = "permissions violation"
 _ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
 
 
@@ -37,6 +38,8 @@ class Bus:
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
         self._last_errors: deque[str] = deque(maxlen=_ERRORS_KNOWN)
+        self.not_allowed: str | None = None
+        """What our user may not do, as the server said last on this connection."""
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -202,6 +205,7 @@ class Bus:
     async def _came_up(self) -> None:
         log.info("bus_connected")
         self._last_errors.clear()
+        self.not_allowed = None
         self._up.set()
         self._call(self._on_connected)
 
@@ -223,6 +227,8 @@ class Bus:
 
     async def _heard_error(self, error: Exception) -> None:
         text = str(error) or repr(error)
+        if _NOT_ALLOWED in text:
+            self.not_allowed = text.removeprefix("nats: ")
         if text not in self._last_errors:  # once, not at every attempt to connect
             log.warning("bus_error", error=text)
             self._last_errors.append(text)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,12 +107,20 @@ async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
         BootstrapFailed: it refuses, or has too little room.
     """
     settings = settings or StreamSettings()
+    async with _in_time(bus, settings):
+        await _ensure_streams(bus, settings)
+        await _ensure_consumer(bus, settings)
+
+
+@asynccontextmanager
+async def _in_time(bus: Bus, settings: StreamSettings) -> AsyncGenerator[None]:
+    """What the user may not do is tried until then, too: a server may be about to be told anew."""
     try:
         async with asyncio.timeout(settings.deadline_seconds):
-            await _ensure_streams(bus, settings)
-            await _ensure_consumer(bus, settings)
+            yield
     except TimeoutError as error:
-        raise BusUnavailable("the bus did not make the streams in time") from error
+        reason = f": {bus.not_allowed}; see accounts.conf" if bus.not_allowed else ""
+        raise BusUnavailable(f"the bus did not make the streams in time{reason}") from error
 
 
 async def check_streams(bus: Bus) -> None:
@@ -295,14 +305,14 @@ async def keep_streams(
     while True:
         await bus.until_connected()
         try:
-            async with asyncio.timeout(settings.deadline_seconds):
+            async with _in_time(bus, settings):
                 if await _lacks_something(bus, settings):
                     log.warning("streams_missing")
                     await bootstrap(bus, settings)
                 if time.monotonic() - noted_at >= limits.note_seconds:
                     await _note_floor(bus, settings)
                     noted_at = time.monotonic()
-        except (BusUnavailable, BootstrapFailed, TimeoutError) as failure:
+        except (BusUnavailable, BootstrapFailed) as failure:
             log.warning("streams_not_kept", reason=str(failure))
         except Exception:  # the top of a loop that has to go on
             log.exception("streams_not_kept")

@@ -38,3 +38,15 @@ def test_every_overlay_is_documented() -> None:
 
     assert len(overlays) >= 5
     assert [file.name for file in overlays if f"[{file.name}]" not in DOCUMENT] == []
+
+
+def test_a_new_version_reaches_every_container_and_the_bus_before_all_that_need_it() -> None:
+    services = services_of(ROOT / "compose.yaml")
+    recipe = DOCUMENT.partition("**A new version**")[2].split("```")[1]
+    updated = [word for word in re.split(r"[\s;]+", recipe) if word in services]
+
+    other_images = {"nats", "postgres", "edge"}
+    by_hand = {"cli", "secrets"}
+    assert updated[0] == "nats"
+    assert updated[-1] == "streams"
+    assert set(updated[1:]) == set(services) - other_images - by_hand

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.bus.client import connect_bus
+from shared.bus.client import BusUnavailable, connect_bus
 from shared.bus.publisher import start_publisher
+from shared.bus.streams import StreamSettings, bootstrap
 from shared.bus.subjects import CTL_PUB, RT_PUB
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures.nats import NatsServer, StartServer
@@ -126,6 +127,19 @@ async def test_the_posts_service_publishes_into_no_channel_and_hears_none(
         await eventually(
             lambda: all(subject in "".join(violations(server)) for subject in forbidden)
         )
+
+
+async def test_a_bus_that_knows_older_accounts_is_named_as_what_keeps_the_streams_from_being_made(
+    nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(
+        nats_server, tmp_path, without="$JS.API.CONSUMER.INFO.EVENTS.notify"
+    )
+    async with connect_bus(url_of(server, "root"), name="root") as bus:
+        await bootstrap(bus)
+    async with connect_bus(url_of(server, "bootstrap"), name="bootstrap") as bus:
+        with pytest.raises(BusUnavailable, match=r"violation for publish .*consumer\.info"):
+            await bootstrap(bus, StreamSettings(request_seconds=0.2, deadline_seconds=1))
 
 
 async def use_everything(deployment: Deployment) -> None:
