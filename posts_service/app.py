@@ -121,7 +121,7 @@ async def serving(
         )
         async with supervisor.running(
             Loop("posts_control", control.run),
-            Loop("posts_revocations_known", learn_revocations),
+            Loop("posts_revocations_known", learn_revocations, may_return=True),
             Loop("posts_relay", relay, is_vital=False),
         ):
             yield PostsParts(router, ready)

@@ -1,7 +1,8 @@
 """Background loops: what happens when one raises. The same for every loop of every service.
 
 A loop runs until it is cancelled. What it has to expect, such as a bus or a database that is
-away, it handles itself. Whatever else it raises is a fault of ours, and the rule is:
+away, it handles itself. Whatever else ends it is a fault of ours: that it raises, that somebody
+else cancelled what it waited for, or that it returns and isn't said to. The rule is:
 
 1. It is logged with its traceback, counted, and the loop is started again after a pause that
    doubles up to a limit. The others go on, and so does the process.
@@ -33,13 +34,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Something that runs for as long as the process does; or until it is done, and returns."""
+    """Something that runs for as long as the process does."""
 
     name: str
     """One of few: it becomes a label of the metrics."""
     run: Callable[[], Coroutine[Any, Any, None]]
     is_vital: bool = True
     """Whether a process must not serve without it."""
+    may_return: bool = False
+    """Whether it may be done some time; then it is not started again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,10 @@ class SupervisionLimits:
     give_up_seconds: float = 60.0
 
 
+class LoopEnded(Exception):
+    """A loop ended that is to run for ever, though nothing was raised that says why."""
+
+
 class LoopKeepsFailing(Exception):
     """A vital loop did not recover in time; the log has every one of its failures."""
 
@@ -67,7 +74,7 @@ class Supervisor:
     ) -> None:
         self._limits = limits or SupervisionLimits()
         self._failures = Counter(
-            "hubbub_loop_failures", "Times that a background loop raised and was started again.",
+            "hubbub_loop_failures", "Times that a background loop failed and was started again.",
             ["loop"], registry=registry,
         )  # fmt: skip
         self._vital: set[_Life] = set()
@@ -99,7 +106,7 @@ class Supervisor:
         while True:
             life.begin()
             try:
-                await life.loop.run()
+                await _run(life.loop)
             except Exception as error:
                 failures.inc()
                 pause = life.fail()
@@ -110,6 +117,24 @@ class Supervisor:
                 await asyncio.sleep(pause)
             else:
                 return
+
+
+async def _run(loop: Loop) -> None:
+    """Run it until it is done, if it may be.
+
+    Raises:
+        LoopEnded: it is over, and nobody asked for that.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        await loop.run()
+    except asyncio.CancelledError as cancelled:
+        if task.cancelling():
+            raise
+        raise LoopEnded("what it waited for was cancelled") from cancelled
+    if not loop.may_return:
+        raise LoopEnded("it returned")
 
 
 class _Life:

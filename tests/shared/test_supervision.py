@@ -56,9 +56,44 @@ async def test_a_loop_that_is_done_is_not_started_again() -> None:
     async def once() -> None:
         done.append(None)
 
-    async with Supervisor(limits=NEVER_STEADY).running(Loop("once", once)):
+    async with Supervisor(limits=NEVER_STEADY).running(Loop("once", once, may_return=True)):
         await eventually(lambda: bool(done))
     assert len(done) == 1
+
+
+async def test_a_loop_that_returns_and_may_not_has_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registry = CollectorRegistry()
+    supervisor = Supervisor(registry, NEVER_STEADY)
+
+    async def returns() -> None:
+        pass
+
+    async with supervisor.running(Loop("sweep", returns)):
+        await eventually(lambda: bool(supervisor.not_ready()))
+
+    assert (failures_of(registry, "sweep") or 0) >= 3
+    assert "LoopEnded: it returned" in capsys.readouterr().out
+
+
+async def test_a_loop_whose_future_somebody_else_cancels_has_failed_and_is_started_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registry, waits = CollectorRegistry(), list[asyncio.Future[None]]()
+
+    async def waiting() -> None:
+        waits.append(asyncio.get_running_loop().create_future())
+        await waits[-1]
+
+    async with Supervisor(registry, NEVER_STEADY).running(Loop("feed", waiting)):
+        await eventually(lambda: bool(waits))
+        waits[0].cancel()
+        await eventually(lambda: len(waits) == 2)
+        assert failures_of(registry, "feed") == 1
+
+    assert failures_of(registry, "feed") == 1, "the end is none"
+    assert "LoopEnded: what it waited for was cancelled" in capsys.readouterr().out
 
 
 async def test_a_process_is_not_ready_while_a_vital_loop_keeps_failing_and_ready_once_it_runs() -> (
