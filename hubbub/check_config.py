@@ -31,6 +31,11 @@ def problems_of(service: str) -> list[str]:
     return problems
 
 
+def doubts_about(service: str) -> list[str]:
+    """What may be a mistake in settings that `problems_of` has found to be good."""
+    return [] if service == "auth" else SETTINGS[service]().doubts  # which judges only its own
+
+
 def unreadable(error: SettingsError) -> str:
     """Why a variable, or the file that it names, can't be read at all."""
     cause = error.__cause__

@@ -136,6 +136,18 @@ class ServiceSettings(BaseSettings):
             return self.await_auth_service
         return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
 
+    @property
+    def doubts(self) -> list[str]:
+        """What may be meant so, and may be a mistake: of those who judge tokens."""
+        is_unsaid = self.await_auth_service is None
+        if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
+            return [
+                f"HUBBUB_AWAIT_AUTH_SERVICE is not set, and the issuer is not {OWN_ISSUER!r}: after"
+                " a loss of the bus the revoked are let in. Set it to true if the keys are of our"
+                " auth service, else to false"
+            ]
+        return []
+
     @field_validator("hmac_secret")
     @classmethod
     def _not_everybody_has_it(cls, secret: SecretStr | None) -> SecretStr | None:

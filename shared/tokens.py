@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from shared.errors import AppError, ErrorKind, Unavailable
@@ -26,6 +27,8 @@ from shared.signatures import (
     read_header,
 )
 from shared.supervision import Supervisor
+
+log = structlog.get_logger(__name__)
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
@@ -300,6 +303,8 @@ async def open_verifier(
     if own_keys is not None or settings.jwks_url is None:
         yield verifier(own_keys)
         return
+    for doubt in settings.doubts:
+        log.warning("settings_doubtful", reason=doubt)
     proxy = settings.jwks_proxy
     async with jwks_keys(
         settings.jwks_url,

@@ -265,6 +265,33 @@ def test_a_good_configuration_is_ok() -> None:
     assert (done.returncode, done.stdout) == (0, "gateway: ok\n"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("service", "said", "warns"),
+    [
+        ("gateway", {}, True),
+        ("posts", {}, True),
+        ("gateway", {"HUBBUB_AWAIT_AUTH_SERVICE": "true"}, False),
+    ],
+)
+def test_that_nobody_waits_for_an_issuer_of_another_name_is_warned_of_until_it_is_said(
+    service: str, said: dict[str, str], warns: bool
+) -> None:
+    done = hubbub(
+        "check-config",
+        service,
+        HUBBUB_TOKEN_ISSUER="https://auth.example",
+        HUBBUB_JWKS_URL="https://auth.example/auth/.well-known/jwks.json",
+        HUBBUB_DATABASE_URL="sqlite:///x",
+        **said,
+    )
+
+    assert (done.returncode, done.stdout) == (0, f"{service}: ok\n"), done.stderr
+    assert done.stderr.startswith(
+        f"{service}: warning: HUBBUB_AWAIT_AUTH_SERVICE is not set" * warns
+    )
+    assert done.stderr.count("\n") == warns
+
+
 def test_each_problem_is_told_by_its_variable_and_without_its_value() -> None:
     done = hubbub(
         "check-config",

@@ -95,6 +95,27 @@ async def test_keys_are_fetched_through_the_proxy_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({"token_issuer": "https://auth.example"}, 1),
+        ({"token_issuer": "https://auth.example", "await_auth_service": False}, 0),
+        ({}, 0),
+    ],
+)
+async def test_a_start_warns_that_nobody_waits_for_an_issuer_of_another_name(
+    settings: dict[str, Any], warnings: int
+) -> None:
+    with capture_logs() as logs:
+        async with (
+            listening_issuer([]) as url,
+            open_verifier(ServiceSettings(jwks_url=f"{url}/jwks.json", **settings)),
+        ):
+            pass
+
+    assert [line["event"] for line in logs].count("settings_doubtful") == warnings
+
+
+@pytest.mark.parametrize(
     "proxy",
     ["", "proxy:3128", "socks5://proxy:1080", "http://", "http://proxy:x", "http://me:secret@:1"],
 )
