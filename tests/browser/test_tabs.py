@@ -182,6 +182,7 @@ def test_who_could_not_sign_out_everywhere_is_told_and_asks_again_with_the_same_
 @pytest.mark.parametrize(
     ("do", "reason", "refreshes"),
     [(SAY_TOO_MUCH, "Rate limit", 0), (REFUSE, "Invalid token", 1)],
+    ids=["rate limit", "invalid token"],
 )
 def test_only_a_close_that_is_about_the_token_makes_a_tab_refresh_it(
     context: BrowserContext, hubbub: HubbubProcess, do: str, reason: str, refreshes: int
