@@ -191,5 +191,4 @@ def _is_whole(state: StreamState, noted: OutboxStream, places: outbox_rows.Place
 
 
 async def _note(db: AsyncSession, epoch: str, sequence: int) -> None:
-    await outbox_rows.forget_sequences(db, above=sequence)
-    await outbox_rows.note(db, _STREAM, epoch=epoch, floor=sequence)
+    await outbox_rows.note(db, _STREAM, epoch=epoch, floor=sequence, begins_anew=True)

@@ -23,7 +23,7 @@ from shared.bus.subjects import CTL_LIVE
 from shared.bus.trusted_clock import TrustedClock
 from shared.database import connect_database
 from shared.http import body_limit, install_edge, operations_router
-from shared.outbox.losses import Destination
+from shared.outbox.losses import Destination, watch_for_losses
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
@@ -107,6 +107,7 @@ async def serving(
             ),
             like_notice_interval=settings.like_notice_interval,
         )
+        events = Destination(bus, "EVENTS", NOTIFY_CONSUMER)
         relay = partial(
             run_relay,
             sessions,
@@ -115,7 +116,7 @@ async def serving(
             may_prune=TrustedClock(
                 bus, max_offset_seconds=settings.max_clock_offset_seconds, now=now
             ).is_right,
-            destination=Destination(bus, "EVENTS", NOTIFY_CONSUMER),
+            stream=events.stream,
             limits=relay_limits,
             metrics=outbox,
         )
@@ -123,6 +124,7 @@ async def serving(
             Loop("posts_control", control.run),
             Loop("posts_revocations_known", learn_revocations, may_return=True),
             Loop("posts_relay", relay, is_vital=False),
+            Loop("posts_losses", partial(watch_for_losses, sessions, events), is_vital=False),
         ):
             yield PostsParts(router, ready)
 

@@ -142,6 +142,29 @@ def drop_outbox_streams() -> None:
     op.drop_column("outbox", "sequence")
 
 
+def add_outbox_lives() -> None:
+    """For a revision after `add_outbox_streams`: places are found, and told from older ones."""
+    for table in ("outbox", "outbox_streams"):
+        op.add_column(table, sa.Column("life", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("outbox_streams", sa.Column("lost_above", sa.BigInteger()))
+    placed = sa.text("sequence IS NOT NULL")
+    op.create_index(
+        "ix_outbox_places",
+        "outbox",
+        ["life", "sequence"],
+        postgresql_where=placed,
+        sqlite_where=placed,
+    )
+
+
+def drop_outbox_lives() -> None:
+    """For a revision's downgrade: the reverse of `add_outbox_lives`."""
+    op.drop_index("ix_outbox_places", "outbox")
+    op.drop_column("outbox_streams", "lost_above")
+    for table in ("outbox_streams", "outbox"):
+        op.drop_column(table, "life")
+
+
 async def _run_command(
     url: str | URL,
     package: str,

@@ -4,17 +4,22 @@ It lost what was sent into a life of the stream that is over, or to places beyon
 its consumer is known to have handled by then does not go out again.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import structlog
 
 from shared.bus.client import Bus
 from shared.bus.direct_get import stream_state
+from shared.bus.errors import BusUnavailable
 from shared.bus.work_queue import acknowledged_floor
-from shared.database import Sessions, transaction
+from shared.database import DatabaseAway, Sessions, transaction
 from shared.outbox import rows as outbox_rows
 
 log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often it is asked whether the bus still has what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +31,55 @@ class Destination:
     consumer: str
 
 
-async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
-    """Make lost rows unsent, note how far the consumer is, and return how many were lost.
+async def watch_for_losses(
+    sessions: Sessions, to: Destination, *, look_seconds: float = LOOK_SECONDS
+) -> None:
+    """Note what the bus loses, until cancelled; it is for the relay to send it again.
 
-    Whoever calls holds the relay's lease, or others would mark rows meanwhile.
+    A bus that gives no answer, or no right to ask, holds up nothing: the relay does not wait.
+    """
+    is_known = True
+    while True:
+        try:
+            await note_losses(sessions, to)
+        except (BusUnavailable, DatabaseAway) as away:
+            if is_known:
+                log.warning("outbox_losses_unknown", stream=to.stream, reason=str(away))
+            is_known = False
+        else:
+            is_known = True
+        await asyncio.sleep(look_seconds)
+
+
+async def note_losses(sessions: Sessions, to: Destination) -> bool:
+    """Note how far the consumer is, or that what it had not handled is lost; return which.
+
+    Processes may do it side by side: one of them notes it.
 
     Raises:
         BusUnavailable, DatabaseAway: it is not known.
     """
-    places = await outbox_rows.newest_places(sessions)  # first: the stream only grows
     noted = await outbox_rows.noted(sessions, to.stream)
+    places = await outbox_rows.newest_places(sessions)  # first: the stream only grows
     state = await stream_state(to.bus, to.stream)
     floor = await acknowledged_floor(to.bus, to.stream, to.consumer)
     if noted is None:
-        lost_above = None
-    elif noted.epoch != state.epoch:
+        async with transaction(sessions) as db:
+            await outbox_rows.note(db, to.stream, epoch=state.epoch, floor=floor)
+        return False
+    if noted.epoch != state.epoch:
         lost_above = noted.floor
     elif places.reached > state.last:  # rolled back, as by a backup
         lost_above = max(noted.floor, state.last)
     elif repeated := [place for place in places.repeated if place > noted.floor]:
         lost_above = repeated[0] - 1  # rolled back, and others have these places already
-    elif floor > noted.floor:
-        lost_above = None
     else:
-        return 0
-    async with transaction(sessions) as db:
-        lost = 0 if lost_above is None else await outbox_rows.unsend(db, above=lost_above)
-        await outbox_rows.note(db, to.stream, epoch=state.epoch, floor=floor)
-    if lost_above is not None:
-        log.warning("outbox_lost_by_the_bus", stream=to.stream, rows=lost)
+        if floor > noted.floor:
+            await outbox_rows.note_floor(sessions, noted, floor)
+        return False
+    lost = await outbox_rows.note_loss(
+        sessions, noted, epoch=state.epoch, floor=floor, lost_above=lost_above
+    )
+    if lost:
+        log.warning("outbox_lost_by_the_bus", stream=to.stream, above=lost_above)
     return lost

@@ -21,7 +21,6 @@ from shared.bus.publisher import Publisher
 from shared.database import DatabaseAway, Sessions
 from shared.outbox import rows as outbox_rows
 from shared.outbox.lease import Lease
-from shared.outbox.losses import Destination, send_again_what_is_lost
 from shared.outbox.metrics import OutboxMetrics, RelayMetrics
 from shared.outbox.table import OutboxRow
 
@@ -43,8 +42,10 @@ class RelayLimits:
     max_backoff_seconds: float = 2.0
     measure_seconds: float = 5.0
     """How often depth and age are measured."""
-    look_seconds: float = 2.0
-    """How often it is asked whether the bus still has what was sent."""
+    lost_seconds: float = 2.0
+    """How often it is looked whether something is noted as lost."""
+    lost_rows: int = 1000
+    """At most so much of it is made unsent in one transaction."""
     retention_seconds: float = 24 * 3600
     """How long sent rows are kept, for whoever asks what was sent."""
     prune_seconds: float = 60.0
@@ -92,8 +93,13 @@ async def relay_batch(
     """
     limits = limits or RelayLimits()
     start_until = time.monotonic() + start_seconds
-    rows = await outbox_rows.oldest_unsent(sessions, limits.batch_rows)
+    rows, life = await outbox_rows.oldest_unsent(sessions, limits.batch_rows)
     outcome = Outcome(read=len(rows))
+
+    async def mark() -> None:
+        sent, poisoned = outcome.sent, outcome.poisoned
+        await outbox_rows.mark(sessions, life=life, sent=sent, poisoned=poisoned)
+
     try:
         async with asyncio.TaskGroup() as group:
             for chain in _by_aggregate(rows):
@@ -109,9 +115,9 @@ async def relay_batch(
     except BaseException:  # cancelled, or fenced: save what can be saved
         with suppress(Exception):
             async with asyncio.timeout(limits.farewell_seconds):
-                await outbox_rows.mark(sessions, sent=outcome.sent, poisoned=outcome.poisoned)
+                await mark()
         raise
-    await outbox_rows.mark(sessions, sent=outcome.sent, poisoned=outcome.poisoned)
+    await mark()
     return outcome
 
 
@@ -172,14 +178,16 @@ async def publish_at_once(
         BusUnavailable: no answer by the deadline; the relay goes on trying.
         MessageRejected: the bus never takes it.
     """
-    row = await outbox_rows.find(sessions, message_id)
-    if row is None or row.sent_at is not None:
-        return
-    stored = await publisher.publish(
-        row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
-    )
-    with suppress(DatabaseAway):  # then the relay marks it
-        await outbox_rows.mark(sessions, sent={row.position: stored.offset}, poisoned={})
+    rows, life = await outbox_rows.find(sessions, message_id)
+    for row in rows:
+        if row.sent_at is not None:
+            return
+        stored = await publisher.publish(
+            row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
+        )
+        sent = {row.position: stored.offset}
+        with suppress(DatabaseAway):  # then the relay marks it
+            await outbox_rows.mark(sessions, life=life, sent=sent, poisoned={})
 
 
 async def run_relay(
@@ -188,7 +196,7 @@ async def run_relay(
     wake: asyncio.Event,
     *,
     may_prune: Callable[[], Awaitable[bool]],
-    destination: Destination | None = None,
+    stream: str | None = None,
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
 ) -> None:
@@ -196,13 +204,13 @@ async def run_relay(
 
     Args:
         may_prune: Whether our clock may be believed now, as `TrustedClock.is_right` says.
-        destination: If given, what the bus loses there goes out again.
+        stream: If given, what it was noted to have lost goes out again, before anything new.
         wake: From `wake_after_commit`.
         metrics: From `OutboxMetrics.of`.
     """
     metrics = metrics or OutboxMetrics(CollectorRegistry()).of("unnamed")
     limits = limits or RelayLimits()
-    relay = _Relay(sessions, publisher, wake, may_prune, destination, limits, metrics)
+    relay = _Relay(sessions, publisher, wake, may_prune, stream, limits, metrics)
     try:
         await relay.run()
     finally:
@@ -216,7 +224,7 @@ class _Relay:
         publisher: Publisher,
         wake: asyncio.Event,
         may_prune: Callable[[], Awaitable[bool]],
-        destination: Destination | None,
+        stream: str | None,
         limits: RelayLimits,
         metrics: RelayMetrics,
     ) -> None:
@@ -224,7 +232,7 @@ class _Relay:
         self._publisher = publisher
         self._wake = wake
         self._may_prune = may_prune
-        self._destination = destination
+        self._stream = stream
         self._limits = limits
         self._metrics = metrics
         self._lease = Lease(sessions, seconds=limits.lease_seconds)
@@ -232,7 +240,7 @@ class _Relay:
         self._held_up_since: float | None = None
         self._backoff_seconds = 0.0
         self._measure_at = 0.0
-        self._look_at = 0.0
+        self._lost_at = 0.0
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -256,7 +264,8 @@ class _Relay:
             # Waking wouldn't help: the holder finds the rows when it looks for them.
             await asyncio.sleep(self._limits.lease_seconds / 3)
             return
-        await self._look_for_losses()
+        if await self._unsend_some():
+            return  # to hold the lease, and then the rest
         self._wake.clear()  # before reading: a commit from now on is another turn
         outcome = await self._relay()
         if outcome is None:
@@ -279,14 +288,25 @@ class _Relay:
         self._held = held
         return held
 
-    async def _look_for_losses(self) -> None:
-        if self._destination is None or time.monotonic() < self._look_at:
-            return
-        # What is unsent does not wait for the answer: it is asked again soon.
-        with suppress(BusUnavailable, TimeoutError):
+    async def _unsend_some(self) -> bool:
+        """Make unsent what was lost; return whether there may be more of it."""
+        if self._stream is None or time.monotonic() < self._lost_at:
+            return False
+        limits = self._limits
+        try:
             async with asyncio.timeout(self._lease.remaining_seconds):
-                await send_again_what_is_lost(self._sessions, self._destination)
-        self._look_at = time.monotonic() + self._limits.look_seconds
+                unsent = await outbox_rows.unsend_lost(
+                    self._sessions, self._stream, limits.lost_rows
+                )
+        except TimeoutError:
+            log.warning("outbox_lease_ran_out")
+            return True
+        if unsent:
+            log.warning("outbox_sends_again", stream=self._stream, rows=unsent)
+        if unsent == limits.lost_rows:
+            return True
+        self._lost_at = time.monotonic() + limits.lost_seconds
+        return False
 
     async def _relay(self) -> Outcome | None:
         """One batch, fenced: None if the lease ran out under it, and nothing more was sent."""

@@ -43,7 +43,9 @@ class OutboxRow(OutboxTables):
     created_at: Mapped[datetime] = mapped_column(Moment, default=lambda: datetime.now(UTC))
     sent_at: Mapped[datetime | None] = mapped_column(Moment)
     sequence: Mapped[int | None] = mapped_column(BigInteger)
-    """Its place in the stream when it was sent; 0 if nobody needs it from there any more."""
+    """Its place in the stream when it was sent."""
+    life: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Of the stream when it was sent: in another one, places are given anew."""
     poisoned_at: Mapped[datetime | None] = mapped_column(Moment)
     error: Mapped[str | None] = mapped_column(Text)
 
@@ -58,6 +60,10 @@ class OutboxStream(OutboxTables):
     floor: Mapped[int] = mapped_column(BigInteger)
     """Of a stream with a consumer, up to where all is handled; else where the stream holds the
     word that it is whole."""
+    life: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """How often it began anew, in other places than those that are written down."""
+    lost_above: Mapped[int | None] = mapped_column(BigInteger)
+    """What has such a place in the life before this one has to go out again; None: no more."""
 
 
 class OutboxLease(OutboxTables):
@@ -72,9 +78,17 @@ class OutboxLease(OutboxTables):
 
 UNSENT = and_(OutboxRow.sent_at.is_(None), OutboxRow.poisoned_at.is_(None))
 _SENT = OutboxRow.sent_at.is_not(None)
+_PLACED = OutboxRow.sequence.is_not(None)
 
 Index("ix_outbox_unsent", OutboxRow.position, postgresql_where=UNSENT, sqlite_where=UNSENT)
 Index("ix_outbox_sent", OutboxRow.sent_at, postgresql_where=_SENT, sqlite_where=_SENT)
+Index(
+    "ix_outbox_places",
+    OutboxRow.life,
+    OutboxRow.sequence,
+    postgresql_where=_PLACED,
+    sqlite_where=_PLACED,
+)
 
 
 def append(

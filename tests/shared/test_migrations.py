@@ -5,13 +5,22 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, bindparam, inspect, text
 
-from shared.database import DatabaseAway, DatabaseLimits, open_engine
+from shared.database import (
+    DatabaseAway,
+    DatabaseLimits,
+    Moment,
+    connect_database,
+    open_engine,
+    transaction,
+)
 from shared.migrations import differences, downgrade, migrate
+from shared.outbox import rows as outbox_rows
 from tests.shared.counting.tables import Base
 
 SERVICE = "tests.shared.counting"
@@ -51,6 +60,30 @@ async def test_migrations_go_up_and_down_and_up_again(database_url: str) -> None
     assert up == {"alembic_version", "counters", "outbox", "outbox_lease", "outbox_streams"}
     assert down == {"alembic_version"}
     assert await table_names(database_url) == up
+
+
+async def test_what_an_outbox_sent_is_kept_when_its_stream_gets_lives(database_url: str) -> None:
+    await migrate(database_url, SERVICE)
+    await downgrade(database_url, SERVICE, "0002")
+    async with connect_database(database_url) as sessions:
+        async with transaction(sessions) as db:
+            await db.execute(
+                text(
+                    "INSERT INTO outbox"
+                    " (id, subject, aggregate, payload, created_at, sent_at, sequence)"
+                    " VALUES ('m', 'events.x', 'a', :payload, :now, :now, 7)"
+                ).bindparams(bindparam("now", datetime.now(UTC), Moment)),
+                {"payload": b"{}"},
+            )
+            await db.execute(text("INSERT INTO outbox_streams VALUES ('EVENTS', 'e', 5)"))
+
+        await migrate(database_url, SERVICE)
+
+        row = (await outbox_rows.find(sessions, "m")).rows[0]
+        stream = await outbox_rows.noted(sessions, "EVENTS")
+    assert stream is not None
+    assert (row.sequence, row.life) == (7, stream.life)
+    assert (stream.epoch, stream.floor, stream.lost_above) == ("e", 5, None)
 
 
 async def test_processes_that_migrate_together_wait_for_each_other(database_url: str) -> None:

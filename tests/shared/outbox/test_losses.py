@@ -7,16 +7,18 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from shared.bus.client import Bus, connect_bus
+from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import NOTIFY_CONSUMER, bootstrap
 from shared.bus.work_queue import acknowledged_floor, open_work_queue
-from shared.database import Sessions
-from shared.outbox.losses import Destination, send_again_what_is_lost
+from shared.database import DatabaseAway, Sessions
+from shared.outbox import rows as outbox_rows
+from shared.outbox.losses import Destination, note_losses, watch_for_losses
 from shared.outbox.relay import RelayLimits, relay_batch, run_relay
 from shared.process import running
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.shared.bus.builders import js_api
-from tests.shared.outbox.builders import a_counter, always, count, stored, until, until_stored
+from tests.shared.outbox.builders import a_counter, always, count, rows, stored, until, until_stored
 
 
 @pytest.fixture
@@ -39,6 +41,12 @@ async def own_publisher(own_bus: Bus) -> AsyncGenerator[Publisher]:
 
 def events(bus: Bus) -> Destination:
     return Destination(bus, "EVENTS", NOTIFY_CONSUMER)
+
+
+async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
+    """Return how many go out again."""
+    await note_losses(sessions, to)
+    return await outbox_rows.unsend_lost(sessions, to.stream, limit=100)
 
 
 async def handle(bus: Bus, jobs: int) -> None:
@@ -119,23 +127,104 @@ async def test_what_was_rolled_back_goes_out_again_though_others_have_its_places
     assert await send_again_what_is_lost(sessions, events(own_bus)) == 0
 
 
-async def test_the_relay_notices_by_itself_that_its_stream_was_lost(
+async def test_the_relay_sends_again_by_itself_what_its_stream_was_noted_to_have_lost(
     server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
 ) -> None:
     name = await a_counter(sessions)
-    limits = RelayLimits(look_seconds=0.05, idle_seconds=0.05)
+    limits = RelayLimits(lost_seconds=0.05, lost_rows=2, idle_seconds=0.05)
     relay = run_relay(
-        sessions,
-        own_publisher,
-        asyncio.Event(),
-        may_prune=always,
-        destination=events(own_bus),
-        limits=limits,
+        sessions, own_publisher, asyncio.Event(), may_prune=always, stream="EVENTS", limits=limits
     )
-    async with running(lambda: relay):
-        await count(sessions, name, times=3)
-        await until_stored(own_bus, name, [1, 2, 3])
+    watch = watch_for_losses(sessions, events(own_bus), look_seconds=0.05)
+    async with running(lambda: relay, lambda: watch):
+        await count(sessions, name, times=5)
+        await until_stored(own_bus, name, [1, 2, 3, 4, 5])
 
         await lose("the whole store", server, own_bus)
 
-        await until_stored(own_bus, name, [1, 2, 3])
+        await until_stored(own_bus, name, [1, 2, 3, 4, 5])
+
+
+async def test_a_loss_is_noted_at_once_and_made_good_in_small_transactions(
+    server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
+) -> None:
+    name = await a_counter(sessions)
+    await note_losses(sessions, events(own_bus))
+    await count(sessions, name, times=8)
+    await relay_batch(sessions, own_publisher)
+    await handle(own_bus, 3)
+    await note_losses(sessions, events(own_bus))
+    before = await rows(sessions, name)
+    await lose("the stream", server, own_bus)
+
+    assert [await note_losses(sessions, events(own_bus)) for _ in range(2)] == [True, False]
+    unsent = []
+    for _ in range(4):
+        unsent.append(await outbox_rows.unsend_lost(sessions, "EVENTS", limit=2))
+        assert not await note_losses(sessions, events(own_bus))
+
+    assert unsent == [2, 2, 1, 0]
+    after = await rows(sessions, name)
+    assert [row.sequence for row in after] == [1, 2, 3, None, None, None, None, None]
+    assert [row.sent_at for row in after[:3]] == [row.sent_at for row in before[:3]]
+
+
+async def test_what_was_published_while_a_loss_was_noted_goes_out_again(
+    server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
+) -> None:
+    """It may lie in either of the two streams."""
+    name = await a_counter(sessions)
+    await note_losses(sessions, events(own_bus))
+    await count(sessions, name)
+    due = await outbox_rows.oldest_unsent(sessions, 10)
+    await lose("the stream", server, own_bus)
+    assert await note_losses(sessions, events(own_bus))
+
+    sent = {row.position: 1 for row in due.rows}
+    await outbox_rows.mark(sessions, life=due.life, sent=sent, poisoned={})
+
+    assert await outbox_rows.unsend_lost(sessions, "EVENTS", limit=10) == 1
+
+
+async def test_a_bus_that_does_not_say_what_it_has_holds_up_no_relaying(
+    own_bus: Bus, own_publisher: Publisher, sessions: Sessions
+) -> None:
+    name = await a_counter(sessions)
+    silent = SilentBus(own_bus)
+    relay = run_relay(sessions, own_publisher, asyncio.Event(), may_prune=always, stream="EVENTS")
+    watch = watch_for_losses(sessions, events(silent))
+    async with running(lambda: relay, lambda: watch):
+        async with asyncio.timeout(20):
+            await silent.asked.wait()
+
+        await count(sessions, name)
+
+        await until_stored(own_bus, name, [1])
+
+
+@pytest.mark.parametrize("away", [BusUnavailable("no answer"), DatabaseAway()])
+async def test_what_is_away_ends_no_watch(
+    own_bus: Bus, sessions: Sessions, away: Exception
+) -> None:
+    silent = SilentBus(own_bus, away)
+    watch = watch_for_losses(sessions, events(silent), look_seconds=0.01)
+    async with running(lambda: watch), asyncio.timeout(20):
+        for _ in range(3):
+            await silent.asked.wait()
+            silent.asked.clear()
+
+
+class SilentBus(Bus):
+    """It says nothing of its streams, or what is wrong."""
+
+    def __init__(self, bus: Bus, wrong: Exception | None = None) -> None:
+        vars(self).update(vars(bus))
+        self.asked = asyncio.Event()
+        self._wrong = wrong
+
+    async def request(self, *_: object, **__: object) -> bytes:
+        self.asked.set()
+        if self._wrong is not None:
+            raise self._wrong
+        await asyncio.Event().wait()
+        raise AssertionError
