@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from shared.errors import AppError, ErrorKind
 from shared.request_context import RequestContext, current_request_id
@@ -98,6 +98,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> list[str]:
     """The methods that the path is answered to, over all routes that have it."""
     scope, routes = request.scope, request.app.router.routes
+    endpoint = scope.get("endpoint")
+    if any(isinstance(route, Mount) and route.app is endpoint for route in routes):
+        return ["GET", "HEAD"]  # files; the scope is the mount's, and no route would know its path
     allowed = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

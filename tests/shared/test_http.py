@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -8,6 +9,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, Field, StringConstraints
+from starlette.staticfiles import StaticFiles
 
 from shared.errors import AppError, ErrorKind, Unavailable
 from shared.http import (
@@ -75,6 +77,7 @@ async def client(reasons: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     async def away() -> None:
         raise Unavailable("the database does not answer")
 
+    app.mount("/files", StaticFiles(directory=Path(__file__).parent))
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -218,6 +221,7 @@ async def test_metrics_are_those_of_the_given_registry(client: httpx2.AsyncClien
         ("HEAD", "/login", "POST"),
         ("POST", "/livez", "GET, HEAD"),
         ("BREW", "/livez", "GET, HEAD"),
+        ("POST", "/files/test_http.py", "GET, HEAD"),
     ],
 )
 async def test_a_method_that_a_path_does_not_know_is_told_all_those_it_knows(
