@@ -184,7 +184,7 @@ class Presence:
         return (
             Loop("presence_follower", self._follower.run),
             Loop("presence_table", self._keep_true),
-            Loop("presence_lease", self._lease.run),
+            Loop("presence_lease", self._lease.run, may_return=True),  # by `withdraw`
             Loop("presence_writer", self._writer.run),
             Loop("presence_burials", self._burials.run, is_vital=False),
         )
