@@ -146,7 +146,7 @@ class NatsServer:
         try:
             for stale in self._home.glob("*.ports"):
                 stale.unlink()
-            self._passwords = bus_accounts.provide(self._home)
+            self._passwords = bus_accounts.provide(self._home, in_use=self._passwords)
             self._write_config()
             await self._spawn(lock)
         finally:
@@ -203,7 +203,7 @@ class NatsServer:
                 await asyncio.wait({ending}, timeout=HEALTH_SECONDS)
                 sickness = await self._sickness(client)
                 answers = answers + 1 if sickness is not None else 0
-                if answers >= SICK_ANSWERS and shutil.disk_usage(self._home).free >= FREE_BYTES:
+                if answers >= SICK_ANSWERS and self._has_room():
                     ending.cancel()
                     return sickness
         return None
@@ -214,6 +214,10 @@ class NatsServer:
         if answer is None or answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
             return None
         return answer.text
+
+    def _has_room(self) -> bool:
+        home = next(folder for folder in (self._home, *self._home.parents) if folder.exists())
+        return shutil.disk_usage(home).free >= FREE_BYTES
 
     async def _serves(self, client: httpx2.AsyncClient) -> bool:
         """Whether it has started. One that has failed to write since is `keep_alive`'s."""

@@ -1,5 +1,9 @@
 """The embedded bus lets in the services, each as itself, and nobody else."""
 
+import asyncio
+import os
+import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -59,6 +63,26 @@ def test_passwords_are_made_once_and_are_for_their_owner_alone(tmp_path: Path) -
     file = tmp_path / "secrets/passwords.conf"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+async def test_who_signs_in_goes_on_by_the_same_password_though_its_file_is_lost(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "nats"
+    async with (
+        embedded_server(home) as server,
+        connect_bus(server.url_of("gateway"), name="gateway") as bus,
+    ):
+        await bus.until_connected()
+        down = asyncio.Event()
+        bus.on_disconnected(down.set)
+        pid = int(server.pid_file.read_text())
+
+        shutil.rmtree(home)
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            await down.wait()
+            await bus.until_connected()
 
 
 def test_passwords_that_cannot_be_read_are_a_sentence(tmp_path: Path) -> None:
