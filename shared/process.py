@@ -109,6 +109,14 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._graceful_seconds = graceful_seconds
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and listen no more whatever ends it: a uvloop waits for its listeners' ends."""
+        try:
+            await super().serve(sockets)
+        finally:
+            for server in getattr(self, "servers", ()):  # there are none before it has begun
+                server.close()
+
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield  # they are stop_signals' business
