@@ -29,5 +29,7 @@ def as_sentence(error: BaseException) -> str | None:
     if isinstance(error, SettingsError):
         return unreadable(error)
     if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "; make room on that disk" if error.errno == errno.ENOSPC else ""
+        return f"{where}{error.strerror}{advice}"
     return str(error) if isinstance(error, _SPEAKING) else None

@@ -101,8 +101,19 @@ def server_binary() -> Path:
 
 def store_room(home: Path) -> int:
     """How many bytes the streams of a store may have together: what they have now counts."""
-    held = sum(file.stat().st_size for file in (home / "jetstream").rglob("*") if file.is_file())
+    held = sum(
+        _size(Path(folder, name))
+        for folder, _, names in os.walk(home / "jetstream")
+        for name in names
+    )
     return round(STORE_PART * (shutil.disk_usage(home).free + held))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # the server is at work meanwhile
+        return 0
 
 
 class NatsServer:

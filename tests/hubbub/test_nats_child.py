@@ -3,7 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -12,7 +14,7 @@ import psutil
 import pytest
 
 from hubbub.data_folder import take_lock
-from hubbub.nats_child import MAX_PAYLOAD_BYTES, NatsServerFailed, nats_server
+from hubbub.nats_child import MAX_PAYLOAD_BYTES, NatsServerFailed, nats_server, store_room
 from shared.bus.client import connect_bus
 from tests.system.processes import is_gone, until
 
@@ -187,6 +189,28 @@ async def test_the_folder_may_have_any_name(tmp_path: Path, folder_name: str) ->
             await bus.until_connected()
 
         assert (home / "jetstream").is_dir()
+
+
+def test_the_room_of_a_store_is_counted_while_its_files_come_and_go(tmp_path: Path) -> None:
+    folder = tmp_path / "jetstream/streams"
+    folder.mkdir(parents=True)
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            file = folder / "made/1.blk"
+            file.parent.mkdir()
+            file.write_bytes(b"")
+            file.unlink()
+            file.parent.rmdir()
+
+    with ThreadPoolExecutor(1) as others:
+        churning = others.submit(churn)
+        try:
+            assert all(store_room(tmp_path) > 0 for _ in range(2000))
+        finally:
+            ended.set()
+        churning.result()
 
 
 async def test_a_store_that_stays_in_use_is_a_sentence(tmp_path: Path) -> None:

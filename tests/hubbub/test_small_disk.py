@@ -52,6 +52,20 @@ def test_a_disk_that_is_too_small_is_a_sentence(
     assert "Traceback" not in system.log
 
 
+def test_to_start_on_a_full_disk_is_a_sentence_that_says_where_room_is_needed(
+    small_disk: MountDisk, processes: Processes
+) -> None:
+    disk = small_disk(10)
+    disk.fill()
+    system = processes.up(data=disk.path / "data")
+
+    assert system.wait(seconds=60) == 1
+    assert system.log.splitlines()[-1] == (
+        f"Error: {disk.path}/data/nats/secrets/passwords.conf: No space left on device; "
+        "make room on that disk"
+    )
+
+
 def test_after_a_full_disk_all_goes_on_and_nothing_that_was_answered_is_lost(
     small_disk: MountDisk, processes: Processes
 ) -> None:
