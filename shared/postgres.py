@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+import structlog
 from sqlalchemy import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_PORT = 5432
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -43,6 +46,12 @@ _INSTEAD = {
 _WITHOUT_EFFECT = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 }  # fmt: skip
+
+
+_WITH_A_POOLER = (
+    "leave it out of the database's URL (ALTER ROLE … SET keeps what options= would set),"
+    " or name it in the pooler's ignore_startup_parameters, where it has no effect"
+)
 
 
 class BadDatabaseUrl(ValueError):
@@ -160,6 +169,7 @@ class PostgresConnecting:
 
     settings: Mapping[str, str]
     pooled: bool = field(default=False, init=False)
+    _has_told: bool = field(default=False, init=False)
 
     def connect(
         self, dialect: Dialect, _: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
@@ -178,13 +188,24 @@ class PostgresConnecting:
                 with suppress(Exception):
                     connection.close()
             self.pooled = True
-        return dialect.connect(
-            *args,
-            **arguments,
-            statement_cache_size=0,
-            prepared_statement_cache_size=0,
-            prepared_statement_name_func=lambda: "",
-        )
+        try:
+            return dialect.connect(
+                *args,
+                **arguments,
+                statement_cache_size=0,
+                prepared_statement_cache_size=0,
+                prepared_statement_name_func=lambda: "",
+            )
+        except Exception as error:
+            if _is_refused_setting(error):
+                self._tell_once(error)
+            raise
+
+    def _tell_once(self, refusal: Exception) -> None:
+        """To all others the database does not answer, however often they try."""
+        if not self._has_told:
+            self._has_told = True
+            log.error("database_pooler_refuses_option", reason=str(refusal), advice=_WITH_A_POOLER)
 
     def begin(self, connection: Connection) -> None:
         """For SQLAlchemy's event ``begin``."""

@@ -12,15 +12,23 @@ from typing import Any
 import anyio
 import pytest
 from sqlalchemy import make_url, text
+from structlog.testing import capture_logs
 
 from posts_service.settings import PostsSettings
-from shared.database import DatabaseLimits, connect_database, database_url, transaction
+from shared.database import (
+    DatabaseAway,
+    DatabaseLimits,
+    connect_database,
+    database_url,
+    transaction,
+)
 from shared.postgres import BadDatabaseUrl, read_options
 from tests.fixtures.databases import PostgresServer
 from tests.shared.accounts import AccountRow, balance, create_tables, open_account
 
 SETTINGS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 WRITERS = 20
+NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
 
 
 def arguments_of(query: str) -> dict[str, Any]:
@@ -119,6 +127,7 @@ def pooled_url(
 ) -> Iterator[str]:
     """The database through a pgbouncer in transaction mode, with one connection of the server's."""
     if shutil.which("pgbouncer") is None:
+        assert not NOTHING_SKIPPED, "there is no pgbouncer"
         pytest.skip("no pgbouncer here")
     there = make_url(postgres_url)
     reach = {
@@ -178,3 +187,19 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str) -> No
 
         assert await balance(first) == WRITERS
         assert found == ["7s", "3s", "11s"]
+
+
+async def test_an_option_that_a_pooler_refuses_is_told_once_with_what_to_change(
+    pooled_url: str,
+) -> None:
+    url = f"{pooled_url}&options=-c%20search_path%3Dapp"
+    async with connect_database(url) as sessions:
+        with capture_logs() as logs:
+            for _ in range(2):
+                with pytest.raises(DatabaseAway):
+                    async with transaction(sessions) as session:
+                        await session.execute(text("SELECT 1"))
+
+    [told] = logs
+    assert "options" in told["reason"]
+    assert "leave it out of the database's URL" in told["advice"]
