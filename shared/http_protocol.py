@@ -182,9 +182,12 @@ class BoundedHttp(Peer, HttpToolsProtocol):
 
     def _is_given_up(self, now: float) -> bool:
         if not self.transport.get_write_buffer_size():
-            self._given_up_at = None
+            if self._given_up_at is not None:
+                self._given_up_at = None
+                self._peers.has_read(self)
         elif self._given_up_at is None:
             self._given_up_at = now + self.write_seconds
+            self._peers.leaves_unread(self)
         return self._given_up_at is not None and now >= self._given_up_at
 
     @property

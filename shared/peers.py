@@ -3,7 +3,8 @@
 Whoever connects takes a file of this process, whether he ever says a word or not. Some files
 have to stay free for others: for the bus and the databases, to which one may have to connect
 anew. So all accepted sockets are counted; and who waits longest for a request of his own makes
-room for a newcomer. An honest peer's request is here within a moment.
+room for a newcomer, or else who leaves an answer unread for longest. An honest peer's request is
+here within a moment, and its answer there.
 """
 
 from abc import ABC, abstractmethod
@@ -64,6 +65,8 @@ class Peers:
         self._all: set[object] = set()
         # Whose request is not there, in the order in which they began to let us wait.
         self._waited_for: dict[Peer, None] = {}
+        self._unread: dict[Peer, None] = {}
+        # Who don't take what was sent, in the order in which that was noticed.
         self._idle: dict[Peer, None] = {}
         """Of them, those who had an answer before, and sent nothing since."""
 
@@ -79,6 +82,7 @@ class Peers:
     def discard(self, connection: object) -> None:
         self._all.discard(connection)
         self._waited_for.pop(connection, None)  # type: ignore[call-overload]
+        self._unread.pop(connection, None)  # type: ignore[call-overload]
         self._idle.pop(connection, None)  # type: ignore[call-overload]
 
     def enter(self, peer: Peer) -> bool:
@@ -86,7 +90,7 @@ class Peers:
         self._all.discard(peer)  # uvicorn may have put it there already
         most = self._max_sockets
         if most is not None and len(self._all) + self.elsewhere() >= most:
-            longest = next(iter(self._waited_for), None)
+            longest = next(iter(self._waited_for or self._unread), None)
             if longest is None:
                 return False
             self._end(longest)
@@ -106,9 +110,20 @@ class Peers:
                 self._end(next(iter(self._idle)))
 
     def serve(self, peer: Peer) -> None:
-        """Its request is there; until it is answered it gives way to nobody."""
+        """Its request is there; until it is answered it gives way to nobody.
+
+        Unless it doesn't read: `leaves_unread`.
+        """
         self._waited_for.pop(peer, None)
         self._idle.pop(peer, None)
+
+    def leaves_unread(self, peer: Peer) -> None:
+        """It has not taken all that was sent to it, whether or not there is more to come."""
+        if peer in self._all:
+            self._unread.setdefault(peer)
+
+    def has_read(self, peer: Peer) -> None:
+        self._unread.pop(peer, None)
 
     def _end(self, peer: Peer) -> None:
         self.discard(peer)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.http_protocol import BoundedHttp
 from shared.listening import listen
-from shared.peers import PeerLimits
+from shared.peers import PeerLimits, Peers
 from shared.process import Server, server_config
 from tests.fixtures.waiting import eventually
 
@@ -83,12 +83,18 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(http: type[BoundedHttp], *, max_idle: int = 100) -> AsyncGenerator[Service]:
+async def serving(
+    http: type[BoundedHttp], *, max_idle: int = 100, max_sockets: int | None = None
+) -> AsyncGenerator[Service]:
     app, stop = App(), asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
         config = server_config(app, forwarded_allow_ips="127.0.0.1", http=http)
         limits = PeerLimits(keep_alive_seconds=http.request_seconds, max_idle=max_idle)
         server = Server(config, stop=stop, limits=limits)
+        if max_sockets is not None:
+            server.server_state.connections = Peers(  # type: ignore[assignment]
+                max_sockets=max_sockets, max_idle=max_idle
+            )
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[taken]))
             await eventually(lambda: server.started)
@@ -285,3 +291,22 @@ async def test_who_leaves_with_requests_unanswered_makes_no_traceback(
     await eventually(lambda: not narrow.tasks)
 
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_who_asks_again_and_again_and_reads_nothing_gives_way_to_a_newcomer() -> None:
+    async with serving(Narrow, max_sockets=1) as service:
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", service.port))
+            raw.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 19)
+            await eventually(lambda: service.app.requests >= 1)
+
+            got = b""
+            async with asyncio.timeout(10):
+                while not got:  # until it is noticed
+                    with contextlib.suppress(ConnectionError):
+                        got = await answer_to(
+                            service, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                        )
+            assert got.startswith(b"HTTP/1.1 200 ")

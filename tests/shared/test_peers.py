@@ -55,6 +55,26 @@ def test_nobody_gives_way_who_is_being_answered(gone: list[str]) -> None:
     assert gone == ["b"]
 
 
+def test_who_is_being_answered_and_does_not_read_gives_way_after_who_is_waited_for(
+    gone: list[str],
+) -> None:
+    peers = Peers(max_sockets=3)
+    a, b, c, d, e, f = (a_peer(name, gone) for name in "abcdef")
+    for each in (a, b, c):
+        peers.enter(each)
+    for each in (b, a):
+        peers.serve(each)
+        peers.leaves_unread(each)
+
+    for each in (d, e):
+        assert peers.enter(each)
+        peers.serve(each)
+    peers.has_read(a)
+
+    assert not peers.enter(f)
+    assert gone == ["c", "b"]
+
+
 def test_sockets_that_became_something_else_count_too(gone: list[str]) -> None:
     peers, elsewhere = Peers(max_sockets=3), 3
     peers.elsewhere = lambda: elsewhere
