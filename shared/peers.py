@@ -65,10 +65,10 @@ class Peers:
         self._all: set[object] = set()
         # Whose request is not there, in the order in which they began to let us wait.
         self._waited_for: dict[Peer, None] = {}
-        self._unread: dict[Peer, None] = {}
-        # Who don't take what was sent, in the order in which that was noticed.
         self._idle: dict[Peer, None] = {}
         """Of them, those who had an answer before, and sent nothing since."""
+        # Who don't take what was sent, in the order in which that was noticed.
+        self._unread: dict[Peer, None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
