@@ -71,8 +71,8 @@ async def note_losses(sessions: Sessions, to: Destination) -> bool:
         lost_above = noted.floor
     elif places.reached > state.last:  # rolled back, as by a backup
         lost_above = max(noted.floor, state.last)
-    elif repeated := [place for place in places.repeated if place > noted.floor]:
-        lost_above = repeated[0] - 1  # rolled back, and others have these places already
+    elif any(place > noted.floor for place in places.repeated):
+        lost_above = noted.floor  # rolled back, who knows how far: others have the places already
     else:
         if floor > noted.floor:
             await outbox_rows.note_floor(sessions, noted, floor)

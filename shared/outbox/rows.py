@@ -1,6 +1,5 @@
 """The relay's SQL."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.database import Sessions, transaction
 from shared.outbox.table import UNSENT, OutboxRow, OutboxStream
 
-_NEWEST_ROWS = 200
-"""Looked at for places that were given twice."""
+NEWEST_PLACES = 5000
+"""Looked at for those that were given twice: more than are sent between two looks."""
 _LIFE = select(func.coalesce(func.max(OutboxStream.life), 0)).scalar_subquery()
 """Of the one stream that an outbox is for."""
 
@@ -157,10 +156,11 @@ async def newest_places(sessions: Sessions) -> Places:
     """What the stream was seen to take in this life."""
     async with transaction(sessions, read_only=True) as session:
         placed = select(OutboxRow.sequence).where(OutboxRow.life == _LIFE, OutboxRow.sequence > 0)
-        newest = placed.order_by(OutboxRow.sequence.desc()).limit(_NEWEST_ROWS)
-        times = Counter(sequence for sequence in await session.scalars(newest) if sequence)
-    repeated = sorted(sequence for sequence, given in times.items() if given > 1)
-    return Places(max(times, default=0), repeated)
+        newest = placed.order_by(OutboxRow.sequence.desc()).limit(NEWEST_PLACES).subquery()
+        place = newest.c.sequence
+        reached = await session.scalar(select(func.max(place)))
+        twice = select(place).group_by(place).having(func.count() > 1).order_by(place)
+        return Places(reached or 0, (await session.scalars(twice)).all())
 
 
 async def unsend_lost(sessions: Sessions, name: str, limit: int) -> int:

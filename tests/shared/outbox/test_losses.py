@@ -11,13 +11,14 @@ from shared.bus.errors import BusUnavailable
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import NOTIFY_CONSUMER, bootstrap
 from shared.bus.work_queue import acknowledged_floor, open_work_queue
-from shared.database import DatabaseAway, Sessions
+from shared.database import DatabaseAway, Sessions, transaction
 from shared.outbox import rows as outbox_rows
 from shared.outbox.losses import Destination, note_losses, watch_for_losses
 from shared.outbox.relay import RelayLimits, relay_batch, run_relay
 from shared.process import running
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.shared.bus.builders import js_api
+from tests.shared.counting.use_cases import count_up
 from tests.shared.outbox.builders import a_counter, always, count, rows, stored, until, until_stored
 
 
@@ -46,7 +47,7 @@ def events(bus: Bus) -> Destination:
 async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
     """Return how many go out again."""
     await note_losses(sessions, to)
-    return await outbox_rows.unsend_lost(sessions, to.stream, limit=100)
+    return await outbox_rows.unsend_lost(sessions, to.stream, limit=1000)
 
 
 async def handle(bus: Bus, jobs: int) -> None:
@@ -104,10 +105,12 @@ async def test_what_was_not_handled_when_it_was_lost_goes_out_again_and_nothing_
     assert await send_again_what_is_lost(sessions, events(own_bus)) == 0
 
 
+@pytest.mark.parametrize("others", [3, 300])
 async def test_what_was_rolled_back_goes_out_again_though_others_have_its_places_already(
-    server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions
+    server: NatsServer, own_bus: Bus, own_publisher: Publisher, sessions: Sessions, others: int
 ) -> None:
     name = await a_counter(sessions)
+    all_at_once = RelayLimits(batch_rows=1000)
     await send_again_what_is_lost(sessions, events(own_bus))
     server.stop()
     shutil.copytree(server.store, server.store.with_name("backup"))
@@ -116,14 +119,17 @@ async def test_what_was_rolled_back_goes_out_again_though_others_have_its_places
     await count(sessions, name, times=2)
     await relay_batch(sessions, own_publisher)
     await lose("what came after a backup", server, own_bus)
-    await count(sessions, name, times=3)
-    await relay_batch(sessions, own_publisher)
-    assert await stored(own_bus, name) == [3, 4, 5]
+    async with transaction(sessions) as db:
+        for _ in range(others):
+            await count_up(db, name)
+    await relay_batch(sessions, own_publisher, limits=all_at_once)
+    after = list(range(3, others + 3))
+    assert await stored(own_bus, name) == after
 
-    assert await send_again_what_is_lost(sessions, events(own_bus)) == 5
-    await relay_batch(sessions, own_publisher)
+    assert await send_again_what_is_lost(sessions, events(own_bus)) == others + 2
+    await relay_batch(sessions, own_publisher, limits=all_at_once)
 
-    assert await stored(own_bus, name) == [3, 4, 5, 1, 2]
+    assert await stored(own_bus, name) == [*after, 1, 2]
     assert await send_again_what_is_lost(sessions, events(own_bus)) == 0
 
 
