@@ -31,12 +31,21 @@ from shared.keys import FixedKeys
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import run_relay
 from shared.outbox.wake import wake_after_commit
+from shared.revocations import Told
 from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = body_limit(NewUser, Refresh, SignIn)
+
+
+def _nothing_yet() -> Told | None:
+    return None
+
+
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,9 @@ class AuthParts:
     passwords: Passwords
     ready: Callable[[], list[str]] = list
     """What stands in the way of signing in; not an absent bus, which only delays the ends."""
+    told: Callable[[], Told | None] = _nothing_yet
+    """Up to where this process has seen to it that the bus holds the revocations."""
+    until_told: Callable[[], Awaitable[None]] = _never
 
     async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
         """The user with this email, made if there is none; who is there stays as they are."""
@@ -149,7 +161,9 @@ async def serving(
             Loop("auth_retelling", retelling.run, is_vital=False),
             Loop("auth_prune", prune, is_vital=False),
         ):
-            yield replace(parts, ready=ready)
+            yield replace(
+                parts, ready=ready, told=lambda: retelling.told, until_told=retelling.until_told
+            )
 
 
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:

@@ -31,6 +31,7 @@ from shared.revocations import (
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
     SessionRevoked,
+    Told,
 )
 from shared.tokens import CLOCK_SKEW_SECONDS
 
@@ -59,6 +60,9 @@ class Retelling:
     ) -> None:
         self.clock_ahead_seconds = 0.0
         """Of ours before the bus's, at least, when it was last asked."""
+        self.told: Told | None = None
+        """Where we saw, or made, the stream whole; none before the first look that succeeded."""
+        self._told_once = asyncio.Event()
         self._sessions = sessions
         self._bus = bus
         self._publisher = publisher
@@ -78,6 +82,10 @@ class Retelling:
                 log.info("retelling_waits", reason=str(away.exceptions[0]))
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def until_told(self) -> None:
+        """Wait for the first look that succeeds."""
+        await self._told_once.wait()
+
     async def look(self) -> bool:
         """Tell all that is in force if the stream may lack it; return whether it was necessary.
 
@@ -91,9 +99,14 @@ class Retelling:
         if noted is None or not _is_whole(state, noted, places):
             await self._tell_all(state)
             return True
+        self._has_told(noted.epoch, noted.floor)
         if self._is_to_be_renewed(state, noted):
             await self._say_complete(state, f"{noted.epoch}:{noted.floor}", whole_from=noted.floor)
         return False
+
+    def _has_told(self, epoch: str, sequence: int) -> None:
+        self.told = Told(epoch, sequence)
+        self._told_once.set()
 
     def _is_to_be_renewed(self, state: StreamState, noted: OutboxStream) -> bool:
         """At a third of the word's life, so that it outlives a long absence of ours.
@@ -169,6 +182,7 @@ class Retelling:
         async with transaction(self._sessions) as db:
             await _note(db, before.epoch, stored.offset)
         self._word = _Word(before.epoch, stored.offset, since=self._monotonic())
+        self._has_told(before.epoch, stored.offset)
 
 
 class _Word(NamedTuple):

@@ -44,7 +44,7 @@ from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.stream_reader import StreamReader
 from shared.bus.subjects import CTL_LIVE
 from shared.http import install_edge, operations_router
-from shared.revocations import Revocations
+from shared.revocations import Revocations, Told
 from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
@@ -77,11 +77,14 @@ class Gateway:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
         supervisor: Supervisor,
+        told: Callable[[], Told | None] | None,
         now: Clock,
     ) -> None:
         """``presence_publisher`` is one of its own: while a stream has no leader, what is meant
         for it takes up a whole window, and the lease is not to wait behind that.
         """
+        self._told = told
+        self._has_heard_all = told is None
         self.settings = settings
         self._bus = bus
         self._verifier = verifier
@@ -206,8 +209,13 @@ class Gateway:
             reasons.append("the keys to check tokens with are not known yet")
         if not self.control.caught_up:
             reasons.append("the revocations are not read up to their end")
-        elif not self._knows_revocations():
+        elif not self._has_word():
             reasons.append("the auth service has yet to say which sessions are over")
+        elif not self._has_heard():
+            reasons.append(
+                "the auth service has yet to compare the bus with its database: it may have been"
+                " restored from a backup"
+            )
         reasons += trouble_with_clock(
             self.control.clock_ahead_seconds, at_most=self.settings.max_clock_offset_seconds
         )
@@ -234,10 +242,22 @@ class Gateway:
         )
 
     def _knows_revocations(self) -> bool:
+        return self._has_word() and self._has_heard()
+
+    def _has_word(self) -> bool:
         return self.control.caught_up and (
             not self.settings.awaits_auth_service
             or self._revocations.are_complete(self.control.epoch)
         )
+
+    def _has_heard(self) -> bool:
+        """Once: the bus can be restored only while a process that has it within is down."""
+        if not self._has_heard_all and self.settings.awaits_auth_service:
+            place = None if self._told is None else self._told()
+            self._has_heard_all = place is not None and place.is_heard(
+                epoch=self.control.epoch, position=self.control.position
+            )
+        return self._has_heard_all or not self.settings.awaits_auth_service
 
     async def drain(self) -> None:
         self._draining = True
@@ -281,12 +301,14 @@ async def serving(
     verifier: TokenVerifier,
     registry: CollectorRegistry,
     supervisor: Supervisor | None = None,
+    told: Callable[[], Told | None] | None = None,
     now: Clock = our_clock,
 ) -> AsyncGenerator[GatewayParts]:
     """The gateway with its background loops; it starts whether or not the bus is there.
 
     ``supervisor`` is the process's, if it has other loops too. ``now`` is the clock that is
-    compared with the bus's.
+    compared with the bus's. ``told`` is of an auth service in the same process: its word on the
+    bus may be as old as a backup, so nobody is let in before it has looked.
     """
     supervisor = supervisor or Supervisor(registry)
     async with start_publisher(bus) as presence_publisher:
@@ -298,6 +320,7 @@ async def serving(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
+            told=told,
             now=now,
         )
         async with gateway.hub.working(), supervisor.running(*gateway.loops):

@@ -148,6 +148,7 @@ async def running_system(
             verifier=verifier,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,
+            told=auth.told,
         ) as posts,
         gateway.app.serving(
             settings.gateway,
@@ -156,6 +157,7 @@ async def running_system(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
+            told=auth.told,
         ) as gateway_parts,
     ):
         parts = (auth, posts, gateway_parts)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,7 +129,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         banner = _banner(announcement, origins, users, folder)
         serving.set()
         async with running(
-            *(child.run for child in children),
+            *(partial(_run_when_told, system.auth, child) for child in children),
             lambda: _greet(http, system, origins, banner),
         ):
             await http.serve(sockets=[taken])
@@ -166,6 +167,12 @@ def _gateway(host: str, port: int, origin: str, settings: Settings, folder: Data
     }
     drain_seconds = settings.gateway.drain_seconds
     return gateway_child(f"gateway:{port}", host, port, env=env, drain_seconds=drain_seconds)
+
+
+async def _run_when_told(auth: AuthParts, child: Child) -> None:
+    """Not before: it takes the word that it finds on the bus, which may be a backup's."""
+    await auth.until_told()
+    await child.run()
 
 
 def _drain_of(system: System, children: Sequence[Child]) -> Callable[[], Awaitable[None]]:

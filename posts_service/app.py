@@ -27,7 +27,7 @@ from shared.outbox.losses import Destination, watch_for_losses
 from shared.outbox.metrics import OutboxMetrics
 from shared.outbox.relay import RelayLimits, run_relay
 from shared.outbox.wake import wake_after_commit
-from shared.revocations import Revocations
+from shared.revocations import Revocations, Told
 from shared.supervision import Loop, Supervisor
 from shared.tokens import TokenVerifier
 from shared.user_rates import UserRates
@@ -56,11 +56,13 @@ async def serving(
     outbox_metrics: OutboxMetrics,
     relay_limits: RelayLimits | None = None,
     supervisor: Supervisor | None = None,
+    told: Callable[[], Told | None] | None = None,
     now: Clock = our_clock,
 ) -> AsyncGenerator[PostsParts]:
     """The service with its background loops; it starts whether or not the bus is there.
 
-    ``now`` is the clock that is compared with the bus's.
+    ``now`` is the clock that is compared with the bus's. ``told`` is of an auth service in the
+    same process: its word on the bus may be as old as a backup.
     """
     supervisor = supervisor or Supervisor()
     outbox = outbox_metrics.of("posts")
@@ -76,11 +78,17 @@ async def serving(
     # Once, not now: with the bus away we go on with what we know.
     revocations_known = asyncio.Event()
 
+    def are_told() -> bool:
+        if not revocations.are_complete(control.epoch):
+            return False
+        if told is None:
+            return True
+        place = told()
+        return place is not None and place.is_heard(epoch=control.epoch, position=control.position)
+
     async def learn_revocations() -> None:
         await control.until_caught_up()
-        while settings.awaits_auth_service and not revocations.are_complete(  # noqa: ASYNC110
-            control.epoch
-        ):
+        while settings.awaits_auth_service and not are_told():  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
         revocations_known.set()
 

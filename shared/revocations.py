@@ -53,6 +53,17 @@ class RevocationsComplete(_ControlMessage):
     epoch: str = Field(min_length=1, max_length=64)
 
 
+class Told(NamedTuple):
+    """Up to where in its stream the auth service has seen, or made, the revocations whole."""
+
+    epoch: str
+    sequence: int
+
+    def is_heard(self, *, epoch: str, position: int) -> bool:
+        """Whether who follows the stream has come that far."""
+        return epoch == self.epoch and position >= self.sequence
+
+
 _Known = SessionRevoked | UserRevoked | RevocationsComplete
 _MESSAGE: TypeAdapter[_Known] = TypeAdapter(Annotated[_Known, Field(discriminator="type")])
 

@@ -23,6 +23,7 @@ from shared.bus.clock import our_clock
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.keys import FixedKeys, KeySource
+from shared.revocations import Told
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
@@ -161,6 +162,7 @@ async def a_gateway(
     keys: KeySource | None = None,
     hmac_secret: str | None = None,
     window: int = 2000,
+    told: Callable[[], Told | None] | None = None,
     clock: Callable[[], float] = our_clock,
 ) -> AsyncGenerator[RunningGateway]:
     """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for.
@@ -180,6 +182,7 @@ async def a_gateway(
             publisher=publisher,
             verifier=verifier,
             registry=registry,
+            told=told,
             now=clock,
         ) as parts,
         served(

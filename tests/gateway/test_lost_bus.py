@@ -12,6 +12,7 @@ from shared.revocations import (
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
     SessionRevoked,
+    Told,
 )
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room, token_of
@@ -19,6 +20,10 @@ from tests.gateway.serving import until
 from tests.shared.bus.builders import js_api
 
 WAITS = ["the auth service has yet to say which sessions are over"]
+HAS_TO_LOOK = [
+    "the auth service has yet to compare the bus with its database: it may have been restored"
+    " from a backup"
+]
 OVER = SessionId("s-over")
 
 
@@ -65,6 +70,37 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
                 SessionRevoked(session_id=SessionId("s-2"), user_id=UserId(1)),
             )
             await until(lambda: gateway.parts.ready() == WAITS)
+
+
+async def test_an_old_word_lets_nobody_in_before_the_auth_service_beside_it_has_looked(
+    nats_server: StartServer,
+) -> None:
+    """As on a bus that was restored from a backup."""
+    url = nats_server().url
+    places: list[Told] = []
+    async with connect_bus(url, name="auth") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        epoch = (await stream_state(bus, "CTL")).epoch
+        await tell(publisher, REVOCATIONS_COMPLETE_SUBJECT, RevocationsComplete(epoch=epoch))
+        async with a_gateway(
+            url,
+            wait=False,
+            settings={"await_auth_service": True},
+            told=lambda: places[-1] if places else None,
+        ) as gateway:
+            token = token_of(1, "Ann", sid=OVER)
+            for place in (Told("another", 1), Told(epoch, 2)):
+                await until(lambda: gateway.parts.ready() == HAS_TO_LOOK)
+                async with gateway.socket(token=token, room=a_room()) as early:
+                    assert (await early.closed())[0] == 1013
+                places.append(place)
+            assert gateway.parts.ready() == HAS_TO_LOOK
+            over = SessionRevoked(session_id=OVER, user_id=UserId(1))
+            await tell(publisher, SESSION_REVOKED_SUBJECT, over)
+            await until(lambda: not gateway.parts.ready())
+
+            async with gateway.socket(token=token, room=a_room()) as ann:
+                assert await ann.closed() == (1008, "Invalid token")
 
 
 async def test_where_there_is_no_auth_service_nobody_waits_for_its_word(
