@@ -304,6 +304,7 @@ def test_what_the_environment_says_of_another_bus_is_not_for_the_further_gateway
     other = {"HUBBUB_NATS_CA": "/nowhere/ca.pem", "HUBBUB_NATS_CREDS": "/nowhere/creds"}
     system = processes.up(gateways=2, env=other)
 
+    system.until_ready()
     system.until_logged("further gateways")
 
 
