@@ -124,13 +124,15 @@ async def read_failures(
 async def revoked_since(
     db: AsyncSession, since: datetime, *, after: SessionRow | None, limit: int
 ) -> Sequence[SessionRow]:
-    """Sessions that were ended, in that order, beginning behind one."""
+    """Sessions that were ended, the newest first, beginning behind one."""
     found = select(SessionRow).where(SessionRow.revoked_at >= since)
     if after is not None:
         place = tuple_(SessionRow.revoked_at, SessionRow.id)
-        found = found.where(place > tuple_(literal(after.revoked_at, Moment), literal(after.id)))
+        found = found.where(place < tuple_(literal(after.revoked_at, Moment), literal(after.id)))
     return (
-        await db.scalars(found.order_by(SessionRow.revoked_at, SessionRow.id).limit(limit))
+        await db.scalars(
+            found.order_by(SessionRow.revoked_at.desc(), SessionRow.id.desc()).limit(limit)
+        )
     ).all()
 
 

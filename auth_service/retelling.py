@@ -122,29 +122,32 @@ class Retelling:
         return not is_known or now - word.since > state.max_age_seconds / 3
 
     async def _tell_all(self, state: StreamState) -> None:
-        # Ids of this time only: the stream may remember others though it was emptied.
-        round_id = secrets.token_hex(8)
+        # The same for all who tell it now, and when it is tried again, so that it is stored once;
+        # another after it was emptied, as the stream still remembers the ids of before.
+        life = f"{state.epoch}:{state.first}"
         # A clock that is fast must not take what is in force for over.
         is_now = self._now() - max(state.clock_ahead_seconds, 0.0)
         since = datetime.fromtimestamp(is_now - self._keep_seconds, UTC)
         told, last, whole_from = 0, None, None
-        while True:
+        while True:  # the newest first: its token lives longest
             async with transaction(self._sessions, read_only=True) as db:
                 batch = await repository.revoked_since(
                     db, since, after=last, limit=self._batch_rows
                 )
             async with asyncio.TaskGroup() as group:
-                telling = [group.create_task(self._tell(session, round_id)) for session in batch]
-            if whole_from is None:
-                whole_from = min((task.result() for task in telling), default=None)
+                telling = [group.create_task(self._tell(session, life)) for session in batch]
+            places = [task.result() for task in telling]
+            if whole_from is not None:
+                places.append(whole_from)
+            whole_from = min(places, default=None)
             told += len(batch)
             if len(batch) < self._batch_rows:
                 break
             last = batch[-1]
-        await self._say_complete(state, round_id, whole_from=whole_from)
+        await self._say_complete(state, secrets.token_hex(8), whole_from=whole_from)
         log.info("revocations_complete", told=told, epoch=state.epoch)
 
-    async def _tell(self, session: SessionRow, round_id: str) -> int:
+    async def _tell(self, session: SessionRow, life: str) -> int:
         assert session.revoked_at is not None
         message = SessionRevoked(
             session_id=SessionId(session.id),
@@ -154,7 +157,7 @@ class Retelling:
         stored = await self._publisher.publish(
             SESSION_REVOKED_SUBJECT,
             message.model_dump_json().encode(),
-            message_id=f"session_revoked:{session.id}:{round_id}",
+            message_id=f"session_revoked:{session.id}:{life}",
         )
         return stored.offset
 

@@ -1,5 +1,6 @@
 """A bus that lost the revocations is told of them again, and that this was all."""
 
+import json
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -13,11 +14,13 @@ from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
 from shared.bus.client import Bus, connect_bus
 from shared.bus.clock import our_clock
-from shared.bus.direct_get import stream_state
+from shared.bus.direct_get import DirectGet, stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher, start_publisher
 from shared.bus.streams import bootstrap
 from shared.bus.subjects import CTL_LIVE
+from shared.database import transaction
+from shared.outbox.rows import note
 from shared.process import running
 from shared.revocations import Revocations, RevocationsComplete
 from tests.auth_service.people import a_client, a_signed_in_user, sign_out
@@ -143,6 +146,30 @@ async def test_what_is_in_force_is_told_again_whatever_was_lost(
         assert [await service.retell() for _ in range(2)] == [True, False]
 
         assert await service.known() == (over, True)
+
+
+async def test_what_is_told_again_is_told_from_the_newest_on_and_stored_once(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    """Its tokens live longest. To be broken off, and to begin again, costs no room."""
+    async with service_on(nats, settings) as service:
+        over = [await service.a_session_that_is_over(f"{n}@example.com") for n in range(5)]
+        await js_api(service.bus, "STREAM.PURGE.CTL")
+        emptied = await stream_state(service.bus, "CTL")
+
+        for _ in range(3):
+            assert await service.a_process().look()
+            async with transaction(service.parts.sessions) as db:  # as if it died before it noted
+                await note(db, "CTL", epoch="another", floor=0, begins_anew=True)
+
+        state = await stream_state(service.bus, "CTL")
+        words = 3
+        assert state.last == emptied.last + len(over) + words
+        told = [
+            await DirectGet(service.bus, "CTL").message(emptied.last + 1 + n)
+            for n in range(len(over))
+        ]
+        assert [json.loads(each.payload)["session_id"] for each in told if each] == over[::-1]
 
 
 async def drop_the_oldest(service: Service) -> None:
