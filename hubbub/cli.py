@@ -174,14 +174,17 @@ def migrate(service: str | None, data: Path | None) -> None:
 @cli.command()
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True)
 @click.option("--watch", is_flag=True, help="Stay, and make anew what is deleted or lost.")
+@click.option("--restored", is_flag=True, help="NATS was put back from a backup.")
 @_data
 @_nats
-def bootstrap(replicas: int, data: Path | None, nats: str | None, watch: bool) -> None:
+def bootstrap(
+    replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
+) -> None:
     """Create the streams on NATS, or bring them up to date."""
     from hubbub.provision import bootstrap_streams
     from shared.process import run
 
-    run(bootstrap_streams(replicas=replicas, data=data, nats=nats, watch=watch))
+    run(bootstrap_streams(replicas=replicas, data=data, nats=nats, watch=watch, restored=restored))
 
 
 @cli.command()

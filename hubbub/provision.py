@@ -80,7 +80,7 @@ def _driver_is_busy() -> bool:
 
 
 async def bootstrap_streams(
-    *, replicas: int, data: Path | None, nats: str | None, watch: bool
+    *, replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
 ) -> None:
     """Create the streams, or bring them up to date; watching, make them anew until a signal."""
     settings = ServiceSettings()
@@ -90,7 +90,7 @@ async def bootstrap_streams(
             is_of_folder = named_bus(nats=nats, data=data, settings=settings) is None
             room = store_room(DataFolder(data or DEFAULT_PATH).nats) if is_of_folder else None
             streams = stream_settings(settings, replicas=replicas, store_bytes=room)
-            await bootstrap(bus, streams)
+            await bootstrap(bus, streams, restored=restored)
             click.echo(f"the streams are up to date: {', '.join(STREAMS)}")
             if stop is not None:
                 async with running(lambda: keep_streams(bus, streams)):

@@ -96,11 +96,17 @@ class KeepingLimits:
     again by its id if that is well within the dedupe windows."""
 
 
-async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
+async def bootstrap(
+    bus: Bus, settings: StreamSettings | None = None, *, restored: bool = False
+) -> None:
     """Create the streams and the consumer, or bring them up to the settings.
 
     May run any number of times, also at once. An epoch is written when its stream is
-    created and never changes afterwards: it names the life of the sequences.
+    created and does not change afterwards: it names the life of the sequences.
+
+    Args:
+        restored: What is there was put back from a backup, which nobody can see: its sequences
+            are given a second time. So each stream begins a new life, under another epoch.
 
     Raises:
         BusUnavailable: the bus did not do it in time.
@@ -108,6 +114,9 @@ async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
     """
     settings = settings or StreamSettings()
     async with _in_time(bus, settings):
+        if restored:
+            for name in STREAMS:
+                await _begin_new_life(bus, name, settings)
         await _ensure_streams(bus, settings)
         await _ensure_consumer(bus, settings)
 
@@ -253,6 +262,18 @@ async def _find_stream(bus: Bus, name: str, settings: StreamSettings) -> Config 
     if error["err_code"] == _NO_SUCH_STREAM:
         return None
     raise BootstrapFailed(f"stream {name}: {error['description']}")
+
+
+async def _begin_new_life(bus: Bus, name: str, settings: StreamSettings) -> None:
+    found = await _find_stream(bus, name, settings)
+    if found is None:
+        return  # it is about to be made, with an epoch of its own
+    config: Config = found["config"]
+    metadata = {**(config.get("metadata") or {}), "epoch": secrets.token_hex(8)}
+    answer = await _ask(bus, f"STREAM.UPDATE.{name}", {**config, "metadata": metadata}, settings)
+    if "error" in answer:
+        raise _refusal(name, answer["error"])
+    log.info("stream_restored", stream=name, epoch=metadata["epoch"])
 
 
 async def _ensure_stream(bus: Bus, config: Config, settings: StreamSettings) -> None:

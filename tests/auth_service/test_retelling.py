@@ -17,7 +17,7 @@ from shared.bus.clock import our_clock
 from shared.bus.direct_get import DirectGet, stream_state
 from shared.bus.follower import Follower
 from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import bootstrap
+from shared.bus.streams import STREAMS, bootstrap
 from shared.bus.subjects import CTL_LIVE
 from shared.database import transaction
 from shared.outbox.rows import note
@@ -170,6 +170,37 @@ async def test_what_is_told_again_is_told_from_the_newest_on_and_stored_once(
             for n in range(len(over))
         ]
         assert [json.loads(each.payload)["session_id"] for each in told if each] == over[::-1]
+
+
+async def test_of_a_bus_that_is_said_to_be_restored_no_old_word_is_believed(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    async with service_on(nats, settings) as service:
+        await service.retell()
+        backup = nats.store.with_name("backup")
+        nats.stop()
+        shutil.copytree(nats.store, backup)
+        nats.start()
+        await service.bus.until_connected()
+        over = {await service.a_session_that_is_over("ann@example.com")}
+        nats.stop()
+        shutil.rmtree(nats.store)
+        backup.rename(nats.store)
+        nats.start()
+        await service.bus.until_connected()
+        await bootstrap(service.bus)
+        assert await service.known() == (set(), True)  # nobody can see that it is a backup
+        before = [(await stream_state(service.bus, name)).epoch for name in STREAMS]
+
+        await bootstrap(service.bus, restored=True)
+
+        assert await service.known() == (set(), False)
+        after = [(await stream_state(service.bus, name)).epoch for name in STREAMS]
+        assert len({*before, *after}) == 2 * len(STREAMS)
+        await bootstrap(service.bus)
+        assert [(await stream_state(service.bus, name)).epoch for name in STREAMS] == after
+        assert [await service.retell() for _ in range(2)] == [True, False]
+        assert await service.known() == (over, True)
 
 
 async def drop_the_oldest(service: Service) -> None:
