@@ -15,11 +15,11 @@ from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, Us
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
-from shared.authentication import bearer_token
-from shared.bus.publisher import Publisher
-from shared.database import Sessions, transaction_dependency
-from shared.keys import public_jwk
-from shared.tokens import Claims, TokenVerifier
+from shared.jetstream.publisher import Publisher
+from shared.sql.database import Sessions, transaction_dependency
+from shared.tokens.access_tokens import Claims, TokenVerifier
+from shared.tokens.authentication import bearer_token
+from shared.tokens.keys import public_jwk
 
 JWKS_MAX_AGE_SECONDS = 60
 MAX_FORM_BYTES = 8 * 1024

@@ -20,18 +20,18 @@ from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock
-from shared.bus.publisher import Publisher
-from shared.database import DatabaseAway, Sessions, connect_database, transaction
-from shared.http import body_limit, install_edge, operations_router
-from shared.ids import UserId
-from shared.keys import FixedKeys
-from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import run_relay
-from shared.outbox.wake import wake_after_commit
-from shared.supervision import Loop, Supervisor
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import UserId
+from shared.jetstream.clock import Clock, our_clock
+from shared.jetstream.publisher import Publisher
+from shared.nats.client import Bus
+from shared.runtime.supervision import Loop, Supervisor
+from shared.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox.relay import run_relay
+from shared.sql.outbox.wake import wake_after_commit
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys
+from shared.web.http import body_limit, install_edge, operations_router
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +182,7 @@ async def _prune(sessions: Sessions, settings: AuthSettings) -> None:
                     throttle_seconds=settings.throttle_seconds,
                     max_token_seconds=settings.max_token_seconds,
                 )
-    except DatabaseAway:
+    except DatabaseUnavailable:
         log.warning("prune_failed")
 
 

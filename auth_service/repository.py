@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
-from shared.database import Moment
-from shared.ids import SessionId, UserId
+from shared.contracts.ids import SessionId, UserId
+from shared.sql.database import Moment
 
 
 class FoundSession(NamedTuple):

@@ -14,21 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
 from auth_service.tables import SessionRow
-from shared.bus.client import Bus
-from shared.bus.direct_get import StreamState, stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher
-from shared.database import DatabaseAway, Sessions, transaction
-from shared.ids import SessionId, UserId
-from shared.outbox import rows as outbox_rows
-from shared.outbox.table import OutboxStream
-from shared.revocations import (
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.direct_get import StreamState, stream_state
+from shared.jetstream.publisher import Publisher
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
+from shared.sql.database import DatabaseUnavailable, Sessions, transaction
+from shared.sql.outbox import rows as outbox_rows
+from shared.sql.outbox.table import OutboxStream
+from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
+from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
     SessionRevoked,
 )
-from shared.tokens import CLOCK_SKEW_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ async def retell_for_ever(
         await bus.until_connected()
         try:
             await retell_if_lost(sessions, bus, publisher, max_token_seconds=max_token_seconds)
-        except* (BusUnavailable, DatabaseAway) as away:
+        except* (BusUnavailable, DatabaseUnavailable) as away:
             log.info("retelling_waits", reason=str(away.exceptions[0]))
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -63,7 +63,7 @@ async def retell_if_lost(
     """Tell all that is in force if the stream may lack it; return whether it was necessary.
 
     Raises:
-        BusUnavailable, DatabaseAway: it is not known, or not told.
+        BusUnavailable, DatabaseUnavailable: it is not known, or not told.
     """
     keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
     reached = await outbox_rows.newest_sequence(sessions)  # first: the stream only grows

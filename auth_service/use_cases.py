@@ -26,15 +26,15 @@ from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow
 from auth_service.throttle import Throttle
 from auth_service.turns import Lane
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher
-from shared.database import Sessions, database_now, transaction
-from shared.ids import SessionId, UserId
-from shared.outbox.relay import publish_at_once
-from shared.outbox.rows import is_unsent
-from shared.outbox.table import append
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
-from shared.tokens import Claims, InvalidToken
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher
+from shared.nats.errors import BusUnavailable, MessageRejected
+from shared.sql.database import Sessions, database_now, transaction
+from shared.sql.outbox.relay import publish_at_once
+from shared.sql.outbox.rows import is_unsent
+from shared.sql.outbox.table import append
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 
 log = structlog.get_logger(__name__)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from bench.load import Load
 from bench.profiling import Profiler
 from bench.tokens import Issuer, hs256_token
-from shared.bus.subjects import publication_subject
-from shared.channels import personal_channel, room_channel
-from shared.ids import UserId
+from shared.contracts.channels import personal_channel, room_channel
+from shared.contracts.ids import UserId
+from shared.jetstream.subjects import publication_subject
 
 STAMP = "at=" + 19 * "0"
 """The load puts the moment of sending here, as native/load.h says."""

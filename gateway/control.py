@@ -2,10 +2,10 @@
 
 import structlog
 
-from gateway.channels.manager import ConnectionManager, Member, for_each
+from gateway.channels.registry import ConnectionManager, Member, for_each
 from gateway.errors import SESSION_ENDED
-from shared.bus.direct_get import StoredMessage
-from shared.revocations import Revocations
+from shared.jetstream.direct_get import StoredMessage
+from shared.tokens.revocations import Revocations
 
 log = structlog.get_logger(__name__)
 

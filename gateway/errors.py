@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
 
-from shared.errors import AppError, ErrorKind
+from shared.contracts.errors import AppError, ErrorKind
 
 
 class CloseCode(IntEnum):

@@ -22,7 +22,7 @@ from gateway.errors import (
     TOO_SLOW,
     Close,
 )
-from shared.tallies import Durations, Tallies, tally
+from gateway.tallies import Durations, Tallies, tally
 
 log = structlog.get_logger(__name__)
 

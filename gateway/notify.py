@@ -18,17 +18,17 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.streams.history import History
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher
-from shared.bus.streams import NOTIFY_CONSUMER
-from shared.bus.subjects import event_message_id, publication_subject
-from shared.bus.work_queue import Job, WorkQueue, open_work_queue
-from shared.channels import BadChannelName, parse_channel, personal_channel
-from shared.events import Envelope
-from shared.ids import ChannelName
-from shared.publications import Publication
+from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import Publication
+from shared.jetstream.clock import Clock, our_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.streams import NOTIFY_CONSUMER
+from shared.jetstream.subjects import event_message_id, publication_subject
+from shared.jetstream.work_queue import Job, WorkQueue, open_work_queue
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

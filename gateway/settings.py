@@ -7,8 +7,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.channels import BadChannelName, namespace_of, parse_channel
-from shared.settings import Amount, Bytes, Count, Seconds, ServiceSettings
+from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
+from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 
 Grace = Annotated[float, Field(ge=0)]
 
@@ -43,7 +43,7 @@ class Namespace(BaseModel):
     """Whether its subscribers hear who comes and goes."""
 
     @model_validator(mode="after")
-    def _contradicts_itself_nowhere(self) -> Self:
+    def _check_join_leave(self) -> Self:
         if self.join_leave and not self.presence:
             raise ValueError("join_leave needs presence")
         return self

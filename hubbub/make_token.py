@@ -9,10 +9,10 @@ import jwt
 from auth_service.signing import TokenIssuer
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.ids import SessionId, UserId
-from shared.keys import BadSigningKey
-from shared.settings import ServiceSettings
-from shared.tokens import shown_name
+from shared.contracts.ids import SessionId, UserId
+from shared.runtime.settings import ServiceSettings
+from shared.tokens.access_tokens import shown_name
+from shared.tokens.keys import BadSigningKey
 
 
 def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | None) -> str:

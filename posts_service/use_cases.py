@@ -10,13 +10,13 @@ from posts_service import repository
 from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.tables import CommentRow, PostRow
-from shared.bus.subjects import event_subject
-from shared.channels import post_channel, room_channel
-from shared.events import Envelope
-from shared.ids import PostId, UserId
-from shared.outbox.table import append
-from shared.request_context import current_traceparent
-from shared.tokens import Claims
+from shared.contracts.channels import post_channel, room_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import PostId, UserId
+from shared.jetstream.subjects import event_subject
+from shared.sql.outbox.table import append
+from shared.tokens.access_tokens import Claims
+from shared.web.request_context import current_traceparent
 
 FEED = room_channel("feed")
 """The room in which the list of posts moves live."""

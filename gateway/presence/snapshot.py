@@ -2,13 +2,13 @@
 
 import asyncio
 
-from gateway.presence.facts import read_fact
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.records import read_record
 from gateway.presence.table import PresenceTable
-from shared.bus.client import Bus
-from shared.bus.direct_get import DirectGet, leader_holds_from, stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.subjects import PRES_PUB
+from shared.jetstream.direct_get import DirectGet, leader_holds_from, stream_state
+from shared.jetstream.subjects import PRES_PUB
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
 
 _EVERYTHING = f"{PRES_PUB}>"
 
@@ -49,9 +49,9 @@ async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
         for message in batch.messages:
             position = message.sequence
             name = message.subject.removeprefix(PRES_PUB)
-            fact = read_fact(name, position, message.payload, message.headers)
-            if fact is not None:
-                table.apply(fact)
+            record = read_record(name, position, message.payload, message.headers)
+            if record is not None:
+                table.apply(record)
         if batch.messages and batch.pending:
             continue
         if end is None:

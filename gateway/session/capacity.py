@@ -6,7 +6,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 import structlog
 
 from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
-from shared.ids import UserId
+from shared.contracts.ids import UserId
 
 log = structlog.get_logger(__name__)
 
@@ -100,12 +100,12 @@ class UserLimit:
         return here >= most or here + self._elsewhere(user_id) >= most
 
 
-def room_for(wanted: int, *, sockets: int | None) -> int:
+def connection_limit(wanted: int, *, sockets: int | None) -> int:
     """How many connections to let in.
 
     Args:
         wanted: As the operator says; 0 for as many as there can be.
-        sockets: That the process may accept, see `shared.peers`; None for any number.
+        sockets: That the process may accept, see `shared.web.peers`; None for any number.
 
     Returns:
         0 for any number.

@@ -4,11 +4,7 @@ from typing import ClassVar
 
 import structlog
 
-from gateway.channels.manager import CATCHING_UP, Subscription
-from gateway.codecs.chat import PROTOCOL, BadCommand, decode_command, encode
-from gateway.codecs.chat_frames import Authenticate, Reset
-from gateway.engine.connection import Connection
-from gateway.engine.frame import Frame
+from gateway.channels.registry import CATCHING_UP, Subscription
 from gateway.errors import (
     BINARY_FRAME,
     INVALID_ROOM,
@@ -21,20 +17,24 @@ from gateway.errors import (
     MayNotSubscribe,
     TooManyConnections,
 )
+from gateway.protocols.chat.codec import PROTOCOL, BadCommand, decode_command, encode
+from gateway.protocols.chat.frames import Authenticate, Reset
 from gateway.session.arrival import Arrival
 from gateway.session.clock import unix_now
 from gateway.session.commands import Commands
 from gateway.session.handshake import ChatHandshake
-from gateway.session.lag import Lag
+from gateway.session.lag import SlowConsumer
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CONNECT_UNITS, units_of_replay
-from gateway.session.replay import Gone, Replay
-from gateway.session.surviving import survive
-from shared.channels import personal_channel
-from shared.errors import AppError, Unavailable
-from shared.ids import ChannelName, UserId
-from shared.tokens import Claims, InvalidToken
-from shared.user_rates import TooFast
+from gateway.session.replay import ConnectionLost, Replay
+from gateway.session.surviving import isolate_failure
+from gateway.transport.connection import Connection
+from gateway.transport.frames import Frame
+from shared.contracts.channels import personal_channel
+from shared.contracts.errors import AppError, Unavailable
+from shared.contracts.ids import ChannelName, UserId
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ class ChatSession:
 
     def open(self) -> None:
         """Begin, with a token or waiting for one."""
-        survive(self.connection, self._begin)
+        isolate_failure(self.connection, self._begin)
 
     def _begin(self) -> None:
         asked = self._handshake
@@ -164,7 +164,7 @@ class ChatSession:
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
-        if isinstance(self._way, Lag) and not self._way.is_live:
+        if isinstance(self._way, SlowConsumer) and not self._way.is_live:
             self._way.start_over(reason)
         elif self._is_live:  # who arrives finds out by itself
             for subscription in self._parts.manager.subscriptions_of(self):
@@ -296,17 +296,17 @@ class ChatSession:
         assert self._personal is not None  # nobody offers anything before both are there
         options = self._parts.namespaces.options_of(self._room.channel)
         assert options is not None
-        lag = Lag(
+        lag = SlowConsumer(
             self.connection, self._parts, self._room, self._personal, options, sent_up_to=place
         )
         lag.begin()
         self._way = lag
         self.connection.start(self._catch_up(lag))
 
-    async def _catch_up(self, lag: Lag) -> None:
+    async def _catch_up(self, lag: SlowConsumer) -> None:
         try:
             await lag.run_to_live()
-        except Gone:
+        except ConnectionLost:
             return
         if self._way is lag:  # else it has fallen behind again
             self._way = None

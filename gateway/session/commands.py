@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from gateway.codecs.chat import (
+from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.protocols.chat.codec import (
     BadCommand,
     ChatCommand,
     decode_command,
@@ -21,17 +22,16 @@ from gateway.codecs.chat import (
     encode_ack,
     too_fast,
 )
-from gateway.codecs.chat_frames import Authenticate, Error, Ping, Pong, PublishMessage
-from gateway.engine.connection import Connection
-from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.protocols.chat.frames import Authenticate, Error, Ping, Pong, PublishMessage
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate, units_of_text
-from gateway.session.surviving import survive
-from gateway.streams.publishing import Outcome, Repeat
-from shared.errors import AppError
-from shared.ids import ChannelName, UserId
-from shared.publications import Sender
-from shared.tokens import Claims
+from gateway.session.surviving import isolate_failure
+from gateway.streams.publishing import Duplicate, Outcome
+from gateway.transport.connection import Connection
+from shared.contracts.errors import AppError
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Sender
+from shared.tokens.access_tokens import Claims
 
 
 class Speaker(Protocol):
@@ -189,7 +189,7 @@ class Commands:
 
     def _published(self, command_id: str | None, outcome: Outcome) -> None:
         try:
-            if isinstance(outcome, Repeat):
+            if isinstance(outcome, Duplicate):
                 self._connection.start(self._finish(self._settle(command_id, outcome)))
                 return
             self._answer(command_id, outcome)
@@ -197,12 +197,12 @@ class Commands:
             self._connection.abandon(error, "command_failed")
         finally:
             self._connection.end_work()
-        survive(self._connection, self._end)
+        isolate_failure(self._connection, self._end)
 
-    async def _settle(self, command_id: str | None, repeat: Repeat) -> None:
+    async def _settle(self, command_id: str | None, repeat: Duplicate) -> None:
         outcome: int | AppError
         try:
-            outcome = await self._parts.publisher.settle(repeat)
+            outcome = await self._parts.publisher.resolve_duplicate(repeat)
         except AppError as error:
             outcome = error
         self._answer(command_id, outcome)

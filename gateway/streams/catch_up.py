@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from gateway.streams.history import History
-from gateway.streams.ring import Kept, Ring
-from gateway.streams.stored import StoredRun, bounded
-from shared.bus.errors import BusUnavailable
-from shared.bus.position import RETENTION
-from shared.ids import ChannelName
+from gateway.streams.history import History, MergedHistory, bounded
+from gateway.streams.ring import Ring, StoredPublication
+from shared.contracts.ids import ChannelName
+from shared.jetstream.position import RETENTION
+from shared.nats.errors import BusUnavailable
 
 Send = Callable[[int, ChannelName, bytes], None]
 """Gets offset, channel and payload, ascending."""
@@ -130,13 +129,13 @@ class CatchUp:
             await self._judge_ahead(offset)
             self._look_for_reset(resets)
         at, judged = offset, unlimited
-        stored: StoredRun | None = None
+        stored: MergedHistory | None = None
         while at < feed.position:
             if at >= feed.ring.floor:
                 stored = None
                 count = feed.ring.count_after(channels, at)
             else:
-                stored = stored or StoredRun(self._history, channels, at)
+                stored = stored or MergedHistory(self._history, channels, at)
                 await self._read_on(stored, resets)
                 count = stored.count
             if not judged:
@@ -188,11 +187,13 @@ class CatchUp:
     def _bounds(self) -> tuple[int, int]:
         return self._limits.batch_count, self._limits.batch_bytes
 
-    def _from_ring(self, channels: Collection[ChannelName], at: int) -> tuple[list[Kept], int]:
+    def _from_ring(
+        self, channels: Collection[ChannelName], at: int
+    ) -> tuple[list[StoredPublication], int]:
         batch, is_all = bounded(self._feed.ring.after(channels, at), *self._bounds)
         return batch, self._feed.position if is_all else batch[-1].offset
 
-    async def _read_on(self, stored: StoredRun, resets: int) -> None:
+    async def _read_on(self, stored: MergedHistory, resets: int) -> None:
         """Read the next batch of each channel from the stream, below the ring's floor."""
         state = await stored.read(up_to=min(self._feed.ring.floor, self._feed.position))
         self._look_for_reset(resets)

@@ -7,13 +7,13 @@ from functools import lru_cache
 import structlog
 
 from gateway.streams.ring import Ring
-from shared.bus.client import Bus
-from shared.bus.direct_get import StoredMessage
-from shared.bus.follower import Follower
-from shared.bus.limits import FollowerLimits
-from shared.bus.subjects import RT_LIVE, channel_of
-from shared.channels import BadChannelName, parse_channel
-from shared.ids import ChannelName
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.ids import ChannelName
+from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.follower import Follower
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.subjects import RT_LIVE, channel_of
+from shared.nats.client import Bus
 
 log = structlog.get_logger(__name__)
 

@@ -13,16 +13,15 @@ from typing import Any, NamedTuple
 import structlog
 
 from gateway.streams.history import History
-from gateway.streams.ring import Kept
-from shared.bus.client import TOO_LARGE
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, Stored
-from shared.bus.sending import Outcome as Answer
-from shared.bus.sending import Sending
-from shared.bus.subjects import api_message_id, publication_subject, user_message_id
-from shared.errors import AppError, ErrorKind
-from shared.ids import ChannelName
-from shared.publications import BadPublication, Publication, Sender
+from gateway.streams.ring import StoredPublication
+from shared.contracts.errors import AppError, ErrorKind
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication, Publication, Sender
+from shared.jetstream.publisher import Outcome as Answer
+from shared.jetstream.publisher import Publisher, Sending, Stored
+from shared.jetstream.subjects import api_message_id, publication_subject, user_message_id
+from shared.nats.client import TOO_LARGE
+from shared.nats.errors import BusUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -57,14 +56,14 @@ class PublicationRefused(AppError):
         super().__init__(f"this can't be published: {why}")
 
 
-class Repeat(NamedTuple):
+class Duplicate(NamedTuple):
     """Something was stored under this id before; `ChannelPublisher.settle` tells if it is this."""
 
     offset: int
     payload: bytes
 
 
-Outcome = int | Repeat | AppError
+Outcome = int | Duplicate | AppError
 """What became of a publication: its offset, or why it has none. If that is `BusUnavailable` it
 may be stored all the same, so it can be sent again with the same id."""
 
@@ -90,7 +89,7 @@ class ChannelPublisher:
         publisher: Publisher,
         history: History,
         *,
-        recent: Callable[[int], Kept | None] = lambda _offset: None,
+        recent: Callable[[int], StoredPublication | None] = lambda _offset: None,
         limits: PublishingLimits | None = None,
         on_answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
@@ -164,13 +163,13 @@ class ChannelPublisher:
             outcome = await done
         finally:
             self._publisher.forget(sending)
-        if isinstance(outcome, Repeat):
-            return await self.settle(outcome)
+        if isinstance(outcome, Duplicate):
+            return await self.resolve_duplicate(outcome)
         if isinstance(outcome, AppError):
             raise outcome
         return outcome
 
-    async def settle(self, repeat: Repeat) -> int:
+    async def resolve_duplicate(self, repeat: Duplicate) -> int:
         """Return the offset of what was stored first, if it has the same data.
 
         Raises:
@@ -211,7 +210,7 @@ class ChannelPublisher:
         self._on_answered(now - began_at)
         if isinstance(answer, Stored):
             self._stuck_until = None
-            on_done(Repeat(answer.offset, payload) if answer.duplicate else answer.offset)
+            on_done(Duplicate(answer.offset, payload) if answer.duplicate else answer.offset)
         elif isinstance(answer, BusUnavailable):
             if now - began_at >= self._limits.deadline_seconds:  # else it is for other reasons
                 self._stuck_until = now + self._limits.stuck_seconds

@@ -11,17 +11,17 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.retelling import retell_if_lost
 from auth_service.settings import AuthSettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.follower import Follower
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import bootstrap
-from shared.bus.subjects import CTL_LIVE
-from shared.process import running
-from shared.revocations import Revocations
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.jetstream.subjects import CTL_LIVE
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.process import running
+from shared.tokens.revocations import Revocations
 from tests.auth_service.people import a_client, a_signed_in_user, sign_out
 from tests.auth_service.test_sessions import session_of
 from tests.fixtures.nats import NatsServer, StartServer
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 MAX_TOKEN_SECONDS = 86_400
 

@@ -11,18 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.direct_get import StoredMessage, stream_state
-from shared.bus.follower import Follower
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.bus.subjects import CTL_LIVE
-from shared.database import Sessions, connect_database
-from shared.outbox import rows as outbox_rows
-from shared.outbox.lease import Lease
-from shared.outbox.metrics import OutboxMetrics
-from shared.process import running
-from shared.revocations import Revocation, Revocations
+from shared.jetstream.direct_get import StoredMessage, stream_state
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.subjects import CTL_LIVE
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.process import running
+from shared.sql.database import Sessions, connect_database
+from shared.sql.outbox import rows as outbox_rows
+from shared.sql.outbox.lease import Lease
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.tokens.revocations import Revocation, Revocations
 from tests.auth_service.people import (
     a_client,
     a_signed_in_user,

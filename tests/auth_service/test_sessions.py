@@ -9,10 +9,10 @@ from sqlalchemy import select, update
 
 from auth_service.app import AuthParts
 from auth_service.tables import RefreshTokenRow, SessionRow
-from shared.database import transaction
-from shared.ids import SessionId, UserId
-from shared.revocations import Revocations
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import SessionId, UserId
+from shared.sql.database import transaction
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.revocations import Revocations
 from tests.auth_service.people import (
     a_signed_in_user,
     bearer,

@@ -6,8 +6,8 @@ from starlette.formparsers import FormParser, MultiPartParser
 
 from auth_service.app import AuthParts
 from auth_service.tables import SessionRow
-from shared.database import transaction
-from shared.tokens import TokenVerifier
+from shared.sql.database import transaction
+from shared.tokens.access_tokens import TokenVerifier
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer, make_signing_key
-from shared.ids import SessionId, UserId
-from shared.keys import FixedKeys, read_jwks
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import SessionId, UserId
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys, read_jwks
 from tests.auth_service.people import SIGNING_KEY, a_signed_in_user
 
 EC_KEY = generate_private_key(SECP256R1()).private_bytes(

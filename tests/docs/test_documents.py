@@ -11,18 +11,18 @@ import pytest
 
 from auth_service.settings import AuthSettings
 from gateway import errors
-from gateway.codecs.asyncapi import chat_document
-from gateway.codecs.chat import CODE_OF_FIELD, too_fast
-from gateway.codecs.chat_frames import ERROR_CODES, Ping
+from gateway.protocols.chat.asyncapi import chat_document
+from gateway.protocols.chat.codec import CODE_OF_FIELD, too_fast
+from gateway.protocols.chat.frames import ERROR_CODES, Ping
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import IdReused, PublicationRefused
 from posts_service.settings import PostsSettings
-from shared.bus.client import Bus
-from shared.bus.direct_get import DirectGet
-from shared.bus.subjects import publication_subject
-from shared.channels import room_channel
-from shared.publications import Publication
-from shared.settings import ServiceSettings, environment_names
+from shared.contracts.channels import room_channel
+from shared.contracts.publications import Publication
+from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus
+from shared.runtime.settings import ServiceSettings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bench/README.md"]

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from gateway.engine.outgoing import NOTHING_MORE, STALLED, Run
+from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
 
 
 class ASink:
     """A sink and its transport in one."""
 
     def __init__(self) -> None:
-        self.due: Run | None = None
+        self.due: FrameBatch | None = None
         self.written: list[bytes] = []
 
     @property

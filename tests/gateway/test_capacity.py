@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
-from gateway.session.capacity import Occupancy, UserLimit, network_of, room_for
-from shared.ids import UserId
-from shared.open_files import allow_open_files, open_files_limit
+from gateway.session.capacity import Occupancy, UserLimit, connection_limit, network_of
+from shared.contracts.ids import UserId
+from shared.web.open_files import allow_open_files, open_files_limit
 
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", None])
 ANN = UserId(1)
@@ -112,7 +112,7 @@ def test_a_users_connections_count_wherever_they_are(
 def test_there_is_room_for_no_more_than_there_may_be_sockets(
     wanted: int, sockets: int | None, room: int
 ) -> None:
-    assert room_for(wanted, sockets=sockets) == room
+    assert connection_limit(wanted, sockets=sockets) == room
 
 
 def test_the_limit_of_open_files_is_raised_to_what_may_be_had() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher
-from shared.bus.publishing import publish, publish_event
-from shared.channels import personal_channel, room_channel
-from shared.events import Envelope
-from shared.ids import UserId
-from shared.keys import FixedKeys, TrustedKey
+from shared.contracts.channels import personal_channel, room_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish, publish_event
+from shared.nats.client import Bus
+from shared.tokens.keys import FixedKeys, TrustedKey
 from tests.fixtures.tokens import OUR_KEY
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until

@@ -9,23 +9,23 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
-from gateway.codecs.chat import BadCommand, decode_command
-from gateway.engine.connection import Connection
-from gateway.engine.limits import Limits
 from gateway.errors import INTERNAL_ERROR, Close
 from gateway.metrics import GatewayMetrics
+from gateway.protocols.chat.codec import BadCommand, decode_command
 from gateway.session.commands import Commands
-from gateway.session.parts import ChatParts, Guard
+from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
-from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, Outcome, Repeat
-from shared.bus.errors import BusUnavailable
-from shared.channels import room_channel
-from shared.ids import ChannelName, UserId
-from shared.publications import Sender
-from shared.tokens import Claims, InvalidToken
-from shared.user_rates import UserRates
-from tests.gateway.engine.transports import AnEngine, ATransport
+from gateway.streams.publishing import ChannelPublisher, Duplicate, IdReused, OnDone, Outcome
+from gateway.transport.connection import Connection
+from gateway.transport.limits import Limits
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Sender
+from shared.nats.errors import BusUnavailable
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.web.user_rates import UserRates
+from tests.gateway.transport.transports import AnEngine, ATransport
 
 CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
 ELSEWHERE = Close(1012, "restarting")
@@ -55,7 +55,7 @@ class ABus(ChannelPublisher):
     def answer(self, outcome: Outcome) -> None:
         self._asked.pop()(outcome)
 
-    async def settle(self, repeat: Repeat) -> int:
+    async def resolve_duplicate(self, repeat: Duplicate) -> int:
         await asyncio.sleep(0)
         if repeat.payload:
             raise IdReused
@@ -107,7 +107,7 @@ class ATab:
         self.renewed = 0
         self.is_silent = False
         parts = {
-            "guard": cast(Guard, self.guard),
+            "guard": cast(Authenticator, self.guard),
             "publisher": self.bus,
             "namespaces": Namespaces(),
             "metrics": self.metrics,
@@ -213,8 +213,8 @@ async def test_the_peer_waits_while_too_many_wait_and_what_it_sent_stays_in_orde
     ("answer", "told"),
     [
         (BusUnavailable("no answer"), ("error", "unavailable")),
-        (Repeat(9, b""), ("ack", "a")),
-        (Repeat(9, b"other"), ("error", "id_reused")),
+        (Duplicate(9, b""), ("ack", "a")),
+        (Duplicate(9, b"other"), ("error", "id_reused")),
     ],
 )
 async def test_whatever_becomes_of_one_the_next_comes_after_it(
@@ -268,7 +268,7 @@ async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
     assert tab.is_silent
 
 
-@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), Repeat(9, b"")])
+@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), Duplicate(9, b"")])
 async def test_the_hub_knows_of_what_is_under_way_until_it_is_answered(
     tab: ATab, answer: Outcome
 ) -> None:

@@ -1,14 +1,14 @@
 """What a revocation does to the connections that are here."""
 
-from gateway.channels.manager import ConnectionManager
+from gateway.channels.registry import ConnectionManager
 from gateway.control import Control
-from gateway.engine.frame import Frame
-from gateway.engine.outgoing import Outgoing
 from gateway.errors import SESSION_ENDED, Close
-from shared.bus.direct_get import StoredMessage
-from shared.ids import SessionId, UserId
-from shared.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
-from shared.tokens import Claims
+from gateway.transport.coalescer import WriteCoalescer
+from gateway.transport.frames import Frame
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.direct_get import StoredMessage
+from shared.tokens.access_tokens import Claims
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.sinks import ASink
 
 ANN = UserId(1)
@@ -49,7 +49,7 @@ class AMember:
 
 
 def end_session(session_id: str, *members: AMember) -> None:
-    manager = ConnectionManager(Outgoing(lambda _flush: None))
+    manager = ConnectionManager(WriteCoalescer(lambda _flush: None))
     for member in members:
         manager.connect(member)
     revoked = SessionRevoked(session_id=SessionId(session_id), user_id=ANN)

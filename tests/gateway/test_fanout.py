@@ -7,19 +7,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway.channels.manager import ConnectionManager
-from gateway.engine.frame import Frame, text_frame
-from gateway.engine.outgoing import STALLED, Outgoing
+from gateway.channels.registry import ConnectionManager
 from gateway.errors import Close
 from gateway.metrics import GatewayMetrics
 from gateway.presence.table import PresenceChange
 from gateway.session.fanout import Fanout
-from shared.bus.position import EPOCH_CHANGED, RETENTION
-from shared.channels import room_channel
-from shared.ids import UserId
-from shared.process import running
-from shared.publications import Publication
-from shared.tokens import Claims
+from gateway.transport.coalescer import STALLED, WriteCoalescer
+from gateway.transport.frames import Frame, text_frame
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import UserId
+from shared.contracts.publications import Publication
+from shared.jetstream.position import EPOCH_CHANGED, RETENTION
+from shared.runtime.process import running
+from shared.tokens.access_tokens import Claims
 from tests.gateway.serving import until
 from tests.gateway.sinks import ASink
 
@@ -69,7 +69,7 @@ class AMember:
 class Lobby:
     def __init__(self) -> None:
         self.turn: list[Callable[[], None]] = []
-        self.manager = ConnectionManager(Outgoing(self.turn.append))
+        self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.registry = CollectorRegistry()
         self.count = 0
         self.fanout = Fanout(

@@ -2,12 +2,12 @@
 
 from uuid import uuid4
 
-from shared.bus.client import connect_bus
-from shared.bus.direct_get import stream_state
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import bootstrap
-from shared.ids import SessionId, UserId
-from shared.revocations import (
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.direct_get import stream_state
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
@@ -16,7 +16,7 @@ from shared.revocations import (
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room, token_of
 from tests.gateway.serving import until
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 WAITS = ["the auth service has yet to say which sessions are over"]
 OVER = SessionId("s-over")

@@ -17,21 +17,21 @@ import pytest
 
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
-from shared.bus.client import Bus, connect_bus
-from shared.bus.clock import our_clock
-from shared.bus.direct_get import stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, Stored, start_publisher
-from shared.bus.publishing import publish_event
-from shared.bus.stream_reader import StreamReader
-from shared.bus.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
-from shared.bus.subjects import event_message_id, event_subject, publication_subject
-from shared.bus.work_queue import open_work_queue
-from shared.channels import personal_channel
-from shared.events import Envelope
-from shared.ids import ChannelName, UserId
-from shared.process import running
-from shared.publications import Publication
+from shared.contracts.channels import personal_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Publication
+from shared.jetstream.clock import our_clock
+from shared.jetstream.direct_get import stream_state
+from shared.jetstream.publisher import Publisher, Stored, start_publisher
+from shared.jetstream.publishing import publish_event
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.jetstream.subjects import event_message_id, event_subject, publication_subject
+from shared.jetstream.work_queue import open_work_queue
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
+from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 

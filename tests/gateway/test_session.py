@@ -12,15 +12,15 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.engine.frame import text_frame
 from gateway.session.chat import ChatSession
 from gateway.settings import Namespace, Who
-from shared.bus.clock import our_clock
-from shared.bus.publisher import Publisher
-from shared.bus.publishing import publish
-from shared.channels import room_channel
-from shared.ids import SessionId, UserId
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
+from gateway.transport.frames import text_frame
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.clock import our_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
 

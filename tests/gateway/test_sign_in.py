@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.channels.manager import for_each
+from gateway.channels.registry import for_each
 from gateway.session.chat import ChatSession
-from shared.ids import UserId
+from shared.contracts.ids import UserId
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,

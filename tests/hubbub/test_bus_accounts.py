@@ -8,10 +8,10 @@ import pytest
 from hubbub.bus_accounts import provide
 from hubbub.errors import CommandFailed
 from hubbub.nats_child import nats_server as embedded_server
-from shared.bus.client import connect_bus
-from shared.bus.direct_get import stream_state
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
+from shared.jetstream.direct_get import stream_state
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 

@@ -10,8 +10,8 @@ import pytest
 from auth_service.signing import make_signing_key
 from hubbub.cli import MAX_GATEWAYS
 from hubbub.data_folder import DataFolder
-from shared.keys import FixedKeys, read_signing_key, trusted_key
-from shared.tokens import TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys, read_signing_key, trusted_key
 
 SECRET = "a secret of at least thirty-two bytes"
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
@@ -123,7 +123,9 @@ def test_a_taken_port_is_told_before_the_services_are_loaded(service: str, tmp_p
     said = done.stderr.splitlines()
     assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use" in said
     loaded = {line.rpartition("|")[2].strip() for line in said if line.startswith("import time:")}
-    assert loaded & {"shared.listening", "fastapi", "sqlalchemy", "nats"} == {"shared.listening"}
+    assert loaded & {"shared.runtime.listening", "fastapi", "sqlalchemy", "nats"} == {
+        "shared.runtime.listening"
+    }
 
 
 def test_workers_on_a_taken_port_say_so() -> None:

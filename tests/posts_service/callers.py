@@ -8,9 +8,9 @@ import jwt
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from shared.database import Sessions, transaction
-from shared.events import Envelope
-from shared.outbox.table import OutboxRow
+from shared.contracts.events import Envelope
+from shared.sql.database import Sessions, transaction
+from shared.sql.outbox.table import OutboxRow
 
 HMAC_SECRET = "a secret for tests, and long enough"
 

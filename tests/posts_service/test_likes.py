@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from posts_service.tables import LikeNoticeRow, LikeRow
-from shared.database import Sessions, transaction
+from shared.sql.database import Sessions, transaction
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient

@@ -1,8 +1,8 @@
 from sqlalchemy import text
 
 from posts_service.tables import Base
-from shared.database import connect_database, transaction
-from shared.migrations import differences, downgrade, migrate
+from shared.sql.database import connect_database, transaction
+from shared.sql.migrations import differences, downgrade, migrate
 
 
 async def test_the_migrated_database_is_what_the_code_knows(database_url: str) -> None:

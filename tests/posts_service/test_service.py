@@ -14,16 +14,16 @@ from pydantic import SecretStr
 
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
-from shared.bus.client import Bus, BusUnavailable, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
-from shared.events import Envelope
-from shared.ids import SessionId, UserId
-from shared.migrations import migrate
-from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import RelayLimits
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
-from shared.tokens import open_verifier
+from shared.contracts.events import Envelope
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import Bus, BusUnavailable, connect_bus
+from shared.sql.migrations import migrate
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox.relay import RelayLimits
+from shared.tokens.access_tokens import open_verifier
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.posts_service.callers import HMAC_SECRET, a_client, a_post
 

@@ -10,9 +10,9 @@ import httpx2
 import jwt
 import pytest
 
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
-from shared.migrations import migrate
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.sql.migrations import migrate
 from tests.fixtures.nats import NatsServer
 from tests.system.processes import HubbubProcess, Processes, processes_in
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.bus.client import connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.subjects import CTL_PUB, RT_PUB
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.subjects import CTL_PUB, RT_PUB
+from shared.nats.client import connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually

@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from gateway.channels.namespaces import Namespaces
 from gateway.settings import GatewaySettings, Namespace, Who
-from shared.channels import parse_channel, personal_channel
-from shared.ids import ChannelName, UserId
+from shared.contracts.channels import parse_channel, personal_channel
+from shared.contracts.ids import ChannelName, UserId
 
 ANN, BEN = UserId(1), UserId(2)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.table import PresenceChange
-from shared.bus.client import Bus, connect_bus
-from shared.bus.direct_get import DirectGet, StoredMessage
-from shared.bus.limits import FollowerLimits
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.ids import ChannelName, ConnectionId, UserId
-from shared.supervision import Supervisor
+from shared.contracts.ids import ChannelName, ConnectionId, UserId
+from shared.jetstream.direct_get import DirectGet, StoredMessage
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.supervision import Supervisor
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")

@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gateway.presence.facts import Entry
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.client import Bus
-from shared.bus.subjects import PRES_LIVE, PRES_PUB
-from shared.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import ChannelName, NodeId, UserId
+from shared.jetstream.subjects import PRES_LIVE, PRES_PUB
+from shared.nats.client import Bus
 
 LOBBY = ChannelName("chat:lobby")
 NODE = NodeId("n1")

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.direct_get import DirectGet
-from shared.bus.limits import FollowerLimits
-from shared.ids import NodeId, UserId
+from gateway.presence.records import EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import NodeId, UserId
+from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.limits import FollowerLimits
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (

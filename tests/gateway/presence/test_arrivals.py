@@ -1,7 +1,7 @@
 """Waiting for a user: told at once, or told that it is late, and nothing is left behind."""
 
-from gateway.presence.arrivals import Arrivals
-from shared.ids import ChannelName, UserId
+from gateway.presence.presence import Arrivals
+from shared.contracts.ids import ChannelName, UserId
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")

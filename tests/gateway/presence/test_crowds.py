@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.presence.crowds import CountPush, Crowds, NamesPush
 from gateway.presence.table import PresenceChange
-from shared.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, UserId
 
 ROOM, OTHER = ChannelName("chat:big"), ChannelName("chat:small")
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.facts import Entry
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.direct_get import DirectGet
-from shared.ids import ChannelName, ConnectionId, NodeId
+from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId
+from shared.jetstream.direct_get import DirectGet
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (

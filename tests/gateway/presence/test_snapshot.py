@@ -9,10 +9,10 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.snapshot import read_snapshot
 from gateway.presence.table import PresenceChange, PresenceTable
-from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.ids import UserId
-from shared.supervision import Supervisor
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.supervision import Supervisor
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import QUICK, a_gateway

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.presence.facts import Entry
-from gateway.presence.users import HEAD, ChannelUsers
-from shared.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import Entry
+from gateway.presence.table import HEAD, ChannelUsers
+from shared.contracts.ids import ChannelName, NodeId, UserId
 
 LOBBY = ChannelName("chat:lobby")
 

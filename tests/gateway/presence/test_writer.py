@@ -12,16 +12,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.presence.facts import EntryFact, read_fact
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.records import EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
-from shared.bus.client import Bus, connect_bus
-from shared.bus.direct_get import DirectGet
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import OnDone, Outcome, Publisher, Sending
-from shared.bus.streams import bootstrap
-from shared.bus.subjects import PRES_PUB, token_of
-from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.publisher import OnDone, Outcome, Publisher, Sending
+from shared.jetstream.streams import bootstrap
+from shared.jetstream.subjects import PRES_PUB, token_of
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
 from tests.fixtures.waiting import eventually
 
 ANN = UserId(1)
@@ -114,8 +114,8 @@ class Desk:
         claims: Claims = {}
         for message in found.messages:
             name = message.subject.removeprefix(PRES_PUB)
-            fact = read_fact(name, message.sequence, message.payload, message.headers)
-            assert isinstance(fact, EntryFact)
+            fact = read_record(name, message.sequence, message.payload, message.headers)
+            assert isinstance(fact, EntryRecord)
             if fact.entry is not None:
                 claims[fact.key.place[1]] = set(fact.entry.connections)
         return claims

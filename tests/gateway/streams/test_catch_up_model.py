@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.ring import Ring
-from shared.bus.position import EPOCH_CHANGED
-from shared.bus.subjects import RT_PUB
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
+from shared.jetstream.position import EPOCH_CHANGED
+from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_stream import ModelStream
 
 CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]

@@ -4,11 +4,11 @@ import uuid
 from collections.abc import Callable
 
 from gateway.streams.feed import Feed
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher
-from shared.bus.subjects import publication_subject
-from shared.ids import ChannelName
-from shared.process import running
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus
+from shared.runtime.process import running
 from tests.fixtures.waiting import eventually
 
 

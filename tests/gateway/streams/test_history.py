@@ -8,12 +8,12 @@ from typing import NamedTuple
 import pytest
 
 from gateway.streams.history import History, HistoryLimits, Reads
-from shared.bus.client import Bus
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher
-from shared.bus.stream_reader import StreamReader
-from shared.bus.subjects import publication_subject
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
 from tests.gateway.streams.model_stream import ModelStream
 
 SMALL = HistoryLimits(batch_count=3, deadline_seconds=2, retry_seconds=0.001)

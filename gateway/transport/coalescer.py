@@ -1,0 +1,160 @@
+"""Frames on their way out: what falls due within one turn of the loop leaves in one write.
+
+A publication goes to thousands of connections, and in a burst many publications go to the
+same thousands. So what a connection is due is one reference to a *run* of frames, which all
+that are due the same frames share, and which is joined once for all of them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import structlog
+
+from gateway.transport.frames import Frame
+
+log = structlog.get_logger(__name__)
+
+
+class FrameBatch:
+    """Frames that leave together, shared by all connections that are due the same."""
+
+    __slots__ = ("_before", "_frame", "_joined")
+
+    def __init__(self, before: "FrameBatch | None", frame: Frame) -> None:
+        self._before = before
+        self._frame = frame
+        self._joined: bytes | None = frame if before is None else None
+
+    def joined(self) -> bytes:
+        if self._joined is None:
+            frames = []
+            run: FrameBatch | None = self
+            while run is not None:
+                frames.append(run._frame)
+                run = run._before
+            self._joined = b"".join(reversed(frames))
+        return self._joined
+
+
+NOTHING_MORE = FrameBatch(None, Frame(b""))
+"""Due to a connection that is ending: it gets no more."""
+
+STALLED = FrameBatch(None, Frame(b""))
+"""Due to a connection whose socket takes nothing now: every frame for it is judged."""
+
+_NOTHING_YET = FrameBatch(None, Frame(b""))
+
+
+class Socket(Protocol):
+    """Where a connection's frames go: an `asyncio.Transport`, as far as they are concerned."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Sink(Protocol):
+    """A connection, as far as its frames are concerned."""
+
+    due: FrameBatch | None
+
+    @property
+    def transport(self) -> Socket: ...
+
+
+class Listener(Protocol):
+    """Somebody who is to be sent what has an offset from some point on."""
+
+    @property
+    def connection(self) -> Sink: ...
+
+    @property
+    def live_from(self) -> int: ...
+
+
+L = TypeVar("L", bound=Listener)
+
+
+class WriteCoalescer:
+    """What all connections of one loop are due, until the turn ends."""
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
+        """
+        Args:
+            schedule: Calls what it is given at the end of the turn.
+        """
+        self._schedule = schedule
+        self._sinks: list[Sink] = []
+
+    def queue(self, sink: Sink, frame: Frame) -> None:
+        """Let one sink that isn't stalled be due one more frame."""
+        if sink.due is None:
+            self._note(sink)
+        sink.due = FrameBatch(sink.due, frame)
+
+    def fan_out(self, frame: Frame, listeners: Iterable[L], offset: int) -> tuple[int, list[L]]:
+        """Let all listeners that are live at the offset be due one more frame.
+
+        This is the innermost loop of the gateway: it runs once for each delivery.
+
+        Returns:
+            How many are, and those besides whose connections are stalled.
+        """
+        stalled: list[L] = []
+        count = 0
+        alone = FrameBatch(None, frame)
+        before: FrameBatch | None = None
+        after = alone
+        successors: dict[FrameBatch, FrameBatch] = {}
+        first = not self._sinks
+        note = self._sinks.append
+        for listener in listeners:
+            if offset < listener.live_from:
+                continue
+            sink = listener.connection
+            due = sink.due
+            if due is None:
+                sink.due = alone
+                note(sink)
+            elif due is before:
+                sink.due = after
+            elif due is STALLED:
+                stalled.append(listener)
+                continue
+            elif due is NOTHING_MORE:
+                continue
+            else:
+                before = due
+                after = successors.get(due) or successors.setdefault(due, FrameBatch(due, frame))
+                sink.due = after
+            count += 1
+        if first and self._sinks:
+            self._schedule(self._flush)
+        return count, stalled
+
+    def _note(self, sink: Sink) -> None:
+        if not self._sinks:
+            self._schedule(self._flush)
+        self._sinks.append(sink)
+
+    def _flush(self) -> None:
+        """Write what is due, as `write_due` does it, spelled out: nearly all are due the same.
+
+        What lies between two writes counts more than it takes: when the reader is done before
+        the next write, that has to wake it.
+        """
+        sinks, self._sinks = self._sinks, []
+        last, data = _NOTHING_YET, b""
+        for sink in sinks:
+            try:
+                due = sink.due
+                if due is not last:
+                    if due is None or due is STALLED or due is NOTHING_MORE:
+                        continue  # written or ended within the turn
+                    last, data = due, due.joined()
+                sink.due = None
+                sink.transport.write(data)
+            except Exception:  # it costs this connection and no other
+                log.exception("write_failed")
+                last = _NOTHING_YET
+                sink.transport.abort()  # there is a hole in what it was sent

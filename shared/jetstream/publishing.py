@@ -1,0 +1,53 @@
+"""Publishing for backend services, in a line each."""
+
+from typing import Any
+from uuid import uuid4
+
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import Publication
+from shared.jetstream.publisher import Publisher, Stored
+from shared.jetstream.subjects import api_message_id, event_subject, publication_subject
+
+
+async def publish(
+    publisher: Publisher,
+    channel: ChannelName,
+    data: Any,
+    *,
+    key: str | None = None,
+    deadline_seconds: float = 5.0,
+) -> Stored:
+    """Publish any JSON value into a channel; return when it is stored.
+
+    Args:
+        key: With the same key the same channel gets it once, within the dedupe window.
+
+    Raises:
+        BusUnavailable: unknown whether it is stored; try again with the same key.
+        MessageRejected: it can never be stored, such as for its size.
+        BadPublication: not every reader could read it.
+    """
+    return await publisher.publish(
+        publication_subject(channel),
+        Publication(data=data).encode(),
+        message_id=api_message_id(channel, key or str(uuid4())),
+        deadline_seconds=deadline_seconds,
+    )
+
+
+async def publish_event(
+    publisher: Publisher, service: str, envelope: Envelope, *, deadline_seconds: float = 5.0
+) -> Stored:
+    """Tell the other services of a fact, with the envelope's id as the id of the message.
+
+    Raises:
+        BusUnavailable: unknown whether it is stored; try again with the same envelope.
+        MessageRejected: it can never be stored, such as for its size.
+    """
+    return await publisher.publish(
+        event_subject(service, envelope.type),
+        envelope.model_dump_json().encode(),
+        message_id=envelope.id,
+        deadline_seconds=deadline_seconds,
+    )

@@ -1,0 +1,101 @@
+"""Names on the bus: subjects, and the ids under which a message is stored once. Pure.
+
+A channel is one token of a subject. Only ``.`` needs an escape there, and ``~`` is
+in no channel name.
+"""
+
+import hashlib
+import re
+from functools import lru_cache
+from urllib.parse import quote
+
+from shared.contracts.ids import ChannelName, UserId
+from shared.nats.errors import MessageRejected
+
+RT_PUB = "rt.pub."
+RT_LIVE = "rt.live."
+PRES_PUB = "pres.st."
+PRES_LIVE = "pres.live."
+CTL_PUB = "ctl.pub."
+CTL_LIVE = "ctl.live."
+EVENTS = "events."
+
+MAX_MESSAGE_ID_BYTES = 512
+
+BAD_SUBJECT = 10004
+_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 10 MiB
+
+_UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which parts the parts
+_NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
+
+
+@lru_cache(maxsize=_KNOWN_SUBJECTS)
+def encode_subject(subject: str) -> bytes:
+    """A subject to publish to, as it goes over the wire.
+
+    Raises:
+        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
+    """
+    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+    return subject.encode()
+
+
+def token_of(channel: ChannelName) -> str:
+    """The channel as one token of a subject."""
+    return channel.replace(".", "~")
+
+
+def channel_of(token: str) -> ChannelName:
+    """The channel that `token_of` made the token from."""
+    return ChannelName(token.replace("~", "."))
+
+
+def publication_subject(channel: ChannelName) -> str:
+    """Where a publication into the channel is published."""
+    return f"{RT_PUB}{token_of(channel)}"
+
+
+def event_subject(service: str, event_type: str) -> str:
+    """Where a service publishes its events of one type."""
+    return f"{EVENTS}{service}.{event_type}"
+
+
+def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:
+    """The id of what a user publishes, under an id of the user's own choice."""
+    return _message_id("u", str(user_id), _escape_channel(channel), _escape(client_id))
+
+
+def api_message_id(channel: ChannelName, key: str) -> str:
+    """The id of what a service publishes, under its idempotency key."""
+    return _message_id("api", _escape_channel(channel), _escape(key))
+
+
+def event_message_id(event_id: str, channel: ChannelName) -> str:
+    """The id of the publication that an event becomes in a channel."""
+    return _message_id("ev", _escape(event_id), _escape_channel(channel))
+
+
+def _message_id(*parts: str) -> str:
+    """Join escaped parts so that no two lists of parts give the same id.
+
+    The dedupe scope is the whole stream: an id that two channels or users could
+    share would swallow one's message.
+    """
+    joined = ":".join(parts)
+    if len(joined) <= MAX_MESSAGE_ID_BYTES:
+        return joined
+    return f"x:{hashlib.sha256(joined.encode()).hexdigest()}"
+
+
+def _escape(part: str) -> str:
+    """Escape any text; surrogates that no client should send must not raise here either."""
+    if _NEEDS_NO_ESCAPE.fullmatch(part):  # quoting costs ten times as much
+        return part
+    return quote(part, safe=_UNESCAPED, errors="surrogatepass")
+
+
+def _escape_channel(channel: ChannelName) -> str:
+    return channel.replace(":", "%3A")  # all else that is in a channel's name stands for itself

@@ -1,0 +1,39 @@
+"""Publishing for services, on a real server."""
+
+from uuid import uuid4
+
+from shared.contracts.channels import parse_channel
+from shared.contracts.events import Envelope
+from shared.contracts.publications import Publication
+from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.publishing import publish, publish_event
+from shared.nats.client import Bus
+
+
+async def test_a_publication_lies_in_its_channel_once_per_key(bus: Bus) -> None:
+    channel, other = parse_channel(f"test:{uuid4()}.a"), parse_channel(f"test:{uuid4()}.b")
+
+    async with start_publisher(bus) as publisher:
+        first = await publish(publisher, channel, {"n": 1}, key="k")
+        again = await publish(publisher, channel, {"n": 1}, key="k")
+        elsewhere = await publish(publisher, other, {"n": 1}, key="k")
+        without_a_key = await publish(publisher, channel, None)
+
+    message = await DirectGet(bus, "RT").message(first.offset)
+    assert message is not None
+    assert Publication.decode(message.payload) == Publication(data={"n": 1})
+    assert (again.offset, again.duplicate) == (first.offset, True)
+    assert not elsewhere.duplicate
+    assert not without_a_key.duplicate
+
+
+async def test_an_event_is_stored_once_under_its_own_id(bus: Bus) -> None:
+    envelope = Envelope(type="post_liked", data={"post_id": 1})
+
+    async with start_publisher(bus) as publisher:
+        first = await publish_event(publisher, "posts", envelope)
+        again = await publish_event(publisher, "posts", envelope)
+
+    assert not first.duplicate
+    assert again.duplicate
