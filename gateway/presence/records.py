@@ -6,12 +6,12 @@ So even a channel that is named ``_node`` can't be mistaken.
 
 import math
 from enum import Enum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pydantic_core
 import structlog
 
+from shared.contracts.channels import BadChannelName
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from shared.jetstream.subjects import PRES_PUB, channel_of, token_of
 from shared.nats.headers import header
@@ -20,9 +20,6 @@ Place = tuple[ChannelName, UserId]
 """A user in a channel, by any node."""
 
 _LEASE = "_node"
-
-_channel_of = lru_cache(maxsize=4096)(channel_of)
-"""So that all entries of a channel share its name."""
 
 
 class EntryKey(NamedTuple):
@@ -63,7 +60,11 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
     """Read a subject without its prefix; None if it is neither an entry's nor a lease's."""
     match name.split("."):
         case [token, user, node] if token and node and user.isdecimal():
-            return EntryKey((_channel_of(token), UserId(int(user))), NodeId(node))
+            try:
+                channel = channel_of(token)
+            except BadChannelName:
+                return None
+            return EntryKey((channel, UserId(int(user))), NodeId(node))
         case ["_node", node] if node:
             return LeaseKey(NodeId(node))
     return None

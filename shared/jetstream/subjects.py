@@ -1,14 +1,15 @@
 """Names on the bus: subjects, and the ids under which a message is stored once. Pure.
 
-A channel is one token of a subject. Only ``.`` needs an escape there, and ``~`` is
-in no channel name.
+A channel is one token of a subject. What no token may hold is escaped:
+``.`` as ``~``, which keeps the commonest names short; ``~``, ``*``, ``>`` and ``%`` as in a URL.
 """
 
 import hashlib
 import re
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.ids import ChannelName, UserId
 from shared.nats.errors import MessageRejected
 
@@ -24,10 +25,12 @@ MAX_MESSAGE_ID_BYTES = 512
 
 BAD_SUBJECT = 10004
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
-_MAX_SUBJECT_BYTES = 1024  # the server cuts the connection at a control line of 4096
-_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 10 MiB
+_MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 14 MiB
+_KNOWN_NAMES = 4096  # as many; their tokens, or parts of ids, would take 5 MiB
 
-_UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which parts the parts
+_UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
+_IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})
 _NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
 
 
@@ -43,14 +46,23 @@ def encode_subject(subject: str) -> bytes:
     return subject.encode()
 
 
-def token_of(channel: ChannelName) -> str:
-    """The channel as one token of a subject."""
-    return channel.replace(".", "~")
+@lru_cache(maxsize=_KNOWN_NAMES)
+def token_of(name: ChannelName) -> str:
+    """A channel as one token of a subject."""
+    return name.translate(_IN_A_TOKEN)
 
 
+@lru_cache(maxsize=_KNOWN_NAMES)
 def channel_of(token: str) -> ChannelName:
-    """The channel that `token_of` made the token from."""
-    return ChannelName(token.replace("~", "."))
+    """The channel that `token_of` made the token from.
+
+    Raises:
+        BadChannelName: it made no such token; without this two subjects could be one channel.
+    """
+    channel = parse_channel(unquote(token.replace("~", "."), encoding="latin-1"))
+    if token_of(channel) != token:
+        raise BadChannelName("not a channel as one token of a subject")
+    return channel
 
 
 def publication_subject(channel: ChannelName) -> str:
@@ -65,17 +77,17 @@ def event_subject(service: str, event_type: str) -> str:
 
 def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:
     """The id of what a user publishes, under an id of the user's own choice."""
-    return _message_id("u", str(user_id), _escape_channel(channel), _escape(client_id))
+    return _message_id("u", str(user_id), _escape_name(channel), _escape(client_id))
 
 
 def api_message_id(channel: ChannelName, key: str) -> str:
     """The id of what a service publishes, under its idempotency key."""
-    return _message_id("api", _escape_channel(channel), _escape(key))
+    return _message_id("api", _escape_name(channel), _escape(key))
 
 
 def event_message_id(event_id: str, channel: ChannelName) -> str:
     """The id of the publication that an event becomes in a channel."""
-    return _message_id("ev", _escape(event_id), _escape_channel(channel))
+    return _message_id("ev", _escape(event_id), _escape_name(channel))
 
 
 def _message_id(*parts: str) -> str:
@@ -97,5 +109,5 @@ def _escape(part: str) -> str:
     return quote(part, safe=_UNESCAPED, errors="surrogatepass")
 
 
-def _escape_channel(channel: ChannelName) -> str:
-    return channel.replace(":", "%3A")  # all else that is in a channel's name stands for itself
+_escape_name = lru_cache(maxsize=_KNOWN_NAMES)(_escape)
+"""Of a channel or a user, who publish again and again; other parts come once."""

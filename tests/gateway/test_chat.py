@@ -52,6 +52,20 @@ async def test_a_message_reaches_everybody_on_every_gateway_the_sender_too(
         assert await ann.until("ack") == {"type": "ack", "id": "m1", "offset": offset}
 
 
+@pytest.mark.parametrize("odd", ["*", ">", "a.*.~%2A", '"\\|auth0', "!-~"])
+async def test_a_room_has_any_printable_name(
+    gateway: RunningGateway, other: RunningGateway, odd: str
+) -> None:
+    room = a_room() + odd
+    async with gateway.tab(1, "Ann", room) as ann, other.tab(2, "Ben", room) as ben:
+        await ann.say("hello")
+        assert (await ben.until("message"))["body"] == "hello"
+        assert {user["name"] for user in ben.welcome["users"]} == {"Ann", "Ben"}
+        async with other.tab(3, "Cem", room, history=1) as cem:
+            assert cem.welcome["room"] == room
+            assert (await cem.until("message"))["body"] == "hello"
+
+
 async def test_without_an_id_nothing_is_acknowledged(gateway: RunningGateway) -> None:
     async with gateway.tab(1, "Ann", a_room()) as ann:
         for body in ("one", "two"):

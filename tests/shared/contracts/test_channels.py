@@ -12,7 +12,7 @@ from shared.contracts.channels import (
 )
 from shared.contracts.ids import PostId, UserId
 
-ALPHABET = "ABCXYZabcxyz0189_:#$@.,-"
+ALPHABET = "".join(map(chr, range(0x21, 0x7F)))  # printable ASCII but the space
 
 
 @given(st.text(ALPHABET, min_size=1, max_size=255))
@@ -30,7 +30,7 @@ def test_any_text_is_a_channel_or_a_bad_channel_name(text: str) -> None:
     assert text.isascii()
 
 
-@pytest.mark.parametrize("text", ["", "a" * 256, "a b", "chat:*", "chat:>", "chät", "chat:a\n"])
+@pytest.mark.parametrize("text", ["", "a" * 256, "a b", "chät", "chat:a\n", "chat:a\x7f"])
 def test_other_names_are_refused(text: str) -> None:
     with pytest.raises(BadChannelName):
         parse_channel(text)

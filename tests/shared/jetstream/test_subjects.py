@@ -1,15 +1,19 @@
 """Names on the bus."""
 
+from contextlib import suppress
 from urllib.parse import quote
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from shared.contracts.channels import BadChannelName
 from shared.contracts.ids import ChannelName, UserId
 from shared.jetstream.subjects import (
     MAX_MESSAGE_ID_BYTES,
     api_message_id,
     channel_of,
+    encode_subject,
     event_message_id,
     event_subject,
     publication_subject,
@@ -17,7 +21,7 @@ from shared.jetstream.subjects import (
     user_message_id,
 )
 
-channels = st.from_regex(r"[A-Za-z0-9_:#$@.,-]{1,255}", fullmatch=True).map(ChannelName)
+channels = st.from_regex(r"[!-~]{1,255}", fullmatch=True).map(ChannelName)
 texts = st.text(max_size=300) | st.text(alphabet=":%u.", max_size=8)
 
 
@@ -25,8 +29,34 @@ texts = st.text(max_size=300) | st.text(alphabet=":%u.", max_size=8)
 def test_a_channel_is_one_token_and_comes_back_from_it(channel: ChannelName) -> None:
     token = token_of(channel)
 
-    assert "." not in token
+    assert not set(" .*>") & set(token)
     assert channel_of(token) == channel
+    assert encode_subject(publication_subject(channel))
+
+
+@given(token=st.from_regex(r"[!-~]{1,20}", fullmatch=True) | st.text(max_size=20))
+def test_no_two_tokens_are_one_channel(token: str) -> None:
+    with suppress(BadChannelName):
+        assert token_of(channel_of(token)) == token
+
+
+@pytest.mark.parametrize("token", ["%61", "%7e", "a%", "%zz", "a.b", "*", ">", "%E4", "ä"])
+def test_a_token_that_no_channel_makes_is_no_channel(token: str) -> None:
+    with pytest.raises(BadChannelName):
+        channel_of(token)
+
+
+@pytest.mark.parametrize(
+    ("channel", "token"),
+    [
+        ("chat:a.b", "chat:a~b"),
+        ("$x:#@,-_", "$x:#@,-_"),
+        ("#auth0|5f7c", "#auth0|5f7c"),
+        ("chat:*.>~%", "chat:%2A~%3E%7E%25"),
+    ],
+)
+def test_names_that_fitted_a_token_always_keep_theirs(channel: str, token: str) -> None:
+    assert token_of(ChannelName(channel)) == token
 
 
 @given(one=channels, other=channels)
