@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from auth_service import repository
 from auth_service.tables import SessionRow
 from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.direct_get import StreamState, stream_state
+from shared.jetstream.api import StreamState
 from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
@@ -68,7 +69,7 @@ async def retell_if_lost(
     keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
     reached = await outbox_rows.newest_sequence(sessions)  # first: the stream only grows
     noted = await outbox_rows.noted(sessions, _STREAM)
-    state = await stream_state(bus, _STREAM)
+    state = await StreamReader(bus, _STREAM).state()
     if _is_whole(state, noted, reached=reached, keep_seconds=keep_seconds):
         return False
     # Ids of this time only: the stream may remember others though it was emptied.

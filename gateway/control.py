@@ -4,7 +4,7 @@ import structlog
 
 from gateway.channels.registry import ConnectionManager, Member, for_each
 from gateway.errors import SESSION_ENDED
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.tokens.revocations import Revocations
 
 log = structlog.get_logger(__name__)

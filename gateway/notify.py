@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.streams.history import History
+from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
 from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
 from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName
@@ -26,7 +27,6 @@ from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.streams import NOTIFY_CONSUMER
 from shared.jetstream.subjects import event_message_id, publication_subject
-from shared.jetstream.work_queue import Job, WorkQueue, open_work_queue
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
 

@@ -17,7 +17,7 @@ from hubbub.errors import CommandFailed
 from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import BadPublication, Publication
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.subjects import RT_LIVE, token_of
 from shared.nats.client import Bus

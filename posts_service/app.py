@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from posts_service.api import create_router
 from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
-from shared.jetstream.direct_get import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.streams import NOTIFY_CONSUMER

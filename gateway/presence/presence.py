@@ -32,7 +32,7 @@ from gateway.presence.snapshot import read_snapshot
 from gateway.presence.table import PresenceChange, PresenceTable
 from gateway.presence.writer import PresenceWriter
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import RETENTION
@@ -142,7 +142,7 @@ class Presence:
             self._limits,
             table=self._table,
             is_current=lambda: self.caught_up,
-            doubt=self._stale.set,
+            mark_stale=self._stale.set,
         )
         self._follower = Follower(
             bus,

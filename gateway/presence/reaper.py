@@ -6,7 +6,6 @@ each gateway, is why all see the same users leave in the same place.
 """
 
 import asyncio
-import json
 import random
 import secrets
 import time
@@ -20,8 +19,9 @@ from gateway.presence.records import entries_of, lease_subject
 from gateway.presence.table import PresenceTable
 from gateway.presence.writer import REMOVAL_HEADERS, ttl
 from shared.contracts.ids import NodeId
-from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.api import JetStreamApi
 from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
 
@@ -39,20 +39,20 @@ class LeaseReaper:
         *,
         table: PresenceTable,
         is_current: Callable[[], bool],
-        doubt: Callable[[], None],
+        mark_stale: Callable[[], None],
     ) -> None:
         """
         Args:
             is_current: Whether the table is true now; else what it says is not worth a try.
-            doubt: Told if it seems not to be.
+            mark_stale: Told if it seems not to be.
         """
-        self._bus = bus
-        self._direct = DirectGet(bus, "PRES")
+        self._reader = StreamReader(bus, "PRES", answer_seconds=limits.answer_seconds)
+        self._api = JetStreamApi(bus, timeout_seconds=limits.answer_seconds)
         self._publisher = publisher
         self._limits = limits
         self._table = table
-        self._may_judge = is_current
-        self._doubt = doubt
+        self._is_current = is_current
+        self._mark_stale = mark_stale
         self._due: dict[NodeId, float] = {}
         self._refused: set[NodeId] = set()
 
@@ -60,7 +60,7 @@ class LeaseReaper:
         """Until cancelled; what fails is tried again."""
         while True:
             await asyncio.sleep(self._limits.tick_seconds)
-            if not self._may_judge():
+            if not self._is_current():
                 self._due.clear()  # they have as long anew, once we know
                 continue
             try:
@@ -101,7 +101,7 @@ class LeaseReaper:
             # Somebody else has, and what they leave undone is orphaned. But if we still don't
             # see it the next time, the marker itself has expired, which leaves no trace.
             if node in self._refused:
-                self._doubt()
+                self._mark_stale()
             self._refused.add(node)
             return
         log.info("presence_lease_ended", node=node)
@@ -110,20 +110,12 @@ class LeaseReaper:
     async def _sweep(self, node: NodeId) -> None:
         """Remove entries without a lease: their node writes no more, or wrote too late."""
         subject = lease_subject(node)
-        found = await self._direct.last_of(subject, timeout_seconds=self._limits.answer_seconds)
+        found = await self._reader.last_of(subject)
         if found is not None and found.payload:
             return  # it is on its way to us
         await self._purge(node)
         self._table.forget(node)
 
     async def _purge(self, node: NodeId) -> None:
-        answer = json.loads(
-            await self._bus.request(
-                "$JS.API.STREAM.PURGE.PRES",
-                json.dumps({"filter": entries_of(node)}).encode(),
-                timeout_seconds=self._limits.answer_seconds,
-            )
-        )
-        if "error" in answer:
-            raise BusUnavailable(f"purge: {answer['error'].get('description')}")
-        log.info("presence_entries_purged", node=node, entries=answer.get("purged"))
+        purged = await self._api.purge_stream("PRES", subject=entries_of(node))
+        log.info("presence_entries_purged", node=node, entries=purged)

@@ -5,7 +5,7 @@ import asyncio
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import read_record
 from gateway.presence.table import PresenceTable
-from shared.jetstream.direct_get import DirectGet, leader_holds_from, stream_state
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.subjects import PRES_PUB
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
@@ -35,16 +35,15 @@ async def read_snapshot(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable
 
 async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
     table, position, end = PresenceTable(), 0, None
-    direct = DirectGet(bus, "PRES")
+    reader = StreamReader(bus, "PRES", answer_seconds=limits.answer_seconds)
     while True:
-        batch = await direct.batch(
+        batch = await reader.batch(
             {
                 "seq": position + 1,
                 "next_by_subj": _EVERYTHING,
                 "batch": limits.snapshot_batch,
                 "max_bytes": limits.snapshot_batch_bytes,
-            },
-            timeout_seconds=limits.answer_seconds,
+            }
         )
         for message in batch.messages:
             position = message.sequence
@@ -55,14 +54,12 @@ async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
         if batch.messages and batch.pending:
             continue
         if end is None:
-            end = (await stream_state(bus, "PRES", timeout_seconds=limits.answer_seconds)).last
+            end = (await reader.state()).last
         if position >= end:
             return table, position
         if batch.messages:
             continue
         # The end itself may have been removed since; a replica may as well lag.
-        if not await leader_holds_from(
-            bus, "PRES", position + 1, timeout_seconds=limits.answer_seconds
-        ):
+        if await reader.next_on_leader(_EVERYTHING, position + 1) is None:
             return table, end
         await asyncio.sleep(limits.stale_read_seconds)

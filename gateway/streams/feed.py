@@ -9,7 +9,7 @@ import structlog
 from gateway.streams.ring import Ring
 from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.ids import ChannelName
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.subjects import RT_LIVE, channel_of

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
-from shared.jetstream.direct_get import Batch, StoredMessage, StreamState
+from shared.jetstream.api import Batch, StoredMessage, StreamState
 from shared.jetstream.subjects import RT_PUB, channel_of, publication_subject
 from shared.nats.errors import BusUnavailable
 from shared.nats.headers import header

@@ -3,18 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from shared.jetstream.clock import Clock
-from shared.jetstream.direct_get import (
-    Batch,
-    DirectGet,
-    StoredMessage,
-    StreamState,
-    leader_holds_from,
-    stream_state,
-)
+from shared.jetstream.api import Batch, StoredMessage, StreamState
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.sequencer import Gap, Sequencer
-from shared.nats.client import Bus
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.errors import BusUnavailable, StreamMissing
 
 
@@ -31,7 +23,7 @@ class Filler:
 
     def __init__(
         self,
-        bus: Bus,
+        reader: StreamReader,
         stream: str,
         sequencer: Sequencer[StoredMessage],
         *,
@@ -39,22 +31,20 @@ class Filler:
         hand_over: Callable[[StoredMessage | Gap], None],
         on_filled: Callable[[int], None],
         limits: FollowerLimits,
-        now: Clock,
     ) -> None:
         """
         Args:
+            stream: Its name, for what is said of it.
             prefix_tokens: How many tokens of the stored subject the messages are to lack.
             hand_over: Gets what is due, in order.
         """
-        self._bus = bus
+        self._reader = reader
         self._stream = stream
         self._sequencer = sequencer
         self._prefix_tokens = prefix_tokens
         self._hand_over = hand_over
         self._on_filled = on_filled
         self._limits = limits
-        self._now = now
-        self._direct = DirectGet(bus, stream)
 
     async def state(self) -> StreamState:
         """What the leader says.
@@ -63,12 +53,7 @@ class Filler:
             StreamMissing: there is no stream, or one without an epoch.
             BusUnavailable: no answer.
         """
-        state = await stream_state(
-            self._bus,
-            self._stream,
-            timeout_seconds=self._limits.answer_seconds,
-            now=self._now,
-        )
+        state = await self._reader.state()
         if not state.epoch:
             raise StreamMissing(f"stream {self._stream} has no epoch: bootstrap has not run")
         return state
@@ -85,13 +70,12 @@ class Filler:
         """
         stale_reads = 0
         while True:
-            batch = await self._direct.batch(
+            batch = await self._reader.batch(
                 {
                     "seq": self._sequencer.position + 1,
                     "batch": self._limits.batch_messages,
                     "max_bytes": self._limits.batch_bytes,
-                },
-                timeout_seconds=self._limits.answer_seconds,
+                }
             )
             check()
             if batch.messages:
@@ -135,10 +119,8 @@ class Filler:
             raise BusUnavailable("the stream ends before what was heard of it")
         if state.first > self._sequencer.position + 1:
             raise RetentionPassed(state)
-        following = self._sequencer.position + 1
-        if await leader_holds_from(
-            self._bus, self._stream, following, timeout_seconds=self._limits.answer_seconds
-        ):
+        following = await self._reader.next_on_leader(">", self._sequencer.position + 1)
+        if following is not None:
             return False
         check()
         for due in self._sequencer.step_over(state.last):

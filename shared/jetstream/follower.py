@@ -19,12 +19,13 @@ from functools import partial
 
 import structlog
 
+from shared.jetstream.api import StoredMessage, StreamState
 from shared.jetstream.clock import Clock, our_clock
-from shared.jetstream.direct_get import DirectGet, StoredMessage, StreamState
 from shared.jetstream.filling import Filler, RetentionPassed
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import RETENTION, Position, why_void
 from shared.jetstream.sequencer import Gap, Sequencer
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, StreamMissing
 from shared.nats.headers import sequence_of
@@ -130,19 +131,20 @@ class Follower:
         self._from_start = from_start
         self._after = after
         self._limits = limits or FollowerLimits()
-        self._direct = DirectGet(bus, stream)
+        self._reader = StreamReader(
+            bus, stream, answer_seconds=self._limits.answer_seconds, now=now
+        )
         self._sequencer: Sequencer[StoredMessage] = Sequencer(
             max_held_bytes=self._limits.max_held_bytes
         )
         self._filler = Filler(
-            bus,
+            self._reader,
             stream,
             self._sequencer,
             prefix_tokens=live_prefix.count("."),
             hand_over=self._hand_over,
             on_filled=on_filled,
             limits=self._limits,
-            now=now,
         )
         self._last: StoredMessage | None = None  # the one at the position, if it was delivered
         self._time_at_jump = ""
@@ -306,9 +308,7 @@ class Follower:
         if not self.epoch:
             self._begin(state)
         else:
-            reason = await why_void(
-                before, state, self._direct, timeout_seconds=self._limits.answer_seconds
-            )
+            reason = await why_void(before, state, self._reader)
             check()
             if reason is not None:
                 self._reset(reason, state)

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from shared.jetstream.direct_get import DirectGet, StreamState
+from shared.jetstream.api import StreamState
+from shared.jetstream.stream_reader import StreamReader
 
 EPOCH_CHANGED = "the stream was made anew"
 ROLLED_BACK = "the stream's sequences were rolled back"
@@ -18,9 +19,7 @@ class Position(NamedTuple):
     """When the message at the sequence was stored; empty if that isn't known."""
 
 
-async def why_void(
-    position: Position, state: StreamState, direct: DirectGet, *, timeout_seconds: float
-) -> str | None:
+async def why_void(position: Position, state: StreamState, reader: StreamReader) -> str | None:
     """Why reading can't go on after the position, or None if it can.
 
     A server that lost its last writes gives their sequences to other messages under the
@@ -37,9 +36,7 @@ async def why_void(
         return None
     # Not a read of that message alone: what is not found there may be gone, or not yet
     # with the replica that answers. Either way there is nothing to compare.
-    found = await direct.batch(
-        {"seq": position.sequence, "batch": 1}, timeout_seconds=timeout_seconds
-    )
+    found = await reader.batch({"seq": position.sequence, "batch": 1})
     for message in found.messages:
         if message.sequence == position.sequence and message.time != position.time:
             return ROLLED_BACK

@@ -2,15 +2,21 @@
 
 import asyncio
 import hashlib
-import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from shared.jetstream.direct_get import stream_state
+from shared.jetstream.api import (
+    ApiError,
+    Config,
+    JetStreamApi,
+    StreamInfo,
+    nanoseconds,
+)
 from shared.jetstream.subjects import (
     CTL_LIVE,
     CTL_PUB,
@@ -28,17 +34,12 @@ log = structlog.get_logger(__name__)
 STREAMS = ("RT", "PRES", "CTL", "EVENTS")
 NOTIFY_CONSUMER = "notify"
 
-_NANOSECONDS = 1_000_000_000
 _EXISTS_DIFFERENTLY = 10058
-_NO_SUCH_STREAM = 10059
-_NO_CONSUMER = 10014
 _FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
 _NO_PEERS_YET = 10005  # of a cluster that is still finding itself
 _NO_ROOM = (10002, 10047)  # of the account, of the server
 _NO_ROOM_IN_WORDS = "insufficient storage"  # of a cluster, in which it may be one of many reasons
 _LESS = 0.75
-
-Config = dict[str, Any]
 
 
 class BootstrapFailed(Exception):
@@ -113,12 +114,15 @@ async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
         BootstrapFailed: it refuses, or has too little room.
     """
     settings = settings or StreamSettings()
+    api = _PersistentApi(bus, settings)
     try:
         async with asyncio.timeout(settings.deadline_seconds):
-            await _ensure_streams(bus, settings)
-            await _ensure_consumer(bus, settings)
+            await _ensure_streams(api, settings)
+            await _ensure_consumer(api, settings)
     except TimeoutError as error:
         raise BusUnavailable("the bus did not make the streams in time") from error
+    except (ApiError, StreamMissing) as refusal:
+        raise BootstrapFailed(str(refusal)) from refusal
 
 
 async def check_streams(bus: Bus) -> None:
@@ -128,8 +132,41 @@ async def check_streams(bus: Bus) -> None:
         StreamMissing: one is not.
         BusUnavailable: no answer.
     """
+    api = JetStreamApi(bus)
     for stream in STREAMS:
-        await stream_state(bus, stream)
+        await api.stream_info(stream)
+
+
+class _PersistentApi(JetStreamApi):
+    """Asks until there is an answer that is more than "not now"; the caller has the deadline."""
+
+    def __init__(self, bus: Bus, settings: StreamSettings) -> None:
+        super().__init__(bus, timeout_seconds=settings.request_seconds)
+        self._retry_seconds = settings.retry_seconds
+
+    async def request(
+        self, call: str, *tokens: str, request: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        while True:
+            await self._bus.until_connected()
+            try:
+                return await super().request(call, *tokens, request=request)
+            except StreamMissing:
+                raise
+            except ApiError as refusal:
+                if _is_final(refusal):
+                    raise
+                reason = refusal.description
+            except BusUnavailable as unavailable:
+                reason = str(unavailable)
+            log.info("stream_retry", call=".".join((call, *tokens)), reason=reason)
+            await asyncio.sleep(self._retry_seconds)
+
+
+def _is_final(refusal: ApiError) -> bool:
+    if _is_about_room(refusal):
+        return True
+    return refusal.status < 500 and refusal.err_code != _NO_PEERS_YET
 
 
 def _stream_configs(settings: StreamSettings) -> list[Config]:
@@ -139,10 +176,10 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             "name": "RT",
             "subjects": [f"{RT_PUB}>"],
             "republish": {"src": f"{RT_PUB}>", "dest": f"{RT_LIVE}>"},
-            "max_age": _nanoseconds(settings.rt_max_age_seconds),
+            "max_age": nanoseconds(settings.rt_max_age_seconds),
             "max_bytes": settings.rt_max_bytes,
             "discard": "old",
-            "duplicate_window": _nanoseconds(settings.rt_dedupe_seconds),
+            "duplicate_window": nanoseconds(settings.rt_dedupe_seconds),
             "allow_direct": True,
             "deny_delete": True,
             # No limits per subject: they make interior holes, and then the first sequence
@@ -158,21 +195,21 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
             # A full stream would refuse leases, too, and with them whole gateways. Those are
             # renewed all the time, so the oldest entries are others.
             "discard": "old",
-            "duplicate_window": _nanoseconds(settings.pres_dedupe_seconds),
+            "duplicate_window": nanoseconds(settings.pres_dedupe_seconds),
             "allow_direct": True,
             "allow_msg_ttl": True,
             "allow_rollup_hdrs": True,
-            "subject_delete_marker_ttl": _nanoseconds(settings.pres_marker_seconds),
+            "subject_delete_marker_ttl": nanoseconds(settings.pres_marker_seconds),
             **_common(settings),
         },
         {
             "name": "CTL",
             "subjects": [f"{CTL_PUB}>"],
             "republish": {"src": f"{CTL_PUB}>", "dest": f"{CTL_LIVE}>"},
-            "max_age": _nanoseconds(settings.ctl_max_age_seconds),
+            "max_age": nanoseconds(settings.ctl_max_age_seconds),
             "max_bytes": settings.ctl_max_bytes,
             "discard": "new",  # the oldest may be in force
-            "duplicate_window": _nanoseconds(
+            "duplicate_window": nanoseconds(
                 min(settings.ctl_dedupe_seconds, settings.ctl_max_age_seconds)
             ),
             "allow_direct": True,
@@ -181,10 +218,10 @@ def _stream_configs(settings: StreamSettings) -> list[Config]:
         {
             "name": "EVENTS",
             "subjects": [f"{EVENTS}>"],
-            "max_age": _nanoseconds(settings.events_max_age_seconds),
+            "max_age": nanoseconds(settings.events_max_age_seconds),
             "max_bytes": settings.events_max_bytes,
             "discard": "new",  # the oldest may be told nobody yet; the outboxes keep the rest
-            "duplicate_window": _nanoseconds(settings.events_dedupe_seconds),
+            "duplicate_window": nanoseconds(settings.events_dedupe_seconds),
             **_common(settings),
         },
     ]
@@ -195,14 +232,14 @@ def _common(settings: StreamSettings) -> Config:
     return {"retention": "limits", "storage": "file", "num_replicas": settings.replicas}
 
 
-async def _ensure_streams(bus: Bus, settings: StreamSettings) -> None:
+async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
     """Make them with what they are meant to reserve, else with as much as there is room for."""
     configs = _stream_configs(settings)
     # Before any of them is asked for anew: what they have reserved counts.
     reserved = {
-        config["name"]: found["config"]["max_bytes"]
+        config["name"]: found.config["max_bytes"]
         for config in configs
-        if (found := await _find_stream(bus, config["name"], settings)) is not None
+        if (found := await _find_stream(api, config["name"])) is not None
     }
     whole = sum(config["max_bytes"] for config in configs)
     least = sum(
@@ -218,7 +255,7 @@ async def _ensure_streams(bus: Bus, settings: StreamSettings) -> None:
         try:
             for config in configs:
                 room = _room(config["max_bytes"], part, reserved.get(config["name"], 0), settings)
-                await _ensure_stream(bus, {**config, "max_bytes": room}, settings)
+                await _ensure_stream(api, {**config, "max_bytes": room})
         except _NoRoom as error:
             if part * whole <= settings.min_bytes:  # then all of them were as small as may be
                 raise _too_little(least, whole) from error
@@ -243,51 +280,48 @@ def _too_little(least: int, whole: int) -> BootstrapFailed:
     )
 
 
-async def _find_stream(bus: Bus, name: str, settings: StreamSettings) -> Config | None:
-    found = await _ask(bus, f"STREAM.INFO.{name}", {}, settings)
-    error = found.get("error")
-    if error is None:
-        return found
-    if error["err_code"] == _NO_SUCH_STREAM:
+async def _find_stream(api: JetStreamApi, name: str) -> StreamInfo | None:
+    try:
+        return await api.stream_info(name)
+    except StreamMissing:
         return None
-    raise BootstrapFailed(f"stream {name}: {error['description']}")
 
 
-async def _ensure_stream(bus: Bus, config: Config, settings: StreamSettings) -> None:
+async def _ensure_stream(api: JetStreamApi, config: Config) -> None:
     name = config["name"]
     # Looked for first: one that is made anew reserves its room a second time before it turns
     # out to be there.
-    while (found := await _find_stream(bus, name, settings)) is None:
+    while (found := await _find_stream(api, name)) is None:
         fresh = {**config, "metadata": {"epoch": secrets.token_hex(8)}}
-        answer = await _ask(bus, f"STREAM.CREATE.{name}", fresh, settings)
-        error = answer.get("error")
-        if error is None:
+        try:
+            await api.create_stream(fresh)
+        except ApiError as refusal:
+            if refusal.err_code != _EXISTS_DIFFERENTLY:  # else somebody was faster
+                raise _reason_of(refusal) from refusal
+        else:
             log.info("stream_created", stream=name, max_bytes=config["max_bytes"])
             return
-        if error["err_code"] != _EXISTS_DIFFERENTLY:  # else somebody was faster
-            raise _refusal(name, error)
-    existing: Config = found["config"]
-    metadata = dict(existing.get("metadata") or {})
+    metadata = dict(found.metadata)
     # From the creation, so that two who adopt a foreign stream at once agree.
-    metadata.setdefault("epoch", hashlib.sha256(found["created"].encode()).hexdigest()[:16])
-    wanted = {**existing, **config, "metadata": metadata}
+    metadata.setdefault("epoch", hashlib.sha256(found.created.encode()).hexdigest()[:16])
+    wanted = {**found.config, **config, "metadata": metadata}
     if config["discard"] == "new":  # what it holds it would have to drop for less
-        wanted["max_bytes"] = max(config["max_bytes"], found["state"]["bytes"])
-    if wanted == existing:
+        wanted["max_bytes"] = max(config["max_bytes"], found.stored_bytes)
+    if wanted == found.config:
         return
-    answer = await _ask(bus, f"STREAM.UPDATE.{name}", wanted, settings)
-    if "error" in answer:
-        raise _refusal(name, answer["error"])
+    try:
+        await api.update_stream(wanted)
+    except ApiError as refusal:
+        raise _reason_of(refusal) from refusal
     log.info("stream_updated", stream=name, max_bytes=wanted["max_bytes"])
 
 
-def _refusal(name: str, error: Config) -> Exception:
-    text = f"stream {name}: {error['description']}"
-    return _NoRoom(text) if _is_about_room(error) else BootstrapFailed(text)
+def _reason_of(refusal: ApiError) -> Exception:
+    return _NoRoom(str(refusal)) if _is_about_room(refusal) else refusal
 
 
-def _is_about_room(error: Config) -> bool:
-    return error["err_code"] in _NO_ROOM or _NO_ROOM_IN_WORDS in error["description"]
+def _is_about_room(refusal: ApiError) -> bool:
+    return refusal.err_code in _NO_ROOM or _NO_ROOM_IN_WORDS in refusal.description
 
 
 async def keep_streams(
@@ -299,16 +333,17 @@ async def keep_streams(
     so that one that is made anew begins there.
     """
     settings, limits = settings or StreamSettings(), limits or KeepingLimits()
+    api = _PersistentApi(bus, settings)
     noted_at = time.monotonic()
     while True:
         await bus.until_connected()
         try:
             async with asyncio.timeout(settings.deadline_seconds):
-                if await _lacks_something(bus, settings):
+                if await _lacks_something(bus, api):
                     log.warning("streams_missing")
                     await bootstrap(bus, settings)
                 if time.monotonic() - noted_at >= limits.note_seconds:
-                    await _note_floor(bus, settings)
+                    await _note_floor(api)
                     noted_at = time.monotonic()
         except (BusUnavailable, BootstrapFailed, TimeoutError) as failure:
             log.warning("streams_not_kept", reason=str(failure))
@@ -317,109 +352,60 @@ async def keep_streams(
         await asyncio.sleep(limits.look_seconds)
 
 
-async def _lacks_something(bus: Bus, settings: StreamSettings) -> bool:
+async def _lacks_something(bus: Bus, api: JetStreamApi) -> bool:
     try:
         await check_streams(bus)
+        return await api.consumer_info("EVENTS", NOTIFY_CONSUMER) is None
     except StreamMissing:
         return True
-    return await _consumer_info(bus, settings) is None
 
 
-async def _consumer_info(bus: Bus, settings: StreamSettings) -> Config | None:
-    answer = await _ask(bus, f"CONSUMER.INFO.EVENTS.{NOTIFY_CONSUMER}", {}, settings)
-    error = answer.get("error")
-    if error is None:
-        return answer
-    if error["err_code"] == _NO_CONSUMER:
-        return None
-    raise BootstrapFailed(f"consumer {NOTIFY_CONSUMER}: {error['description']}")
-
-
-async def _note_floor(bus: Bus, settings: StreamSettings) -> None:
-    consumer = await _consumer_info(bus, settings)
-    stream = await _ask(bus, "STREAM.INFO.EVENTS", {}, settings)
-    if consumer is None or "error" in stream:
+async def _note_floor(api: JetStreamApi) -> None:
+    consumer = await api.consumer_info("EVENTS", NOTIFY_CONSUMER)
+    stream = await _find_stream(api, "EVENTS")
+    if consumer is None or stream is None:
         return
-    config: Config = stream["config"]
-    floor: int = consumer["ack_floor"]["stream_seq"]
-    metadata = config.get("metadata") or {}
-    if floor <= int(metadata.get(_FLOOR, "0")):  # one made anew has yet to get there
-        return
-    config["metadata"] = {**metadata, _FLOOR: str(floor)}
-    answer = await _ask(bus, "STREAM.UPDATE.EVENTS", config, settings)
-    if "error" in answer:
-        raise BootstrapFailed(f"stream EVENTS: {answer['error']['description']}")
+    if consumer.ack_floor <= int(stream.metadata.get(_FLOOR, "0")):
+        return  # one made anew has yet to get there
+    metadata = {**stream.metadata, _FLOOR: str(consumer.ack_floor)}
+    await api.update_stream({**stream.config, "metadata": metadata})
 
 
-async def _ensure_consumer(bus: Bus, settings: StreamSettings) -> None:
-    found = await _consumer_info(bus, settings)
+async def _ensure_consumer(api: JetStreamApi, settings: StreamSettings) -> None:
+    found = await api.consumer_info("EVENTS", NOTIFY_CONSUMER)
     # Where it begins is settled when it is made, and can't be changed afterwards.
-    beginning = await _beginning(bus, settings) if found is None else found["config"]
+    beginning = await _beginning(api) if found is None else found.config
     config = {
         "durable_name": NOTIFY_CONSUMER,
         "deliver_policy": beginning["deliver_policy"],
         **({"opt_start_seq": beginning["opt_start_seq"]} if "opt_start_seq" in beginning else {}),
         "ack_policy": "explicit",
-        "ack_wait": _nanoseconds(settings.notify_ack_seconds),
+        "ack_wait": nanoseconds(settings.notify_ack_seconds),
         "max_ack_pending": settings.notify_max_unacked,
         "max_deliver": -1,
         "replay_policy": "instant",
         # One at a time works, the others stand by: two at once could not keep an order.
         "priority_policy": "pinned_client",
         "priority_groups": [NOTIFY_CONSUMER],
-        "priority_timeout": _nanoseconds(settings.notify_pin_seconds),
+        "priority_timeout": nanoseconds(settings.notify_pin_seconds),
     }
-    if found is not None and config.items() <= found["config"].items():
+    if found is not None and config.items() <= found.config.items():
         return
-    request = {"stream_name": "EVENTS", "config": config}
-    subject = f"CONSUMER.DURABLE.CREATE.EVENTS.{NOTIFY_CONSUMER}"
-    answer = await _ask(bus, subject, request, settings)
-    if "error" in answer:
-        raise BootstrapFailed(f"consumer {NOTIFY_CONSUMER}: {answer['error']['description']}")
+    await api.create_consumer("EVENTS", config)
     log.info("consumer_created" if found is None else "consumer_updated", consumer=NOTIFY_CONSUMER)
 
 
-async def _beginning(bus: Bus, settings: StreamSettings) -> Config:
+async def _beginning(api: JetStreamApi) -> Config:
     """Behind what was known to be done when one of the name was there last."""
-    stream = await _ask(bus, "STREAM.INFO.EVENTS", {}, settings)
-    if "error" in stream:
-        raise BootstrapFailed(f"stream EVENTS: {stream['error']['description']}")
-    floor = int((stream["config"].get("metadata") or {}).get(_FLOOR, "0"))
+    stream = await api.stream_info("EVENTS")
+    floor = int(stream.metadata.get(_FLOOR, "0"))
     if floor == 0:
         return {"deliver_policy": "all"}
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": floor + 1}
 
 
-async def _ask(bus: Bus, call: str, request: Config, settings: StreamSettings) -> Config:
-    """Ask until there is an answer that is more than "not now"; the caller has the deadline."""
-    payload = json.dumps(request).encode() if request else b""
-    while True:
-        await bus.until_connected()
-        try:
-            answer: Config = json.loads(
-                await bus.request(
-                    f"$JS.API.{call}", payload, timeout_seconds=settings.request_seconds
-                )
-            )
-        except BusUnavailable as unavailable:
-            reason = str(unavailable)
-        else:
-            error = answer.get("error")
-            if error is None or _is_about_room(error):
-                return answer
-            if error["code"] < 500 and error["err_code"] != _NO_PEERS_YET:
-                return answer
-            reason = error["description"]
-        log.info("stream_retry", call=call, reason=reason)
-        await asyncio.sleep(settings.retry_seconds)
-
-
 def _mebibytes(count: int) -> str:
     return f"{count / 1024 / 1024:.0f} MiB"
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * _NANOSECONDS)
 
 
 __all__ = [

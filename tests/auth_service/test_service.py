@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from shared.jetstream.direct_get import StoredMessage, stream_state
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import StreamSettings, bootstrap
 from shared.jetstream.subjects import CTL_LIVE
 from shared.nats.client import Bus, connect_bus
@@ -199,7 +200,7 @@ async def test_what_the_relay_tells_again_is_stored_once(
 async def until_last(bus: Bus, sequence: int) -> None:
     await bus.until_connected()
     async with asyncio.timeout(20):
-        while (last := (await stream_state(bus, "CTL")).last) < sequence:  # noqa: ASYNC110
+        while (last := (await StreamReader(bus, "CTL").state()).last) < sequence:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert last == sequence
 

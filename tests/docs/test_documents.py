@@ -19,7 +19,7 @@ from gateway.streams.publishing import IdReused, PublicationRefused
 from posts_service.settings import PostsSettings
 from shared.contracts.channels import room_channel
 from shared.contracts.publications import Publication
-from shared.jetstream.direct_get import DirectGet
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.subjects import publication_subject
 from shared.nats.client import Bus
 from shared.runtime.settings import ServiceSettings, environment_names
@@ -76,7 +76,7 @@ async def test_the_readmes_example_publishes(bus: Bus, nats_url: str) -> None:
 
     await names["tell_the_lobby"](nats_url)
 
-    stored = await DirectGet(bus, "RT").last_of(publication_subject(room_channel("lobby")))
+    stored = await StreamReader(bus, "RT").last_of(publication_subject(room_channel("lobby")))
     assert stored is not None
     assert Publication.decode(stored.payload).data == {"text": "hi"}
 

@@ -6,7 +6,7 @@ from gateway.errors import SESSION_ENDED, Close
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.tokens.access_tokens import Claims
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.sinks import ASink

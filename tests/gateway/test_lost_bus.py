@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.direct_get import stream_state
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
 from shared.nats.client import connect_bus
 from shared.tokens.revocations import (
@@ -43,7 +43,7 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
                 SESSION_REVOKED_SUBJECT,
                 SessionRevoked(session_id=OVER, user_id=UserId(1)),
             )
-            for epoch in ("another", (await stream_state(bus, "CTL")).epoch):
+            for epoch in ("another", (await StreamReader(bus, "CTL").state()).epoch):
                 assert gateway.parts.ready() == WAITS
                 async with gateway.socket(token=token_of(2, "Bob"), room=a_room()) as early:
                     assert (await early.closed())[0] == 1013

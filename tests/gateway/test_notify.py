@@ -17,18 +17,17 @@ import pytest
 
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
+from gateway.streams.work_queue import open_work_queue
 from shared.contracts.channels import personal_channel
 from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import our_clock
-from shared.jetstream.direct_get import stream_state
 from shared.jetstream.publisher import Publisher, Stored, start_publisher
 from shared.jetstream.publishing import publish_event
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
 from shared.jetstream.subjects import event_message_id, event_subject, publication_subject
-from shared.jetstream.work_queue import open_work_queue
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
@@ -104,7 +103,7 @@ class Notifying:
 
     async def until_all_is_answered(self, *, seconds: float = 20) -> None:
         # What the consumer has yet to hear of is in no count of its own, so ask the stream.
-        last = (await stream_state(self.bus, "EVENTS")).last
+        last = (await StreamReader(self.bus, "EVENTS").state()).last
         async with asyncio.timeout(seconds):
             while await self.answered_up_to() < last:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -17,7 +17,6 @@ from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.contracts.channels import parse_channel
 from shared.contracts.publications import Publication
-from shared.jetstream.direct_get import DirectGet
 from shared.jetstream.publisher import start_publisher
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
@@ -183,7 +182,7 @@ async def test_what_not_every_reader_could_read_is_not_stored(
         assert word in error["message"]
 
     subject = publication_subject(parse_channel(channel))
-    assert await DirectGet(bus, "RT").last_of(subject) is None
+    assert await StreamReader(bus, "RT").last_of(subject) is None
 
 
 async def test_half_a_surrogate_pair_in_what_is_ignored_hurts_nothing(
@@ -228,7 +227,7 @@ async def test_the_data_is_stored_as_it_came(api: httpx2.AsyncClient, bus: Bus) 
     answer = await publish(api, channel=channel, data=data)
 
     subject = publication_subject(parse_channel(channel))
-    stored = await DirectGet(bus, "RT").last_of(subject)
+    stored = await StreamReader(bus, "RT").last_of(subject)
     assert stored is not None
     assert stored.sequence == answer["result"]["offset"]
     assert Publication.decode(stored.payload) == Publication(data=data)
@@ -239,7 +238,7 @@ async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus
     b64data = base64.b64encode(b'{"a": [1]}').decode()
     await publish(api, channel=channel, data=None, b64data=b64data, tags={}, skip_history=False)
 
-    stored = await DirectGet(bus, "RT").last_of(publication_subject(parse_channel(channel)))
+    stored = await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel)))
     assert stored is not None
     assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
 
@@ -285,4 +284,6 @@ async def test_before_the_stream_was_seen_nothing_is_published(bus: Bus) -> None
         answer = await api.call("publish", {"channel": channel, "data": 1})
 
     assert answer["error"]["code"] == 100
-    assert await DirectGet(bus, "RT").last_of(publication_subject(parse_channel(channel))) is None
+    assert (
+        await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel))) is None
+    )

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shared.jetstream.direct_get import stream_state
-from shared.jetstream.work_queue import acknowledged_floor
+from shared.jetstream.api import JetStreamApi
 from shared.nats.client import Bus
 from shared.sql.database import Sessions, transaction
 from shared.sql.outbox import rows as outbox_rows
@@ -36,8 +35,10 @@ async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
     """
     reached = await outbox_rows.newest_sequence(sessions)  # first: the stream only grows
     noted = await outbox_rows.noted(sessions, to.stream)
-    state = await stream_state(to.bus, to.stream)
-    floor = await acknowledged_floor(to.bus, to.stream, to.consumer)
+    api = JetStreamApi(to.bus)
+    state = (await api.stream_info(to.stream)).state
+    consumer = await api.consumer_info(to.stream, to.consumer)
+    floor = 0 if consumer is None else consumer.ack_floor
     if noted is None:
         lost_above = None
     elif noted.epoch != state.epoch:

@@ -9,9 +9,10 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.table import PresenceChange
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.jetstream.direct_get import DirectGet, StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import StreamSettings, bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
@@ -77,7 +78,7 @@ class Gateway:
 
 
 async def entries_in_the_stream(gateway: Gateway) -> list[StoredMessage]:
-    found = await DirectGet(gateway.bus, "PRES").batch(
+    found = await StreamReader(gateway.bus, "PRES").batch(
         {"seq": 1, "next_by_subj": "pres.st.*.*.*", "batch": 1000}
     )
     return [message for message in found.messages if message.payload]

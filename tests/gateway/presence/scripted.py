@@ -87,7 +87,8 @@ class ScriptedStream:
     def _leader_get(self, _subject: bytes, payload: bytes, _headers: Any, reply: bytes) -> None:
         wanted = json.loads(payload)["seq"]
         found = any(message.sequence >= wanted for message in self.held)
-        answer = {} if found else {"error": {"code": 404, "err_code": 10037}}
+        message = {"seq": wanted, "subject": PRES_PUB, "time": ""}
+        answer = {"message": message} if found else {"error": {"code": 404, "err_code": 10037}}
         self._bus.send(reply.decode(), json.dumps(answer).encode())
 
 

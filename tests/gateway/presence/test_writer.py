@@ -16,8 +16,8 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.direct_get import DirectGet
 from shared.jetstream.publisher import OnDone, Outcome, Publisher, Sending
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import PRES_PUB, token_of
 from shared.nats.client import Bus, connect_bus
@@ -104,7 +104,7 @@ class Desk:
         self.writer.leave(self.channel, user_id, ConnectionId(tab))
 
     async def written(self, node: NodeId) -> Claims:
-        found = await DirectGet(self._bus, "PRES").batch(
+        found = await StreamReader(self._bus, "PRES").batch(
             {
                 "seq": 1,
                 "next_by_subj": f"{PRES_PUB}{token_of(self.channel)}.*.{node}",

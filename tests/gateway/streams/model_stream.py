@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.contracts.ids import ChannelName
-from shared.jetstream.direct_get import Batch, StoredMessage, StreamState
+from shared.jetstream.api import Batch, StoredMessage, StreamState
 from shared.jetstream.subjects import publication_subject
 
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from shared.jetstream.direct_get import DirectGet, StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 
 
@@ -55,10 +56,10 @@ async def publish_numbers(
 
 async def read_all(bus: Bus, stream: str) -> list[StoredMessage]:
     """Everything that a stream on one node holds."""
-    direct, messages = DirectGet(bus, stream), list[StoredMessage]()
+    reader, messages = StreamReader(bus, stream, answer_seconds=10), list[StoredMessage]()
     while True:
         after = messages[-1].sequence + 1 if messages else 1
-        batch = await direct.batch({"seq": after, "batch": 1000}, timeout_seconds=10)
+        batch = await reader.batch({"seq": after, "batch": 1000})
         messages += batch.messages
         if not batch.pending:
             return messages

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.jetstream.clock import Stopwatch, our_clock, trouble_with_clock
-from shared.jetstream.direct_get import stream_state
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 from tests.fixtures.tokens import NOW, Clock
 from tests.shared.jetstream.builders import a_stream
@@ -34,8 +34,8 @@ def test_a_server_that_does_not_tell_the_time_is_taken_to_agree(told: object) ->
 async def test_the_leader_of_a_stream_tells_how_far_we_are_off(bus: Bus, off: float) -> None:
     stream = await a_stream(bus)
 
-    wrong = await stream_state(bus, stream, now=lambda: our_clock() + off)
-    right = await stream_state(bus, stream)
+    wrong = await StreamReader(bus, stream, now=lambda: our_clock() + off).state()
+    right = await StreamReader(bus, stream).state()
 
     assert wrong.clock_ahead_seconds == pytest.approx(off, abs=5)
     assert right.clock_ahead_seconds == pytest.approx(0, abs=0.1)

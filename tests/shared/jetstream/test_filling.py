@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from shared.jetstream.clock import our_clock
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.filling import Filler, RetentionPassed
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.sequencer import Gap, Sequencer
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus, BusUnavailable, connect_bus
 from tests.fixtures.nats import StartServer
 
@@ -71,7 +71,7 @@ class LaggingStream:
     def _leader_get(self, _subject: bytes, payload: bytes, _headers: Any, reply: bytes) -> None:
         after = json.loads(payload)["seq"]
         if any(sequence >= after for sequence in self.held):
-            self._bus.send(reply.decode(), b'{"message":{}}')
+            self._bus.send(reply.decode(), b'{"message":{"seq":1,"subject":"s","time":""}}')
         else:
             self._bus.send(reply.decode(), b'{"error":{"code":404,"err_code":10037}}')
 
@@ -84,14 +84,13 @@ class Taken:
         self.gaps: list[Gap] = []
         self.sequencer: Sequencer[StoredMessage] = Sequencer(max_held_bytes=1000)
         self.filler = Filler(
-            bus,
+            StreamReader(bus, stream.name, answer_seconds=LIMITS.answer_seconds),
             stream.name,
             self.sequencer,
             prefix_tokens=2,
             hand_over=self._take,
             on_filled=lambda _count: None,
             limits=LIMITS,
-            now=our_clock,
         )
 
     async def fill(self, target: int, *, check: Callable[[], None] = no_doubt) -> None:

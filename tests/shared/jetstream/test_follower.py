@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import EPOCH_CHANGED, RETENTION

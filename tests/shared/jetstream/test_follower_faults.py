@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 
-from shared.jetstream.direct_get import StoredMessage
+from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import EPOCH_CHANGED, ROLLED_BACK

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from shared.jetstream.direct_get import stream_state
+from gateway.streams.work_queue import open_work_queue
 from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import (
     NOTIFY_CONSUMER,
     STREAMS,
@@ -18,7 +19,6 @@ from shared.jetstream.streams import (
     bootstrap,
     keep_streams,
 )
-from shared.jetstream.work_queue import open_work_queue
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
@@ -54,7 +54,7 @@ async def epochs(bus: Bus) -> dict[str, str]:
     found = {}
     for stream in STREAMS:
         try:
-            found[stream] = (await stream_state(bus, stream)).epoch
+            found[stream] = (await StreamReader(bus, stream).state()).epoch
         except BusUnavailable:
             continue
     return found

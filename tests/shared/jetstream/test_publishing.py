@@ -5,9 +5,9 @@ from uuid import uuid4
 from shared.contracts.channels import parse_channel
 from shared.contracts.events import Envelope
 from shared.contracts.publications import Publication
-from shared.jetstream.direct_get import DirectGet
 from shared.jetstream.publisher import start_publisher
 from shared.jetstream.publishing import publish, publish_event
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 
 
@@ -20,7 +20,7 @@ async def test_a_publication_lies_in_its_channel_once_per_key(bus: Bus) -> None:
         elsewhere = await publish(publisher, other, {"n": 1}, key="k")
         without_a_key = await publish(publisher, channel, None)
 
-    message = await DirectGet(bus, "RT").message(first.offset)
+    message = await StreamReader(bus, "RT").message(first.offset)
     assert message is not None
     assert Publication.decode(message.payload) == Publication(data={"n": 1})
     assert (again.offset, again.duplicate) == (first.offset, True)

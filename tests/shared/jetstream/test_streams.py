@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.jetstream.direct_get import stream_state
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import BootstrapFailed, StreamSettings, bootstrap, check_streams
 from shared.nats.client import Bus, BusUnavailable, StreamMissing, connect_bus
 from tests.fixtures.nats import StartServer
@@ -23,7 +23,10 @@ async def config_of(bus: Bus, stream: str) -> dict[str, Any]:
 
 
 async def epochs(bus: Bus) -> list[str]:
-    return [(await stream_state(bus, stream)).epoch for stream in ("RT", "PRES", "CTL", "EVENTS")]
+    return [
+        (await StreamReader(bus, stream).state()).epoch
+        for stream in ("RT", "PRES", "CTL", "EVENTS")
+    ]
 
 
 async def test_bootstrap_makes_every_stream_as_it_is_meant(bus: Bus) -> None:
@@ -96,7 +99,7 @@ async def test_streams_that_reserved_nothing_reserve_it_from_the_next_bootstrap_
         await bootstrap(bus)
 
         assert min((await reservations(bus)).values()) > 0
-        assert (await stream_state(bus, "EVENTS")).last == 1
+        assert (await StreamReader(bus, "EVENTS").state()).last == 1
 
 
 async def test_who_knows_of_less_room_makes_them_smaller(nats_server: StartServer) -> None:
@@ -139,9 +142,9 @@ async def test_whatever_else_is_full_a_revocation_is_stored(nats_server: StartSe
 
         await publisher.publish("ctl.pub.auth.session_revoked", b"{}", message_id="revoked")
 
-        assert (await stream_state(bus, "CTL")).last == 1
-        assert (await stream_state(bus, "EVENTS")).first == 1
-        assert (await stream_state(bus, "RT")).first > 1
+        assert (await StreamReader(bus, "CTL").state()).last == 1
+        assert (await StreamReader(bus, "EVENTS").state()).first == 1
+        assert (await StreamReader(bus, "RT").state()).first > 1
 
 
 @pytest.mark.parametrize(("stream", "subject"), [("EVENTS", "events.a"), ("CTL", "ctl.pub.a")])
@@ -155,7 +158,7 @@ async def test_a_full_stream_drops_nothing_and_takes_what_it_refused_when_it_has
         stored = await store_until_refused(publisher, subject, at_most=100)
 
         assert 0 < stored < 100
-        held = await stream_state(bus, stream)
+        held = await StreamReader(bus, stream).state()
         assert (held.first, held.last) == (1, stored)
         more = StreamSettings(events_max_bytes=9_000_000, ctl_max_bytes=9_000_000)
         await bootstrap(bus, more)
@@ -209,7 +212,7 @@ async def test_what_a_stream_holds_survives_another_bootstrap(nats_server: Start
         await publisher.publish("rt.pub.a", b"", message_id="a")
         await bootstrap(bus, replace(StreamSettings(), rt_max_age_seconds=3600))
 
-        assert (await stream_state(bus, "RT")).last == 1
+        assert (await StreamReader(bus, "RT").state()).last == 1
 
 
 async def test_streams_that_others_made_are_adopted_with_one_epoch(

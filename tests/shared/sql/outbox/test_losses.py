@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from gateway.streams.work_queue import open_work_queue
+from shared.jetstream.api import JetStreamApi
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import NOTIFY_CONSUMER, bootstrap
-from shared.jetstream.work_queue import acknowledged_floor, open_work_queue
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from shared.sql.database import Sessions
@@ -41,9 +42,15 @@ def events(bus: Bus) -> Destination:
     return Destination(bus, "EVENTS", NOTIFY_CONSUMER)
 
 
+async def acknowledged_floor(bus: Bus) -> int:
+    consumer = await JetStreamApi(bus).consumer_info("EVENTS", NOTIFY_CONSUMER)
+    assert consumer is not None
+    return consumer.ack_floor
+
+
 async def handle(bus: Bus, jobs: int) -> None:
     """Do as many jobs of the consumer, and wait until that is known."""
-    before = await acknowledged_floor(bus, "EVENTS", NOTIFY_CONSUMER)
+    before = await acknowledged_floor(bus)
     async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
         done = 0
         while done < jobs:
@@ -52,7 +59,7 @@ async def handle(bus: Bus, jobs: int) -> None:
                 done += 1
 
     async def is_known() -> bool:
-        return await acknowledged_floor(bus, "EVENTS", NOTIFY_CONSUMER) == before + jobs
+        return await acknowledged_floor(bus) == before + jobs
 
     await until(is_known)
 

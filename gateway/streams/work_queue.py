@@ -15,22 +15,21 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
+from shared.jetstream.api import JetStreamApi, nanoseconds
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
 from shared.nats.headers import header, status
 
 log = structlog.get_logger(__name__)
 
-_NANOSECONDS = 1_000_000_000
 _SLACK_SECONDS = 1.0  # for the server's word that a request has run out
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ACK_PREFIX = "$JS.ACK."
-_NO_SUCH_CONSUMER = 10014
 _HEARTBEAT = 100
 _OTHER_IS_PINNED = 423
 _NOTHING_THERE = (404, 408)
@@ -91,7 +90,7 @@ class Job:
 
     def retry(self, *, delay_seconds: float) -> None:
         """It could not be done now."""
-        delay = {"delay": round(delay_seconds * _NANOSECONDS)}
+        delay = {"delay": nanoseconds(delay_seconds)}
         self._answer_for_good(b"-NAK " + json.dumps(delay).encode())
 
     def terminate(self) -> None:
@@ -114,28 +113,6 @@ class Job:
                 log.warning("ack_address_unusable", address=self._ack_subject)
 
 
-async def acknowledged_floor(
-    bus: Bus, stream: str, consumer: str, *, timeout_seconds: float = 2.0
-) -> int:
-    """Up to which sequence the consumer's work is done; 0 if there is no such consumer.
-
-    Raises:
-        BusUnavailable: no answer.
-    """
-    answer = json.loads(
-        await bus.request(
-            f"$JS.API.CONSUMER.INFO.{stream}.{consumer}", b"", timeout_seconds=timeout_seconds
-        )
-    )
-    error = answer.get("error")
-    if error is None:
-        floor: int = answer["ack_floor"]["stream_seq"]
-        return floor
-    if error.get("err_code") == _NO_SUCH_CONSUMER:
-        return 0
-    raise BusUnavailable(f"consumer {consumer}: {error.get('description')}")
-
-
 class WorkQueue:
     """A consumer's messages, while it is this process's turn. Made by `open_work_queue`."""
 
@@ -143,8 +120,9 @@ class WorkQueue:
         self, bus: Bus, stream: str, consumer: str, *, wait_seconds: float, working_seconds: float
     ) -> None:
         self._bus = bus
-        self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._unpin_subject = f"$JS.API.CONSUMER.UNPIN.{stream}.{consumer}"
+        self._api = JetStreamApi(bus)
+        self._stream = stream
+        self._consumer = consumer
         self._group = consumer
         self._pin: str | None = None
         self._wait_seconds = wait_seconds
@@ -198,15 +176,15 @@ class WorkQueue:
 
     def _pull(self, limit: int) -> None:
         self._pulls += 1
-        request: dict[str, Any] = {
-            "batch": limit,
-            "expires": round(self._wait_seconds * _NANOSECONDS),
-            "group": self._group,
-        }
-        if self._pin is not None:
-            request["id"] = self._pin
-        reply = f"{self.inbox}.{self._pulls}"
-        self._bus.send(self._request_subject, json.dumps(request).encode(), reply=reply)
+        self._api.request_next(
+            self._stream,
+            self._consumer,
+            batch=limit,
+            expires_seconds=self._wait_seconds,
+            group=self._group,
+            pin=self._pin,
+            reply=f"{self.inbox}.{self._pulls}",
+        )
         self._expected = limit
         self._open_until = time.monotonic() + self._wait_seconds + _SLACK_SECONDS
 
@@ -259,7 +237,7 @@ class WorkQueue:
         if self._pin is not None:
             self._pin = None
             with suppress(BusUnavailable):  # then it has to wait for our silence
-                self._bus.send(self._unpin_subject, json.dumps({"group": self._group}).encode())
+                self._api.unpin(self._stream, self._consumer, group=self._group)
 
 
 @asynccontextmanager

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.jetstream.direct_get import DirectGet, leader_holds_from, stream_state
 from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus, BusUnavailable, Reply, StreamMissing
 from tests.shared.jetstream.builders import a_stream, js_api, publish_numbers
 
@@ -18,7 +18,7 @@ async def a_filled_stream(bus: Bus, count: int = 5) -> str:
 async def test_a_batch_has_the_next_messages_and_says_how_many_follow(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
 
-    batch = await DirectGet(bus, stream).batch({"seq": 2, "batch": 3})
+    batch = await StreamReader(bus, stream).batch({"seq": 2, "batch": 3})
 
     assert [(m.sequence, m.subject, m.payload) for m in batch.messages] == [
         (2, f"{stream}.pub.k", b"1"),
@@ -32,7 +32,7 @@ async def test_a_batch_has_the_next_messages_and_says_how_many_follow(bus: Bus) 
 async def test_a_batch_beyond_the_end_is_empty(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
 
-    batch = await DirectGet(bus, stream).batch({"seq": 6, "batch": 3})
+    batch = await StreamReader(bus, stream).batch({"seq": 6, "batch": 3})
 
     assert (batch.messages, batch.pending) == ([], 0)
 
@@ -40,7 +40,7 @@ async def test_a_batch_beyond_the_end_is_empty(bus: Bus) -> None:
 async def test_the_last_of_many_subjects_say_how_far_the_replica_is(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
 
-    batch = await DirectGet(bus, stream).batch({"multi_last": [f"{stream}.pub.>"], "batch": 9})
+    batch = await StreamReader(bus, stream).batch({"multi_last": [f"{stream}.pub.>"], "batch": 9})
 
     assert [message.sequence for message in batch.messages] == [5]
     assert batch.up_to == 5
@@ -48,49 +48,49 @@ async def test_the_last_of_many_subjects_say_how_far_the_replica_is(bus: Bus) ->
 
 async def test_single_messages_are_found_by_sequence_and_by_subject(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
-    direct = DirectGet(bus, stream)
+    reader = StreamReader(bus, stream)
 
-    second, last = await direct.message(2), await direct.last_of(f"{stream}.pub.k")
+    second, last = await reader.message(2), await reader.last_of(f"{stream}.pub.k")
 
     assert second is not None
     assert second.payload == b"1"
     assert last is not None
     assert last.sequence == 5
-    assert await direct.message(6) is None
-    assert await direct.last_of(f"{stream}.pub.other") is None
+    assert await reader.message(6) is None
+    assert await reader.last_of(f"{stream}.pub.other") is None
 
 
 async def test_a_stream_that_is_not_there_is_unavailable_and_named_missing(bus: Bus) -> None:
     with pytest.raises(BusUnavailable):
-        await DirectGet(bus, "NOWHERE").batch({"seq": 1, "batch": 1})
+        await StreamReader(bus, "NOWHERE").batch({"seq": 1, "batch": 1})
     with pytest.raises(StreamMissing):
-        await stream_state(bus, "NOWHERE")
+        await StreamReader(bus, "NOWHERE").state()
 
 
 async def test_a_request_that_the_server_refuses_is_no_empty_answer(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
 
     with pytest.raises(BusUnavailable, match="408"):
-        await DirectGet(bus, stream).batch({"seq": 1, "start_time": "2020-01-01T00:00:00Z"})
+        await StreamReader(bus, stream).batch({"seq": 1, "start_time": "2020-01-01T00:00:00Z"})
 
 
 async def test_the_state_tells_first_last_and_epoch(bus: Bus) -> None:
     stream = await a_stream(bus, metadata={"epoch": "e1"})
 
-    empty = await stream_state(bus, stream)
+    empty = await StreamReader(bus, stream).state()
     async with start_publisher(bus) as publisher:
         await publish_numbers(publisher, stream, range(3))
-    full = await stream_state(bus, stream)
+    full = await StreamReader(bus, stream).state()
     await js_api(bus, f"STREAM.PURGE.{stream}", {"seq": 3})
-    purged = await stream_state(bus, stream)
+    purged = await StreamReader(bus, stream).state()
     await js_api(bus, f"STREAM.PURGE.{stream}")
-    gone = await stream_state(bus, stream)
+    gone = await StreamReader(bus, stream).state()
 
     assert (empty.first, empty.last, empty.epoch) == (1, 0, "e1")
     assert (full.first, full.last) == (1, 3)
     assert (purged.first, purged.last) == (3, 3)
     assert (gone.first, gone.last) == (4, 3)
-    last = await DirectGet(bus, stream).message(3)
+    last = await StreamReader(bus, stream).message(3)
     assert last is None
 
 
@@ -101,19 +101,20 @@ async def test_the_time_of_the_last_message_is_written_alike_wherever_it_stands(
     async with start_publisher(bus) as publisher:
         await publish_numbers(publisher, stream, range(1))
 
-    message = await DirectGet(bus, stream).message(1)
+    message = await StreamReader(bus, stream).message(1)
     assert message is not None
-    assert (await stream_state(bus, stream)).last_time == message.time
+    assert (await StreamReader(bus, stream).state()).last_time == message.time
     assert message._replace(headers=live[0]).time == message.time
 
 
 async def test_the_leader_knows_whether_anything_follows(bus: Bus) -> None:
     stream = await a_filled_stream(bus)
 
-    assert await leader_holds_from(bus, stream, 5)
-    assert not await leader_holds_from(bus, stream, 6)
+    reader = StreamReader(bus, stream)
+    assert await reader.next_on_leader(">", 5) is not None
+    assert await reader.next_on_leader(">", 6) is None
     with pytest.raises(BusUnavailable):
-        await leader_holds_from(bus, "NOWHERE", 1)
+        await StreamReader(bus, "NOWHERE").next_on_leader(">", 1)
 
 
 async def a_batch_that_lost(bus: Bus, lost: int) -> None:
@@ -140,13 +141,13 @@ async def test_a_part_of_a_batch_that_got_lost_does_not_pass_for_a_hole(
     await a_batch_that_lost(bus, lost)
 
     with pytest.raises(BusUnavailable):
-        await DirectGet(bus, f"LOSSY{lost}").batch({"seq": 1}, timeout_seconds=0.3)
+        await StreamReader(bus, f"LOSSY{lost}", answer_seconds=0.3).batch({"seq": 1})
 
 
 async def test_a_batch_of_which_nothing_got_lost_is_whole(bus: Bus) -> None:
     await a_batch_that_lost(bus, 9)
 
-    batch = await DirectGet(bus, "LOSSY9").batch({"seq": 1}, timeout_seconds=2)
+    batch = await StreamReader(bus, "LOSSY9").batch({"seq": 1})
 
     assert [message.sequence for message in batch.messages] == [1, 2, 3]
 
