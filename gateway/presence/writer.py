@@ -23,7 +23,7 @@ import structlog
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import Entry, EntryKey, EntryRecord, Place, entry_name
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.publisher import Outcome, Publisher, Sending
+from shared.jetstream.publisher import PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import PRES_PUB
 from shared.nats.errors import BusUnavailable, MessageRejected
 
@@ -322,26 +322,26 @@ class PresenceWriter:
             f"{PRES_PUB}{name}",
             body,
             message_id=f"{node}:{next(self._message_numbers)}",
-            on_done=partial(self._take_outcome, state, node, state.version, entry is not None),
+            on_done=partial(self._take_result, state, node, state.version, entry is not None),
             deadline_seconds=self._limits.write_seconds,
             ttl=None if body else self._tombstone_ttl,
             headers=None if body else REMOVAL_HEADERS,
         )
 
-    def _take_outcome(
-        self, state: EntryState, node: NodeId, version: int, is_there: bool, outcome: Outcome
+    def _take_result(
+        self, state: EntryState, node: NodeId, version: int, is_there: bool, result: PubAckResult
     ) -> None:
         """What became of a write; whatever that is, the entry is looked at again."""
         del self._in_flight[state]
-        if isinstance(outcome, BusUnavailable):
-            self._back_off(outcome)
-        elif isinstance(outcome, MessageRejected):  # again changes nothing; another version may
+        if isinstance(result, BusUnavailable):
+            self._back_off(result)
+        elif isinstance(result, MessageRejected):  # again changes nothing; another version may
             channel, user_id = state.place
-            log.error("presence_rejected", reason=str(outcome), channel=channel, user_id=user_id)
+            log.error("presence_rejected", reason=str(result), channel=channel, user_id=user_id)
             self._written(state, version, node if is_there else None, 0)
         else:
             self._retry_seconds = 0.0
-            self._written(state, version, node if is_there else None, outcome.offset)
+            self._written(state, version, node if is_there else None, result.offset)
         if node != self._node:
             state.forget_written()
         elif state.seen > state.acknowledged > 0:

@@ -26,11 +26,12 @@ from gateway.protocols.chat.frames import Authenticate, Error, Ping, Pong, Publi
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate, units_of_text
 from gateway.session.surviving import isolate_failure
-from gateway.streams.publishing import Duplicate, Outcome
+from gateway.streams.publishing import PublishResult
 from gateway.transport.connection import Connection
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Sender
+from shared.jetstream.publisher import PubAck
 from shared.tokens.access_tokens import Claims
 
 
@@ -177,8 +178,8 @@ class Commands:
             parts.publisher.send_by_user(
                 room,
                 Sender(claims.user_id, claims.name),
-                {"body": command.body},
-                partial(self._published, command.id),
+                _data(command),
+                partial(self._published, command),
                 client_id=command.id,
             )
         except AppError as error:
@@ -187,31 +188,32 @@ class Commands:
         self._connection.begin_work()
         return True
 
-    def _published(self, command_id: str | None, outcome: Outcome) -> None:
+    def _published(self, command: PublishMessage, result: PublishResult) -> None:
         try:
-            if isinstance(outcome, Duplicate):
-                self._connection.start(self._finish(self._settle(command_id, outcome)))
+            if isinstance(result, AppError):
+                self._fail(result, command.id)
+            elif result.duplicate:
+                self._connection.start(self._finish(self._resolve_duplicate(command, result)))
                 return
-            self._answer(command_id, outcome)
+            else:
+                self._acknowledge(command, result.offset)
         except Exception as error:
             self._connection.abandon(error, "command_failed")
         finally:
             self._connection.end_work()
         isolate_failure(self._connection, self._end)
 
-    async def _settle(self, command_id: str | None, repeat: Duplicate) -> None:
-        outcome: int | AppError
+    async def _resolve_duplicate(self, command: PublishMessage, ack: PubAck) -> None:
         try:
-            outcome = await self._parts.publisher.resolve_duplicate(repeat)
+            offset = await self._parts.publisher.resolve_duplicate(ack, _data(command))
         except AppError as error:
-            outcome = error
-        self._answer(command_id, outcome)
+            self._fail(error, command.id)
+        else:
+            self._acknowledge(command, offset)
 
-    def _answer(self, command_id: str | None, outcome: int | AppError) -> None:
-        if isinstance(outcome, AppError):
-            self._fail(outcome, command_id)
-        elif command_id is not None:
-            self._connection.send(encode_ack(command_id, outcome))
+    def _acknowledge(self, command: PublishMessage, offset: int) -> None:
+        if command.id is not None:
+            self._connection.send(encode_ack(command.id, offset))
 
     async def _prolong(self, command: Authenticate) -> None:
         guard = self._parts.guard
@@ -234,3 +236,7 @@ class Commands:
 
     def _tell(self, message: BaseModel) -> None:
         self._connection.send(encode(message))
+
+
+def _data(command: PublishMessage) -> dict[str, str]:
+    return {"body": command.body}

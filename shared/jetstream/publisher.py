@@ -29,7 +29,7 @@ _DUPLICATE_IN_PROCESS = 10158  # its first attempt is being stored right now
 _TEMPORARY_CODES = (408, 429)
 
 
-class Stored(NamedTuple):
+class PubAck(NamedTuple):
     """The bus has it."""
 
     offset: int
@@ -37,11 +37,11 @@ class Stored(NamedTuple):
     duplicate: bool
 
 
-def read_answer(answer: bytes, headers: bytes | None) -> Stored | MessageRejected | None:
+def read_answer(answer: bytes, headers: bytes | None) -> PubAck | MessageRejected | None:
     """What became of a message; None if it is to be tried again."""
     plain = _STORED.fullmatch(answer)
     if plain is not None:
-        return Stored(int(plain[1]), plain[2] is not None)
+        return PubAck(int(plain[1]), plain[2] is not None)
     if status(headers) is not None:  # 503: no stream takes it, or none has a leader
         return None
     if b'"error"' in answer:
@@ -49,7 +49,7 @@ def read_answer(answer: bytes, headers: bytes | None) -> Stored | MessageRejecte
     sequence = _SEQUENCE.search(answer)  # the answer says more, such as the stream's domain
     if sequence is None:
         return None
-    return Stored(int(sequence[1]), _DUPLICATE.search(answer) is not None)
+    return PubAck(int(sequence[1]), _DUPLICATE.search(answer) is not None)
 
 
 def rejection(answer: bytes) -> MessageRejected | None:
@@ -61,11 +61,11 @@ def rejection(answer: bytes) -> MessageRejected | None:
     return MessageRejected(err_code, error.get("description", ""))
 
 
-Outcome = Stored | BusUnavailable | MessageRejected
+PubAckResult = PubAck | BusUnavailable | MessageRejected
 """What became of a message. If the bus is unavailable it may be stored all the same, so it can
 be sent again with the same id; one that was rejected can never be stored."""
 
-OnDone = Callable[[Outcome], None]
+OnDone = Callable[[PubAckResult], None]
 
 
 class Sending:
@@ -148,7 +148,7 @@ class Publisher:
         deadline_seconds: float = 5.0,
         ttl: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Stored:
+    ) -> PubAck:
         """Store the message; return when it is. What is cancelled is not sent again.
 
         Args: as of `send`.
@@ -158,12 +158,12 @@ class Publisher:
                 again with the same id.
             MessageRejected: it can never be stored.
         """
-        stored: asyncio.Future[Stored] = self._loop.create_future()
+        stored: asyncio.Future[PubAck] = self._loop.create_future()
         sending = self.send(
             subject,
             payload,
             message_id=message_id,
-            on_done=partial(_settle, stored),
+            on_done=partial(_resolve, stored),
             deadline_seconds=deadline_seconds,
             ttl=ttl,
             headers=headers,
@@ -289,30 +289,30 @@ class Publisher:
         sending.due = now + min(pause, self._attempt_seconds)
 
     def _take_answer(self, sending: Sending, answer: bytes, headers: bytes | None) -> None:
-        outcome = read_answer(answer, headers)
-        if outcome is None:
+        result = read_answer(answer, headers)
+        if result is None:
             self._retry(sending, time.monotonic())
             return
-        self._end(sending, outcome)
+        self._end(sending, result)
 
-    def _end_soon(self, sending: Sending, outcome: Outcome) -> None:
-        """In a turn of its own: nobody hears back from a call that he is still making."""
-        self._loop.call_soon(self._end, sending, outcome)
+    def _end_soon(self, sending: Sending, result: PubAckResult) -> None:
+        """Next turn, so that `on_done` never runs before `send` returns."""
+        self._loop.call_soon(self._end, sending, result)
 
-    def _end(self, sending: Sending, outcome: Outcome) -> None:
+    def _end(self, sending: Sending, result: PubAckResult) -> None:
         self._drop(sending)
         if self._waiting:
             self._admit_waiting()
-        self._tell(sending, outcome)
+        self._tell(sending, result)
 
-    def _tell(self, sending: Sending, outcome: Outcome) -> None:
+    def _tell(self, sending: Sending, result: PubAckResult) -> None:
         on_done, sending.on_done = sending.on_done, None
         if on_done is None:
             return
         try:
-            if type(outcome) is Stored:
+            if type(result) is PubAck:
                 self._on_published(time.monotonic() - sending.began_at)
-            on_done(outcome)
+            on_done(result)
         except Exception:  # one bad caller must not cost the others
             log.exception("publish_callback_failed", subject=sending.subject)
 
@@ -352,13 +352,13 @@ def _size(sending: Sending) -> int:
     return len(sending.payload) + _BYTES_BESIDE
 
 
-def _settle(stored: asyncio.Future[Stored], outcome: Outcome) -> None:
+def _resolve(stored: asyncio.Future[PubAck], result: PubAckResult) -> None:
     if stored.done():
         return  # cancelled, which is not forgotten before the next turn
-    if isinstance(outcome, Stored):
-        stored.set_result(outcome)
+    if isinstance(result, PubAck):
+        stored.set_result(result)
     else:
-        stored.set_exception(outcome)
+        stored.set_exception(result)
 
 
 @asynccontextmanager

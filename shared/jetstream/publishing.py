@@ -6,7 +6,7 @@ from uuid import uuid4
 from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
-from shared.jetstream.publisher import Publisher, Stored
+from shared.jetstream.publisher import PubAck, Publisher
 from shared.jetstream.subjects import api_message_id, event_subject, publication_subject
 
 
@@ -17,7 +17,7 @@ async def publish(
     *,
     key: str | None = None,
     deadline_seconds: float = 5.0,
-) -> Stored:
+) -> PubAck:
     """Publish any JSON value into a channel; return when it is stored.
 
     Args:
@@ -38,7 +38,7 @@ async def publish(
 
 async def publish_event(
     publisher: Publisher, service: str, envelope: Envelope, *, deadline_seconds: float = 5.0
-) -> Stored:
+) -> PubAck:
     """Tell the other services of a fact, with the envelope's id as the id of the message.
 
     Raises:

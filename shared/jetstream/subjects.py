@@ -11,7 +11,6 @@ from urllib.parse import quote, unquote
 
 from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.ids import ChannelName, UserId
-from shared.nats.errors import MessageRejected
 
 RT_PUB = "rt.pub."
 RT_LIVE = "rt.live."
@@ -23,27 +22,11 @@ EVENTS = "events."
 
 MAX_MESSAGE_ID_BYTES = 512
 
-BAD_SUBJECT = 10004
-_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
-_MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
-_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 14 MiB
-_KNOWN_NAMES = 4096  # as many; their tokens, or parts of ids, would take 5 MiB
+_KNOWN_NAMES = 4096  # most go to the same channels; their tokens, or parts of ids, would take 5 MiB
 
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
 _IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})
 _NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
-
-
-@lru_cache(maxsize=_KNOWN_SUBJECTS)
-def encode_subject(subject: str) -> bytes:
-    """A subject to publish to, as it goes over the wire.
-
-    Raises:
-        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
-    """
-    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
-        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
-    return subject.encode()
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)

@@ -1,16 +1,17 @@
 """One connection to NATS, which comes back by itself for as long as the process lives."""
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import nats.errors
 import structlog
 
-from shared.jetstream.subjects import encode_subject
 from shared.nats.address import BadAddress, sign_in, tls_context, without_passwords
 from shared.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from shared.nats.inbox import Inbox, Reply, ReplyHandler
@@ -26,6 +27,23 @@ log = structlog.get_logger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
 _ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
+
+BAD_SUBJECT = 10004
+_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 14 MiB
+
+
+@lru_cache(maxsize=_KNOWN_SUBJECTS)
+def encode_subject(subject: str) -> bytes:
+    """A subject to publish to, as it goes over the wire.
+
+    Raises:
+        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
+    """
+    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+    return subject.encode()
 
 
 class Bus:

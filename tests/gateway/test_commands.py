@@ -16,18 +16,21 @@ from gateway.session.commands import Commands
 from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
-from gateway.streams.publishing import ChannelPublisher, Duplicate, IdReused, OnDone, Outcome
+from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.connection import Connection
 from gateway.transport.limits import Limits
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Sender
+from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
 from shared.tokens.access_tokens import Claims, InvalidToken
 from shared.web.user_rates import UserRates
 from tests.gateway.transport.transports import AnEngine, ATransport
 
 CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
+DUPLICATE = PubAck(9, duplicate=True)
+OF_ANOTHER = PubAck(8, duplicate=True)
 ELSEWHERE = Close(1012, "restarting")
 
 
@@ -37,7 +40,6 @@ class ABus(ChannelPublisher):
     def __init__(self) -> None:
         self.sent: list[str] = []
         self._asked: list[OnDone] = []
-        self.first: Outcome = 0
 
     def send_by_user(
         self,
@@ -52,14 +54,14 @@ class ABus(ChannelPublisher):
         self.sent.append(data["body"])
         self._asked.append(on_done)
 
-    def answer(self, outcome: Outcome) -> None:
-        self._asked.pop()(outcome)
+    def answer(self, answer: int | PublishResult) -> None:
+        self._asked.pop()(PubAck(answer, duplicate=False) if isinstance(answer, int) else answer)
 
-    async def resolve_duplicate(self, repeat: Duplicate) -> int:
+    async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
         await asyncio.sleep(0)
-        if repeat.payload:
+        if data != {"body": "a"} or ack == OF_ANOTHER:
             raise IdReused
-        return repeat.offset
+        return ack.offset
 
 
 class AGuard:
@@ -213,12 +215,12 @@ async def test_the_peer_waits_while_too_many_wait_and_what_it_sent_stays_in_orde
     ("answer", "told"),
     [
         (BusUnavailable("no answer"), ("error", "unavailable")),
-        (Duplicate(9, b""), ("ack", "a")),
-        (Duplicate(9, b"other"), ("error", "id_reused")),
+        (DUPLICATE, ("ack", "a")),
+        (OF_ANOTHER, ("error", "id_reused")),
     ],
 )
 async def test_whatever_becomes_of_one_the_next_comes_after_it(
-    tab: ATab, answer: Outcome, told: tuple[str, str]
+    tab: ATab, answer: int | PublishResult, told: tuple[str, str]
 ) -> None:
     tab.say("a", "b")
     tab.bus.answer(answer)
@@ -268,9 +270,9 @@ async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
     assert tab.is_silent
 
 
-@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), Duplicate(9, b"")])
+@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), DUPLICATE])
 async def test_the_hub_knows_of_what_is_under_way_until_it_is_answered(
-    tab: ATab, answer: Outcome
+    tab: ATab, answer: int | PublishResult
 ) -> None:
     tab.say("a")
     assert tab.engine.under_way == 1
@@ -283,7 +285,7 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
     tab: ATab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tab.say("a")
-    tab.bus.answer(cast(int, object()))
+    tab.bus.answer(cast(PubAck, object()))
     assert tab.connection.closing == Close(1011, "internal error")
     assert tab.commands.is_idle
     assert tab.engine.under_way == 0

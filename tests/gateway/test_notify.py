@@ -23,7 +23,7 @@ from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import Publisher, Stored, start_publisher
+from shared.jetstream.publisher import PubAck, Publisher, start_publisher
 from shared.jetstream.publishing import publish_event
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
@@ -380,7 +380,7 @@ class StumblingPublisher(Publisher):
 
     has_stumbled = False
 
-    async def publish(self, *arguments: Any, **options: Any) -> Stored:
+    async def publish(self, *arguments: Any, **options: Any) -> PubAck:
         if not self.has_stumbled:
             self.has_stumbled = True
             raise BusUnavailable("no answer")

@@ -59,7 +59,7 @@ class RelayLimits:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchResult:
     """What became of one batch."""
 
     read: int = 0
@@ -80,7 +80,7 @@ async def relay_batch(
     *,
     limits: RelayLimits | None = None,
     start_seconds: float = math.inf,
-) -> Outcome:
+) -> BatchResult:
     """Publish the oldest unsent rows, then mark what became of them.
 
     Nothing is published inside a transaction: a bus that is away would hold its locks.
@@ -93,7 +93,7 @@ async def relay_batch(
     limits = limits or RelayLimits()
     start_until = time.monotonic() + start_seconds
     rows = await outbox_rows.oldest_unsent(sessions, limits.batch_rows)
-    outcome = Outcome(read=len(rows))
+    result = BatchResult(read=len(rows))
     try:
         async with asyncio.TaskGroup() as group:
             for chain in _by_aggregate(rows):
@@ -101,7 +101,7 @@ async def relay_batch(
                     _publish_in_order(
                         chain,
                         publisher,
-                        outcome,
+                        result,
                         publish_seconds=limits.publish_seconds,
                         start_until=start_until,
                     )
@@ -109,10 +109,10 @@ async def relay_batch(
     except BaseException:  # cancelled, or fenced: save what can be saved
         with suppress(Exception):
             async with asyncio.timeout(limits.farewell_seconds):
-                await outbox_rows.mark(sessions, sent=outcome.sent, poisoned=outcome.poisoned)
+                await outbox_rows.mark(sessions, sent=result.sent, poisoned=result.poisoned)
         raise
-    await outbox_rows.mark(sessions, sent=outcome.sent, poisoned=outcome.poisoned)
-    return outcome
+    await outbox_rows.mark(sessions, sent=result.sent, poisoned=result.poisoned)
+    return result
 
 
 def _by_aggregate(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
@@ -125,7 +125,7 @@ def _by_aggregate(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
 async def _publish_in_order(
     chain: Sequence[OutboxRow],
     publisher: Publisher,
-    outcome: Outcome,
+    result: BatchResult,
     *,
     publish_seconds: float,
     start_until: float,
@@ -139,7 +139,7 @@ async def _publish_in_order(
                 row.subject, row.payload, message_id=row.id, deadline_seconds=publish_seconds
             )
         except BusUnavailable:
-            outcome.held_up = True
+            result.held_up = True
             return
         except MessageRejected as rejected:
             # Alert on this: somebody must look at the row. The aggregate's others go on.
@@ -151,13 +151,13 @@ async def _publish_in_order(
                 err_code=rejected.err_code,
                 error=rejected.description,
             )
-            outcome.poisoned[row.position] = str(rejected)
+            result.poisoned[row.position] = str(rejected)
         except Exception:  # a bug may hold up its own aggregate, and not all the others
             log.exception("outbox_row_failed", message_id=row.id, subject=row.subject)
-            outcome.held_up = True
+            result.held_up = True
             return
         else:
-            outcome.sent[row.position] = stored.offset
+            result.sent[row.position] = stored.offset
 
 
 async def publish_at_once(
@@ -253,18 +253,18 @@ class _Relay:
             return
         await self._look_for_losses()
         self._wake.clear()  # before reading: a commit from now on is another turn
-        outcome = await self._relay()
-        if outcome is None:
+        result = await self._relay()
+        if result is None:
             return
-        self._metrics.count_published(len(outcome.sent))
-        self._metrics.count_poisoned(len(outcome.poisoned))
+        self._metrics.count_published(len(result.sent))
+        self._metrics.count_poisoned(len(result.poisoned))
         await self._prune()
-        self._note_progress(held_up=outcome.held_up)
-        if outcome.held_up:
+        self._note_progress(held_up=result.held_up)
+        if result.held_up:
             await self._back_off()
         else:
             self._backoff_seconds = 0.0
-            if outcome.left == 0 and outcome.read < self._limits.batch_rows:
+            if result.left == 0 and result.read < self._limits.batch_rows:
                 await self._idle()
 
     async def _hold_lease(self) -> bool:
@@ -283,7 +283,7 @@ class _Relay:
                 await send_again_what_is_lost(self._sessions, self._destination)
         self._look_at = time.monotonic() + self._limits.look_seconds
 
-    async def _relay(self) -> Outcome | None:
+    async def _relay(self) -> BatchResult | None:
         """One batch, fenced: None if the lease ran out under it, and nothing more was sent."""
         try:
             async with asyncio.timeout(self._lease.remaining_seconds):

@@ -16,7 +16,7 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.publisher import OnDone, Outcome, Publisher, Sending
+from shared.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import PRES_PUB, token_of
@@ -64,11 +64,11 @@ class Fateful(Publisher):
         self.in_flight.add(subject)
         self.most_at_once = max(self.most_at_once, len(self.in_flight))
 
-        def end(outcome: Outcome) -> None:
+        def end(outcome: PubAckResult) -> None:
             self.in_flight.remove(subject)
             on_done(BusUnavailable("no answer") if fate is Fate.ANSWER_LOST else outcome)
 
-        def end_in_time(outcome: Outcome) -> None:
+        def end_in_time(outcome: PubAckResult) -> None:
             if fate is Fate.SLOW:
                 asyncio.get_running_loop().call_later(0.02, end, outcome)
             else:

@@ -9,17 +9,16 @@ import pytest
 from gateway.streams.history import History
 from gateway.streams.publishing import (
     ChannelPublisher,
-    Duplicate,
     IdReused,
-    Outcome,
     PublicationRefused,
     PublicationTooLong,
     PublishingLimits,
+    PublishResult,
 )
 from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication, Sender
-from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.publisher import PubAck, Publisher, start_publisher
 from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import connect_bus
 from shared.nats.errors import BusUnavailable
@@ -40,13 +39,11 @@ async def by_user(
     client_id: str | None = None,
 ) -> int:
     """The offset of what a user publishes."""
-    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
     publishing.send_by_user(channel, sender, data, done.set_result, client_id=client_id)
-    outcome = await done
-    if isinstance(outcome, Duplicate):
-        return await publishing.resolve_duplicate(outcome)
-    assert isinstance(outcome, int)
-    return outcome
+    result = await done
+    assert isinstance(result, PubAck)
+    return await publishing.resolve_duplicate(result, data) if result.duplicate else result.offset
 
 
 @pytest.fixture

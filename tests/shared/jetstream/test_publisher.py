@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.jetstream.publisher import Outcome, Publisher, Stored, rejection, start_publisher
+from shared.jetstream.publisher import PubAck, PubAckResult, Publisher, rejection, start_publisher
 from shared.nats.client import Bus, BusUnavailable, MessageRejected, connect_bus
 from tests.fixtures.nats import StartServer
 from tests.fixtures.waiting import eventually
@@ -23,8 +23,8 @@ async def test_what_is_published_is_stored_once_however_often_it_is_sent(bus: Bu
         first = await publisher.publish(f"{stream}.pub.a", b"1", message_id=message_id)
         second = await publisher.publish(f"{stream}.pub.b", b"2", message_id=message_id)
 
-    assert first == Stored(offset=1, duplicate=False)
-    assert second == Stored(offset=1, duplicate=True)
+    assert first == PubAck(offset=1, duplicate=False)
+    assert second == PubAck(offset=1, duplicate=True)
     assert [message.payload for message in await read_all(bus, stream)] == [b"1"]
 
 
@@ -79,7 +79,7 @@ async def test_no_more_than_the_window_is_in_flight(bus: Bus) -> None:
 async def test_what_would_wait_past_the_bound_is_refused_at_once_and_there_is_room_again_later(
     bus: Bus,
 ) -> None:
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, PubAckResult] = {}
     asked: list[str] = []
     await bus.subscribe("silent.full", lambda _s, _p, _h, reply: asked.append(reply.decode()))
     a_place = 1024 + 10
@@ -133,7 +133,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_and_makes_room(bus: Bus
 
     async with start_publisher(bus, window=1) as publisher, asyncio.TaskGroup() as group:
 
-        def publish(message_id: str) -> asyncio.Task[Stored]:
+        def publish(message_id: str) -> asyncio.Task[PubAck]:
             return group.create_task(publisher.publish("silent.cancel", b"", message_id=message_id))
 
         in_flight, waiting, next_one = publish("a"), publish("b"), publish("c")
@@ -210,7 +210,7 @@ async def test_an_answer_that_says_not_now_is_followed_by_the_same_message_again
     async with start_publisher(bus) as publisher:
         stored = await publisher.publish("moody.test", b"1", message_id="a")
 
-    assert stored == Stored(offset=5, duplicate=True)
+    assert stored == PubAck(offset=5, duplicate=True)
     assert len(seen) == 4
     assert len(set(seen)) == 1
 
@@ -253,7 +253,7 @@ async def test_what_was_stored_and_its_answer_lost_is_stored_once(bus: Bus) -> N
             for n in range(20)
         ]
 
-    assert [task.result() for task in tasks] == [Stored(n, duplicate=True) for n in range(1, 21)]
+    assert [task.result() for task in tasks] == [PubAck(n, duplicate=True) for n in range(1, 21)]
     assert len(await read_all(bus, stream)) == 20
     publisher.stop()
 

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from shared.jetstream.publisher import Outcome, Stored, start_publisher
+from shared.jetstream.publisher import PubAck, PubAckResult, start_publisher
 from shared.nats.client import Bus, BusUnavailable, MessageRejected
 from tests.fixtures.waiting import eventually
 from tests.shared.jetstream.builders import a_stream
 
 
 async def test_who_only_wants_to_be_told_is_told_once_and_after_the_call(bus: Bus) -> None:
-    stream, told = await a_stream(bus), list[Outcome]()
+    stream, told = await a_stream(bus), list[PubAckResult]()
 
     async with start_publisher(bus, attempt_seconds=0.05) as publisher:
         for n in range(5):
@@ -19,11 +19,11 @@ async def test_who_only_wants_to_be_told_is_told_once_and_after_the_call(bus: Bu
         await asyncio.sleep(0.15)  # to send what is unanswered three times again
         assert publisher.unanswered == 0
 
-    assert told == [Stored(offset, duplicate=False) for offset in range(1, 6)]
+    assert told == [PubAck(offset, duplicate=False) for offset in range(1, 6)]
 
 
 async def test_what_fails_at_once_is_told_after_the_call_too(bus: Bus) -> None:
-    told: list[Outcome] = []
+    told: list[PubAckResult] = []
 
     async with start_publisher(bus) as publisher:
         publisher.send("no.*", b"", message_id="a", on_done=told.append)
@@ -41,11 +41,11 @@ async def test_what_fails_at_once_is_told_after_the_call_too(bus: Bus) -> None:
 
 
 async def test_who_is_told_at_the_deadline_may_send_anew(bus: Bus) -> None:
-    stream, told = await a_stream(bus), list[Outcome]()
+    stream, told = await a_stream(bus), list[PubAckResult]()
 
     async with start_publisher(bus, window=1) as publisher:
 
-        def send_anew(outcome: Outcome) -> None:
+        def send_anew(outcome: PubAckResult) -> None:
             told.append(outcome)
             publisher.send(f"{stream}.pub.a", b"", message_id="b", on_done=told.append)
 
@@ -53,7 +53,7 @@ async def test_who_is_told_at_the_deadline_may_send_anew(bus: Bus) -> None:
         await eventually(lambda: len(told) == 2)
 
     assert isinstance(told[0], BusUnavailable)
-    assert told[1] == Stored(1, duplicate=False)
+    assert told[1] == PubAck(1, duplicate=False)
 
 
 async def test_what_is_forgotten_is_told_to_nobody_and_makes_room(bus: Bus) -> None:
@@ -85,7 +85,7 @@ async def test_what_is_forgotten_is_told_to_nobody_and_makes_room(bus: Bus) -> N
 
 
 async def test_what_is_forgotten_before_its_failure_was_told_is_not_told(bus: Bus) -> None:
-    told: list[Outcome] = []
+    told: list[PubAckResult] = []
 
     async with start_publisher(bus) as publisher:
         publisher.forget(publisher.send("no.*", b"", message_id="a", on_done=told.append))
@@ -98,7 +98,7 @@ async def test_what_is_forgotten_before_its_failure_was_told_is_not_told(bus: Bu
 
 
 async def test_thousands_that_are_refused_wait_for_each_other_and_not_within(bus: Bus) -> None:
-    told: list[Outcome] = []
+    told: list[PubAckResult] = []
 
     async with start_publisher(bus, window=1) as publisher:
         for n in range(3000):
@@ -109,9 +109,9 @@ async def test_thousands_that_are_refused_wait_for_each_other_and_not_within(bus
 
 
 async def test_a_caller_that_fails_costs_no_other(bus: Bus) -> None:
-    told: list[Outcome] = []
+    told: list[PubAckResult] = []
 
-    def fail(_outcome: Outcome) -> None:
+    def fail(_outcome: PubAckResult) -> None:
         raise RuntimeError("a bug")
 
     async with start_publisher(bus) as publisher:

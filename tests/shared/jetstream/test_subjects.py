@@ -13,13 +13,13 @@ from shared.jetstream.subjects import (
     MAX_MESSAGE_ID_BYTES,
     api_message_id,
     channel_of,
-    encode_subject,
     event_message_id,
     event_subject,
     publication_subject,
     token_of,
     user_message_id,
 )
+from shared.nats.client import encode_subject
 
 channels = st.from_regex(r"[!-~]{1,255}", fullmatch=True).map(ChannelName)
 texts = st.text(max_size=300) | st.text(alphabet=":%u.", max_size=8)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from shared.jetstream.publisher import Publisher, Stored
+from shared.jetstream.publisher import PubAck, Publisher
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
 from shared.sql.database import Sessions, transaction
@@ -100,7 +100,7 @@ class SpiedPublisher(Publisher):
         self.most_of_one_subject = 0
         self.most = 0
 
-    async def publish(self, subject: str, *arguments: object, **options: object) -> Stored:
+    async def publish(self, subject: str, *arguments: object, **options: object) -> PubAck:
         self.at_once[subject] = self.at_once.get(subject, 0) + 1
         self.most_of_one_subject = max(self.most_of_one_subject, self.at_once[subject])
         self.most = max(self.most, sum(self.at_once.values()))
@@ -127,7 +127,7 @@ class StuckPublisher(SpiedPublisher):
         self.gate = asyncio.Event()
         self.gave_up = asyncio.Event()
 
-    async def publish(self, subject: str, *arguments: object, **options: object) -> Stored:
+    async def publish(self, subject: str, *arguments: object, **options: object) -> PubAck:
         if self._stuck in subject:
             self.reached.set()
             try:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.jetstream.publisher import Publisher, Stored
+from shared.jetstream.publisher import PubAck, Publisher
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseLimits, Sessions, connect_database, transaction
@@ -31,7 +31,7 @@ class PowerCut(BaseException):
 class DoomedPublisher(Publisher):
     """The bus has stored the message, and then the process dies."""
 
-    async def publish(self, *arguments: object, **options: object) -> Stored:
+    async def publish(self, *arguments: object, **options: object) -> PubAck:
         await super().publish(*arguments, **options)  # type: ignore[arg-type]
         raise PowerCut
 
@@ -163,7 +163,7 @@ async def test_one_that_got_no_answer_is_not_overtaken(
     class OnceAwayPublisher(Publisher):
         away = True
 
-        async def publish(self, *arguments: object, **options: object) -> Stored:
+        async def publish(self, *arguments: object, **options: object) -> PubAck:
             if self.away:
                 self.away = False
                 raise BusUnavailable("no answer")
@@ -184,7 +184,7 @@ async def test_a_bug_holds_up_its_own_aggregate_alone(sessions: Sessions, bus: B
     await count(sessions, other, times=2)
 
     class BuggyPublisher(Publisher):
-        async def publish(self, subject: str, *arguments: object, **options: object) -> Stored:
+        async def publish(self, subject: str, *arguments: object, **options: object) -> PubAck:
             if name in subject:
                 raise ZeroDivisionError
             return await super().publish(subject, *arguments, **options)  # type: ignore[arg-type]
