@@ -1,19 +1,17 @@
 """How many connections there may be: in this process, from one address, of one user."""
 
 from collections.abc import Callable, Hashable
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 import structlog
 
 from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
 from shared.contracts.ids import UserId
+from shared.web.addresses import network_of
 
 log = structlog.get_logger(__name__)
 
 _SHARE_OF_SOCKETS = 0.9
 """The others are for HTTP, and those that are being sent away."""
-
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Occupancy:
@@ -38,7 +36,9 @@ class Occupancy:
             return None
         if 0 < self._max_connections <= len(self._here):
             return FULL
-        name = network_of(address) if self._max_per_address and address else None
+        name = None
+        if self._max_per_address and address:
+            name = network_of(address) or address
         if name is not None:
             count = self._from_address.get(name, 0)
             if count >= self._max_per_address:
@@ -57,19 +57,6 @@ class Occupancy:
             self._from_address[name] = count
         else:  # else one entry would stay for every address ever seen
             del self._from_address[name]
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: of IPv6 the network of 64 bits, all of which one host has."""
-    if ":" not in address:
-        return address
-    try:  # the module `ipaddress` takes ten times as long
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
-        return address
-    if packed.startswith(_IPV4_MAPPED):
-        return inet_ntop(AF_INET, packed.removeprefix(_IPV4_MAPPED))
-    return inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
 class UserLimit:

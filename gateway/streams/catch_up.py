@@ -14,10 +14,10 @@ of live updates replaced by the ring.
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
+from gateway.streams.feed import Feed
 from gateway.streams.history import History, MergedHistory, bounded
-from gateway.streams.ring import Ring, StoredPublication
+from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
 from shared.jetstream.position import RETENTION
 from shared.nats.errors import BusUnavailable
@@ -57,26 +57,10 @@ class CatchUpLimits:
     """Of payloads, sent before asking whether the client keeps up. One always fits."""
 
 
-class Followed(Protocol):
-    """What catching up needs to know of the `gateway.streams.feed.Feed`."""
-
-    resets: int
-    last_reset: str
-    ring: Ring
-
-    @property
-    def epoch(self) -> str: ...
-
-    @property
-    def position(self) -> int: ...
-
-
 class CatchUp:
     """Brings subscribers from where they were to live."""
 
-    def __init__(
-        self, feed: Followed, history: History, limits: CatchUpLimits | None = None
-    ) -> None:
+    def __init__(self, feed: Feed, history: History, limits: CatchUpLimits | None = None) -> None:
         self._feed = feed
         self._history = history
         self._limits = limits or CatchUpLimits()

@@ -27,8 +27,8 @@ FanOut = Callable[[ChannelName, int, bytes], None]
 class RingLimits:
     """How much of the recent past stays in memory, over all channels."""
 
-    max_count: int = 50_000
-    max_bytes: int = 32 * 1024 * 1024
+    max_count: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
     """Of payloads."""
 
 

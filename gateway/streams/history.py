@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
-from shared.jetstream.api import Batch, StoredMessage, StreamState
+from shared.jetstream.api import StoredMessage, StreamState
+from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.subjects import RT_PUB, channel_of, publication_subject
 from shared.nats.errors import BusUnavailable
 from shared.nats.headers import header
@@ -39,16 +40,6 @@ class HistoryLimits:
     """To find where the last N of a channel begin."""
 
 
-class Reads(Protocol):
-    """The RT stream, as `shared.jetstream.stream_reader.StreamReader` reads it."""
-
-    async def batch(self, request: Mapping[str, Any]) -> Batch: ...
-    async def state(self) -> StreamState: ...
-    async def next_on_leader(self, subject: str, sequence: int) -> StoredMessage | None: ...
-    async def last_on_leader(self, subject: str) -> StoredMessage | None: ...
-    async def message_on_leader(self, sequence: int) -> StoredMessage | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
     """A part of a channel's history without a hole, if the stream still begins before it."""
@@ -57,13 +48,13 @@ class HistoryPage:
     through: int
     """It reaches up to here, and so do the publications."""
     count: int
-    """How many the channel has from the stretch's beginning on, those after it included."""
+    """How many the channel has from the page's beginning on, those after it included."""
 
 
 class History:
     """Reads of channels; each tries again until its deadline, and then is `BusUnavailable`."""
 
-    def __init__(self, stream: Reads, limits: HistoryLimits | None = None) -> None:
+    def __init__(self, stream: StreamReader, limits: HistoryLimits | None = None) -> None:
         self._stream = stream
         self._limits = limits or HistoryLimits()
         self._turns = asyncio.Semaphore(self._limits.max_reads)
@@ -101,9 +92,9 @@ class History:
         newest: deque[StoredPublication] = deque(maxlen=count)
         through = begin - 1
         while through < up_to:
-            stretch = await self.read(channel, through, up_to=up_to)
-            newest.extend(stretch.publications)
-            through = stretch.through
+            page = await self.read(channel, through, up_to=up_to)
+            newest.extend(page.publications)
+            through = page.through
         return list(newest)
 
     async def holds(self, channel: ChannelName, message_id: str, *, since: datetime) -> bool:
@@ -266,11 +257,11 @@ class MergedHistory:
             return None
         self.needs_from = min(source.through for source in hungry) + 1
         for source in hungry:
-            stretch = await self._history.read(source.channel, source.through, up_to=up_to)
-            source.waiting.extend(stretch.publications)
-            source.through = stretch.through
+            page = await self._history.read(source.channel, source.through, up_to=up_to)
+            source.waiting.extend(page.publications)
+            source.through = page.through
             if source.count is None:
-                source.count = stretch.count
+                source.count = page.count
         return await self._history.state()
 
     def take(self, max_count: int, max_bytes: int) -> tuple[list[StoredPublication], int]:

@@ -3,11 +3,10 @@
 from typing import Any
 from uuid import uuid4
 
-from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 from shared.jetstream.publisher import PubAck, Publisher
-from shared.jetstream.subjects import api_message_id, event_subject, publication_subject
+from shared.jetstream.subjects import api_message_id, publication_subject
 
 
 async def publish(
@@ -32,22 +31,5 @@ async def publish(
         publication_subject(channel),
         Publication(data=data).encode(),
         message_id=api_message_id(channel, key or str(uuid4())),
-        deadline_seconds=deadline_seconds,
-    )
-
-
-async def publish_event(
-    publisher: Publisher, service: str, envelope: Envelope, *, deadline_seconds: float = 5.0
-) -> PubAck:
-    """Tell the other services of a fact, with the envelope's id as the id of the message.
-
-    Raises:
-        BusUnavailable: unknown whether it is stored; try again with the same envelope.
-        MessageRejected: it can never be stored, such as for its size.
-    """
-    return await publisher.publish(
-        event_subject(service, envelope.type),
-        envelope.model_dump_json().encode(),
-        message_id=envelope.id,
         deadline_seconds=deadline_seconds,
     )

@@ -44,9 +44,9 @@ class Transport(TcpTransport):
 
 
 class Subscription:
-    """What nats-py's internals touch of a subscription, and the handler."""
+    """What nats-py's internals touch of a subscription."""
 
-    __slots__ = ("_client", "_id", "_received", "_subject", "handler")
+    __slots__ = ("_client", "_id", "_received", "_subject")
 
     _queue = ""
     _max_msgs = 0
@@ -54,12 +54,11 @@ class Subscription:
     _message_iterator = None
     _pending_next_msgs_calls = None
 
-    def __init__(self, client: "LightClient", number: int, subject: str, handler: Handler) -> None:
+    def __init__(self, client: "LightClient", number: int, subject: str) -> None:
         self._client = client
         self._id = number
         self._subject = subject
         self._received = 0
-        self.handler = handler
 
     def close(self) -> None:
         """Call the handler no more."""
@@ -72,6 +71,7 @@ class LightClient(Client):
     def __init__(self, *, max_pending_bytes: int) -> None:
         super().__init__()
         self._inline: dict[int, Subscription] = {}
+        self._handlers: dict[int, Handler] = {}
         self._max_unsent_bytes = max_pending_bytes
         self._tap: Tap | None = None
 
@@ -80,8 +80,9 @@ class LightClient(Client):
         if not _SUBSCRIPTION_SUBJECT.fullmatch(subject):
             raise ValueError(f"not a subject: {subject!r}")
         self._sid += 1
-        subscription = Subscription(self, self._sid, subject, handler)
+        subscription = Subscription(self, self._sid, subject)
         self._inline[self._sid] = subscription
+        self._handlers[self._sid] = handler
         self._subs[self._sid] = subscription  # type: ignore[assignment]
         if self.is_connected:
             self.write(b"SUB %s  %d\r\n" % (subject.encode(), self._sid))
@@ -90,6 +91,7 @@ class LightClient(Client):
     def unsubscribe_inline(self, number: int) -> None:
         if self._inline.pop(number, None) is None:
             return
+        self._handlers.pop(number, None)
         self._subs.pop(number, None)
         if self.is_connected:
             self.write(b"UNSUB %d\r\n" % number)
@@ -136,7 +138,7 @@ class LightClient(Client):
         # Nothing has run since the connection stood. Whatever nats-py has read by then, such as
         # word of other servers, stays with it; what is behind that passes through to it.
         transport = self._transport._io_writer.transport  # type: ignore[union-attr]
-        self._tap = Tap(transport, self._inline)
+        self._tap = Tap(transport, self._handlers)
 
     async def _read_loop(self) -> None:
         """Nats-py's ends at any surprise, and the connection seems alive until pings fail."""

@@ -6,7 +6,7 @@ once. Nats-py keeps the rest: the handshake, pings, errors, and coming back.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import cast
 
 import structlog
 
@@ -18,25 +18,19 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 _NEW_LINE = b"\r\n"
 
 
-class Subscribed(Protocol):
-    """Who wants the messages of one subscription."""
-
-    handler: Handler
-
-
 class NatsParser:
     """Cuts one connection's stream of bytes, however it was split on the way."""
 
     def __init__(
-        self, subscriptions: Mapping[int, Subscribed], *, pass_on: Callable[[bytes], None]
+        self, handlers: Mapping[int, Handler], *, pass_on: Callable[[bytes], None]
     ) -> None:
         """
         Args:
-            subscriptions: By their numbers; looked up anew for each message.
+            handlers: By the numbers of their subscriptions; looked up anew for each message.
             pass_on: Gets all that is no message for one of them, in whole lines and whole
                 messages; also what is malformed, to be judged there.
         """
-        self._subscriptions = subscriptions
+        self._handlers = handlers
         self._pass_on = pass_on
         self._begun: list[bytes] = []
         self._missing = 0
@@ -69,14 +63,12 @@ class NatsParser:
             if following > end:
                 self._wait(data[at:], following - end)
                 return
-            subscription = self._subscriptions.get(number)
-            if subscription is None:
+            handler = self._handlers.get(number)
+            if handler is None:
                 self._pass_on(data[at:following])
             else:
                 try:
-                    subscription.handler(
-                        subject, data[payload:message_end], data[body:payload] or None, reply
-                    )
+                    handler(subject, data[payload:message_end], data[body:payload] or None, reply)
                 except Exception:  # one bad message must not cost those behind it
                     log.exception("bus_handler_failed", subject=subject.decode(errors="replace"))
             at = following
@@ -109,14 +101,12 @@ def _message_line(line: bytes) -> tuple[bytes, int, bytes, int, int]:
 class Tap(asyncio.Protocol):
     """One connection, from the end of its handshake to the end of its socket."""
 
-    def __init__(
-        self, transport: asyncio.Transport, subscriptions: Mapping[int, Subscribed]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, handlers: Mapping[int, Handler]) -> None:
         """Take the place of the transport's protocol, and pass on to it what is not ours."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()  # asking for it can cost a system call
         self._behind = cast(asyncio.Protocol, transport.get_protocol())
-        self._incoming = NatsParser(subscriptions, pass_on=self._behind.data_received)
+        self._incoming = NatsParser(handlers, pass_on=self._behind.data_received)
         self._commands: list[bytes] = []
         self._is_paused = False
         self.unsent_bytes = 0

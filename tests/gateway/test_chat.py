@@ -10,12 +10,13 @@ from shared.contracts.channels import personal_channel, room_channel
 from shared.contracts.events import Envelope
 from shared.contracts.ids import UserId
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish, publish_event
+from shared.jetstream.publishing import publish
 from shared.nats.client import Bus
 from shared.tokens.keys import FixedKeys, TrustedKey
 from tests.fixtures.tokens import OUR_KEY
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
+from tests.shared.jetstream.builders import publish_event
 
 ANN = {"user_id": 1, "name": "Ann"}
 BEN = {"user_id": 2, "name": "Ben"}
@@ -150,7 +151,7 @@ async def test_an_event_becomes_a_notification_once_and_moves_its_channels(
     expected = {"event": "post_liked", "id": event.id, "post_id": 7}
     async with gateway.tab(104, "Ann", a_room()) as ann, other.tab(105, "Ben", room) as ben:
         for _ in range(2):
-            await publish_event(publisher, "posts", event)
+            await publish_event(publisher, event)
 
         notification = await ann.until("notification")
         assert expected.items() <= notification.items()

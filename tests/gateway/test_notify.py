@@ -24,15 +24,15 @@ from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck, Publisher, start_publisher
-from shared.jetstream.publishing import publish_event
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
-from shared.jetstream.subjects import event_message_id, event_subject, publication_subject
+from shared.jetstream.subjects import event_message_id, publication_subject
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
+from tests.shared.jetstream.builders import publish_event
 
 ANN, BOB = UserId(1), UserId(2)
 POST = ChannelName("post:7")
@@ -72,14 +72,7 @@ class Notifying:
 
     async def tell(self, event: Envelope, *, message_id: str | None = None) -> None:
         """As a service's outbox does; under another message id, as one that was away for long."""
-        if message_id is None:
-            await publish_event(self.publisher, "posts", event)
-        else:
-            await self.publisher.publish(
-                event_subject("posts", event.type),
-                event.model_dump_json().encode(),
-                message_id=message_id,
-            )
+        await publish_event(self.publisher, event, message_id=message_id)
 
     async def heard_in(self, channel: ChannelName) -> list[Publication]:
         end = (await self.history.state()).last

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -159,7 +160,7 @@ async def test_who_comes_from_a_gateway_that_was_ahead_is_live_after_its_own_off
     ahead = await publish(room)
     behind = FrozenFeed(feed, position=ahead - 1)
 
-    await come_back(CatchUp(behind, history), client, [room], ahead, feed.epoch)
+    await come_back(CatchUp(cast(Feed, behind), history), client, [room], ahead, feed.epoch)
 
     assert client.got == []
     assert client.live_from == ahead + 1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.streams.history import History, HistoryLimits, Reads
+from gateway.streams.history import History, HistoryLimits
 from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -22,7 +22,7 @@ SMALL = HistoryLimits(batch_count=3, deadline_seconds=2, retry_seconds=0.001)
 class Stream(NamedTuple):
     """A stream under test."""
 
-    reads: Reads
+    reads: StreamReader
     add: Callable[[ChannelName, bytes, str], Awaitable[int]]
 
 

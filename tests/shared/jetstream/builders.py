@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+from shared.contracts.events import Envelope
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import event_subject
 from shared.nats.client import Bus
 
 
@@ -52,6 +54,17 @@ async def publish_numbers(
         ).offset
         for number in numbers
     ]
+
+
+async def publish_event(
+    publisher: Publisher, event: Envelope, *, message_id: str | None = None
+) -> None:
+    """As the outbox of the posts service does."""
+    await publisher.publish(
+        event_subject("posts", event.type),
+        event.model_dump_json().encode(),
+        message_id=message_id or event.id,
+    )
 
 
 async def read_all(bus: Bus, stream: str) -> list[StoredMessage]:

@@ -29,19 +29,16 @@ class Message(NamedTuple):
         return b"%b\r\n%b%b\r\n" % (line, self.headers, self.payload)
 
 
-class Subscription:
-    def __init__(self, handler: Handler) -> None:
-        self.handler = handler
-
-
 class Receiver:
     """Subscribed under the number 1, and to nothing else."""
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
         self.passed: list[bytes] = []
-        self.subscriptions = {1: Subscription(lambda *parts: self.heard.append(Message(*parts)))}
-        self.incoming = NatsParser(self.subscriptions, pass_on=self.passed.append)
+        self.handlers: dict[int, Handler] = {
+            1: lambda *parts: self.heard.append(Message(*parts)),
+        }
+        self.incoming = NatsParser(self.handlers, pass_on=self.passed.append)
 
     def take(self, chunks: Iterable[bytes]) -> None:
         for chunk in chunks:
@@ -121,7 +118,7 @@ def test_a_handler_that_raises_costs_only_its_own_message() -> None:
     def fail(*_message: object) -> None:
         raise RuntimeError("cannot read that")
 
-    receiver.subscriptions[2] = Subscription(fail)
+    receiver.handlers[2] = fail
     receiver.take([b"MSG a 2 1\r\n1\r\nMSG a 1 1\r\n2\r\nPING\r\n"])
 
     assert receiver.heard == [Message(b"a", b"2", None, b"")]
@@ -130,7 +127,7 @@ def test_a_handler_that_raises_costs_only_its_own_message() -> None:
 
 def test_a_handler_may_end_its_subscription() -> None:
     receiver = Receiver()
-    receiver.subscriptions[2] = Subscription(lambda *_message: receiver.subscriptions.clear())
+    receiver.handlers[2] = lambda *_message: receiver.handlers.clear()
 
     receiver.take([b"MSG a 1 1\r\n1\r\nMSG a 2 1\r\n2\r\nMSG a 1 1\r\n3\r\n"])
 

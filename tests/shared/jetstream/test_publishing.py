@@ -3,10 +3,9 @@
 from uuid import uuid4
 
 from shared.contracts.channels import parse_channel
-from shared.contracts.events import Envelope
 from shared.contracts.publications import Publication
 from shared.jetstream.publisher import start_publisher
-from shared.jetstream.publishing import publish, publish_event
+from shared.jetstream.publishing import publish
 from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 
@@ -26,14 +25,3 @@ async def test_a_publication_lies_in_its_channel_once_per_key(bus: Bus) -> None:
     assert (again.offset, again.duplicate) == (first.offset, True)
     assert not elsewhere.duplicate
     assert not without_a_key.duplicate
-
-
-async def test_an_event_is_stored_once_under_its_own_id(bus: Bus) -> None:
-    envelope = Envelope(type="post_liked", data={"post_id": 1})
-
-    async with start_publisher(bus) as publisher:
-        first = await publish_event(publisher, "posts", envelope)
-        again = await publish_event(publisher, "posts", envelope)
-
-    assert not first.duplicate
-    assert again.duplicate
