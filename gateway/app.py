@@ -90,7 +90,7 @@ class Gateway:
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
             _engine_limits(settings),
-            on_closed=self.metrics.closed,
+            on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
         self.manager = ConnectionManager(self.hub.outgoing)

@@ -3,7 +3,7 @@
 import structlog
 
 from gateway.channels.registry import ConnectionManager, Member, for_each
-from gateway.errors import SESSION_ENDED
+from gateway.errors import EndReason
 from shared.jetstream.api import StoredMessage
 from shared.tokens.revocations import Revocations
 
@@ -31,7 +31,7 @@ class Control:
         def end_if_covered(member: Member) -> None:
             nonlocal ended
             if revocation.covers(member.claims):
-                member.cut(SESSION_ENDED)
+                member.cut(EndReason.SESSION_ENDED)
                 ended += 1
 
         for_each(members, end_if_covered)

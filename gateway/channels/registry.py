@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import Sink, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import ChannelName, SessionId, UserId
@@ -48,10 +48,10 @@ class Member(Protocol):
     def offer(self, frame: Frame, offset: int) -> None:
         """Take a publication though the socket is stalled, or fall behind."""
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         """End it; it leaves the registry later, by itself."""
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         """End it at once: nothing that is queued for it is sent any more."""
 
     def end_with_token(self) -> None:

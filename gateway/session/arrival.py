@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.channels.registry import Subscription
-from gateway.errors import NOT_READY, RATE_LIMIT
+from gateway.errors import EndReason
 from gateway.protocols.chat.codec import encode_people, encode_welcome
 from gateway.session.handshake import ChatHandshake
 from gateway.session.parts import ChatParts
@@ -102,10 +102,10 @@ class Arrival(Replay):
             return
         except Unavailable as unavailable:  # what was sent so far has no hole
             log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
-            self.connection.close(*NOT_READY)
+            self.connection.close(EndReason.NOT_READY)
         except TooFast:
             log.info("replay_refused", connection_id=self.connection.id)
-            self.connection.close(*RATE_LIMIT)
+            self.connection.close(EndReason.RATE_LIMIT)
         else:
             self._on_live()
 

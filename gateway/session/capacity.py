@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 
 import structlog
 
-from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
+from gateway.errors import EndReason
 from shared.contracts.ids import UserId
 from shared.web.addresses import network_of
 
@@ -30,19 +30,19 @@ class Occupancy:
     def __len__(self) -> int:
         return len(self._here)
 
-    def enter(self, connection: Hashable, address: str | None) -> Close | None:
+    def enter(self, connection: Hashable, address: str | None) -> EndReason | None:
         """Count the connection, or say why there is no room for it."""
         if connection in self._here:
             return None
         if 0 < self._max_connections <= len(self._here):
-            return FULL
+            return EndReason.FULL
         name = None
         if self._max_per_address and address:
             name = network_of(address) or address
         if name is not None:
             count = self._from_address.get(name, 0)
             if count >= self._max_per_address:
-                return TOO_MANY_OF_ADDRESS
+                return EndReason.TOO_MANY_OF_ADDRESS
             self._from_address[name] = count + 1
         self._here[connection] = name
         return None

@@ -1,22 +1,13 @@
 """One tab in one room: how it gets in, keeps up, and is over."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import structlog
 
 from gateway.channels.registry import CATCHING_UP, Subscription
-from gateway.errors import (
-    BINARY_FRAME,
-    INVALID_ROOM,
-    INVALID_TOKEN,
-    NOT_READY,
-    RATE_LIMIT,
-    TOKEN_EXPIRED,
-    TOO_MANY_OF_USER,
-    Close,
-    MayNotSubscribe,
-    TooManyConnections,
-)
+from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
+from gateway.protocols.chat.close_codes import CLOSE_CODES
 from gateway.protocols.chat.codec import PROTOCOL, BadCommand, decode_command, encode
 from gateway.protocols.chat.frames import Authenticate, Reset
 from gateway.session.arrival import Arrival
@@ -29,7 +20,7 @@ from gateway.session.rate import CONNECT_UNITS, units_of_replay
 from gateway.session.replay import ConnectionLost, Replay
 from gateway.session.surviving import isolate_failure
 from gateway.transport.connection import Connection
-from gateway.transport.frames import Frame
+from gateway.transport.frames import Close, Frame
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import ChannelName, UserId
@@ -38,11 +29,11 @@ from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
-_REFUSALS: dict[type[AppError], Close] = {
-    InvalidToken: INVALID_TOKEN,
-    MayNotSubscribe: INVALID_ROOM,
-    TooManyConnections: TOO_MANY_OF_USER,
-    TooFast: RATE_LIMIT,
+_REFUSALS: dict[type[AppError], EndReason] = {
+    InvalidToken: EndReason.INVALID_TOKEN,
+    MayNotSubscribe: EndReason.INVALID_CHANNEL,
+    TooManyConnections: EndReason.TOO_MANY_OF_USER,
+    TooFast: EndReason.RATE_LIMIT,
 }
 
 
@@ -54,6 +45,7 @@ class ChatSession:
     """
 
     protocol: ClassVar[str] = PROTOCOL
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     __slots__ = (
         "_awaits_token", "_claims", "_commands", "_handshake", "_is_welcomed", "_parts",
@@ -95,17 +87,17 @@ class ChatSession:
         if not self.connection.offer(frame):
             self._fall_behind(offset - 1)
 
-    def close(self, close: Close) -> None:
-        self.connection.close(*close)
+    def close(self, reason: EndReason) -> None:
+        self.connection.close(reason)
 
-    def cut(self, close: Close) -> None:
-        self.connection.cut(*close)
+    def cut(self, reason: EndReason) -> None:
+        self.connection.cut(reason)
 
     def abandon(self, error: Exception, event: str) -> None:
         self.connection.abandon(error, event)
 
     def end_with_token(self) -> None:
-        self.connection.close_after(self.claims.expires_at - unix_now(), TOKEN_EXPIRED)
+        self.connection.close_after(self.claims.expires_at - unix_now(), EndReason.TOKEN_EXPIRED)
 
     # As its connection knows it.
 
@@ -120,19 +112,19 @@ class ChatSession:
         if no_room is not None:
             self.close(no_room)
         elif asked.channel is None:
-            self.close(INVALID_ROOM)
+            self.close(EndReason.INVALID_CHANNEL)
         elif self._parts.not_ready():
-            self.close(NOT_READY)
+            self.close(EndReason.NOT_READY)
         elif asked.token is not None:
             self._sign_in(asked.token, asked, asked.channel)
         else:
             self._awaits_token = True
         if self._claims is None:  # no token yet, or its issuer is asked for keys
-            self.connection.close_after(self._parts.settings.auth_seconds, INVALID_TOKEN)
+            self.connection.close_after(self._parts.settings.auth_seconds, EndReason.INVALID_TOKEN)
 
     def received(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            self.close(BINARY_FRAME)
+            self.close(EndReason.UNSUPPORTED_DATA)
         elif self._awaits_token:
             self._take_token(message)
         else:
@@ -147,7 +139,8 @@ class ChatSession:
         self._parts.manager.disconnect(self)
         if self._claims is None or self._room is None:
             # A peer may leave with any close, also with one of ours.
-            self._parts.metrics.refused(self.connection.closing)
+            closing = self.connection.closing
+            self._parts.metrics.refused(closing.code if isinstance(closing, Close) else closing)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             self.let_go()
             return
@@ -201,11 +194,11 @@ class ChatSession:
         except BadCommand:
             command = None
         if not isinstance(command, Authenticate) or asked is None or asked.channel is None:
-            self.close(INVALID_TOKEN)
+            self.close(EndReason.INVALID_TOKEN)
             return
         self._awaits_token = False
         if self._parts.not_ready():
-            self.close(NOT_READY)
+            self.close(EndReason.NOT_READY)
         else:
             self._sign_in(command.token, asked, asked.channel)
 
@@ -235,10 +228,10 @@ class ChatSession:
             self._turn_away(error)
 
     def _turn_away(self, error: AppError) -> None:
-        close = _REFUSALS.get(type(error), NOT_READY)
-        if close is NOT_READY:
+        end = _REFUSALS.get(type(error), EndReason.NOT_READY)
+        if end is EndReason.NOT_READY:
             log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
-        self.close(close)
+        self.close(end)
 
     def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> None:
         """Register the connection, in the step in which its claims were found to hold."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.errors import EndReason, MayNotPublish, OtherUser, error_code
 from gateway.protocols.chat.codec import (
     BadCommand,
     ChatCommand,
@@ -104,7 +104,7 @@ class Commands:
             verdict = self._rate.refuse()
         if verdict is not EXECUTE:
             if verdict is CLOSE:
-                self._connection.close(*RATE_LIMIT)
+                self._connection.close(EndReason.RATE_LIMIT)
                 return
             command = too_fast(command)
         if not self._is_open or (self._is_busy and type(command) is not Ping):

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from starlette.types import Message
 from uvicorn.protocols.utils import ClientDisconnected
 
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.connection import Connection, Receiver
-from gateway.transport.frames import binary_frame, text_frame
+from gateway.transport.frames import Close, binary_frame, text_frame
 from gateway.transport.request import response
 
 
@@ -29,6 +29,13 @@ class Handshake(Protocol):
 
 class AsgiEndpoint:
     """Receives for an endpoint: what comes waits for its `receive`, one message at a time."""
+
+    close_codes: ClassVar[Mapping[EndReason, Close]] = {
+        EndReason.RATE_LIMIT: Close(1008, "Rate limit"),
+        EndReason.INTERNAL_ERROR: Close(1011, "internal error"),
+        EndReason.RESTARTING: Close(1012, "restarting"),
+        EndReason.TOO_SLOW: Close(1013, "too slow"),
+    }
 
     def __init__(self, handshake: Handshake, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._handshake = handshake
@@ -75,14 +82,14 @@ class AsgiEndpoint:
         elif message["type"] == "websocket.send":
             await self._send(self._connection, message)
         elif message["type"] == "websocket.close":
-            self._connection.close(message.get("code", 1000), message.get("reason") or "")
+            self._connection.close(Close(message.get("code", 1000), message.get("reason") or ""))
         else:
             raise RuntimeError(f"{message['type']} after the connection was accepted")
 
     def end(self, close: Close) -> None:
         """The endpoint has returned or raised: whatever it accepted is over."""
         if self._connection is not None:
-            self._connection.close(*close)
+            self._connection.close(close)
 
     def _answer(self, message: Message) -> None:
         match message["type"]:

@@ -2,15 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, ClassVar, Protocol
 
 import structlog
 
-from gateway.errors import INTERNAL_ERROR, Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED
-from gateway.transport.frames import close_frame, pong_frame
-from gateway.transport.parser import Binary, Message, Ping, Text, Violation
+from gateway.transport.frames import Close, close_frame, pong_frame
+from gateway.transport.parser import Binary, Message, Ping, Text
 from gateway.transport.reading import COMMANDS_WAIT, UNREAD_ANSWERS
 from gateway.transport.resources import Resources
 from gateway.transport.timing import Timing
@@ -24,6 +24,9 @@ LOST = Close(1006, "")
 
 class Receiver(Protocol):
     """Whoever is above a connection. Called from the loop: it neither waits nor fails."""
+
+    close_codes: ClassVar[Mapping[EndReason, Close]]
+    """What its protocol tells a peer for each reason to end."""
 
     def received(self, message: str | bytes) -> None:
         """A whole message came, on a connection that is open."""
@@ -86,24 +89,24 @@ class Connection(Timing):
     def end_work(self) -> None:
         self._engine.end_work()
 
-    def close(self, code: int, reason: str) -> None:
-        """End the connection once what is due has left; the first close counts."""
+    def close(self, reason: EndReason | Close) -> None:
+        """End the connection once what is due has left; the first reason counts."""
         if self.is_open:
-            self._end(Close(code, reason))
+            self._end(reason)
 
-    def cut(self, code: int, reason: str) -> None:
+    def cut(self, reason: EndReason) -> None:
         """End the connection now, and send nothing more of what is due.
 
-        Who takes nothing at this moment hears no reason either.
+        A stalled peer is aborted without a close frame.
         """
         if not self.is_open:
             return
         if self.due is STALLED:
-            self.closing = Close(code, reason)
+            self.closing = reason
             self.transport.abort()
         else:
             self.due = None
-            self.close(code, reason)
+            self.close(reason)
 
     def abandon(self, error: Exception, event: str) -> None:
         """End the connection, since something that was done for it raised.
@@ -117,7 +120,7 @@ class Connection(Timing):
         log.error(event, connection_id=self.id, exc_info=error)
         self._engine.failed()
         if self.is_open:
-            self.close(*INTERNAL_ERROR)
+            self.close(EndReason.INTERNAL_ERROR)
         else:  # its end itself may be what failed
             self.transport.abort()
 
@@ -159,8 +162,8 @@ class Connection(Timing):
         elif isinstance(message, Binary) and self.is_open:
             self._call_receiver(message.data)
 
-    def _fail(self, violation: Violation) -> None:
-        self.close(*violation.close)
+    def _fail(self, close: EndReason | Close) -> None:
+        self.close(close)
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
@@ -173,11 +176,11 @@ class Connection(Timing):
 
     # Ending.
 
-    def _end(self, close: Close) -> None:
-        self.closing = close
+    def _end(self, end: EndReason | Close) -> None:
+        self.closing = end
         try:
             self.write_due()
-            self._send_close(close)
+            self._send_close(_as_told(end, self._receiver))
         except Exception:  # it is the last resort of all who fail above, and must not fail too
             log.exception("goodbye_failed", connection_id=self.id)
             self.transport.abort()
@@ -203,7 +206,8 @@ class Connection(Timing):
         self.is_lost = True
         self.due = NOTHING_MORE
         receiver, self._receiver = self._receiver, _NOBODY
-        close = self.closing or close
+        if self.closing is not None:
+            close = _as_told(self.closing, receiver)
         self._engine.ended(close)
         try:
             receiver.lost(close)
@@ -211,8 +215,14 @@ class Connection(Timing):
             self.abandon(error, "receiver_failed")
 
 
+def _as_told(end: EndReason | Close, receiver: Receiver) -> Close:
+    return end if isinstance(end, Close) else receiver.close_codes[end]
+
+
 class _Nobody:
     """Above a connection that is not open yet, or over."""
+
+    close_codes: ClassVar[Mapping[EndReason, Close]] = {}
 
     def received(self, message: str | bytes) -> None: ...
 

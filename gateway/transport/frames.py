@@ -1,13 +1,18 @@
 """What the rooms above hand to a connection: finished WebSocket frames."""
 
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from websockets import frames
 
-from gateway.errors import Close
-
 Frame = NewType("Frame", bytes)
 """One WebSocket message as it goes over the wire, ready for any number of connections."""
+
+
+class Close(NamedTuple):
+    """How a connection ends, as its peer reads it. RFC 6455, section 7.1.5 and 7.1.6."""
+
+    code: int
+    reason: str
 
 
 def text_frame(text: bytes) -> Frame:

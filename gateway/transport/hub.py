@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from gateway.errors import RESTARTING, Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.connection import Connection
+from gateway.transport.frames import Close
 from gateway.transport.limits import Limits
 from gateway.transport.turns import Turns
 from gateway.transport.unfinished import Unfinished
@@ -132,12 +133,12 @@ class Hub:
             per_second=limits.drain_closes_per_second,
             within_seconds=limits.drain_seconds / 2,  # the other half is to flush
         ):
-            connection.close(*RESTARTING)
+            connection.close(EndReason.RESTARTING)
         try:
             async with asyncio.timeout_at(ends_at):
                 while self._connections or self._work or self._under_way:
                     for connection in self._connections:
-                        connection.close(*RESTARTING)  # who came in meanwhile
+                        connection.close(EndReason.RESTARTING)  # who came in meanwhile
                     self._ended.clear()
                     await self._ended.wait()
         except TimeoutError:

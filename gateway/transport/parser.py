@@ -9,7 +9,8 @@ from websockets.frames import Close as ClosePayload
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
 
-from gateway.errors import Close
+from gateway.errors import EndReason
+from gateway.transport.frames import Close
 
 try:
     from websockets.speedups import apply_mask
@@ -56,10 +57,10 @@ PART = Part()
 
 
 class Violation(Exception):
-    """What came is no WebSocket message: the connection ends with this close."""
+    """What came is not to be read on: the connection ends with this."""
 
-    def __init__(self, close: Close) -> None:
-        super().__init__(close.reason)
+    def __init__(self, close: EndReason | Close) -> None:
+        super().__init__(close)
         self.close = close
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from gateway.errors import RATE_LIMIT, TOO_SLOW, Close
+from gateway.errors import EndReason
+from gateway.transport.frames import Close
 from gateway.transport.parser import (
     Binary,
     FrameParser,
@@ -37,7 +38,8 @@ class Reading(asyncio.Protocol):
     _engine: Resources
 
     def __init__(self, transport: asyncio.Transport, engine: Resources) -> None:
-        self.closing: Close | None = None
+        self.closing: EndReason | Close | None = None
+        """Why we end it; a `Close` if that is for one of RFC 6455's own reasons."""
         self.is_lost = False
         self.transport = transport
         self._engine = engine
@@ -52,7 +54,7 @@ class Reading(asyncio.Protocol):
     def _take(self, message: Message) -> None:
         raise NotImplementedError
 
-    def _fail(self, violation: Violation) -> None:
+    def _fail(self, close: EndReason | Close) -> None:
         """What came is no message; nothing is read after it."""
         raise NotImplementedError
 
@@ -95,7 +97,7 @@ class Reading(asyncio.Protocol):
     def give_up(self) -> None:
         """Its message takes too long to come."""
         self._stop_reading()
-        self._fail(Violation(TOO_SLOW))
+        self._fail(EndReason.TOO_SLOW)
 
     # Within.
 
@@ -118,7 +120,7 @@ class Reading(asyncio.Protocol):
             self._make_messages(is_crumb=is_crumb)
         except Violation as violation:
             self._stop_reading()
-            self._fail(violation)
+            self._fail(violation.close)
         self._count_unfinished()
 
     def _make_messages(self, *, is_crumb: bool) -> None:
@@ -151,7 +153,7 @@ class Reading(asyncio.Protocol):
         limit, now = self._engine.limits.bare_frames_per_second, time.monotonic_ns()
         until = max(self._bare_until, now) + _NANOSECONDS // limit
         if until - now > _NANOSECONDS:
-            raise Violation(RATE_LIMIT)
+            raise Violation(EndReason.RATE_LIMIT)
         self._bare_until = until
 
     @property

@@ -4,9 +4,9 @@ import asyncio
 import random
 import time
 
-from gateway.errors import TOO_SLOW, Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import STALLED
-from gateway.transport.frames import ping_frame
+from gateway.transport.frames import Close, ping_frame
 from gateway.transport.resources import Resources
 from gateway.transport.writing import Writing
 
@@ -29,7 +29,7 @@ class Timing(Writing):
         self._is_behind = False
         self._deadline = NEVER
         self._close_at = NEVER
-        self._expiry = SILENT
+        self._expiry: EndReason
         self._heard = False
         self._pinged = False
         # Those that came together are not to be pinged together.
@@ -39,15 +39,15 @@ class Timing(Writing):
 
     # Said by the whole connection.
 
-    def _end(self, close: Close) -> None:
+    def _end(self, end: EndReason | Close) -> None:
         raise NotImplementedError
 
     # For the rooms above.
 
-    def close_after(self, seconds: float, close: Close) -> None:
+    def close_after(self, seconds: float, reason: EndReason) -> None:
         """Close it when they are over, whatever clocks say; replaces what was said before."""
         self._close_at = time.monotonic() + seconds
-        self._expiry = close
+        self._expiry = reason
         self._plan()
 
     def fall_behind(self) -> None:
@@ -73,7 +73,7 @@ class Timing(Writing):
         """Do what is due by now (monotonic seconds): once per sweep, instead of timers."""
         if now >= self._deadline:
             if self.is_open:
-                self._end(TOO_SLOW)
+                self._end(EndReason.TOO_SLOW)
             else:
                 self.transport.abort()
         elif self.is_open:

@@ -15,9 +15,9 @@ import structlog
 from starlette.types import Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
-from gateway.errors import INTERNAL_ERROR, Close
 from gateway.transport.asgi import AsgiEndpoint
 from gateway.transport.connection import LOST, Connection, Receiver
+from gateway.transport.frames import Close
 from gateway.transport.request import Request, as_lines, response, switching
 from gateway.transport.server_context import ServerContext, Taker
 
@@ -164,7 +164,7 @@ class Upgrade(asyncio.Protocol):
             endpoint.end(LOST)  # what it was about to say has nobody to hear it
         except Exception:
             log.exception("endpoint_failed")
-            endpoint.end(INTERNAL_ERROR)
+            endpoint.end(Close(1011, "internal error"))
         else:
             endpoint.end(FINISHED)
         self._endpoint = None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
+from gateway.errors import EndReason
 from gateway.session.capacity import Occupancy, UserLimit, connection_limit
 from shared.contracts.ids import UserId
 from shared.web.addresses import network_of
@@ -49,14 +49,14 @@ class Doors(RuleBasedStateMachine):
         if refusal is None:
             self.inside.setdefault(connection, address)
 
-    def _expected(self, connection: object, address: str | None) -> Close | None:
+    def _expected(self, connection: object, address: str | None) -> EndReason | None:
         if connection in self.inside:
             return None
         if self.most and len(self.inside) >= self.most:
-            return FULL
+            return EndReason.FULL
         from_there = [each for each in self.inside.values() if each and _same(each, address)]
         if self.most_per_address and address and len(from_there) >= self.most_per_address:
-            return TOO_MANY_OF_ADDRESS
+            return EndReason.TOO_MANY_OF_ADDRESS
         return None
 
     @invariant()

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Any, cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, ClassVar, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
-from gateway.errors import INTERNAL_ERROR, Close
+from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
+from gateway.protocols.chat.close_codes import CLOSE_CODES
 from gateway.protocols.chat.codec import BadCommand, decode_command
 from gateway.session.commands import Commands
 from gateway.session.parts import Authenticator, ChatParts
@@ -18,6 +19,7 @@ from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.connection import Connection
+from gateway.transport.frames import Close
 from gateway.transport.limits import Limits
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, UserId
@@ -31,7 +33,6 @@ from tests.gateway.transport.transports import AnEngine, ATransport
 CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
 DUPLICATE = PubAck(9, duplicate=True)
 OF_ANOTHER = PubAck(8, duplicate=True)
-ELSEWHERE = Close(1012, "restarting")
 
 
 class ABus(ChannelPublisher):
@@ -98,6 +99,7 @@ class ATab:
     admitted_as = CLAIMS.user_id
     room = room_channel("lobby")
     place = 7
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     def __init__(self) -> None:
         self.engine = AnEngineAtWork()
@@ -263,7 +265,7 @@ async def test_what_came_before_the_peer_left_is_done_and_then_nothing_is_kept(t
 
 async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
     tab.say("a", "b")
-    tab.connection.close(*ELSEWHERE)
+    tab.connection.close(EndReason.RESTARTING)
     tab.connection.connection_lost(None)
     tab.bus.answer(11)
     assert tab.bus.sent == ["a"]
@@ -286,7 +288,7 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
 ) -> None:
     tab.say("a")
     tab.bus.answer(cast(PubAck, object()))
-    assert tab.connection.closing == Close(1011, "internal error")
+    assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle
     assert tab.engine.under_way == 0
     assert "command_failed" in capsys.readouterr().out
@@ -300,7 +302,7 @@ async def test_a_command_that_fails_costs_the_connection_and_what_waits_behind_i
     tab.say("behind")
     await asyncio.wait(tab.engine.work)
 
-    assert tab.connection.closing == INTERNAL_ERROR
+    assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle
     assert tab.bus.sent == []
 

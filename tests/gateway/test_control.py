@@ -2,7 +2,7 @@
 
 from gateway.channels.registry import ConnectionManager
 from gateway.control import Control
-from gateway.errors import SESSION_ENDED, Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import SessionId, UserId
@@ -21,19 +21,19 @@ class AMember:
     def __init__(self, session_id: str) -> None:
         self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
         self.connection = ASink()
-        self.cuts: list[Close] = []
+        self.cuts: list[EndReason] = []
         self.fails = False
         self.abandoned = False
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         if self.fails:
             raise RuntimeError("a member that fails")
-        self.cuts.append(close)
+        self.cuts.append(reason)
 
     def abandon(self, error: Exception, event: str) -> None:
         self.abandoned = True
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         raise NotImplementedError
 
     def end_with_token(self) -> None: ...
@@ -66,7 +66,7 @@ def test_one_connection_that_cannot_be_cut_spares_none_behind_it() -> None:
 
     end_session("ended", *tabs)
 
-    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [], [SESSION_ENDED]]
+    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [], [EndReason.SESSION_ENDED]]
     assert [tab.abandoned for tab in tabs] == [False, True, False]
 
 
@@ -75,5 +75,5 @@ def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
 
     end_session("ended", *tabs, other)
 
-    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [SESSION_ENDED]]
+    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [EndReason.SESSION_ENDED]]
     assert other.cuts == []

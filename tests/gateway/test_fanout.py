@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from gateway.channels.registry import ConnectionManager
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
 from gateway.presence.table import PresenceChange
 from gateway.session.fanout import Fanout
@@ -53,10 +53,10 @@ class AMember:
         if self.fails:
             raise RuntimeError("a member that fails")
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         raise NotImplementedError
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         raise NotImplementedError
 
     def end_with_token(self) -> None: ...

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import CLOSES
+from gateway.protocols.chat.close_codes import CLOSE_CODES
 from gateway.protocols.chat.frames import COMMANDS, PUSHES
 
 _QUERY = {
@@ -41,7 +41,7 @@ def chat_document(*, version: str) -> dict[str, Any]:
                 "address": "/ws/chat",
                 "messages": {name: _message(name) for name in messages},
                 "bindings": {"ws": {"method": "GET", "query": _query_schema()}},
-                "x-closes": [close._asdict() for close in CLOSES],
+                "x-closes": [close._asdict() for close in CLOSE_CODES.values()],
             }
         },
         "operations": {

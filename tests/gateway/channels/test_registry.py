@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Encode
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import ChannelName, SessionId, UserId
@@ -36,10 +36,10 @@ class AMember:
     def sign_in(self, session_id: SessionId | None) -> None:
         self.claims = Claims(self.user_id, "Ann", session_id, issued_at=0, expires_at=1)
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         raise NotImplementedError
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         raise NotImplementedError
 
     def end_with_token(self) -> None: ...

@@ -2,26 +2,30 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.connection import Connection
-from gateway.transport.frames import binary_frame, text_frame
+from gateway.transport.frames import Close, binary_frame, text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.runtime.process import running
 from tests.gateway.serving import served
+from tests.gateway.transport.transports import CLOSE_CODES
 
 
 class Echo:
     """Sends back what comes; some texts ask for more."""
+
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -41,7 +45,7 @@ class Echo:
                 self.connection.start(self._resume())
             case "close":
                 self.connection.send(text_frame(b"goodbye"))
-                self.connection.close(1008, "as you wish")
+                self.connection.close(EndReason.SESSION_ENDED)
             case bytes():
                 self.connection.send(binary_frame(message))
             case _:

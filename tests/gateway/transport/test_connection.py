@@ -7,13 +7,11 @@ import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.frames import Frame, close_frame
 from gateway.transport.limits import Limits
 from gateway.transport.timing import PING
-from tests.gateway.transport.transports import AnEngine, a_wire
-
-TOO_SLOW = Close(1013, "too slow")
+from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
 
 
 def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -64,7 +62,7 @@ async def test_a_close_that_cannot_be_written_is_an_abort(
     wire = a_wire()
     wire.transport.fails = True
 
-    wire.connection.close(1012, "restarting")
+    wire.connection.close(EndReason.RESTARTING)
 
     assert wire.transport.aborted
     assert not wire.connection.is_open
@@ -75,12 +73,12 @@ async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close()
     wire = a_wire()
 
     wire.connection.send(Frame(b"a"))
-    wire.connection.close(1012, "restarting")
-    wire.connection.close(1008, "too late")
+    wire.connection.close(EndReason.RESTARTING)
+    wire.connection.close(EndReason.SESSION_ENDED)
     wire.connection.send(Frame(b"b"))
 
     assert not wire.connection.is_open
-    assert wire.sent == b"a" + close_frame(Close(1012, "restarting"))
+    assert wire.sent == b"a" + close_frame(CLOSE_CODES[EndReason.RESTARTING])
 
 
 async def test_what_is_sent_but_once_goes_to_a_stalled_socket_in_its_order() -> None:
@@ -161,7 +159,7 @@ async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None
     wire.connection.check(now() + 4)
     assert wire.connection.is_open
     wire.connection.check(now() + 6)
-    assert wire.connection.closing == TOO_SLOW
+    assert wire.connection.closing is EndReason.TOO_SLOW
     assert not wire.transport.aborted
     wire.connection.check(now() + 10)
     assert wire.transport.aborted
@@ -178,7 +176,7 @@ async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
     wire.stall()
     wire.drain()
     wire.connection.check(now() + 6)
-    assert wire.connection.closing == TOO_SLOW
+    assert wire.connection.closing is EndReason.TOO_SLOW
 
 
 async def test_who_falls_behind_has_the_whole_time_to_catch_up_however_long_it_had_stalled() -> (
@@ -206,13 +204,13 @@ async def test_what_is_left_to_read_of_catching_up_has_its_own_time() -> None:
     wire.connection.keep_up()
     assert wire.connection.wakes_at > behind_until
     wire.connection.check(now() + 6)
-    assert wire.connection.closing == TOO_SLOW
+    assert wire.connection.closing is EndReason.TOO_SLOW
 
 
 async def test_who_is_closed_has_no_more_time_by_falling_behind() -> None:
     wire = a_wire(lag_seconds=50, close_seconds=1)
     wire.stall()
-    wire.connection.close(1008, "go")
+    wire.connection.close(EndReason.SESSION_ENDED)
 
     wire.connection.fall_behind()
 
@@ -242,7 +240,7 @@ async def test_waiting_for_a_stalled_socket_ends_when_it_drains_or_is_over(end: 
             wire.drain()
         else:
             if end == "closed and lost":
-                wire.connection.close(1008, "go")
+                wire.connection.close(EndReason.SESSION_ENDED)
             wire.lose()
 
 
@@ -271,25 +269,25 @@ async def test_waiting_hands_over_what_is_due_first() -> None:
 async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() -> None:
     wire = a_wire()
 
-    wire.connection.close_after(-1, Close(1008, "first"))
-    wire.connection.close_after(100, Close(1008, "second"))
+    wire.connection.close_after(-1, EndReason.NOT_READY)
+    wire.connection.close_after(100, EndReason.RATE_LIMIT)
     wire.connection.check(now())
     assert wire.connection.is_open
     assert wire.connection.wakes_at <= now() + 100
 
-    wire.connection.close_after(-1, Close(1008, "Token expired"))
+    wire.connection.close_after(-1, EndReason.TOKEN_EXPIRED)
     assert wire.connection.wakes_at <= now()
     wire.connection.check(now())
-    assert wire.connection.closing == Close(1008, "Token expired")
+    assert wire.connection.closing is EndReason.TOKEN_EXPIRED
 
 
 async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
     wire = a_wire()
 
     wire.connection.send(Frame(b"a"))
-    wire.connection.cut(1008, "Session ended")
+    wire.connection.cut(EndReason.SESSION_ENDED)
 
-    assert wire.sent == close_frame(Close(1008, "Session ended"))
+    assert wire.sent == close_frame(CLOSE_CODES[EndReason.SESSION_ENDED])
     assert not wire.transport.aborted
 
 
@@ -297,12 +295,12 @@ async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
     wire = a_wire()
     wire.stall()
 
-    wire.connection.cut(1008, "Session ended")
+    wire.connection.cut(EndReason.SESSION_ENDED)
 
     assert wire.transport.aborted
     wire.lose()
-    assert wire.receiver.ended == Close(1008, "Session ended")
-    assert wire.engine.ends == [Close(1008, "Session ended")]
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
+    assert wire.engine.ends == [CLOSE_CODES[EndReason.SESSION_ENDED]]
 
 
 async def test_a_silent_peer_is_pinged_and_then_dropped() -> None:

@@ -8,8 +8,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 from websockets.streams import StreamReader
 
-from gateway.errors import Close
-from gateway.transport.frames import Frame, close_frame, text_frame
+from gateway.transport.frames import Close, Frame, close_frame, text_frame
 
 
 def parsed(frame: Frame) -> RawFrame:

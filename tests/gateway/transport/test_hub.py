@@ -1,21 +1,20 @@
 """The hub over real sockets, with receivers that know no protocol."""
 
 import asyncio
-import struct
 from typing import cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from gateway.errors import INTERNAL_ERROR, RESTARTING, Close
+from gateway.errors import EndReason
 from gateway.transport.connection import Connection
-from gateway.transport.frames import text_frame
+from gateway.transport.frames import Close, close_frame, text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.limits import Limits
 from shared.runtime.process import running
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
-from tests.gateway.transport.transports import AReceiver, ATransport
+from tests.gateway.transport.transports import CLOSE_CODES, AReceiver, ATransport
 
 
 async def test_texts_come_in_and_frames_go_out() -> None:
@@ -35,7 +34,7 @@ async def test_a_close_flushes_first() -> None:
     async with a_gateway() as gateway, gateway.tab() as tab:
         await tab.send("close")
         assert await tab.recv() == "goodbye"
-        assert await ended(tab) == (1008, "as you wish")
+        assert await ended(tab) == CLOSE_CODES[EndReason.SESSION_ENDED]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ async def test_what_fails_above_costs_one_connection_and_is_logged(
 ) -> None:
     async with a_gateway() as gateway, gateway.tab() as tab, gateway.tab() as other:
         await tab.send(command)
-        assert await ended(tab) == (1011, "internal error")
+        assert await ended(tab) == CLOSE_CODES[EndReason.INTERNAL_ERROR]
 
         await other.send("still here")
         assert await other.recv() == "still here"
@@ -79,7 +78,7 @@ class Unchecked(Connection):
 
 async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -> None:
     failures: list[None] = []
-    late = Close(1008, "late")
+    late = EndReason.TOKEN_EXPIRED
     hub = Hub(Limits(sweep_seconds=0.01), on_failed=lambda: failures.append(None))
     kinds = (Connection, Unchecked, Connection)
     connections = [kind(cast(asyncio.Transport, ATransport()), hub) for kind in kinds]
@@ -91,7 +90,11 @@ async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -
     async with running(hub.run):
         await until(lambda: not any(connection.is_open for connection in connections))
 
-    assert [connection.closing for connection in connections] == [late, INTERNAL_ERROR, late]
+    assert [connection.closing for connection in connections] == [
+        late,
+        EndReason.INTERNAL_ERROR,
+        late,
+    ]
     assert len(failures) == 1
 
 
@@ -150,9 +153,9 @@ async def test_a_stalled_reader_is_bounded_and_told_and_holds_up_nobody() -> Non
                 assert gateway.hub.stalled_bytes <= 100_000
                 assert str(await tab.recv()).startswith(f"{sent}:")
 
-            await until(lambda: stalled.closing == Close(1013, "too slow"))
-            tail = (await read_to_the_end(raw))[-12:]
-            assert tail == b"\x88\x0a" + struct.pack("!H", 1013) + b"too slow"
+            await until(lambda: stalled.closing is EndReason.TOO_SLOW)
+            told = close_frame(CLOSE_CODES[EndReason.TOO_SLOW])
+            assert (await read_to_the_end(raw)).endswith(told)
             await tab.send("still here")
             assert await tab.recv() == "still here"
 
@@ -169,7 +172,7 @@ async def test_a_reader_that_never_reads_again_is_dropped() -> None:
             await asyncio.sleep(0)
 
         await until(lambda: len(gateway.hub) == 0)
-        assert gateway.closes == [Close(1013, "too slow")]
+        assert gateway.closes == [CLOSE_CODES[EndReason.TOO_SLOW]]
         assert gateway.hub.stalled_bytes == 0
 
 
@@ -177,9 +180,10 @@ async def test_the_socket_of_a_peer_that_ignores_the_close_does_not_linger() -> 
     async with a_gateway(close_seconds=0.3) as gateway, a_stalled_tab(gateway.port) as raw:
         await until(lambda: len(gateway.echoes) == 1)
 
-        gateway.echoes[0].connection.close(1008, "go")
+        gateway.echoes[0].connection.close(EndReason.SESSION_ENDED)
 
-        assert (await read_to_the_end(raw))[-2:] == b"go"
+        told = close_frame(CLOSE_CODES[EndReason.SESSION_ENDED])
+        assert (await read_to_the_end(raw)).endswith(told)
 
 
 async def test_a_drain_closes_everybody_at_a_pace_and_ends_in_time() -> None:
@@ -189,7 +193,7 @@ async def test_a_drain_closes_everybody_at_a_pace_and_ends_in_time() -> None:
         moments: list[float] = []
 
         async def watch(tab: ClientConnection) -> None:
-            assert await ended(tab) == (1012, "restarting")
+            assert await ended(tab) == CLOSE_CODES[EndReason.RESTARTING]
             moments.append(loop.time())
 
         async with asyncio.TaskGroup() as group:
@@ -229,7 +233,7 @@ async def test_who_comes_in_during_a_drain_is_told_though_nobody_else_ends() -> 
         for _ in range(5):
             await asyncio.sleep(0)
         told = connection.closing
-    assert told == RESTARTING
+    assert told is EndReason.RESTARTING
 
 
 async def test_a_drain_waits_for_what_is_under_way_without_a_task() -> None:
@@ -239,7 +243,7 @@ async def test_a_drain_waits_for_what_is_under_way_without_a_task() -> None:
         gateway.hub.begin_work()
         async with asyncio.TaskGroup() as group:
             drained = group.create_task(gateway.hub.drain())
-            assert await ended(tab) == (1012, "restarting")
+            assert await ended(tab) == CLOSE_CODES[EndReason.RESTARTING]
             await until(lambda: len(gateway.hub) == 0)
             await asyncio.sleep(0)
             waited = not drained.done()

@@ -3,13 +3,14 @@
 import struct
 import tracemalloc
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 
-from gateway.errors import Close
+from gateway.transport.frames import Close
 from gateway.transport.parser import (
     PART,
     Binary,
@@ -39,7 +40,7 @@ def read(*pieces: bytes, max_bytes: int = MAX_BYTES) -> list[Message]:
                 if message is not PART:
                     messages.append(message)
     except Violation as violation:
-        return [*messages, violation.close]
+        return [*messages, cast(Close, violation.close)]
     assert incoming.is_empty or pieces, "nothing came and something is held"
     return messages
 

@@ -7,12 +7,10 @@ import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from gateway.errors import RATE_LIMIT, Close
-from gateway.transport.frames import Frame, close_frame, pong_frame
+from gateway.errors import EndReason
+from gateway.transport.frames import Close, Frame, close_frame, pong_frame
 from gateway.transport.limits import Limits
-from tests.gateway.transport.transports import AnEngine, a_wire
-
-TOO_SLOW = Close(1013, "too slow")
+from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
 
 
 def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -65,13 +63,13 @@ async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
     for each in (wire, other):
         each.connection.data_received(raw(Opcode.PONG) * 30 + raw(Opcode.CLOSE, b"\x03\xe8"))
 
-    wire.connection.close(1008, "go")
+    wire.connection.close(EndReason.SESSION_ENDED)
     other.lose()
     for _ in range(5):
         await asyncio.sleep(0)
 
     assert wire.transport.closed, "its answer to the close was read"
-    assert wire.receiver.ended == Close(1008, "go")
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
     assert other.receiver.ended == Close(1006, "")
 
 
@@ -95,14 +93,14 @@ async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
 async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_dropped() -> None:
     wire = a_wire()
     wire.connection.pause_reading()
-    wire.connection.close(1008, "go")
+    wire.connection.close(EndReason.SESSION_ENDED)
     assert wire.transport.is_reading, "else the answer would never come"
 
     wire.connection.data_received(raw(Opcode.TEXT, b"x") + raw(Opcode.CLOSE, b"\x03\xf0"))
 
     assert wire.transport.closed
     assert wire.receiver.messages == []
-    assert wire.receiver.ended == Close(1008, "go")
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
 
 
 async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None:
@@ -112,7 +110,7 @@ async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None
     wire.connection.data_received(raw(Opcode.TEXT, b"y"))
 
     assert wire.receiver.messages == []
-    assert wire.connection.closing is not None
+    assert isinstance(wire.connection.closing, Close)
     assert wire.connection.closing.code == 1002
     assert wire.transport.has_written_eof
 
@@ -142,7 +140,7 @@ async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest
     assert oldest.connection.is_open, "it has only grown"
     third.connection.data_received(whole[:60])
 
-    assert oldest.connection.closing == TOO_SLOW
+    assert oldest.connection.closing is EndReason.TOO_SLOW
     assert 100 < engine.unfinished.bytes <= 120
     for wire in (second, third):
         wire.connection.data_received(whole[60:])
@@ -163,7 +161,7 @@ async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -
     talker.connection.data_received(whole[60:] + whole[:60])
     a_wire(engine).connection.data_received(whole[:60])
 
-    assert holder.connection.closing == TOO_SLOW
+    assert holder.connection.closing is EndReason.TOO_SLOW
     assert talker.connection.is_open
 
 
@@ -183,7 +181,7 @@ async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None
     parts.connection.data_received(raw(Opcode.PING) + raw(Opcode.CONT, b"another", fin=False))
     engine.unfinished.end_late(now() + 6)
 
-    assert frame.connection.closing == parts.connection.closing == TOO_SLOW
+    assert frame.connection.closing == parts.connection.closing is EndReason.TOO_SLOW
     assert whole.connection.is_open
     assert idle.connection.is_open
     assert engine.unfinished.bytes == 0
@@ -201,7 +199,7 @@ async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() ->
     assert wire.connection.is_open
     engine.unfinished.end_late(now() + 12)
 
-    assert wire.connection.closing == TOO_SLOW
+    assert wire.connection.closing is EndReason.TOO_SLOW
 
 
 async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_is() -> None:
@@ -216,7 +214,7 @@ async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_i
 
     wire.connection.pause_reading()
     wire.connection.data_received(raw(Opcode.TEXT, b"x" * 120))
-    assert wire.connection.closing == TOO_SLOW
+    assert wire.connection.closing is EndReason.TOO_SLOW
     assert engine.unfinished.bytes == 0
 
 
@@ -237,10 +235,10 @@ async def test_who_sends_much_that_brings_no_message_is_closed(pieces: list[byte
         wire.connection.data_received(piece)
         await asyncio.sleep(0)
 
-    assert wire.connection.closing == RATE_LIMIT
+    assert wire.connection.closing is EndReason.RATE_LIMIT
     assert wire.connection._incoming is None
     wire.connection.data_received(raw(Opcode.PING))
-    assert wire.sent.endswith(close_frame(RATE_LIMIT))
+    assert wire.sent.endswith(close_frame(CLOSE_CODES[EndReason.RATE_LIMIT]))
 
 
 async def test_messages_and_their_large_pieces_are_no_bare_frames() -> None:
@@ -257,7 +255,7 @@ async def test_messages_and_their_large_pieces_are_no_bare_frames() -> None:
 
 async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None:
     wire = a_wire(bare_frames_per_second=10)
-    wire.connection.close(1008, "go")
+    wire.connection.close(EndReason.SESSION_ENDED)
 
     wire.connection.data_received(raw(Opcode.TEXT, b"x") * 1000)
     for _ in range(3):

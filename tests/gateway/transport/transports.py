@@ -1,15 +1,21 @@
 """A transport that writes to a list, and stalls when a test says so."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar, cast
 
-from gateway.errors import Close
+from gateway.errors import EndReason
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.connection import Connection
+from gateway.transport.frames import Close
 from gateway.transport.limits import Limits
 from gateway.transport.turns import Turns
 from gateway.transport.unfinished import Unfinished
+
+CLOSE_CODES: Mapping[EndReason, Close] = {
+    reason: Close(4000 + number, reason.value) for number, reason in enumerate(EndReason)
+}
+"""Those of no protocol: the transport has no codes of its own for any reason."""
 
 
 class ATransport:
@@ -109,6 +115,8 @@ class AnEngine:
 
 
 class AReceiver:
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
+
     def __init__(self) -> None:
         self.messages: list[str | bytes] = []
         self.ended: Close | None = None
