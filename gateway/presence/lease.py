@@ -4,12 +4,11 @@ The lease is written before the first entry. Each renewal names the sequence tha
 replaces, and the bus refuses it otherwise; so a lease that has expired never comes back,
 and a node that was away for too long takes a new name and announces everything anew.
 
-**Goodbye.** A node that stops in order doesn't remove its entries one by one, nor end its
-lease at once: its users are reconnecting to other gateways just then, and all the others
-would see them leave and come. It writes its lease for a last time, so short that with the
-hold that follows every expiry it makes up the usual grace. Who is on another gateway by
-then never left; who isn't leaves after the grace, as by closing the tab. And the process
-may exit at once, since nothing of this needs it any more.
+A node that stops in order neither removes its entries nor ends its lease at once: its users are
+reconnecting to other gateways, and everybody would see them leave and come. It renews its lease
+for a last time, so short that with the hold after every expiry it makes up the usual grace. A
+user who is on another gateway by then never left; one who isn't leaves after the grace, as by
+closing the tab. The process may exit at once: nothing of this needs it.
 """
 
 import asyncio
@@ -67,7 +66,7 @@ class NodeLease:
         """The stream shows a lease."""
         if record.key.node != self.node:
             return
-        if record.state is LeaseState.LIVE:  # perhaps a renewal whose answer was lost
+        if record.state is LeaseState.LIVE:  # perhaps a renewal whose answer got lost
             self._sequence = max(self._sequence, record.sequence)
         else:
             self.lose("it has expired")
@@ -79,7 +78,7 @@ class NodeLease:
             self._lost.set()
 
     async def run(self) -> None:
-        """Until cancelled, or until `withdraw` has said goodbye."""
+        """Until cancelled, or until `withdraw` has shortened the lease."""
         while not self._leaving.is_set():
             self._lost.clear()
             node = await self._take()
@@ -100,11 +99,11 @@ class NodeLease:
         self._left.set()
 
     async def withdraw(self, deadline_seconds: float) -> None:
-        """Say goodbye. To be called after the last connection was closed; `run` ends by it."""
+        """Shorten the lease, after the last connection was closed; `run` ends by it."""
         self._leaving.set()
         if self.node is None:
             return
-        with suppress(TimeoutError):  # it runs out by itself, later
+        with suppress(TimeoutError):  # the lease runs out by itself, later
             async with asyncio.timeout(deadline_seconds):
                 await self._left.wait()
 
@@ -137,8 +136,8 @@ class NodeLease:
                 log.info("presence_renewal_failed", node=node, reason=str(unavailable))
                 pause = self._limits.retry_seconds
             except MessageRejected as rejected:
-                # Either it has expired, or an earlier try was stored and only its answer lost.
-                # The stream will tell which, unless what it tells has expired too.
+                # Either it has expired, or an earlier try was stored and its answer got lost.
+                # `see` tells which, unless the lease's marker has expired too.
                 if time.monotonic() - self._renewed_at > self._limits.lease_seconds:
                     self.lose(str(rejected))
                     return

@@ -3,10 +3,9 @@
 All gateways follow one stream, so all say the same: a user joins a channel once, with a
 first tab anywhere, and leaves it once, with the last.
 
-A hole in what was followed can't be filled here: removals expire, expired ones are purged,
-and neither leaves a trace; a refreshed entry leaves its old place, so what still stands
-in between tells of states that never were. So what came after a doubt is not replayed. The
-table is read anew, and the difference told.
+After a hole the stream is not replayed. Removals expire and purged entries leave no trace, and
+a refreshed entry leaves its old sequence, so a replay would show states that never were. The
+table is read anew instead, and the differences are told.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ _SWEEP_SECONDS = 0.05
 
 
 class Arrivals:
-    """Who waits for whom. One timer sweeps all who wait; there is none while nobody does."""
+    """Callbacks that wait for a user. One timer sweeps them; none runs while none waits."""
 
     def __init__(self) -> None:
         self._waiting: dict[Place, list[tuple[float, Tell]]] = {}
@@ -59,7 +58,7 @@ class Arrivals:
 
     @property
     def waiting(self) -> int:
-        """How many do."""
+        """How many wait."""
         return sum(map(len, self._waiting.values()))
 
     @property
@@ -136,7 +135,7 @@ class Presence:
         self._lease = NodeLease(
             publisher, self._limits, on_held=self._writer.begin, on_lost=self._writer.pause
         )
-        self._burials = LeaseReaper(
+        self._reaper = LeaseReaper(
             bus,
             publisher,
             self._limits,
@@ -249,11 +248,11 @@ class Presence:
             Loop("presence_table", self._keep_true),
             Loop("presence_lease", self._lease.run),
             Loop("presence_writer", self._writer.run),
-            Loop("presence_burials", self._burials.run, is_vital=False),
+            Loop("presence_burials", self._reaper.run, is_vital=False),
         )
 
     async def withdraw(self, deadline_seconds: float = 0.3) -> None:
-        """Say goodbye, so that nobody waits for the lease to run out; see `leases`.
+        """Shorten the lease, so that nobody waits for it to run out; see `gateway.presence.lease`.
 
         To be called while the loops still run, after the last connection was closed.
         """
@@ -276,13 +275,13 @@ class Presence:
         elif self.caught_up:
             self._tell(self._table.apply(record))
         else:
-            self._stale.set()  # what is being filled in now, the snapshot has
+            self._stale.set()  # the snapshot will have what is being filled in now
 
     def _see_own(self, record: EntryRecord) -> None:
         self._writer.see(record.key.place, record.sequence, present=record.entry is not None)
 
     def _reset(self, reason: str) -> None:
-        if reason != RETENTION:  # that one is daily business: all that was next was replaced
+        if reason != RETENTION:  # which is common: all that came next was replaced
             # Everybody announces anew. Read when they have, or all would leave and come.
             self._lease.lose(reason)
             self._read_after = time.monotonic() + self._limits.hold_seconds
@@ -293,7 +292,7 @@ class Presence:
         try:
             while True:
                 await self._read_when_stale()
-        finally:  # whatever was under way, the table isn't true before it is read anew
+        finally:  # a snapshot was perhaps under way
             self._meanwhile = None
             self._stale.set()
 
@@ -323,11 +322,11 @@ class Presence:
         self._tell(changes)
 
     def _tell(self, changes: list[PresenceChange]) -> None:
-        """First those who watched all along: who is told of his own arrival begins to watch."""
+        """`on_change` first: a user who is told of his own arrival begins to watch by that."""
         for change in changes:
             try:
                 self._on_change(change)
-            except Exception:  # the table has the others too, and won't tell of them again
+            except Exception:  # the table has the others already, and tells of each once
                 log.exception("presence_change_not_told", channel=change.channel)
         for change in changes:
             if change.joined:

@@ -1,8 +1,8 @@
-"""Ends the leases that others let expire, and removes what their nodes left in the stream.
+"""Ends the leases that expired, and removes their nodes' entries from the stream.
 
 Every gateway tries, since any of them may die; the end of a lease names the marker that it
-replaces, so the bus takes one. That the end is a message of the stream, and not a timer in
-each gateway, is why all see the same users leave in the same place.
+replaces, so the bus takes one of them. The end is a message of the stream and not a timer in each
+gateway, so all gateways see the same users leave at the same sequence.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ class LeaseReaper:
     ) -> None:
         """
         Args:
-            is_current: Whether the table is true now; else what it says is not worth a try.
-            mark_stale: Told if it seems not to be.
+            is_current: Whether the table is as the stream is; nothing is done while it isn't.
+            mark_stale: Called when the table seems not to be.
         """
         self._reader = StreamReader(bus, "PRES", answer_seconds=limits.answer_seconds)
         self._api = JetStreamApi(bus, timeout_seconds=limits.answer_seconds)
@@ -61,7 +61,7 @@ class LeaseReaper:
         while True:
             await asyncio.sleep(self._limits.tick_seconds)
             if not self._is_current():
-                self._due.clear()  # they have as long anew, once we know
+                self._due.clear()  # their waits begin anew when the table is current
                 continue
             try:
                 await self._tick()
@@ -98,8 +98,8 @@ class LeaseReaper:
                 headers={**REMOVAL_HEADERS, EXPECTED_SEQUENCE: str(marker)},
             )
         except MessageRejected:
-            # Somebody else has, and what they leave undone is orphaned. But if we still don't
-            # see it the next time, the marker itself has expired, which leaves no trace.
+            # Another gateway ended it, and if that one did not purge, the node is orphaned. If the
+            # table shows the lease at the next try too, its marker has expired without a trace.
             if node in self._refused:
                 self._mark_stale()
             self._refused.add(node)
@@ -112,7 +112,7 @@ class LeaseReaper:
         subject = lease_subject(node)
         found = await self._reader.last_of(subject)
         if found is not None and found.payload:
-            return  # it is on its way to us
+            return  # a lease: its live copy is on the way
         await self._purge(node)
         self._table.forget(node)
 

@@ -21,7 +21,7 @@ _HEAD_CHANGES = count(1)
 
 
 class User:
-    """A user with at least one entry that counts; hardly ever more, so that one has no dict."""
+    """A user with at least one entry that counts. More than one is rare, so one needs no dict."""
 
     __slots__ = ("entry", "name", "node", "others", "since", "user_id")
 
@@ -60,8 +60,8 @@ class User:
         self.others = self.others or None
         return True
 
-    def told(self) -> tuple[float, str]:
-        """Since when and by which name the user is there, as the entries say now."""
+    def since_and_name(self) -> tuple[float, str]:
+        """Of the earliest and of the latest entry."""
         if self.others is None:
             return self.entry.since, self.entry.name
         by_age = sorted((entry.since, node, entry.name) for node, entry in self.entries.items())
@@ -105,22 +105,22 @@ class ChannelUsers:
             self._insert(user)
             return True
         user.put(node, entry)
-        self._settle(user)
+        self._reorder(user)
         return False
 
     def remove(self, user_id: UserId, node: NodeId) -> User | None:
         """The node doesn't say so any more; the user, if nobody does."""
         user = self._by_id[user_id]
         if user.remove(node):
-            self._settle(user)
+            self._reorder(user)
             return None
         self._take_out(user)
         del self._by_id[user_id]
         return user
 
-    def _settle(self, user: User) -> None:
-        """Move the user to where the entries say."""
-        since, name = user.told()
+    def _reorder(self, user: User) -> None:
+        """Move the user to where the entries place him now."""
+        since, name = user.since_and_name()
         if (since, name) == (user.since, user.name):
             return
         self._take_out(user)

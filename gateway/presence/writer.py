@@ -1,9 +1,8 @@
 """Writes this node's presence entries: compares what is wanted with what is written.
 
-What is wanted is known at once and never lost; the bus may be away for any time. One write
-per entry is in flight, and when it ends the entry is looked at again. So whatever happened
-meanwhile, repeats and crossings included, ends in what is wanted. Neither an entry nor a
-write costs a task or a timer: all that is due later lies in one heap, and the bus calls back.
+What is wanted is kept here, however long the bus is away. One write per entry is in flight, and
+when it ends the entry is compared again, so repeated and reordered writes end in what is wanted
+too. An entry costs no task and no timer: what is due later lies in one heap.
 """
 
 import asyncio
@@ -35,12 +34,13 @@ class _OwnWrite(NamedTuple):
 
 
 class OwnWrites:
-    """What was written, until its live copy comes."""
+    """What was written, until its live copy comes, so that the copy need not be parsed."""
 
     def __init__(self, *, max_expected: int = 4096) -> None:
         """
         Args:
-            max_expected: With so many, live copies don't come; then all are forgotten, and read.
+            max_expected: With so many the live copies are not coming; all are forgotten, and what
+                comes later is parsed.
         """
         self._max_expected = max_expected
         self._expected: dict[str, _OwnWrite] = {}
@@ -56,10 +56,10 @@ class OwnWrites:
 
     def recall(self, name: str, sequence: int, payload: bytes) -> EntryRecord | None:
         """What the message says if it is the last that was written there; told once."""
-        echo = self._expected.pop(name, None)
-        if echo is None or echo.body != payload:
+        written = self._expected.pop(name, None)
+        if written is None or written.body != payload:
             return None
-        return EntryRecord(echo.key, sequence, echo.entry)
+        return EntryRecord(written.key, sequence, written.entry)
 
 
 _FEW = 8
@@ -129,10 +129,10 @@ class EntryState:
 log = structlog.get_logger(__name__)
 
 REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
-"""With these the removal itself expires without one more message about that."""
+"""With these a removal expires without a marker of its own."""
 
 _REST_SECONDS = 0.02
-"""For at least so long nobody looks at what falls due, so that it is done many at a time."""
+"""Between two looks at what is due, so that many are written at a time."""
 
 
 def ttl(seconds: float) -> str:
@@ -141,7 +141,7 @@ def ttl(seconds: float) -> str:
 
 
 class PresenceWriter:
-    """Sync to be told what is wanted; it is written for as long as `run` runs."""
+    """Is told what is wanted, without waiting; writes it for as long as `run` runs."""
 
     def __init__(self, publisher: Publisher, limits: PresenceLimits) -> None:
         self._publisher = publisher
@@ -252,7 +252,7 @@ class PresenceWriter:
             unanswered, self._in_flight = self._in_flight, {}
             for state, sending in unanswered.items():
                 self._publisher.forget(sending)
-                self._plan(state)  # nobody knows what became of it
+                self._plan(state)  # it may be stored or not
 
     async def _rest(self) -> None:
         """Until something may be due, or somebody says so."""
@@ -331,11 +331,11 @@ class PresenceWriter:
     def _take_result(
         self, state: EntryState, node: NodeId, version: int, is_there: bool, result: PubAckResult
     ) -> None:
-        """What became of a write; whatever that is, the entry is looked at again."""
+        """Note the result of a write, and plan the entry anew whatever it is."""
         del self._in_flight[state]
         if isinstance(result, BusUnavailable):
             self._back_off(result)
-        elif isinstance(result, MessageRejected):  # again changes nothing; another version may
+        elif isinstance(result, MessageRejected):  # another version may be taken
             channel, user_id = state.place
             log.error("presence_rejected", reason=str(result), channel=channel, user_id=user_id)
             self._written(state, version, node if is_there else None, 0)
@@ -352,7 +352,7 @@ class PresenceWriter:
 
     def _written(self, state: EntryState, version: int, node: NodeId | None, sequence: int) -> None:
         state.written, state.node = version, node
-        if sequence:  # as a rule the stream has shown it, or will: one number for both
+        if sequence:  # share the int object with `seen`, there are many entries
             state.acknowledged = state.seen if sequence == state.seen else sequence
         state.written_at = time.monotonic()
 

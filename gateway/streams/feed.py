@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 _CHECKED_TOKENS = 16_384  # some 4 MiB; of more channels than that some are checked again
 
 FanOut = Callable[[ChannelName, int, bytes], None]
-"""Gets channel, offset and payload of each publication, once, in the order of the stream."""
+"""Gets channel, offset and payload of each publication, once and in the stream's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Feed:
             on_filled: So many were read from the stream, as no live copy had come.
             on_undecodable: The message at this offset was skipped, since its subject names no
                 channel: why not.
-            after: Having doubted, deliver nothing until that follower has verified itself.
+            after: Once stale, deliver nothing until that follower is verified.
         """
         ring_limits = ring_limits or RingLimits()
         self.ring = Ring(max_count=ring_limits.max_count, max_bytes=ring_limits.max_bytes)

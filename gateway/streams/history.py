@@ -203,7 +203,7 @@ class History:
 
 
 async def _boxed(message: Awaitable[StoredMessage | None]) -> tuple[StoredMessage | None]:
-    """Nothing, as an answer rather than as a reason to ask again."""
+    """So that None is an answer, and not a reason to ask again."""
     return (await message,)
 
 
@@ -217,7 +217,7 @@ def _message_id(message: StoredMessage) -> str:
 
 
 class _Source:
-    """One channel: what was read and not taken yet, and up to where it was read."""
+    """One channel: what was read and not taken, and through which offset it was read."""
 
     __slots__ = ("channel", "count", "through", "waiting")
 
@@ -252,17 +252,30 @@ class MergedHistory:
         Raises:
             BusUnavailable: no answer by the deadline.
         """
-        hungry = [each for each in self._sources if not each.waiting and each.through < up_to]
-        if not hungry:
+        unread = [each for each in self._sources if not each.waiting and each.through < up_to]
+        if not unread:
             return None
-        self.needs_from = min(source.through for source in hungry) + 1
-        for source in hungry:
-            page = await self._history.read(source.channel, source.through, up_to=up_to)
-            source.waiting.extend(page.publications)
-            source.through = page.through
-            if source.count is None:
-                source.count = page.count
+        self.needs_from = min(source.through for source in unread) + 1
+        if len(unread) == 1:
+            await self._read(unread[0], up_to)
+        else:
+            await self._read_side_by_side(unread, up_to)
         return await self._history.state()
+
+    async def _read_side_by_side(self, sources: Iterable[_Source], up_to: int) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source in sources:
+                    group.create_task(self._read(source, up_to))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _read(self, source: _Source, up_to: int) -> None:
+        page = await self._history.read(source.channel, source.through, up_to=up_to)
+        source.waiting.extend(page.publications)
+        source.through = page.through
+        if source.count is None:
+            source.count = page.count
 
     def take(self, max_count: int, max_bytes: int) -> tuple[list[StoredPublication], int]:
         """Take what comes next, within the bounds, though always one if there is one.

@@ -99,7 +99,7 @@ class ChannelPublisher:
         self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)
         self._own_ids = (f"{prefix}-{number}" for number in count(1))
-        """For what comes without an id: nobody repeats it, so it only has to be another one."""
+        """For what comes without an id: nobody repeats it, so it only has to be unique."""
 
     @property
     def stuck(self) -> bool:
@@ -148,7 +148,7 @@ class ChannelPublisher:
         done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
 
         def on_done(result: PublishResult) -> None:
-            if not done.done():  # else nobody waits any more
+            if not done.done():  # else the caller was cancelled
                 done.set_result(result)
 
         sending = self._send(channel, Publication(data), message_id, on_done)

@@ -1,4 +1,4 @@
-"""Filling holes: what no live copy brought is read from the stream, up to a known target."""
+"""Filling holes: reads from the stream, up to a target, what no live copy brought."""
 
 import asyncio
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class Filler:
         """Read until the position is at the target and the answering replica has no more.
 
         Args:
-            check: Called after every wait; raises if what was asked for is void by now.
+            check: Called after every wait; raises if the answer is void by now.
 
         Raises:
             RetentionPassed: what should come next was dropped from the stream's front.

@@ -1,14 +1,14 @@
 """Following a stream: one wildcard subscription, and the contiguity of its sequence.
 
-The live copy of a message is sent at most once: a killed leader may have stored
-messages that it never sent on (seen), so a quiet stream and a stream with a hole look
-alike. Hence ``position + 1`` is delivered, lower is dropped, higher means a hole that is
-filled by Direct Get; and a second of silence, a reconnect or a new leader makes the
-follower ask for ``position + 1``. It never trusts that it noticed a disconnect.
+The live copy of a message is sent at most once, and a killed leader may have stored messages
+that it never sent on: a quiet stream and one with a hole look alike. So the follower delivers
+``position + 1``, drops what is lower, and fills the hole before what is higher by Direct Get.
+After a second of silence, a reconnect or the election of a leader it asks for ``position + 1``:
+it does not trust that it noticed every disconnect.
 
-*Verified* means: since the last doubt the leader was asked for the stream's epoch and
-end, the message at the position still bears its time, and everything up to that end was
-delivered. Unverified, live messages are held, and delivered once it is verified.
+A follower is *verified* when the leader has told the stream's epoch and end, the message at the
+position still bears its time, and everything up to that end was delivered. A disconnect, or no
+answer for a while, makes it *stale*: it holds live messages until it is verified again.
 """
 
 import asyncio
@@ -32,34 +32,34 @@ from shared.nats.headers import sequence_of
 
 
 class Verification:
-    """Holds from a verification to the next doubt."""
+    """Whether the follower is verified; one holds until the next `mark_stale`."""
 
     def __init__(self) -> None:
         self.began_at = 0.0
         """When the last verification began, by the monotonic clock."""
-        self.doubted_at = time.monotonic()
+        self.stale_since = time.monotonic()
         self.holds = False
-        self._doubts = 0
+        self._generation = 0
         self._confirmed = asyncio.Event()
         self._next = asyncio.Event()
 
     @property
-    def doubts(self) -> int:
-        """How often there was doubt: a number to give to `check` after a wait."""
-        return self._doubts
+    def generation(self) -> int:
+        """Counts the calls of `mark_stale`; for `check`, after a wait."""
+        return self._generation
 
-    def check(self, doubts: int) -> None:
-        """See that no doubt came up since.
+    def check(self, generation: int) -> None:
+        """See that `mark_stale` was not called since.
 
         Raises:
-            BusUnavailable: one did, so what was learnt meanwhile is worth nothing.
+            BusUnavailable: it was, so what was read meanwhile may be of another connection.
         """
-        if doubts != self._doubts:
-            raise BusUnavailable("in doubt again")
+        if generation != self._generation:
+            raise BusUnavailable("stale again")
 
     def mark_stale(self) -> None:
-        self._doubts += 1
-        self.doubted_at = time.monotonic()
+        self._generation += 1
+        self.stale_since = time.monotonic()
         self.suspend()
 
     def suspend(self) -> None:
@@ -113,8 +113,8 @@ class Follower:
                 exist, and what they said was not delivered.
             on_filled: How many messages were read from the stream, as no live copy had come.
             from_start: Deliver all that the stream holds before it counts as caught up.
-            after: Having doubted, deliver nothing until that follower has verified itself:
-                revocations come before publications.
+            after: Once stale, deliver nothing until that follower is verified: revocations come
+                before publications.
         """
         self.epoch = ""
         """Which life of the stream the position belongs to; empty before the first contact."""
@@ -150,7 +150,7 @@ class Follower:
         self._time_at_jump = ""
         self._verification = Verification()
         self._answered_at = 0.0
-        self._suspicious = False
+        self._must_verify = False
         self._replaying = False
         self._active_at = 0.0
         self._wake = asyncio.Event()
@@ -167,7 +167,7 @@ class Follower:
 
     @property
     def caught_up(self) -> bool:
-        """Connected, and verified since the last doubt."""
+        """Connected and verified."""
         return self._verification.holds
 
     async def until_caught_up(self) -> None:
@@ -176,7 +176,7 @@ class Follower:
     async def until_verified_since(self, moment: float) -> None:
         """Wait for a verification that began after the moment, by the monotonic clock."""
         while not self.caught_up or self._verification.began_at < moment:
-            self._suspect()
+            self._verify_soon()
             await self._verification.until_next()
 
     async def run(self) -> None:
@@ -185,15 +185,15 @@ class Follower:
         Run again, it goes on from where it was.
         """
         with ExitStack() as at_end:
-            at_end.callback(self._doubt)
+            at_end.callback(self._mark_stale)
             at_end.callback(self._bus.on_connected(self._wake.set))
-            at_end.callback(self._bus.on_disconnected(self._doubt))
+            at_end.callback(self._bus.on_disconnected(self._mark_stale))
             # Before the first look at the stream: what is stored later comes live.
             live = await self._bus.subscribe(f"{self._live_prefix}>", self._take_live)
             at_end.callback(live.close)
             elected = await self._bus.subscribe(
                 f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self._stream}",
-                lambda *_advisory: self._suspect(),
+                lambda *_advisory: self._verify_soon(),
             )
             at_end.callback(elected.close)
             while True:
@@ -224,9 +224,9 @@ class Follower:
             self._sequencer.hold(sequence, message, len(payload) + len(message.headers))
             self._wake.set()
         elif not self._time:
-            self._suspect()  # a repeat, or of another life of the stream: ask
+            self._verify_soon()  # a repeat, or of another epoch: ask
         elif message.time.rstrip("Z") > self._time.rstrip("Z"):
-            self._doubt()  # no repeat, it is younger than what we have: the numbers began anew
+            self._mark_stale()  # younger than the message at the position: the sequences began anew
 
     def _hand_over_due(self) -> None:
         for message in self._sequencer.due():
@@ -238,44 +238,44 @@ class Follower:
             self._call(self._deliver, due)
         else:
             self._last, self._time_at_jump = None, ""
-            if not self._replaying:  # who begins has missed nothing that was removed before
+            if not self._replaying:  # what was removed before we began was not missed
                 self._call(self._on_skipped, *due)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
             callback(*arguments)
-        except Exception:  # a message that nobody can read must not stop those behind it
+        except Exception:  # one unreadable message must not stop the stream
             log.exception("follower_callback_failed", stream=self._stream, position=self.position)
 
     @property
     def _time(self) -> str:
         return self._last.time if self._last is not None else self._time_at_jump
 
-    def _suspect(self) -> None:
-        """Ask the leader soon, and go on delivering meanwhile."""
-        self._suspicious = True
+    def _verify_soon(self) -> None:
+        """Ask the leader in the next turn, and go on delivering meanwhile."""
+        self._must_verify = True
         self._wake.set()
 
-    def _doubt(self) -> None:
+    def _mark_stale(self) -> None:
         """Deliver nothing until verified."""
         self._verification.mark_stale()
         self._wake.set()
 
     async def _pause(self, failure: BusUnavailable) -> None:
-        self._suspicious = True
+        self._must_verify = True
         unanswered_seconds = time.monotonic() - self._answered_at
         if (
             not self.caught_up
             or isinstance(failure, StreamMissing)
-            or unanswered_seconds > self._limits.doubt_seconds
+            or unanswered_seconds > self._limits.stale_seconds
         ):
             if self.caught_up:
                 log.warning("follower_doubts", stream=self._stream, reason=str(failure))
-            self._doubt()
+            self._mark_stale()
         await asyncio.sleep(self._limits.retry_seconds)
 
     async def _rest(self) -> None:
-        """Until something happens, or nothing has happened for a while."""
+        """Until there is something to do, or `idle_seconds` of silence."""
         quiet_at = self._active_at + self._limits.idle_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(max(quiet_at - time.monotonic(), 0)):
@@ -286,7 +286,7 @@ class Follower:
         """Verify or fill, if there is a reason to."""
         now = time.monotonic()
         is_due = now - self._verification.began_at >= self._limits.verify_seconds
-        if self._suspicious or is_due or not self.caught_up:
+        if self._must_verify or is_due or not self.caught_up:
             await self._verify()
         elif self.lag or now - self._active_at >= self._limits.idle_seconds:
             await self._fill(self._sequencer.highest)
@@ -295,11 +295,11 @@ class Follower:
         self._active_at = self._answered_at = time.monotonic()
 
     async def _verify(self) -> None:
-        check = partial(self._verification.check, self._verification.doubts)
+        check = partial(self._verification.check, self._verification.generation)
         if self._after is not None and not self.caught_up:
             await self._until_verified(self._after)
         began_at = time.monotonic()
-        self._suspicious = False
+        self._must_verify = False
         before = Position(self.epoch, self.position, self._time)
         state = await self._filler.state()
         self.clock_ahead_seconds = state.clock_ahead_seconds
@@ -326,12 +326,12 @@ class Follower:
     async def _until_verified(self, predecessor: "Follower") -> None:
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
-                await predecessor.until_verified_since(self._verification.doubted_at)
+                await predecessor.until_verified_since(self._verification.stale_since)
         except TimeoutError as error:
             raise BusUnavailable("the follower to come after is not verified") from error
 
     async def _fill(self, target: int) -> None:
-        check = partial(self._verification.check, self._verification.doubts)
+        check = partial(self._verification.check, self._verification.generation)
         while True:
             try:
                 await self._filler.fill(target, check=check)
@@ -342,7 +342,7 @@ class Follower:
                 return
 
     def _begin(self, state: StreamState) -> None:
-        """Take a place in the stream as it is now."""
+        """Begin at the stream's first or last message."""
         self.epoch = state.epoch
         self._last = None
         self._replaying = self._from_start

@@ -11,8 +11,9 @@ class FollowerLimits:
     """Of silence, after which it asks for what comes next."""
     verify_seconds: float = 15.0
     """How often it looks for another epoch although nothing points to one."""
-    doubt_seconds: float = 6.0
-    """Without an answer although connected; more than the election of a leader takes."""
+    stale_seconds: float = 6.0
+    """Without an answer although connected, after which it is stale; longer than the election of a
+    leader takes."""
     answer_seconds: float = 2.0
     retry_seconds: float = 0.2
     """After no answer."""

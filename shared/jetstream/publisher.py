@@ -136,7 +136,7 @@ class Publisher:
 
     @property
     def unanswered(self) -> int:
-        """Publications that neither ended nor gave up."""
+        """Publications without a result."""
         return len(self._in_flight) + len(self._waiting)
 
     async def publish(
@@ -229,7 +229,7 @@ class Publisher:
         return sending
 
     def forget(self, sending: Sending) -> None:
-        """Nobody wants to know any more; it may be stored all the same."""
+        """Do not call `on_done`; it may be stored all the same."""
         if sending.on_done is not None:
             sending.on_done = None
             self._drop(sending)
@@ -313,11 +313,11 @@ class Publisher:
             if type(result) is PubAck:
                 self._on_published(time.monotonic() - sending.began_at)
             on_done(result)
-        except Exception:  # one bad caller must not cost the others
+        except Exception:  # one failing callback must not cost the others
             log.exception("publish_callback_failed", subject=sending.subject)
 
     def _give_up(self, sendings: Iterable[Sending], reason: str) -> None:
-        """First all of them leave: who is told may send anew at once."""
+        """Drop all of them before any callback: those may send anew at once."""
         sendings = list(sendings)
         for sending in sendings:
             self._drop(sending)
@@ -329,7 +329,7 @@ class Publisher:
         self._sweeper = self._loop.call_later(self._retry_seconds, self._sweep)
 
     def _sweep(self) -> None:
-        """Look at all that is unanswered, and again soon; whatever fails, the next look comes."""
+        """Look at all that is unanswered, and again after `retry_seconds` even if that fails."""
         self._sweeper = None
         try:
             self._look_at_all()
@@ -354,7 +354,7 @@ def _size(sending: Sending) -> int:
 
 def _resolve(stored: asyncio.Future[PubAck], result: PubAckResult) -> None:
     if stored.done():
-        return  # cancelled, which is not forgotten before the next turn
+        return  # cancelled; `forget` comes in the next turn
     if isinstance(result, PubAck):
         stored.set_result(result)
     else:

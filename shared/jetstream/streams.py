@@ -94,13 +94,13 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeepingLimits:
-    """How often is looked after the streams."""
+    """How often the streams are looked at."""
 
     look_seconds: float = 2.0
-    """Whether all of them are there."""
+    """To see whether all of them are there."""
     note_seconds: float = 30.0
-    """How far the consumer is. What it did since is told again if it is lost, and is known
-    again by its id if that is well within the dedupe windows."""
+    """To note how far the consumer is. If the streams are lost, what it did since is sent again,
+    and known by its id if this is well within the dedupe windows."""
 
 
 async def bootstrap(bus: Bus, settings: StreamSettings | None = None) -> None:
@@ -347,7 +347,7 @@ async def keep_streams(
                     noted_at = time.monotonic()
         except (BusUnavailable, BootstrapFailed, TimeoutError) as failure:
             log.warning("streams_not_kept", reason=str(failure))
-        except Exception:  # the top of a loop that has to go on
+        except Exception:  # the loop has to go on
             log.exception("streams_not_kept")
         await asyncio.sleep(limits.look_seconds)
 

@@ -171,7 +171,7 @@ async def test_what_is_asked_for_before_a_doubt_is_not_delivered_after_it(bus: B
     taken = Taken(bus, stream)
 
     def mark_stale() -> None:
-        raise BusUnavailable("in doubt again")
+        raise BusUnavailable("stale again")
 
     with pytest.raises(BusUnavailable):
         await taken.fill(2, check=mark_stale)

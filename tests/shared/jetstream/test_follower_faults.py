@@ -87,7 +87,7 @@ async def test_a_server_that_hangs_is_doubted_before_the_connection_notices(
     nats_server: StartServer,
 ) -> None:
     server, reader = nats_server(), Reader()
-    limits = FollowerLimits(idle_seconds=0.1, answer_seconds=0.1, doubt_seconds=0.5)
+    limits = FollowerLimits(idle_seconds=0.1, answer_seconds=0.1, stale_seconds=0.5)
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bus.until_connected()
         stream = await a_stream(bus)
