@@ -41,6 +41,8 @@ from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.supervision import Loop
 
+log = structlog.get_logger(__name__)
+
 Tell = Callable[[bool], None]
 """Gets whether the user is there; it must not raise."""
 
@@ -95,9 +97,6 @@ class Arrivals:
             self._sweep_later()
         for tell in late:
             tell(False)
-
-
-log = structlog.get_logger(__name__)
 
 
 class Presence:

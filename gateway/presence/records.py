@@ -16,6 +16,8 @@ from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from shared.jetstream.subjects import PRES_PUB, channel_of, token_of
 from shared.nats.headers import header
 
+log = structlog.get_logger(__name__)
+
 Place = tuple[ChannelName, UserId]
 """A user in a channel, by any node."""
 
@@ -68,9 +70,6 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
         case ["_node", node] if node:
             return LeaseKey(NodeId(node))
     return None
-
-
-log = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):

@@ -26,6 +26,8 @@ from shared.jetstream.publisher import PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import PRES_PUB
 from shared.nats.errors import BusUnavailable, MessageRejected
 
+log = structlog.get_logger(__name__)
+
 
 class _OwnWrite(NamedTuple):
     key: EntryKey
@@ -125,8 +127,6 @@ class EntryState:
         self.mark_stale(None)
         self.acknowledged = self.seen = 0
 
-
-log = structlog.get_logger(__name__)
 
 REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
 """With these a removal expires without a marker of its own."""

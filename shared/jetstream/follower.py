@@ -30,6 +30,8 @@ from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, StreamMissing
 from shared.nats.headers import sequence_of
 
+log = structlog.get_logger(__name__)
+
 
 class Verification:
     """Whether the follower is verified; one holds until the next `mark_stale`."""
@@ -79,9 +81,6 @@ class Verification:
 
     async def until_next(self) -> None:
         await self._next.wait()
-
-
-log = structlog.get_logger(__name__)
 
 
 class Follower:

@@ -22,6 +22,12 @@ from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
 from shared.nats.headers import encode_headers, encode_message_id, status
 
+log = structlog.get_logger(__name__)
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+_BYTES_BESIDE = 1024
+"""Of a message that waits, for all that is not its payload."""
+
 _SEQUENCE = re.compile(rb'"seq": ?(\d+)')
 _DUPLICATE = re.compile(rb'"duplicate": ?true')
 _STORED = re.compile(rb'\{"stream": ?"[^"]*", ?"seq": ?(\d+)(, ?"duplicate": ?true)?\}')
@@ -89,13 +95,6 @@ class Sending:
         self.due = 0.0
         """When to send it (again), by the monotonic clock."""
         self.tries = 0
-
-
-log = structlog.get_logger(__name__)
-
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-_BYTES_BESIDE = 1024
-"""Of a message that waits, for all that is not its payload."""
 
 
 class Publisher:
