@@ -1,10 +1,9 @@
-"""Work for one of several processes, in order: the others stand by, and take over from it.
+"""A consumer's messages for one of several processes, in order; the others stand by.
 
-The server *pins* the consumer to one of those who ask; once that one leaves, or is silent
-for too long, it pins another (NATS 2.11, ADR-42). Messages are asked for and never pushed, so
-nobody gets more than it can do. For as long as a job is in hand here the server is told so
-now and then; who dies over one lets its acknowledgement time run out, and then another gets
-it: the handler of a job has to bear repetition.
+The server *pins* the consumer to one of those that ask; when that one leaves or is silent for
+too long, it pins another (NATS 2.11, ADR-42). Messages are pulled, so nobody gets more than it
+can do. The server is told now and then of the jobs in hand. If a process dies over a job, its
+acknowledgement time runs out and another process gets it: handlers have to bear repetition.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ from shared.nats.headers import header, status
 
 log = structlog.get_logger(__name__)
 
-_SLACK_SECONDS = 1.0  # for the server's word that a request has run out
+_SLACK_SECONDS = 1.0  # for the server to tell that a request has expired
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ACK_PREFIX = "$JS.ACK."

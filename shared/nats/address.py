@@ -1,4 +1,4 @@
-"""Where a bus is said to be, and who signs in there, which is not for showing."""
+"""The URLs of a bus: its servers, and the user and password, which must not be shown."""
 
 import re
 import ssl
@@ -25,7 +25,7 @@ _USER_INFO = re.compile(r"(^|,)(\w+://)?(?:(?!,\w+://).)*@", re.DOTALL)
 
 
 class BadAddress(ValueError):
-    """No bus can be there, whatever comes: the process must not start. Holds no password."""
+    """Not an address of a bus: the process must not start. Its text holds no password."""
 
 
 def sign_in(servers: Sequence[str]) -> tuple[str | None, str | None]:
@@ -37,7 +37,7 @@ def sign_in(servers: Sequence[str]) -> tuple[str | None, str | None]:
         try:
             parts = urlsplit(server)
         except ValueError:
-            continue  # it is told of when it is connected to
+            continue  # connecting to it will say so
         if parts.username and parts.password:
             return unquote(parts.username), unquote(parts.password)
     return None, None
@@ -46,6 +46,6 @@ def sign_in(servers: Sequence[str]) -> tuple[str | None, str | None]:
 def without_passwords(url: str) -> str:
     """The URL, or several with commas between them, as far as it is no secret.
 
-    It need not be well-formed: rather a host is lost than a piece of a password shown.
+    The URL may be malformed: then rather a host is cut off than a piece of a password shown.
     """
     return _USER_INFO.sub(r"\1\2", url)

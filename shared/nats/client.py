@@ -1,4 +1,4 @@
-"""One connection to NATS, which comes back by itself for as long as the process lives."""
+"""One connection to NATS, which reconnects for as long as the process lives."""
 
 import asyncio
 import re
@@ -83,14 +83,14 @@ class Bus:
         return lambda: self._on_disconnected.remove(callback)
 
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
-        """Call the handler for every message as soon as it is here; it must be quick.
+        """Call the handler for every message, as it is parsed; it must be quick.
 
         What is sent afterwards on this connection reaches the server after the subscription.
         """
         return self._client.subscribe_inline(subject, handler)
 
     def send(self, subject: str, payload: bytes, *, headers: bytes = b"", reply: str = "") -> None:
-        """Queue a message; nothing says that it arrives, unless a reply does.
+        """Queue a message. Only a reply tells that it arrived.
 
         Args:
             headers: A whole block, from `encode_headers`.
@@ -198,11 +198,11 @@ class Bus:
                 closed_cb=self._was_closed,
                 lame_duck_mode_cb=self._was_asked_to_leave,
             )
-        except nats.errors.Error as error:  # what may pass by itself, it tries again
+        except nats.errors.Error as error:  # nats-py retries what may be temporary
             address = without_passwords(",".join(servers))
-            # From None: what it was raised from may hold a piece of a password.
+            # From None: the cause may hold a piece of a password.
             raise BadAddress(f"cannot connect to {address!r}: {error}") from None
-        # No other task has run since the connection stood, so nothing was sent before this.
+        # No other task has run since connecting, so the subscriptions are the first to be sent.
         self._client.subscribe_again()
         await self._came_up()
         await self._lost.wait()

@@ -1,10 +1,10 @@
-"""The two ways in which the bus says no, and the one in which it is gone for good."""
+"""What calls of the bus raise."""
 
 from shared.contracts.errors import Unavailable
 
 
 class BusUnavailable(Unavailable):
-    """No answer, "not now" or not connected: the outcome is unknown; the same call may succeed."""
+    """No answer, "not now" or not connected: it may be done or not; the same call may succeed."""
 
 
 class StreamMissing(BusUnavailable):

@@ -1,4 +1,4 @@
-"""NATS header blocks as bytes: only what is needed is parsed, since that is most of the cost."""
+"""NATS header blocks as bytes. Only what is asked for is parsed: parsing is most of the cost."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     """
     lines = [_PREAMBLE]
     for name, value in headers.items():
-        if not value.isprintable() and _CONTROL.search(value):  # the first is quick, and often all
+        if not value.isprintable() and _CONTROL.search(value):  # isprintable is quick
             raise MessageRejected(BAD_HEADER, f"not a header: {name!r}")
         lines.append(b"%b: %b" % (_checked(name), value.encode()))
     lines.append(_END)
@@ -51,7 +51,7 @@ def _checked(name: str) -> bytes:
 
 
 def header(headers: bytes, name: bytes) -> bytes | None:
-    """The last value of the header: the server's own come after whatever a publisher wrote."""
+    """The last value of the header: the server's come after the publisher's."""
     key = b"\r\n" + name + b": "
     start = headers.rfind(key)
     if start < 0:
@@ -77,7 +77,7 @@ def sequence_of(headers: bytes) -> int:
 
 
 def status(headers: bytes | None) -> int | None:
-    """The status that stands for an answer without a message, such as 404 or 503."""
+    """The status of an answer that is no message, such as 404 or 503; None of a message."""
     if headers is None or headers[len(_PREAMBLE) : len(_PREAMBLE) + 1] != b" ":
         return None
     return int(headers[len(_PREAMBLE) + 1 : len(_PREAMBLE) + 4])

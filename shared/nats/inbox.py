@@ -1,4 +1,4 @@
-"""Where answers come back to: one wildcard subscription for all requests of a connection."""
+"""Reply subjects: one wildcard subscription for the answers to all requests of a connection."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
 
 
 class Inbox:
-    """Hands each answer to whoever expects it; nobody expects one that comes too late."""
+    """Hands each answer to the handler of its token; drops one that comes after `forget`."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}.{secrets.token_hex(8)}."
@@ -92,7 +92,7 @@ class Inbox:
             self.forget(token)
 
     def connection_lost(self) -> None:
-        """End what is being collected: its answers went down with the connection."""
+        """Fail every `collect`: its answers are lost with the connection."""
         for done in self._collecting:
             if not done.done():
                 done.set_exception(BusUnavailable("the connection to the bus was lost"))

@@ -127,16 +127,16 @@ class LightClient(Client):
             await super().close()
 
     def abort(self) -> None:
-        """Close the socket with no regard to what is unsent."""
+        """Close the socket, and drop what is unsent."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             _abort(writer)
 
     async def _process_connect_init(self) -> None:
-        """The handshake, after which messages come: never before the first subscription."""
+        """The handshake; messages come only after the first subscription."""
         await super()._process_connect_init()
-        # Nothing has run since the connection stood. Whatever nats-py has read by then, such as
-        # word of other servers, stays with it; what is behind that passes through to it.
+        # No other task has run since. What nats-py has read by then, such as INFO of other
+        # servers, stays with it; what follows comes through the tap.
         transport = self._transport._io_writer.transport  # type: ignore[union-attr]
         self._tap = Tap(transport, self._handlers)
 
@@ -148,7 +148,7 @@ class LightClient(Client):
             await self._process_op_err(UnexpectedEOF())
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Nats-py signs in unencrypted if the server, or who poses as it, asks for no TLS."""
+        """Nats-py signs in unencrypted if the server, or an impostor, asks for no TLS."""
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             raise Error("the server does not ask for TLS, without which nothing is said to it")
         await super()._process_info(info, initial_connection)
@@ -171,7 +171,7 @@ class LightClient(Client):
         self.abort()  # closing would first wait for a server that hangs to read what is unsent
         try:
             await super()._attempt_reconnect()
-        except Exception:  # it would be the end of the task, and nobody would hear of it
+        except Exception:  # the task would end without a word
             log.exception("bus_reconnect_failed")
             self._status = Client.CLOSED
             if self._closed_cb is not None:
