@@ -347,7 +347,6 @@ def _engine_limits(settings: GatewaySettings) -> Limits:
         lag_seconds=settings.lag_seconds,
         ping_seconds=settings.ping_seconds,
         pong_seconds=settings.pong_seconds,
-        handshake_seconds=settings.handshake_seconds,
         close_seconds=settings.close_seconds,
         drain_seconds=settings.drain_seconds,
         drain_closes_per_second=settings.drain_closes_per_second,

@@ -114,8 +114,6 @@ class GatewaySettings(ServiceSettings):
     """Below the 60 s after which common proxies give an idle connection up."""
     pong_seconds: Seconds = 13
     """From a ping until something has to come; with both, a silent tab is gone in 35 s."""
-    handshake_seconds: Seconds = 10
-    """For an upgrade request to be answered."""
     close_seconds: Seconds = 5
     """From a close to the end of the socket, whatever the tab does."""
 

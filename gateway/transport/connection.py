@@ -89,7 +89,7 @@ class Connection(Timing):
     def end_work(self) -> None:
         self._engine.end_work()
 
-    def close(self, reason: EndReason | Close) -> None:
+    def close(self, reason: EndReason) -> None:
         """End the connection once what is due has left; the first reason counts."""
         if self.is_open:
             self._end(reason)
@@ -163,7 +163,8 @@ class Connection(Timing):
             self._call_receiver(message.data)
 
     def _fail(self, close: EndReason | Close) -> None:
-        self.close(close)
+        if self.is_open:
+            self._end(close)
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 

@@ -26,8 +26,6 @@ class Limits:
     ping_seconds: float = 20.0
     pong_seconds: float = 13.0
     """From a ping until something has to come; a silent peer is gone after both, and a sweep."""
-    handshake_seconds: float = 10.0
-    """From an upgrade request until the endpoint has accepted or refused it."""
     close_seconds: float = 5.0
     """From a close to the end of the socket, whatever the peer does."""
     sweep_seconds: float = 1.0

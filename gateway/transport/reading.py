@@ -76,15 +76,6 @@ class Reading(asyncio.Protocol):
 
     # For the engine.
 
-    def came_early(self, data: bytes) -> None:
-        """Read what came before the connection was opened in a later turn, and before all else."""
-        if not data:
-            return
-        self._incoming = _Counted(self._engine.limits.max_message_bytes)
-        self._incoming.push(data)
-        self._count_unfinished()
-        self._let_others_go_first()
-
     def read_on(self) -> None:
         """It is its turn again."""
         self._release(_OTHERS_FIRST)

@@ -16,11 +16,15 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.transport.head import read_head
+from gateway.transport.handshake import (
+    Refused,
+    asks_for_websocket,
+    read_head,
+    read_request,
+    refusal,
+)
 from gateway.transport.hub import Hub
-from gateway.transport.request import Refused, asks_for_websocket, read_request, refusal
-from gateway.transport.server_context import Endpoints, ServerContext
-from gateway.transport.upgrade import Upgrade
+from gateway.transport.upgrade import Endpoints, ServerContext, Upgrade
 from shared.web.http_protocol import BoundedHttp
 from shared.web.peers import Peer
 
@@ -28,35 +32,35 @@ from shared.web.peers import Peer
 class ProtocolSniffer(Peer, asyncio.Protocol):
     """A connection until its first bytes say what it is for."""
 
-    __slots__ = ("_due_at", "_entrance", "_http", "transport")
+    __slots__ = ("_due_at", "_http", "_server", "transport")
 
-    def __init__(self, entrance: ServerContext, http: "type[UpgradingHttp]") -> None:
-        self._entrance = entrance
+    def __init__(self, server: ServerContext, http: "type[UpgradingHttp]") -> None:
+        self._server = server
         self._http = http
         self._due_at = 0.0
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
-        self._due_at = self._entrance.loop.time() + self._http.request_seconds
-        if not self._entrance.peers.enter(self):
+        self._due_at = self._server.loop.time() + self._http.request_seconds
+        if not self._server.peers.enter(self):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._entrance.peers.discard(self)
+        self._server.peers.discard(self)
         head = read_head(data, max_bytes=self._http.max_head_bytes)
         if head is None:
-            http = self._http(self._entrance)
+            http = self._http(self._server)
             http.take_over(self.transport, due_at=self._due_at)
             http.data_received(data)
         else:
             early = data[head.length :]
-            upgrade(self._entrance, self.transport, b"GET", head.target, head.headers, early)
+            upgrade(self._server, self.transport, b"GET", head.target, head.headers, early)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._entrance.peers.discard(self)
+        self._server.peers.discard(self)
 
     def shutdown(self) -> None:
         self.transport.close()
@@ -76,16 +80,16 @@ class UpgradingHttp(BoundedHttp):
     """What came behind a request for a WebSocket; None before there was one."""
     _context: Context
 
-    def __init__(self, entrance: ServerContext) -> None:
-        super().__init__(entrance.config, entrance.state, entrance.app_state, entrance.loop)
-        self._entrance = entrance
+    def __init__(self, server: ServerContext) -> None:
+        super().__init__(server.config, server.state, server.app_state, server.loop)
+        self._server = server
 
     def data_received(self, data: bytes) -> None:
         if self._early is None:
             super().data_received(data)
         else:
             self._early += data
-            if len(self._early) > self._entrance.hub.limits.max_message_bytes:
+            if len(self._early) > self._server.hub.limits.max_message_bytes:
                 self.transport.abort()
 
     def take_upgrade(self, rest: memoryview) -> bool:
@@ -115,11 +119,11 @@ class UpgradingHttp(BoundedHttp):
         self.connections.discard(self)
         method = self.parser.get_method()
         early, self._early = self._early or b"", b""
-        upgrade(self._entrance, self.transport, method, self.url, self.headers, early)
+        upgrade(self._server, self.transport, method, self.url, self.headers, early)
 
 
 def upgrade(
-    entrance: ServerContext,
+    server: ServerContext,
     transport: asyncio.Transport,
     method: bytes,
     target: bytes,
@@ -130,39 +134,39 @@ def upgrade(
     try:
         request = read_request(method, target, headers)
     except Refused as refused:
-        transport.write(refusal(refused, entrance.state.default_headers))
+        transport.write(refusal(refused, server.state.default_headers))
         transport.close()
     else:
-        Upgrade(entrance, transport, request).begin(early)
+        Upgrade(server, transport, request).begin(early)
 
 
 def websocket_options(
-    hub: Hub, takers: Endpoints, *, http: type[UpgradingHttp] = UpgradingHttp
+    hub: Hub, endpoints: Endpoints, *, http: type[UpgradingHttp] = UpgradingHttp
 ) -> dict[str, Any]:
     """How the server has to be configured for WebSockets.
 
     Args:
-        takers: The endpoints that wait for nothing; all others are the application's.
+        endpoints: By path; at any other there is no WebSocket.
     """
-    entrances: list[ServerContext] = []
+    servers: list[ServerContext] = []
 
-    def doorway(
+    def sniffer(
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> ProtocolSniffer:
-        if not entrances or entrances[0].state is not server_state:
-            entrances[:] = [
+        if not servers or servers[0].state is not server_state:
+            servers[:] = [
                 ServerContext(
                     hub,
-                    takers,
+                    endpoints,
                     config=config,
                     state=server_state,
                     app_state=app_state,
                     loop=_loop or asyncio.get_running_loop(),
                 )
             ]
-        return ProtocolSniffer(entrances[0], http)
+        return ProtocolSniffer(servers[0], http)
 
-    return {"http": doorway, "ws": Upgrade}  # uvicorn asks of it only whether there is one
+    return {"http": sniffer, "ws": Upgrade}  # uvicorn asks of it only whether there is one

@@ -1,103 +1,125 @@
-"""A request to become a WebSocket, until it is one or refused.
+"""From a request for a WebSocket to an open connection, or to its refusal.
 
-An endpoint that is ours, and waits for nothing, is called at once and *takes* the connection:
-it is accepted, handed to what is above, and from then on nothing of the request is kept. Any
-other is an ASGI endpoint: it accepts, receives and sends as on uvicorn's own protocol, or
-takes the connection when it has what it waited for.
+The endpoint at the path is called at once. It takes the connection or refuses it; a connection
+that is taken keeps nothing of the request.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 import structlog
-from starlette.types import Scope
-from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import ServerState
 
-from gateway.transport.asgi import AsgiEndpoint
-from gateway.transport.connection import LOST, Connection, Receiver
-from gateway.transport.frames import Close
-from gateway.transport.request import Request, as_lines, response, switching
-from gateway.transport.server_context import ServerContext, Taker
+from gateway.transport.connection import Connection, Receiver
+from gateway.transport.handshake import Request, as_lines, response, switching
+from gateway.transport.hub import Hub
+from shared.web.peers import Peers
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=Receiver)
 
-FINISHED = Close(1000, "")
-"""An ASGI endpoint returned without a word."""
+Endpoint = Callable[["Upgrade"], None]
+"""Takes the connection or refuses it, and waits for nothing."""
+Endpoints = Mapping[str, Endpoint]
+"""By the path that they are at."""
 
-_TAKE = "hubbub.upgrade"
 
-
-class Upgrade(asyncio.Protocol):
-    """One request; the transport's protocol only while an ASGI endpoint lets it wait."""
-
-    __slots__ = (
-        "_connection", "_early", "_endpoint", "_entrance", "_timeout", "is_answered", "request",
-        "transport",
-    )  # fmt: skip
+class ServerContext:
+    """Made with the server's first connection; knows what none of them has to find out."""
 
     def __init__(
-        self, entrance: ServerContext, transport: asyncio.Transport, request: Request
+        self,
+        hub: Hub,
+        endpoints: Endpoints,
+        *,
+        config: Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.hub = hub
+        self.config = config
+        self.state = state
+        self.peers = cast(Peers, state.connections)  # see `shared.runtime.process.Server`
+        """Whom the server ends at its end; until they are WebSockets, which the hub has."""
+        self.peers.elsewhere = hub.__len__
+        self.app_state = app_state
+        self.loop = loop  # to ask for the running one is a system call before Python 3.12
+        self._endpoints = endpoints
+        self._proxies = ProxyHeadersMiddleware(
+            config.loaded_app, config.forwarded_allow_ips or ""
+        ).trusted_hosts
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines = b""
+
+    @property
+    def default_lines(self) -> bytes:
+        """The headers of every answer. Uvicorn makes a new list whenever the date changes."""
+        headers = self.state.default_headers
+        if headers is not self._headers:
+            self._headers = headers
+            self._lines = as_lines(headers)
+        return self._lines
+
+    def endpoint(self, request: Request) -> Endpoint | None:
+        return self._endpoints.get(unquote(request.path.decode("latin-1")))
+
+    def client_host(self, transport: asyncio.BaseTransport, request: Request) -> str | None:
+        """Who asks, or whom a proxy that we trust asks for: as in uvicorn's scopes."""
+        peer = _address(transport.get_extra_info("peername"))
+        host = peer[0] if peer else None
+        if host in self._proxies:
+            told = [value for name, value in request.headers if name == b"x-forwarded-for"]
+            if told:
+                line = b", ".join(told).decode("latin-1")
+                host = self._proxies.get_trusted_client_address(line)[0] or host
+        return host
+
+
+class Upgrade:
+    """One request for a WebSocket, while its endpoint answers it."""
+
+    __slots__ = ("_connection", "_is_answered", "_server", "_transport", "request")
+
+    def __init__(
+        self, server: ServerContext, transport: asyncio.Transport, request: Request
     ) -> None:
         self.request = request
-        self.transport = transport
-        self.is_answered = False
-        self._entrance = entrance
-        self._early = b""
+        self._server = server
+        self._transport = transport
+        self._is_answered = False
         self._connection: Connection | None = None
-        self._endpoint: AsgiEndpoint | None = None
-        self._timeout: asyncio.TimerHandle | None = None
 
     def begin(self, early: bytes) -> None:
         """Have it answered; ``early`` came behind the request."""
-        taker = self._entrance.taker(self.request)
-        if taker is not None:
-            self._be_taken(taker, early)
-        else:
-            self._wait(early)
-
-    # Called by the transport and the server, while it waits.
-
-    def data_received(self, data: bytes) -> None:
-        """A peer should wait for the answer; what comes before it is kept, up to a limit."""
-        self._early += data
-        if len(self._early) > self._entrance.hub.limits.max_message_bytes:
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._release()
-        if self._endpoint is not None:
-            self._endpoint.lost(LOST)
-
-    def shutdown(self) -> None:
-        """The server ends; the endpoint has not answered yet."""
-        if not self.is_answered:
-            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        endpoint = self._server.endpoint(self.request)
+        if endpoint is None:
+            self.refuse(HTTPStatus.FORBIDDEN)
+            return
+        try:
+            endpoint(self)
+        except Exception:
+            log.exception("endpoint_failed")
+            if self._is_answered:
+                self._transport.abort()  # nobody knows how far it came
+                return
+        if not self._is_answered:
+            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+        elif early and self._connection is not None:
+            self._connection.data_received(early)
 
     # Called by the endpoint.
 
     @property
     def client_host(self) -> str | None:
         """Who asks; None if that can't be known."""
-        return self._entrance.client_host(self.transport, self.request)
-
-    def accept(self, subprotocol: str | None = None, *headers: tuple[bytes, bytes]) -> Connection:
-        """Open the WebSocket; `Connection.open` has to follow in the same step.
-
-        Raises:
-            ConnectionResetError: the peer has gone, or was refused.
-        """
-        if self.is_answered or self.transport.is_closing():
-            raise ConnectionResetError
-        self._release()
-        lines = self._entrance.default_lines
-        if headers:
-            lines += as_lines(headers)
-        self.transport.write(switching(self.request.key, subprotocol=subprotocol, lines=lines))
-        return Connection(self.transport, self._entrance.hub)
+        return self._server.client_host(self._transport, self.request)
 
     def take(self, make: Callable[[Connection], R], *, subprotocol: str | None = None) -> R:
         """Accept, and hand the connection to what ``make`` puts above it.
@@ -105,81 +127,27 @@ class Upgrade(asyncio.Protocol):
         Raises:
             ConnectionResetError: the peer has gone, or was refused.
         """
-        connection = self.accept(subprotocol)
+        transport, server = self._transport, self._server
+        if self._is_answered or transport.is_closing():
+            raise ConnectionResetError
+        self._is_answered = True
+        transport.write(
+            switching(self.request.key, subprotocol=subprotocol, lines=server.default_lines)
+        )
+        connection = Connection(transport, server.hub)
         receiver = make(connection)
-        self.hand_over(connection, receiver)
-        return receiver
-
-    def hand_over(self, connection: Connection, receiver: Receiver) -> None:
         connection.open(receiver)
         self._connection = connection
-        connection.came_early(self._early)  # who takes it has to begin with it first, in this step
+        return receiver
 
     def refuse(self, status: int) -> None:
-        self.answer(response(status, self._entrance.state.default_headers, b""))
-
-    def answer(self, answer: bytes) -> None:
         """Answer as HTTP does, and close."""
-        if not self.is_answered:
-            self._release()
-            self.transport.write(answer)
-            self.transport.close()
-
-    # Within.
-
-    def _be_taken(self, taker: Taker, early: bytes) -> None:
-        try:
-            taker(self)
-        except Exception:
-            log.exception("endpoint_failed")
-            if self.is_answered:
-                self.transport.abort()  # nobody knows how far it came
-                return
-        if not self.is_answered:
-            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
-        elif early and self._connection is not None:
-            self._connection.data_received(early)
-
-    def _wait(self, early: bytes) -> None:
-        """For an endpoint of the application."""
-        entrance, transport = self._entrance, self.transport
-        entrance.peers.add(self)
-        transport.set_protocol(self)
-        self.data_received(early)
-        self._timeout = entrance.loop.call_later(
-            entrance.hub.limits.handshake_seconds, transport.abort
-        )
-        scope = entrance.scope(transport, self.request)
-        scope["extensions"] = {"websocket.http.response": {}, _TAKE: self}
-        # Before the task begins: the peer may leave before that.
-        self._endpoint = endpoint = AsgiEndpoint(self, entrance.state.default_headers)
-        task = entrance.loop.create_task(self._run(scope, endpoint))
-        entrance.state.tasks.add(task)
-        task.add_done_callback(entrance.state.tasks.discard)
-
-    async def _run(self, scope: Scope, endpoint: AsgiEndpoint) -> None:
-        try:
-            await self._entrance.config.loaded_app(scope, endpoint.receive, endpoint.send)
-        except ClientDisconnected:
-            endpoint.end(LOST)  # what it was about to say has nobody to hear it
-        except Exception:
-            log.exception("endpoint_failed")
-            endpoint.end(Close(1011, "internal error"))
-        else:
-            endpoint.end(FINISHED)
-        self._endpoint = None
-        if not self.is_answered:  # neither accepted nor refused
-            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-    def _release(self) -> None:
-        """The request is over: the server need not know of it any more."""
-        self.is_answered = True
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._entrance.peers.discard(self)
+        if not self._is_answered:
+            self._is_answered = True
+            self._transport.write(response(status, self._server.state.default_headers, b""))
+            self._transport.close()
 
 
-def upgrade_of(scope: Scope) -> Upgrade:
-    """The request behind a WebSocket scope, for an ASGI endpoint that takes its connection."""
-    upgrade: Upgrade = scope["extensions"][_TAKE]
-    return upgrade
+def _address(name: object) -> tuple[str, int] | None:
+    """Host and port of a TCP socket's name; a Unix socket has none."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

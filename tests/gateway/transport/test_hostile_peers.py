@@ -8,16 +8,13 @@ import struct
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.transport.frames import text_frame
-from gateway.transport.upgrade import upgrade_of
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import (
-    Gateway,
     a_gateway,
     a_handshake,
     a_stalled_tab,
@@ -184,37 +181,3 @@ async def test_the_answer_to_an_earlier_request_that_was_read_is_no_hindrance() 
                 await loop.sock_sendall(raw, a_handshake())
                 assert b"101 Switching" in await loop.sock_recv(raw, 4096)
         await until(lambda: len(gateway.echoes) == 1)
-
-
-class LateEndpoint:
-    """Takes its connection when it is let, and greets it."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self.asked, self.let = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.asked.set()
-        await self.let.wait()
-        echo = upgrade_of(scope).take(self._gateway.open)
-        echo.connection.send(text_frame(b"hello"))
-
-
-async def test_what_comes_before_the_answer_waits_until_the_connection_has_begun() -> None:
-    loop = asyncio.get_running_loop()
-    async with a_gateway() as gateway:
-        late = LateEndpoint(gateway)
-        gateway.app.router.routes.append(WebSocketRoute("/late", late))
-        with socket.socket() as raw:
-            raw.setblocking(False)
-            await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
-            await loop.sock_sendall(raw, a_handshake(target=b"/late"))
-            await late.asked.wait()
-            for each in (b"early", b"bird"):
-                await loop.sock_sendall(raw, RawFrame(Opcode.TEXT, each).serialize(mask=True))
-                await asyncio.sleep(0.05)
-            late.let.set()
-            await loop.sock_sendall(raw, RawFrame(Opcode.CLOSE, b"").serialize(mask=True))
-            answer = await read_to_the_end(raw)
-    assert answer.startswith(b"HTTP/1.1 101 ")
-    assert answer.partition(b"\r\n\r\n")[2] == b"\x81\x05hello\x81\x05early\x81\x04bird\x88\x00"

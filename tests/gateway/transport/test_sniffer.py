@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Receive, Scope, Send
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
@@ -15,7 +14,7 @@ from gateway.transport.connection import Connection
 from gateway.transport.sniffer import ProtocolSniffer, UpgradingHttp
 from shared.web.http_protocol import end_late_peers
 from tests.gateway.serving import until
-from tests.gateway.transport.sockets import Echo, a_handshake
+from tests.gateway.transport.sockets import a_handshake
 from tests.gateway.transport.visitors import House, Visitor, is_uvicorns
 
 HANDSHAKE = a_handshake()
@@ -24,12 +23,11 @@ HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
 HELLO_BACK = b"\x81\x05hello"
 
 
-@pytest.mark.parametrize("path", [b"/", b"/waits"])
 @given(st.lists(st.integers(1, 10_000), max_size=8), st.integers(0, 3))
 async def test_any_split_of_the_bytes_opens_the_same_connection(
-    path: bytes, cuts: list[int], earlier: int
+    cuts: list[int], earlier: int
 ) -> None:
-    sent = PLAIN * earlier + a_handshake(target=path) + HELLO * 2
+    sent = PLAIN * earlier + HANDSHAKE + HELLO * 2
     places = sorted({0, len(sent), *(cut % len(sent) for cut in cuts)})
     house = House()
     visitor = house.visitor()
@@ -56,12 +54,11 @@ async def test_what_comes_in_one_piece_passes_uvicorn_by() -> None:
     assert is_uvicorns(other)
 
 
-@pytest.mark.parametrize("path", [b"/", b"/waits"])
-async def test_an_earlier_request_is_answered_before_the_connection_opens(path: bytes) -> None:
+async def test_an_earlier_request_is_answered_before_the_connection_opens() -> None:
     house = House()
     house.let.clear()
     visitor = house.visitor()
-    visitor.send(PLAIN + PLAIN, a_handshake(target=path), HELLO[:3])
+    visitor.send(PLAIN + PLAIN, HANDSHAKE, HELLO[:3])
     for _ in range(10):
         await asyncio.sleep(0)
     assert visitor.got == b""
@@ -88,69 +85,34 @@ async def test_every_answer_has_the_headers_of_its_time() -> None:
     house = House()
     for date in (b"Mon, 23 Nov 2026 19:00:00 GMT", b"Mon, 23 Nov 2026 19:00:01 GMT"):
         house.state.default_headers = [(b"date", date), (b"x", b"y")]
-        for path in (b"/", b"/waits"):
+        for path in (b"/", b"/unknown"):
             visitor = house.visitor()
             visitor.send(a_handshake(target=path))
-            await visitor.answered()
             assert b"\r\ndate: %b\r\nx: y\r\n" % date in visitor.got
-
-
-async def test_what_came_early_is_read_before_what_comes_in_the_turn_of_the_answer() -> None:
-    house = House()
-    house.let.clear()
-    visitor = house.visitor()
-    first, second = (RawFrame(Opcode.TEXT, text).serialize(mask=True) for text in (b"1", b"2"))
-    visitor.send(a_handshake(target=b"/waits"), first)
-    take = house._echo
-
-    def take_and_bring(connection: Connection) -> Echo:
-        asyncio.get_running_loop().call_soon(visitor.send, second)
-        return take(connection)
-
-    house._echo = take_and_bring  # type: ignore[method-assign]
-    house.let.set()
-    await until(lambda: len(visitor.got.partition(b"\r\n\r\n")[2]) == 6)
-    assert visitor.got.partition(b"\r\n\r\n")[2] == b"\x81\x011\x81\x012"
-
-
-class Listening(House):
-    """Hears what becomes of its visitors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[str] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for _ in range(2):
-            self.heard.append((await receive())["type"])
-
-
-async def test_a_peer_that_leaves_before_the_endpoint_begins_is_heard_of() -> None:
-    house = Listening()
-    visitor = house.visitor()
-    visitor.send(a_handshake(target=b"/elsewhere"))
-    visitor.leave()
-    await until(lambda: house.heard == ["websocket.connect", "websocket.disconnect"])
 
 
 async def test_who_sends_much_before_his_turn_is_dropped() -> None:
     house = House(max_message_bytes=1000)
     house.let.clear()
-    waiting, behind = house.visitor(), house.visitor()
+    visitor = house.visitor()
 
-    waiting.send(a_handshake(target=b"/waits"), b"x" * 1000)
-    behind.send(PLAIN + HANDSHAKE, b"x" * 1000)
-    assert not waiting.aborted
-    assert not behind.aborted
+    visitor.send(PLAIN + HANDSHAKE, b"x" * 1000)
+    assert not visitor.aborted
+    visitor.send(b"x")
+    assert visitor.aborted
 
-    waiting.send(b"x")
-    behind.send(b"x")
-    assert waiting.aborted
-    assert behind.aborted
-    for each in (waiting, behind):
-        each.leave()
+    visitor.leave()
     house.let.set()
     await until(lambda: not house.state.tasks)
+    assert (house.echoes, house.known) == ([], set())
+
+
+async def test_there_is_no_websocket_where_no_endpoint_is() -> None:
+    house = House()
+    visitor = house.visitor()
+    visitor.send(a_handshake(target=b"/unknown") + HELLO)
+    assert visitor.statuses == [403]
+    assert visitor.closed
     assert (house.echoes, house.known) == ([], set())
 
 
@@ -254,6 +216,19 @@ async def test_who_is_silent_gives_way_to_a_newcomer_and_websockets_count_as_wel
     assert house.visitor().aborted, "three WebSockets are open: nobody is waited for"
 
 
+class ASocket:
+    """Which uvicorn asks for both ends' names."""
+
+    def __init__(self, peer: object) -> None:
+        self._peer = peer
+
+    def getpeername(self) -> object:
+        return self._peer
+
+    def getsockname(self) -> object:
+        return ("127.0.0.1", 80)
+
+
 HOSTS = st.sampled_from(
     ["127.0.0.1", "10.0.0.1", "10.0.0.1:80", "203.0.113.7", "::1", "[fd00::1]:1", "", " ", "x"]
 )
@@ -264,16 +239,18 @@ HOSTS = st.sampled_from(
     st.sampled_from([("127.0.0.1", 1), ("::1", 1, 0, 0), ("203.0.113.9", 1), "", None]),
     st.lists(st.lists(HOSTS, max_size=3).map(", ".join), max_size=3),
 )
-async def test_an_endpoint_sees_the_same_client_whether_it_waits_or_not(
+async def test_an_endpoint_sees_the_same_client_as_a_request_over_http(
     proxies: str, peer: object, forwarded: list[str]
 ) -> None:
     house = House(proxies=proxies)
     more = b"".join(b"X-Forwarded-For: %b\r\n" % each.encode() for each in forwarded)
-    for path in (b"/", b"/waits"):
-        house.visitor(peername=peer).send(a_handshake(target=path, more=more))
 
-    await until(lambda: len(house.hosts) == 2)
-    assert house.hosts[0] == house.hosts[1]
+    house.visitor(peername=peer).send(a_handshake(more=more))
+    asks_over_http = house.visitor(peername=peer, socket=ASocket(peer))
+    asks_over_http.send(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % more)
+
+    await until(lambda: len(house.clients) == 1)
+    assert house.hosts == house.clients
 
 
 async def test_visitors_that_were_leave_nothing() -> None:

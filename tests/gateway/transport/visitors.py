@@ -11,7 +11,7 @@ from gateway.transport.connection import Connection
 from gateway.transport.hub import Hub
 from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
-from gateway.transport.upgrade import Upgrade, upgrade_of
+from gateway.transport.upgrade import Upgrade
 from shared.runtime.process import server_config
 from shared.web.http_protocol import BoundedHttp
 from shared.web.peers import Peers
@@ -55,7 +55,7 @@ class Visitor(ATransport):
 
 
 class House:
-    """``/`` takes connections at once, ``/waits`` when it is let; over HTTP all answers are 200."""
+    """``/`` takes connections; over HTTP all answers are 200, when they are let."""
 
     def __init__(
         self,
@@ -68,6 +68,9 @@ class House:
         self.hub = Hub(Limits(**limits))  # type: ignore[arg-type]
         self.echoes: list[Echo] = []
         self.hosts: list[str | None] = []
+        """Of those who asked for a WebSocket."""
+        self.clients: list[str | None] = []
+        """Of requests over HTTP."""
         self.state = ServerState()
         self.state.connections = Peers(max_sockets=max_sockets)  # type: ignore[assignment]
         self.let = asyncio.Event()
@@ -107,15 +110,10 @@ class House:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.let.wait()
-        if scope["type"] == "http":
-            length = (b"content-length", b"0")
-            await send({"type": "http.response.start", "status": 200, "headers": [length]})
-            await send({"type": "http.response.body", "body": b""})
-        elif scope["path"] == "/waits":
-            self.hosts.append(scope["client"][0] if scope["client"] else None)
-            upgrade_of(scope).take(self._echo)
-        else:
-            await send({"type": "websocket.close"})
+        self.clients.append(scope["client"][0] if scope["client"] else None)
+        length = (b"content-length", b"0")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def is_uvicorns(visitor: Visitor) -> bool:

@@ -1,4 +1,4 @@
-"""An upgrade request, read, and its answers, by RFC 6455, section 4. Pure.
+"""The opening handshake of RFC 6455, section 4: the request, and the answers to it. Pure.
 
 The request was parsed by llhttp, so its form is sound; header names are in lower case.
 """
@@ -9,10 +9,14 @@ from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
 
+import httptools
+
 from shared.web.http_protocol import origin_form
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+_METHOD = b"GET "
+_END = b"\r\n\r\n"
 _VERSION = b"13"
 _KEY_BYTES = 16
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -20,6 +24,15 @@ _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
     b"sec-websocket-accept: "
 )
+
+
+class Head(NamedTuple):
+    """A request for a WebSocket; header names are in lower case."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    length: int
+    """What comes behind is the first of what the WebSocket carries."""
 
 
 class Request(NamedTuple):
@@ -40,6 +53,29 @@ class Refused(Exception):
         self.status = status
         self.reason = reason
         self.headers = headers
+
+
+def read_head(data: bytes, *, max_bytes: int) -> Head | None:
+    """Read a GET that asks for a WebSocket and came in one piece, as nearly all do.
+
+    Returns:
+        None for anything else; the caller hands the bytes to a parser that goes on where they end.
+    """
+    if not data.startswith(_METHOD):
+        return None
+    length = data.find(_END) + len(_END)
+    if not len(_END) <= length <= max_bytes:
+        return None
+    parsed = _Parsed()
+    try:
+        httptools.HttpRequestParser(parsed).feed_data(data[:length])  # thousands may follow
+    except httptools.HttpParserUpgrade as upgrade:
+        # It stops elsewhere if the request has a body, or there was another before it.
+        if upgrade.args[0] == length and asks_for_websocket(parsed.headers):
+            return Head(parsed.target, parsed.headers, length)
+    except httptools.HttpParserError:
+        pass
+    return None
 
 
 def asks_for_websocket(headers: Headers) -> bool:
@@ -133,3 +169,19 @@ def _phrase(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b""
+
+
+class _Parsed:
+    """Is called by the parser."""
+
+    __slots__ = ("headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
