@@ -13,8 +13,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
-from auth_service.tables import SessionRow
-from shared.contracts.ids import SessionId, UserId
+from auth_service.tables import SessionRow, user_id_of
+from shared.contracts.ids import SessionId
 from shared.jetstream.api import StreamState
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -113,7 +113,7 @@ async def _tell(publisher: Publisher, session: SessionRow, round_id: str) -> Non
     assert session.revoked_at is not None
     message = SessionRevoked(
         session_id=SessionId(session.id),
-        user_id=UserId(session.user_id),
+        user_id=user_id_of(session.user_id),
         time=session.revoked_at,
     )
     await publisher.publish(

@@ -47,7 +47,7 @@ class TokenIssuer:
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
-            "sub": str(user_id),
+            "sub": user_id,
             "name": name,
             "sid": session_id,
             "jti": secrets.token_urlsafe(12),

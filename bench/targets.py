@@ -55,7 +55,9 @@ class Hubbub(Target):
         await load.bus(self.nats_port)
 
     def publication(self, *, text_bytes: int, user_id: int | None = None) -> tuple[str, str]:
-        channel = room_channel("lobby") if user_id is None else personal_channel(UserId(user_id))
+        channel = (
+            room_channel("lobby") if user_id is None else personal_channel(UserId(str(user_id)))
+        )
         return publication_subject(channel), json.dumps({"data": {"text": _text(text_bytes)}})
 
 

@@ -4,6 +4,7 @@ import structlog
 
 from gateway.channels.registry import ConnectionManager, Member, for_each
 from gateway.errors import EndReason
+from shared.contracts.ids import user_id_to_json
 from shared.jetstream.api import StoredMessage
 from shared.tokens.revocations import Revocations
 
@@ -36,4 +37,6 @@ class Control:
 
         for_each(members, end_if_covered)
         if ended:
-            log.info("session_ended", user_id=revocation.user_id, connections=ended)
+            log.info(
+                "session_ended", user_id=user_id_to_json(revocation.user_id), connections=ended
+            )

@@ -218,18 +218,18 @@ def tail(channel: str, from_start: bool, data: Path | None, nats: str | None) ->
 
 
 @cli.command()
-@click.option("--user", "user_id", type=click.IntRange(min=1), required=True, metavar="ID")
+@click.option("--user", type=_text, required=True, metavar="ID")
 @click.option("--name", type=_text, help="How others see the user.")
 @click.option("--seconds", type=click.IntRange(min=1), default=3600, show_default=True)
 @_data
-def token(user_id: int, name: str | None, seconds: int, data: Path | None) -> None:
+def token(user: str, name: str | None, seconds: int, data: Path | None) -> None:
     """Print an access token.
 
     Signed by the key of a data folder, or with HUBBUB_HMAC_SECRET.
     """
     from hubbub.make_token import make_token
 
-    click.echo(make_token(user_id, name=name, seconds=seconds, data=data))
+    click.echo(make_token(user, name=name, seconds=seconds, data=data))
 
 
 @cli.command("check-config")

@@ -12,8 +12,8 @@ import pydantic_core
 import structlog
 
 from shared.contracts.channels import BadChannelName
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.subjects import PRES_PUB, channel_of, token_of
+from shared.contracts.ids import BadUserId, ChannelName, ConnectionId, NodeId, UserId
+from shared.jetstream.subjects import PRES_PUB, channel_of, token_of, user_of
 from shared.nats.headers import header
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class LeaseKey(NamedTuple):
 def entry_name(key: EntryKey) -> str:
     """The entry's subject without its prefix; `parse` reads it."""
     (channel, user_id), node = key
-    return f"{token_of(channel)}.{user_id}.{node}"
+    return f"{token_of(channel)}.{token_of(user_id)}.{node}"
 
 
 def entry_subject(key: EntryKey) -> str:
@@ -61,12 +61,11 @@ def entries_of(node: NodeId) -> str:
 def parse(name: str) -> EntryKey | LeaseKey | None:
     """Read a subject without its prefix; None if it is neither an entry's nor a lease's."""
     match name.split("."):
-        case [token, user, node] if token and node and user.isdecimal():
+        case [token, user, node] if node:
             try:
-                channel = channel_of(token)
-            except BadChannelName:
+                return EntryKey((channel_of(token), user_of(user)), NodeId(node))
+            except (BadChannelName, BadUserId):
                 return None
-            return EntryKey((channel, UserId(int(user))), NodeId(node))
         case ["_node", node] if node:
             return LeaseKey(NodeId(node))
     return None

@@ -21,7 +21,7 @@ import structlog
 
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import Entry, EntryKey, EntryRecord, Place, entry_name
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
 from shared.jetstream.publisher import PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import PRES_PUB
 from shared.nats.errors import BusUnavailable, MessageRejected
@@ -337,7 +337,12 @@ class PresenceWriter:
             self._back_off(result)
         elif isinstance(result, MessageRejected):  # another version may be taken
             channel, user_id = state.place
-            log.error("presence_rejected", reason=str(result), channel=channel, user_id=user_id)
+            log.error(
+                "presence_rejected",
+                reason=str(result),
+                channel=channel,
+                user_id=user_id_to_json(user_id),
+            )
             self._written(state, version, node if is_there else None, 0)
         else:
             self._retry_seconds = 0.0

@@ -23,7 +23,7 @@ from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError, Unavailable
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, UserId, user_id_to_json
 from shared.tokens.access_tokens import Claims, InvalidToken
 from shared.web.user_rates import TooFast
 
@@ -148,7 +148,7 @@ class ChatSession:
         log.debug(  # not info: a line costs a third of what a connect does
             "disconnected",
             connection_id=self.connection.id,
-            user_id=self._claims.user_id,
+            user_id=user_id_to_json(self._claims.user_id),
             code=int(close.code),
             reason=close.reason,
         )
@@ -256,7 +256,7 @@ class ChatSession:
         log.debug(
             "connected",
             connection_id=self.connection.id,
-            user_id=claims.user_id,
+            user_id=user_id_to_json(claims.user_id),
             session_id=claims.session_id,
         )
         arrival.begin()

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, JsonUserId
 from shared.contracts.publications import Publication
 
 
@@ -25,7 +25,7 @@ class Envelope(BaseModel):
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
     traceparent: str | None = None
     """W3C trace context of the request that caused it."""
-    recipients: tuple[UserId, ...] = ()
+    recipients: tuple[JsonUserId, ...] = ()
     """Users to be notified, on their personal channels."""
     channels: tuple[ChannelName, ...] = ()
     """Channels in which it is news, beside the recipients' own."""

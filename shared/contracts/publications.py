@@ -7,14 +7,13 @@ There is one check of what may be published, wherever it comes from, and readers
 anew: what is stored is what every reader can read.
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pydantic_core
 
-from shared.contracts.ids import UserId
+from shared.contracts.ids import BadUserId, UserId, user_id_from_json, user_id_to_json
 from shared.contracts.json_values import fault_of
-
-_USER_IDS_END = 2**63
 
 
 class BadPublication(ValueError):
@@ -41,7 +40,8 @@ class Publication(NamedTuple):
         """What there is of it, as JSON has it."""
         values = {"data": self.data}
         if self.sender is not None:
-            values["sender"] = {"user_id": self.sender.user_id, "name": self.sender.name}
+            user_id = user_id_to_json(self.sender.user_id)
+            values["sender"] = {"user_id": user_id, "name": self.sender.name}
         if self.event_id is not None:
             values["event_id"] = self.event_id
         return values
@@ -94,7 +94,8 @@ def _is_said(data: Any) -> bool:
 
 def _sender(values: Any) -> Sender:
     if type(values) is dict:
-        user_id, name = values.get("user_id"), values.get("name")
-        if type(user_id) is int and abs(user_id) < _USER_IDS_END and type(name) is str:
-            return Sender(UserId(user_id), name)
+        name = values.get("name")
+        if type(name) is str:
+            with suppress(BadUserId):
+                return Sender(user_id_from_json(values.get("user_id")), name)
     raise BadPublication("a sender who is nobody")

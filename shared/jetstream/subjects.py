@@ -1,6 +1,6 @@
 """Names on the bus: subjects, and the ids under which a message is stored once. Pure.
 
-A channel is one token of a subject. What no token may hold is escaped:
+A channel is one token of a subject, and so is a user id. What no token may hold is escaped:
 ``.`` as ``~``, which keeps the commonest names short; ``~``, ``*``, ``>`` and ``%`` as in a URL.
 """
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import BadUserId, ChannelName, UserId, parse_user_id
 
 RT_PUB = "rt.pub."
 RT_LIVE = "rt.live."
@@ -30,8 +30,8 @@ _NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
-def token_of(name: ChannelName) -> str:
-    """A channel as one token of a subject."""
+def token_of(name: ChannelName | UserId) -> str:
+    """A channel or a user id as one token of a subject."""
     return name.translate(_IN_A_TOKEN)
 
 
@@ -42,10 +42,27 @@ def channel_of(token: str) -> ChannelName:
     Raises:
         BadChannelName: it made no such token; without this two subjects could be one channel.
     """
-    channel = parse_channel(unquote(token.replace("~", "."), encoding="latin-1"))
+    channel = parse_channel(_name_in(token))
     if token_of(channel) != token:
         raise BadChannelName("not a channel as one token of a subject")
     return channel
+
+
+@lru_cache(maxsize=_KNOWN_NAMES)
+def user_of(token: str) -> UserId:
+    """The user id that `token_of` made the token from.
+
+    Raises:
+        BadUserId: it made no such token.
+    """
+    user_id = parse_user_id(_name_in(token))
+    if token_of(user_id) != token:
+        raise BadUserId("not a user id as one token of a subject")
+    return user_id
+
+
+def _name_in(token: str) -> str:
+    return unquote(token.replace("~", "."), encoding="latin-1")
 
 
 def publication_subject(channel: ChannelName) -> str:
@@ -60,7 +77,7 @@ def event_subject(service: str, event_type: str) -> str:
 
 def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:
     """The id of what a user publishes, under an id of the user's own choice."""
-    return _message_id("u", str(user_id), _escape_name(channel), _escape(client_id))
+    return _message_id("u", _escape_name(user_id), _escape_name(channel), _escape(client_id))
 
 
 def api_message_id(channel: ChannelName, key: str) -> str:

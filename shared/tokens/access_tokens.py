@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from shared.contracts.errors import AppError, ErrorKind, Unavailable
-from shared.contracts.ids import SessionId, UserId
+from shared.contracts.ids import BadUserId, SessionId, UserId, parse_user_id
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
 from shared.tokens.keys import FixedKeys, KeySource, TrustedKey, jwks_keys
@@ -74,12 +74,10 @@ def _digest(token: str) -> bytes:
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_CHARS = 64
 MAX_SESSION_ID_CHARS = 64
-MAX_USER_ID = 2**63 - 1
 CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
 
 _COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-_SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -289,13 +287,15 @@ class TokenVerifier:
             raise InvalidToken("the token is not valid yet")
         if payload.exp - issued_at > self._max_token_seconds:
             raise InvalidToken("the token's lifetime is too long")  # it would outlive revocations
-        if not _SUBJECT.fullmatch(payload.sub) or int(payload.sub) > MAX_USER_ID:
-            raise InvalidToken("the token's subject is not a user id")
+        try:
+            user_id = parse_user_id(payload.sub)
+        except BadUserId:
+            raise InvalidToken("the token's subject is not a user id") from None
         if payload.sid is not None and not 1 <= len(payload.sid) <= MAX_SESSION_ID_CHARS:
             raise InvalidToken("the token's session is not readable")
         return Claims(
-            user_id=UserId(int(payload.sub)),
-            name=shown_name(payload.name) or f"User {payload.sub}",
+            user_id=user_id,
+            name=shown_name(payload.name) or shown_name(f"User {user_id}"),
             session_id=None if payload.sid is None else SessionId(payload.sid),
             issued_at=payload.iat,
             expires_at=payload.exp,

@@ -10,11 +10,10 @@ from uuid import uuid4
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.contracts.ids import SessionId, UserId
+from shared.contracts.ids import JsonUserId, SessionId, UserId
 from shared.tokens.access_tokens import (
     CLOCK_SKEW_SECONDS,
     MAX_SESSION_ID_CHARS,
-    MAX_USER_ID,
     Claims,
 )
 
@@ -24,7 +23,6 @@ SESSION_REVOKED_SUBJECT = "ctl.pub.auth.session_revoked"
 REVOCATIONS_COMPLETE_SUBJECT = "ctl.pub.auth.revocations_complete"
 
 _Key = TypeVar("_Key")
-_UserId = Annotated[UserId, Field(ge=1, le=MAX_USER_ID)]
 _SessionId = Annotated[SessionId, Field(min_length=1, max_length=MAX_SESSION_ID_CHARS)]
 
 
@@ -41,14 +39,14 @@ class SessionRevoked(_ControlMessage):
 
     type: Literal["session_revoked"] = "session_revoked"
     session_id: _SessionId
-    user_id: _UserId
+    user_id: JsonUserId
 
 
 class UserRevoked(_ControlMessage):
     """Every token that the user got until ``time`` is over."""
 
     type: Literal["user_revoked"] = "user_revoked"
-    user_id: _UserId
+    user_id: JsonUserId
 
 
 class RevocationsComplete(_ControlMessage):

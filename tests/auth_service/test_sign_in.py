@@ -36,7 +36,7 @@ async def test_signing_in_answers_a_pair_that_others_believe(
         parts.keys, issuer="hubbub", audience="hubbub", hmac_secret=None, max_token_seconds=900
     )
     claims = await verifier.verify(tokens["access_token"])
-    assert (claims.user_id, claims.name) == (user_id, "Ann")
+    assert (claims.user_id, claims.name) == (str(user_id), "Ann")
 
 
 async def test_a_wrong_password_and_an_unknown_user_are_answered_alike(

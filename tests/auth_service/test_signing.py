@@ -29,7 +29,7 @@ def an_issuer(pem: str = SIGNING_KEY) -> TokenIssuer:
 async def test_a_token_carries_what_the_protocol_says_and_no_more() -> None:
     issuer = an_issuer()
 
-    tokens = [issuer.issue(UserId(7), "Ann", SessionId("s-1")) for _ in range(2)]
+    tokens = [issuer.issue(UserId("7"), "Ann", SessionId("s-1")) for _ in range(2)]
 
     header = jwt.get_unverified_header(tokens[0])
     assert header == {"alg": "EdDSA", "typ": "JWT", "kid": issuer.public_key.thumbprint}

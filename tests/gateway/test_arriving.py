@@ -71,7 +71,7 @@ async def test_who_was_revoked_while_waiting_for_a_key_is_refused(
     ):
         await until(lambda: issuer.asked == 1)
         for revoked in (session, SessionId("of nobody")):
-            message = SessionRevoked(session_id=revoked, user_id=UserId(7))
+            message = SessionRevoked(session_id=revoked, user_id=UserId("7"))
             await publisher.publish(
                 SESSION_REVOKED_SUBJECT, message.model_dump_json().encode(), message_id=message.id
             )

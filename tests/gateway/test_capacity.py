@@ -14,7 +14,7 @@ from shared.web.addresses import network_of
 from shared.web.open_files import allow_open_files, open_files_limit
 
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", None])
-ANN = UserId(1)
+ANN = UserId("1")
 
 
 class Doors(RuleBasedStateMachine):

@@ -132,7 +132,7 @@ async def test_a_notification_reaches_all_tabs_of_its_user_and_nobody_else(
         other.tab(101, "Ann", a_room()) as two,
         gateway.tab(102, "Ben", a_room()) as ben,
     ):
-        stored = await publish(publisher, personal_channel(UserId(101)), liked)
+        stored = await publish(publisher, personal_channel(UserId("101")), liked)
         expected = liked | {"type": "notification", "offset": stored.offset}
 
         assert await one.get() == expected
@@ -145,7 +145,7 @@ async def test_an_event_becomes_a_notification_once_and_moves_its_channels(
 ) -> None:
     room = a_room()
     event = Envelope(
-        type="post_liked", recipients=(UserId(104),), channels=(room_channel(room),),
+        type="post_liked", recipients=(UserId("104"),), channels=(room_channel(room),),
         data={"post_id": 7},
     )  # fmt: skip
     expected = {"event": "post_liked", "id": event.id, "post_id": 7}
@@ -156,7 +156,7 @@ async def test_an_event_becomes_a_notification_once_and_moves_its_channels(
         notification = await ann.until("notification")
         assert expected.items() <= notification.items()
         assert (await ben.until("publication"))["data"] == expected
-        await publish(publisher, personal_channel(UserId(104)), {"event": "end"})
+        await publish(publisher, personal_channel(UserId("104")), {"event": "end"})
         assert await ann.all_until("notification", event="end") == []
 
 
@@ -164,7 +164,7 @@ async def test_anything_else_in_the_personal_channel_is_a_publication_that_names
     gateway: RunningGateway, publisher: Publisher
 ) -> None:
     async with gateway.tab(103, "Ann", a_room()) as ann:
-        stored = await publish(publisher, personal_channel(UserId(103)), {"x": 1})
+        stored = await publish(publisher, personal_channel(UserId("103")), {"x": 1})
 
         expected = {"type": "publication", "channel": "#103", "data": {"x": 1}}
         assert await ann.get() == expected | {"offset": stored.offset}

@@ -30,7 +30,7 @@ from shared.tokens.access_tokens import Claims, InvalidToken
 from shared.web.user_rates import UserRates
 from tests.gateway.transport.transports import AnEngine, ATransport
 
-CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
+CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=1)
 DUPLICATE = PubAck(9, duplicate=True)
 OF_ANOTHER = PubAck(8, duplicate=True)
 

@@ -11,7 +11,7 @@ from shared.tokens.access_tokens import Claims
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.sinks import ASink
 
-ANN = UserId(1)
+ANN = UserId("1")
 
 
 class AMember:

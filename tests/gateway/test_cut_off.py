@@ -72,7 +72,7 @@ async def a_line(port: int) -> AsyncGenerator[tuple[Line, str]]:
 
 
 async def revoke(publisher: Publisher, session_id: str) -> None:
-    message = SessionRevoked(session_id=SessionId(session_id), user_id=UserId(1))
+    message = SessionRevoked(session_id=SessionId(session_id), user_id=UserId("1"))
     await publisher.publish(
         SESSION_REVOKED_SUBJECT,
         message.model_dump_json().encode(),

@@ -24,7 +24,7 @@ from tests.gateway.serving import until
 from tests.gateway.sinks import ASink
 
 ROOM = room_channel("lobby")
-ANN, BEN, CEM, DEE = UserId(1), UserId(2), UserId(3), UserId(4)
+ANN, BEN, CEM, DEE = UserId("1"), UserId("2"), UserId("3"), UserId("4")
 
 
 class AMember:

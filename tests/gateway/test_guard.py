@@ -24,7 +24,7 @@ from tests.fixtures.tokens import (
     some_claims,
 )
 
-SESSION, ANN = SessionId("s-1"), UserId(7)
+SESSION, ANN = SessionId("s-1"), UserId("7")
 
 
 class Keys(FixedKeys):

@@ -41,7 +41,7 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
             await tell(
                 publisher,
                 SESSION_REVOKED_SUBJECT,
-                SessionRevoked(session_id=OVER, user_id=UserId(1)),
+                SessionRevoked(session_id=OVER, user_id=UserId("1")),
             )
             for epoch in ("another", (await StreamReader(bus, "CTL").state()).epoch):
                 assert gateway.parts.ready() == WAITS
@@ -62,7 +62,7 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
             await tell(
                 publisher,
                 SESSION_REVOKED_SUBJECT,
-                SessionRevoked(session_id=SessionId("s-2"), user_id=UserId(1)),
+                SessionRevoked(session_id=SessionId("s-2"), user_id=UserId("1")),
             )
             await until(lambda: gateway.parts.ready() == WAITS)
 

@@ -29,7 +29,7 @@ async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live
     async with gateway.tab(202, "Ben", room) as ben:
         await ben.say("one", "two")
         liked = {"event": "post_liked", "id": "e"}
-        await publish(publisher, personal_channel(UserId(201)), liked)
+        await publish(publisher, personal_channel(UserId("201")), liked)
         await publish(publisher, room_channel("another"), "not for Ann")
         last = await ben.say("three")
         place = {"since": since, "epoch": ann.welcome["epoch"]}
@@ -179,7 +179,7 @@ async def test_a_newcomer_gets_as_much_history_as_it_asks_for(
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
         last = await ann.say("a", "b", "c")
-        await publish(publisher, personal_channel(UserId(2)), {"event": "old"})
+        await publish(publisher, personal_channel(UserId("2")), {"event": "old"})
         async with gateway.tab(2, "Ben", room, history=wanted) as ben:
             assert ben.welcome["offset"] >= last
             await ann.say("live")

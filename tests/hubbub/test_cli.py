@@ -238,7 +238,7 @@ async def test_a_token_of_a_data_folder_is_believed(tmp_path: Path) -> None:
     done = hubbub("token", "--user", "7", "--name", "Ann", "--data", str(tmp_path))
 
     claims = await verifier.verify(done.stdout.strip())
-    assert (claims.user_id, claims.name) == (7, "Ann")
+    assert (claims.user_id, claims.name) == ("7", "Ann")
 
 
 def test_a_token_of_the_shared_secret_has_what_is_needed() -> None:
@@ -247,6 +247,19 @@ def test_a_token_of_the_shared_secret_has_what_is_needed() -> None:
     claims = jwt.decode(done.stdout.strip(), SECRET, ["HS256"])
     assert (claims["sub"], claims["name"]) == ("7", "User 7")
     assert claims["exp"] - claims["iat"] == 3600
+
+
+def test_a_token_is_of_any_user() -> None:
+    done = hubbub("token", "--user", "auth0|5f7c", HUBBUB_HMAC_SECRET=SECRET)
+
+    assert jwt.decode(done.stdout.strip(), SECRET, ["HS256"])["sub"] == "auth0|5f7c"
+
+
+@pytest.mark.parametrize("user", ["", "a b", "x" * 129])
+def test_a_token_of_nobody_is_not_made(user: str) -> None:
+    done = hubbub("token", "--user", user, HUBBUB_HMAC_SECRET=SECRET)
+
+    assert_fails_with(done, "a user's id: not 1-128 characters of")
 
 
 def test_a_token_needs_a_key(tmp_path: Path) -> None:

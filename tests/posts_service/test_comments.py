@@ -46,7 +46,7 @@ async def test_a_comment_is_told_to_the_author_and_on_the_posts_channels(
         "commented_by": "Grace",
         "comment_count": 1,
     }
-    assert told.recipients == (1,)
+    assert told.recipients == ("1",)
     assert told.channels == (f"post:{post_id}", "chat:feed")
 
 

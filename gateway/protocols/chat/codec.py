@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
 from gateway.transport.frames import Frame, text_frame
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, UserId, user_id_to_json
 from shared.contracts.json_values import read_json
 from shared.contracts.publications import Publication
 
@@ -26,9 +26,10 @@ _VALIDATE: dict[str, Callable[[object], ChatCommand]] = {
 _NOT_JSON = object()
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
 _PLAIN_TEXT = rb'"[ !#-\[\]-~]*"'  # ASCII, and nothing that is escaped in JSON
+_PLAIN_USER_ID = rb'[1-9][0-9]{0,14}|"(?![1-9][0-9]*")[!#-\[\]-~]{1,128}"'  # 7, and never "7"
 _PLAINLY_SAID = re.compile(
-    rb'\{"data":\{"body":(%b)\},"sender":\{"user_id":(0|[1-9][0-9]{0,17}),"name":(%b)\}\}'
-    % (_PLAIN_TEXT, _PLAIN_TEXT)
+    rb'\{"data":\{"body":(%b)\},"sender":\{"user_id":(%b),"name":(%b)\}\}'
+    % (_PLAIN_TEXT, _PLAIN_USER_ID, _PLAIN_TEXT)
 )
 CODE_OF_FIELD = {"body": "bad_body", "id": "bad_id", "token": "invalid_token"}
 
@@ -91,14 +92,17 @@ def encode_ack(command_id: str, offset: int) -> Frame:
 
 def encode_people(people: Iterable[tuple[UserId, str]]) -> bytes:
     """The users of a room as `encode_welcome` takes them; one encoding does for many."""
-    return pydantic_core.to_json([{"user_id": user_id, "name": name} for user_id, name in people])
+    return pydantic_core.to_json(
+        [{"user_id": user_id_to_json(user_id), "name": name} for user_id, name in people]
+    )
 
 
 def encode_welcome(
     *, user_id: UserId, name: str, room: str, count: int, users: bytes, offset: int, epoch: str
 ) -> Frame:
     """A `Welcome`, whose users are encoded already: in a storm of arrivals they hardly change."""
-    head = {"type": "welcome", "user_id": user_id, "name": name, "room": room, "count": count}
+    head = {"type": "welcome", "user_id": user_id_to_json(user_id), "name": name}
+    head |= {"room": room, "count": count}
     tail = {"offset": offset, "epoch": epoch}
     return text_frame(
         pydantic_core.to_json(head)[:-1]
@@ -135,8 +139,8 @@ def encode_publication(
     elif personal:
         message = {"type": "publication", "channel": channel, "data": data}
     elif sender is not None and isinstance(data, dict) and isinstance(data.get("body"), str):
-        message = {"type": "message", "user_id": sender.user_id, "name": sender.name}
-        message["body"] = data["body"]
+        message = {"type": "message", "user_id": user_id_to_json(sender.user_id)}
+        message |= {"name": sender.name, "body": data["body"]}
     else:
         message = {"type": "publication", "data": data}
     message["offset"] = offset

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, JsonUserId
 from shared.tokens.access_tokens import MAX_TOKEN_BYTES
 
 MAX_BODY_BYTES = 4096
@@ -83,7 +83,7 @@ class Authenticate(Command):
 class Person(BaseModel):
     """A user as others see them."""
 
-    user_id: UserId
+    user_id: JsonUserId
     name: str
 
 
@@ -91,7 +91,7 @@ class Welcome(BaseModel):
     """The first message of a connection that was let in."""
 
     type: Literal["welcome"] = "welcome"
-    user_id: UserId
+    user_id: JsonUserId
     name: str
     room: str
     count: int
@@ -106,7 +106,7 @@ class UserJoined(BaseModel):
     """A user came into the room, with a first tab."""
 
     type: Literal["user_joined"] = "user_joined"
-    user_id: UserId
+    user_id: JsonUserId
     name: str
     count: int
 
@@ -115,7 +115,7 @@ class UserLeft(BaseModel):
     """A user left the room, with the last tab."""
 
     type: Literal["user_left"] = "user_left"
-    user_id: UserId
+    user_id: JsonUserId
     name: str
     count: int
 
@@ -139,7 +139,7 @@ class Message(BaseModel):
     """What somebody said in the room."""
 
     type: Literal["message"] = "message"
-    user_id: UserId
+    user_id: JsonUserId
     name: str
     body: str
     offset: int

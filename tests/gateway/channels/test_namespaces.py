@@ -8,7 +8,7 @@ from gateway.settings import GatewaySettings, Namespace, Who
 from shared.contracts.channels import parse_channel, personal_channel
 from shared.contracts.ids import ChannelName, UserId
 
-ANN, BEN = UserId(1), UserId(2)
+ANN, BEN = UserId("1"), UserId("2")
 
 
 @pytest.mark.parametrize(

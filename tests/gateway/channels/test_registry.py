@@ -15,7 +15,7 @@ from shared.contracts.ids import ChannelName, SessionId, UserId
 from shared.tokens.access_tokens import Claims
 from tests.gateway.sinks import ASink
 
-USERS = st.sampled_from([UserId(1), UserId(2), UserId(3)])
+USERS = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
 SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
 CHANNELS = st.sampled_from([ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")])
 OFFSETS = st.integers(0, 20)
@@ -173,7 +173,7 @@ class Registry(RuleBasedStateMachine):
             assert set(manager.connections_of_session(session)) == {
                 member for member, its_session in self.here.items() if its_session == session
             }
-        for user in (UserId(1), UserId(2), UserId(3)):
+        for user in (UserId("1"), UserId("2"), UserId("3")):
             assert set(manager.connections_of(user)) == {
                 member for member in self.here if member.user_id == user
             }
@@ -196,7 +196,7 @@ def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
 ) -> None:
     """Few of them are kept in another way than many."""
     manager, channel = ConnectionManager(WriteCoalescer(lambda _flush: None)), ChannelName("chat:a")
-    members = [AMember(UserId(number), None, "chat") for number in range(10)]
+    members = [AMember(UserId(str(number)), None, "chat") for number in range(10)]
 
     def heard() -> list[AMember]:
         return [cast(AMember, listener.member) for listener in manager.listeners(channel)]

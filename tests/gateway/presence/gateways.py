@@ -19,7 +19,7 @@ from shared.runtime.supervision import Supervisor
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")
-ANN, BOB, CLEO = UserId(1), UserId(2), UserId(3)
+ANN, BOB, CLEO = UserId("1"), UserId("2"), UserId("3")
 
 QUICK = PresenceLimits(
     grace_seconds=0.4,
@@ -85,7 +85,7 @@ async def entries_in_the_stream(gateway: Gateway) -> list[StoredMessage]:
 
 
 def assert_alternating(gateway: Gateway) -> None:
-    there: set[int] = set()
+    there: set[UserId] = set()
     for user_id, what, count in gateway.told:
         assert (user_id in there) is (what == "left")
         there ^= {user_id}

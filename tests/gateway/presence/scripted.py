@@ -26,7 +26,7 @@ def lease(sequence: int) -> Message:
 
 
 def entry(sequence: int, user_id: int) -> Message:
-    subject = entry_subject(EntryKey((LOBBY, UserId(user_id)), NODE))
+    subject = entry_subject(EntryKey((LOBBY, UserId(str(user_id))), NODE))
     return Message(sequence, subject, Entry(f"User {user_id}", sequence, ()).encode())
 
 

@@ -5,7 +5,7 @@ from shared.contracts.ids import ChannelName, UserId
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")
-ANN, BOB = (LOBBY, UserId(1)), (LOBBY, UserId(2))
+ANN, BOB = (LOBBY, UserId("1")), (LOBBY, UserId("2"))
 
 
 async def test_all_who_wait_for_a_user_are_told_and_nobody_else() -> None:

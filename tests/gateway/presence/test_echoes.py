@@ -6,7 +6,7 @@ from gateway.presence.records import Entry, EntryKey, EntryRecord, entry_name, r
 from gateway.presence.writer import OwnWrites
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
-KEY = EntryKey((ChannelName("chat:lobby"), UserId(7)), NodeId("0f"))
+KEY = EntryKey((ChannelName("chat:lobby"), UserId("7")), NodeId("0f"))
 NAME = entry_name(KEY)
 ENTRY = Entry("Ann Ågren", 1.5, (ConnectionId("a"),))
 

@@ -19,6 +19,7 @@ from gateway.presence.records import (
 from shared.contracts.channels import parse_channel
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from shared.jetstream.subjects import PRES_PUB
+from tests.fixtures.user_ids import user_ids
 
 NODE = NodeId("0f")
 MARKER = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
@@ -26,7 +27,7 @@ MARKER = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
 channels = st.from_regex(r"[!-~]{1,40}", fullmatch=True).map(parse_channel)
 
 
-@given(channels, st.integers(min_value=1).map(UserId))
+@given(channels, user_ids)
 def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: UserId) -> None:
     key = EntryKey((channel, user_id), NODE)
 
@@ -37,7 +38,7 @@ def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: U
 
 
 def test_a_channel_named_like_the_leases_is_still_a_channel() -> None:
-    key = EntryKey((ChannelName("_node"), UserId(1)), NODE)
+    key = EntryKey((ChannelName("_node"), UserId("1")), NODE)
 
     assert parse(entry_subject(key).removeprefix(PRES_PUB)) == key
     assert parse(lease_subject(NODE).removeprefix(PRES_PUB)) == LeaseKey(NODE)
@@ -48,7 +49,7 @@ def test_an_entry_survives_the_way_through_the_stream() -> None:
 
     fact = read_record("chat:lobby.7.0f", 3, entry.encode(), b"")
 
-    assert fact == EntryRecord(EntryKey((ChannelName("chat:lobby"), UserId(7)), NODE), 3, entry)
+    assert fact == EntryRecord(EntryKey((ChannelName("chat:lobby"), UserId("7")), NODE), 3, entry)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gateway.presence.writer import EntryState
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
-PLACE = (ChannelName("chat:lobby"), UserId(1))
+PLACE = (ChannelName("chat:lobby"), UserId("1"))
 NODE = NodeId("0f")
 
 tabs = st.integers(1, 14).map(lambda number: ConnectionId(f"tab {number}"))

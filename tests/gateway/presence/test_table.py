@@ -16,10 +16,10 @@ from gateway.presence.table import PresenceChange, PresenceTable
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
-ANN, BOB = UserId(1), UserId(2)
+ANN, BOB = UserId("1"), UserId("2")
 
 channels = st.sampled_from([CHANNEL, ChannelName("chat:two")])
-users = st.sampled_from([UserId(n) for n in range(1, 5)])
+users = st.sampled_from([UserId(str(n)) for n in range(1, 5)])
 
 
 def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> LeaseRecord:

@@ -24,7 +24,7 @@ from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from tests.fixtures.waiting import eventually
 
-ANN = UserId(1)
+ANN = UserId("1")
 QUICK = PresenceLimits(
     grace_seconds=0.03,
     refresh_seconds=0.01,
@@ -146,7 +146,7 @@ async def a_desk(
         publisher.stop()
 
 
-users = st.sampled_from([UserId(1), UserId(2), UserId(3)])
+users = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
 tabs = st.sampled_from(["a", "b"])
 steps = st.one_of(
     st.tuples(st.just("enter"), users, tabs),
@@ -199,7 +199,7 @@ async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
     async with a_desk(nats_url, fates=(Fate.SLOW,) * 10) as desk:
         desk.writer.begin(NodeId(uuid.uuid4().hex))
         for number in range(1, 11):
-            desk.enter(UserId(number), "tab")
+            desk.enter(UserId(str(number)), "tab")
         await desk.until_idle(QUICK)
 
     assert desk.publisher.most_at_once == QUICK.max_writes_in_flight
@@ -213,7 +213,7 @@ async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: st
         desk.enter(ANN, "tab")
         await eventually(lambda: desk.publisher.writes == 1)
         desk.leave(ANN, "tab")
-        desk.enter(UserId(2), "tab")
+        desk.enter(UserId("2"), "tab")
         assert desk.publisher.writes == 1
         await desk.until_idle(slow)
 
@@ -225,7 +225,7 @@ async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str
         desk.writer.begin(NodeId(uuid.uuid4().hex))
         desk.enter(ANN, "tab")
         await desk.until_idle(QUICK)
-    desk.enter(UserId(2), "tab")
+    desk.enter(UserId("2"), "tab")
 
     assert desk.writer.unwritten == 1
 

@@ -24,8 +24,8 @@ from shared.nats.client import connect_bus
 from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 
-ANN = Sender(user_id=UserId(1), name="Ann")
-BOB = Sender(user_id=UserId(2), name="Bob")
+ANN = Sender(user_id=UserId("1"), name="Ann")
+BOB = Sender(user_id=UserId("2"), name="Bob")
 
 AChannel = Callable[[], ChannelName]
 

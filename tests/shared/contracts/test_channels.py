@@ -38,7 +38,7 @@ def test_other_names_are_refused(text: str) -> None:
 
 def test_the_channels_of_rooms_users_and_posts() -> None:
     assert room_channel("lobby") == "chat:lobby"
-    assert personal_channel(UserId(42)) == "#42"
+    assert personal_channel(UserId("42")) == "#42"
     assert post_channel(PostId(7)) == "post:7"
 
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.contracts.channels import BadChannelName
-from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.ids import BadUserId, ChannelName, UserId
 from shared.jetstream.subjects import (
     MAX_MESSAGE_ID_BYTES,
     api_message_id,
@@ -18,8 +18,10 @@ from shared.jetstream.subjects import (
     publication_subject,
     token_of,
     user_message_id,
+    user_of,
 )
 from shared.nats.client import encode_subject
+from tests.fixtures.user_ids import user_ids
 
 channels = st.from_regex(r"[!-~]{1,255}", fullmatch=True).map(ChannelName)
 texts = st.text(max_size=300) | st.text(alphabet=":%u.", max_size=8)
@@ -81,14 +83,42 @@ def test_ids_of_different_publications_differ_whatever_they_contain(
     assume(left != right)
 
     assert api_message_id(*left) != api_message_id(*right)
-    assert user_message_id(UserId(1), *left) != user_message_id(UserId(1), *right)
+    assert user_message_id(UserId("1"), *left) != user_message_id(UserId("1"), *right)
+
+
+@given(left=st.tuples(user_ids, channels, texts), right=st.tuples(user_ids, channels, texts))
+def test_ids_of_different_users_differ_whatever_the_users_are_called(
+    left: tuple[UserId, ChannelName, str], right: tuple[UserId, ChannelName, str]
+) -> None:
+    assume(left != right)
+
+    assert user_message_id(*left) != user_message_id(*right)
+
+
+def test_a_user_with_a_colon_does_not_pass_for_a_user_and_a_channel() -> None:
+    assert user_message_id(UserId("a:b"), ChannelName("c"), "d") == "u:a%3Ab:c:d"
+    assert user_message_id(UserId("7"), ChannelName("chat:a"), "d") == "u:7:chat%3Aa:d"
+
+
+@given(user_id=user_ids)
+def test_a_user_is_one_token_and_comes_back_from_it(user_id: UserId) -> None:
+    token = token_of(user_id)
+
+    assert not set(" .*>") & set(token)
+    assert user_of(token) == user_id
+
+
+@pytest.mark.parametrize("token", ["", "%61", "a.b", "*", "ä", "x" * 129])
+def test_a_token_that_no_user_makes_is_no_user(token: str) -> None:
+    with pytest.raises(BadUserId):
+        user_of(token)
 
 
 @given(channel=channels, text=texts)
 def test_ids_of_different_kinds_and_users_differ(channel: ChannelName, text: str) -> None:
     ids = {
-        user_message_id(UserId(1), channel, text),
-        user_message_id(UserId(11), channel, text),
+        user_message_id(UserId("1"), channel, text),
+        user_message_id(UserId("11"), channel, text),
         api_message_id(channel, text),
         event_message_id(text, channel),
     }
@@ -115,8 +145,8 @@ def test_the_parts_of_an_id_are_escaped_as_in_a_url(channel: ChannelName, text: 
 
 
 def test_a_part_with_a_colon_does_not_pass_for_two_parts() -> None:
-    one = user_message_id(UserId(1), ChannelName("chat:a"), "b:c")
-    other = user_message_id(UserId(1), ChannelName("chat:a:b"), "c")
+    one = user_message_id(UserId("1"), ChannelName("chat:a"), "b:c")
+    other = user_message_id(UserId("1"), ChannelName("chat:a:b"), "c")
 
     assert one != other
 

@@ -36,19 +36,20 @@ from tests.fixtures.tokens import (
     refusal_of,
     some_claims,
 )
+from tests.fixtures.user_ids import user_ids
 
 
 async def test_a_token_of_our_issuer_says_who_it_stands_for() -> None:
     claims = await a_verifier().verify(a_token(some_claims()))
 
-    assert (claims.user_id, claims.name, claims.session_id) == (7, "Ann", "s-1")
+    assert (claims.user_id, claims.name, claims.session_id) == ("7", "Ann", "s-1")
     assert (claims.issued_at, claims.expires_at) == (NOW - 10, NOW + 890)
 
 
 async def test_a_token_of_a_foreign_hmac_issuer_needs_only_a_subject_and_an_expiry() -> None:
     claims = await a_verifier().verify(a_foreign_token({"sub": "7", "exp": NOW + 60}))
 
-    assert (claims.user_id, claims.name, claims.session_id) == (7, "User 7", None)
+    assert (claims.user_id, claims.name, claims.session_id) == ("7", "User 7", None)
     assert claims.issued_at is None
 
 
@@ -73,7 +74,7 @@ async def test_the_algorithm_may_be_called_by_its_newer_name() -> None:
     signed += base64url(json.dumps(some_claims()))
     token = f"{signed}.{base64url(OURS.sign(signed.encode()))}"
 
-    assert (await a_verifier().verify(token)).user_id == 7
+    assert (await a_verifier().verify(token)).user_id == "7"
     assert "algorithm" in await refusal_of(token, a_verifier(keys=None))
 
 
@@ -179,17 +180,18 @@ async def test_a_foreign_token_that_lives_too_long_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "sub",
-    ["", "0", "-1", "+7", "07", "7.0", " 7", "7 ", "7\n", "\u0667", "7_0", "1e3", "0x7", "ann",
-     str(2**63), "9" * 400, 7, None, ["7"], True],
-)  # fmt: skip
-async def test_a_subject_that_is_no_canonical_user_id_is_refused(sub: object) -> None:
+    ["", " ", " 7", "7 ", "7\n", "\u0667", "a b", "ä", "\x7f", "9" * 129, 7, None, ["7"], True],
+)
+async def test_a_subject_that_is_no_user_id_is_refused(sub: object) -> None:
     await refusal_of(a_foreign_token({"sub": sub, "exp": NOW + 60}))
 
 
-async def test_the_largest_user_id_is_one() -> None:
-    token = a_foreign_token({"sub": str(2**63 - 1), "exp": NOW + 60})
+@given(user_ids)
+async def test_any_user_id_is_a_subject(user_id: UserId) -> None:
+    claims = await a_verifier().verify(a_foreign_token({"sub": user_id, "exp": NOW + 60}))
 
-    assert (await a_verifier().verify(token)).user_id == 2**63 - 1
+    assert claims.user_id == user_id
+    assert claims.name == f"User {user_id}"[:64]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,7 @@ async def test_any_claims_that_the_issuer_signed_are_read_or_refused(claims: obj
     token = a_foreign_token(claims)  # type: ignore[arg-type]
 
     with contextlib.suppress(InvalidToken):
-        assert (await a_verifier().verify(token)).user_id > 0
+        assert (await a_verifier().verify(token)).user_id
 
 
 async def test_deeply_nested_json_is_an_invalid_token() -> None:
@@ -353,7 +355,7 @@ async def test_claims_that_another_hmac_secret_vouched_for_are_not_confirmed() -
 
 
 async def test_claims_that_nothing_vouches_for_are_not_confirmed() -> None:
-    claims = Claims(UserId(7), "Ann", None, None, expires_at=NOW + 60)
+    claims = Claims(UserId("7"), "Ann", None, None, expires_at=NOW + 60)
 
     for verifier in (a_verifier(), a_verifier(hmac_secret=None), a_verifier(keys=None)):
         with pytest.raises(InvalidToken, match="key"):

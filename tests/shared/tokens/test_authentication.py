@@ -24,7 +24,9 @@ class Ctl:
 
     def revoke(self, session: str) -> None:
         message = SessionRevoked(
-            session_id=SessionId(session), user_id=UserId(7), time=datetime.fromtimestamp(NOW, UTC)
+            session_id=SessionId(session),
+            user_id=UserId("7"),
+            time=datetime.fromtimestamp(NOW, UTC),
         )
         self.revocations.apply(message.model_dump_json().encode())
 
@@ -44,7 +46,7 @@ async def client(ctl: Ctl) -> AsyncIterator[httpx2.AsyncClient]:
     )
 
     @app.get("/me")
-    async def me(claims: Annotated[Claims, Depends(caller)]) -> dict[str, int]:
+    async def me(claims: Annotated[Claims, Depends(caller)]) -> dict[str, str]:
         return {"id": claims.user_id}
 
     @app.get("/without-keys")
@@ -63,7 +65,7 @@ def bearer(token: str) -> dict[str, str]:
 async def test_a_good_token_says_who_is_asking(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/me", headers=bearer(a_token(some_claims())))
 
-    assert (answer.status_code, answer.json()) == (200, {"id": 7})
+    assert (answer.status_code, answer.json()) == (200, {"id": "7"})
 
 
 @pytest.mark.parametrize(

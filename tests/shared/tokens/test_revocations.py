@@ -16,7 +16,7 @@ def some_claims(
     user_id: int = 7, session: str | None = "s-1", issued_at: float | None = NOW - 10
 ) -> Claims:
     session_id = None if session is None else SessionId(session)
-    return Claims(UserId(user_id), "Ann", session_id, issued_at, NOW + 600)
+    return Claims(UserId(str(user_id)), "Ann", session_id, issued_at, NOW + 600)
 
 
 def moment(seconds: float) -> datetime:
@@ -24,12 +24,12 @@ def moment(seconds: float) -> datetime:
 
 
 def session_revoked(session: str = "s-1", *, at: float = NOW) -> bytes:
-    message = SessionRevoked(session_id=SessionId(session), user_id=UserId(7), time=moment(at))
+    message = SessionRevoked(session_id=SessionId(session), user_id=UserId("7"), time=moment(at))
     return message.model_dump_json().encode()
 
 
 def user_revoked(user_id: int = 7, *, at: float = NOW) -> bytes:
-    return UserRevoked(user_id=UserId(user_id), time=moment(at)).model_dump_json().encode()
+    return UserRevoked(user_id=UserId(str(user_id)), time=moment(at)).model_dump_json().encode()
 
 
 def some_revocations(clock: Clock | None = None) -> Revocations:
@@ -41,7 +41,7 @@ def test_a_revoked_session_takes_all_its_tokens_with_it_and_nobody_elses() -> No
 
     revocation = revocations.apply(session_revoked("s-1"))
 
-    assert revocation == Revocation(SessionId("s-1"), UserId(7), NOW)
+    assert revocation == Revocation(SessionId("s-1"), UserId("7"), NOW)
     assert revocations.is_revoked(some_claims(issued_at=NOW + 5))
     assert revocation.covers(some_claims(issued_at=NOW + 5))
     for other in (some_claims(session="s-2"), some_claims(session=None)):

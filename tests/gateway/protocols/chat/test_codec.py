@@ -23,9 +23,10 @@ from gateway.transport.frames import Frame
 from shared.contracts.channels import parse_channel
 from shared.contracts.ids import UserId
 from shared.contracts.publications import Publication, Sender
+from tests.fixtures.user_ids import user_ids
 
 ROOM = parse_channel("chat:lobby")
-ANN = Sender(user_id=UserId(1), name="Ann")
+ANN = Sender(user_id=UserId("1"), name="Ann")
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -225,14 +226,14 @@ def test_every_publication_is_valid_json_and_fits_its_schema(
 @given(
     st.text() | st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7F)),
     st.text(max_size=10) | st.just("Ann"),
-    st.integers(0, 2**63 - 1),
+    user_ids,
     st.sampled_from([b"", b" ", b"\n", b",", b'"', b"{"]),
     st.integers(0, 200),
 )
 def test_what_is_said_reads_alike_with_json_and_without(
-    body: str, name: str, user_id: int, more: bytes, at: int
+    body: str, name: str, user_id: UserId, more: bytes, at: int
 ) -> None:
-    said = Publication({"body": body}, Sender(UserId(user_id), name)).encode()
+    said = Publication({"body": body}, Sender(user_id, name)).encode()
     at %= len(said) + 1
     payload = said[:at] + more + said[at:]
     frame = encode_message(7, payload)
@@ -242,8 +243,12 @@ def test_what_is_said_reads_alike_with_json_and_without(
 
 
 def test_plain_words_are_not_read_as_json() -> None:
-    said = Publication({"body": "it's 5 > 4, (really) ~"}, Sender(UserId(1), "Ann")).encode()
+    said = Publication({"body": "it's 5 > 4, (really) ~"}, Sender(UserId("1"), "Ann")).encode()
     assert encode_message(7, said) is not None
+    for user_id in ("7", "007", "auth0|5f7c", "6f1c8a52-0d3f-4a52-9a0c-3a1b1c5d7e90"):
+        said = Publication({"body": "hi"}, Sender(UserId(user_id), "Ann")).encode()
+        assert encode_message(7, said) is not None
+    assert encode_message(7, b'{"data":{"body":"a"},"sender":{"user_id":"7","name":"A"}}') is None
     for other in (b'"\\n"', b'"\x7f"', b'"\xff"', b'"\n"', b"1"):
         payload = b'{"data":{"body":%b},"sender":{"user_id":1,"name":"Ann"}}' % other
         assert encode_message(7, payload) is None
