@@ -16,9 +16,9 @@ _EVERYTHING = f"{PRES_PUB}>"
 async def read_snapshot(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
     """Read the stream in pages, up to where it ended after the first reading.
 
-    Each page may come from another replica, and a message that moves to the end between two
-    pages is in neither, if the replica of the last page lags. Whatever any page left out
-    for such a reason came before that end, so reading up to it misses nothing.
+    Each page may come from another replica. A message that moves to the stream's end between two
+    pages is in neither if the last page's replica lags; but it lies before the end that the
+    leader tells, so reading up to there misses nothing.
 
     Returns:
         The table, and the last sequence that it tells of.
@@ -59,7 +59,7 @@ async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
             return table, position
         if batch.messages:
             continue
-        # The end itself may have been removed since; a replica may as well lag.
+        # Either the end itself was removed since, or the replica lags: the leader knows.
         if await reader.next_on_leader(_EVERYTHING, position + 1) is None:
             return table, end
         await asyncio.sleep(limits.stale_read_seconds)

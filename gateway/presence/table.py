@@ -15,7 +15,7 @@ from gateway.presence.records import Entry, EntryRecord, LeaseRecord, LeaseState
 from shared.contracts.ids import ChannelName, NodeId, UserId
 
 HEAD = 200
-"""So many users of a channel are asked for again and again."""
+"""The users of a channel that a welcome lists, and so are read often."""
 
 _HEAD_CHANGES = count(1)
 

@@ -1,4 +1,4 @@
-"""Recent publications of all channels, so that few who come back have to ask the stream. Pure."""
+"""Recent publications of all channels, so that few who reconnect need the stream. Pure."""
 
 import heapq
 import sys
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from shared.contracts.ids import ChannelName
 
 NOTHING = sys.maxsize
-"""The floor of a ring that has seen nothing yet, so it can vouch for nothing."""
+"""The floor of a ring that has seen nothing yet."""
 
 
 class StoredPublication(NamedTuple):
@@ -64,7 +64,7 @@ class Ring:
             self._evict()
 
     def clear(self) -> None:
-        """Forget everything: the stream began anew, or was left for a while."""
+        """Forget everything, since the next publication may not follow the last one."""
         self.floor = NOTHING
         self._bytes = 0
         self._kept.clear()
@@ -108,7 +108,7 @@ class Ring:
         self._bytes -= len(payload)
         offsets = self._offsets[channel]
         if not offsets.drop_first():
-            del self._offsets[channel]  # else one would stay for every room ever seen
+            del self._offsets[channel]  # else one stays for every channel ever seen
 
 
 class _Offsets:

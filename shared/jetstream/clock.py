@@ -1,4 +1,4 @@
-"""How far our clock is from that of the bus, which all its users share."""
+"""How far our clock is from the bus's, which all services share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ def our_clock() -> float:
 
 
 class Stopwatch:
-    """Started when something is asked, so that the answer's time can be compared."""
+    """Started with a request, to compare the time that the answer bears."""
 
     def __init__(self, now: Clock = our_clock) -> None:
         self._now = now
@@ -34,7 +34,7 @@ class Stopwatch:
 
 
 def trouble_with_clock(ahead_seconds: float, *, at_most: float) -> list[str]:
-    """What stands in the way of judging tokens, in the operator's words: at most one thing."""
+    """Why tokens can't be checked, for the operator: at most one reason."""
     if abs(ahead_seconds) <= at_most:
         return []
     where = "ahead of" if ahead_seconds > 0 else "behind"

@@ -1,4 +1,4 @@
-"""A place in a stream, and whether it is still the same place after an absence."""
+"""A position in a stream, and whether it still holds after a disconnect."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""In which order a follower delivers: every sequence once, ascending. Pure.
+"""The order in which a follower delivers: every sequence once, ascending. Pure.
 
 Live copies may be lost, repeated, and come ahead of what was lost; what the stream
 answers may overlap with them, and steps over sequences that no longer exist.
@@ -18,7 +18,7 @@ class Gap(NamedTuple):
 
 
 class Sequencer(Generic[M]):
-    """The position, and what came ahead of it. Iterators must be run to their end."""
+    """The position, and the messages that came ahead of it. Iterators must be exhausted."""
 
     def __init__(self, *, max_held_bytes: int) -> None:
         self.position = 0
@@ -41,7 +41,7 @@ class Sequencer(Generic[M]):
             self._take(sequence)
 
     def forget_ahead(self) -> None:
-        """Forget whatever was heard of beyond the position: it is of another life."""
+        """Forget what was heard of beyond the position: it is of another epoch."""
         self._drop_held()
         self.highest = self.position
 
