@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from gateway.transport.connection import Connection, Receiver
 from gateway.transport.handshake import Request, as_lines, response, switching
 from gateway.transport.hub import Hub
+from gateway.transport.websocket import WebSocketConnection
 from shared.web.peers import Peers
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class Upgrade:
         self._server = server
         self._transport = transport
         self._is_answered = False
-        self._connection: Connection | None = None
+        self._connection: WebSocketConnection | None = None
 
     def begin(self, early: bytes) -> None:
         """Have it answered; ``early`` came behind the request."""
@@ -134,7 +135,7 @@ class Upgrade:
         transport.write(
             switching(self.request.key, subprotocol=subprotocol, lines=server.default_lines)
         )
-        connection = Connection(transport, server.hub)
+        connection = WebSocketConnection(transport, server.hub)
         receiver = make(connection)
         connection.open(receiver)
         self._connection = connection

@@ -21,6 +21,7 @@ from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, Publi
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close
 from gateway.transport.limits import Limits
+from gateway.transport.websocket import WebSocketConnection
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Sender
@@ -104,7 +105,7 @@ class ATab:
     def __init__(self) -> None:
         self.engine = AnEngineAtWork()
         self.transport = ATransport()
-        self.connection = Connection(cast(asyncio.Transport, self.transport), self.engine)
+        self.connection = WebSocketConnection(cast(asyncio.Transport, self.transport), self.engine)
         self.bus = ABus()
         self.guard = AGuard()
         self.metrics = GatewayMetrics(CollectorRegistry())

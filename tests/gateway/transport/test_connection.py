@@ -10,7 +10,7 @@ from websockets.frames import Opcode
 from gateway.errors import EndReason
 from gateway.transport.frames import Frame, close_frame
 from gateway.transport.limits import Limits
-from gateway.transport.timing import PING
+from gateway.transport.websocket import PING
 from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
 
 

@@ -7,10 +7,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from gateway.errors import EndReason
-from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, close_frame, text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.limits import Limits
+from gateway.transport.websocket import WebSocketConnection
 from shared.runtime.process import running
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
@@ -65,7 +65,7 @@ async def test_what_fails_above_costs_one_connection_and_is_logged(
         assert "_failed" in capsys.readouterr().out
 
 
-class Unchecked(Connection):
+class Unchecked(WebSocketConnection):
     """As long as it is open, looking at it fails."""
 
     __slots__ = ()
@@ -80,7 +80,7 @@ async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -
     failures: list[None] = []
     late = EndReason.TOKEN_EXPIRED
     hub = Hub(Limits(sweep_seconds=0.01), on_failed=lambda: failures.append(None))
-    kinds = (Connection, Unchecked, Connection)
+    kinds = (WebSocketConnection, Unchecked, WebSocketConnection)
     connections = [kind(cast(asyncio.Transport, ATransport()), hub) for kind in kinds]
     for connection in connections:
         connection.open(AReceiver())
@@ -228,7 +228,7 @@ async def test_who_comes_in_during_a_drain_is_told_though_nobody_else_ends() -> 
         group.create_task(hub.drain())
         for _ in range(5):
             await asyncio.sleep(0)  # until it waits
-        connection = Connection(cast(asyncio.Transport, ATransport()), hub)
+        connection = WebSocketConnection(cast(asyncio.Transport, ATransport()), hub)
         connection.open(AReceiver())
         for _ in range(5):
             await asyncio.sleep(0)

@@ -11,6 +11,7 @@ from gateway.transport.frames import Close
 from gateway.transport.limits import Limits
 from gateway.transport.turns import Turns
 from gateway.transport.unfinished import Unfinished
+from gateway.transport.websocket import WebSocketConnection
 
 CLOSE_CODES: Mapping[EndReason, Close] = {
     reason: Close(4000 + number, reason.value) for number, reason in enumerate(EndReason)
@@ -135,7 +136,7 @@ class Wire:
     def __init__(self, engine: AnEngine) -> None:
         self.engine = engine
         self.transport = ATransport()
-        self.connection = Connection(cast(asyncio.Transport, self.transport), engine)
+        self.connection = WebSocketConnection(cast(asyncio.Transport, self.transport), engine)
         self.receiver = AReceiver()
         self.connection.open(self.receiver)
 

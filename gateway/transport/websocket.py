@@ -1,23 +1,25 @@
-"""The half of a connection that reads: bytes of the peer to messages, while they are wanted."""
+"""A WebSocket: bytes of the peer to messages, while they are wanted, and its control frames."""
 
 import asyncio
 import time
 
 from gateway.errors import EndReason
-from gateway.transport.frames import Close
+from gateway.transport.connection import Connection, Engine
+from gateway.transport.frames import Close, close_frame, ping_frame, pong_frame
 from gateway.transport.parser import (
     Binary,
     FrameParser,
     Message,
+    Ping,
     Text,
     Violation,
     parse_single_text_frame,
 )
-from gateway.transport.resources import Resources
 from gateway.transport.turns import FRAMES_AT_ONCE
 
-COMMANDS_WAIT = 1
-UNREAD_ANSWERS = 2
+PING = ping_frame()
+_COMMANDS_WAIT = 1
+_UNREAD_ANSWERS = 2
 _OTHERS_FIRST = 4
 """Why nothing is read now; several may hold at once."""
 
@@ -27,52 +29,61 @@ _WHOLE = (Text, Binary)
 _NANOSECONDS = 1_000_000_000
 
 
-class Reading(asyncio.Protocol):
-    """Makes messages of what comes; there is a parser only while one is arriving."""
+class WebSocketConnection(Connection):
+    """A connection of messages; there is a parser only while one is arriving."""
 
-    __slots__ = (
-        "_bare_until", "_engine", "_holds", "_incoming", "_reading_stopped", "closing", "is_lost",
-        "transport",
-    )  # fmt: skip
+    __slots__ = ("_bare_until", "_holds", "_incoming", "_reading_stopped")
 
-    _engine: Resources
-
-    def __init__(self, transport: asyncio.Transport, engine: Resources) -> None:
-        self.closing: EndReason | Close | None = None
-        """Why we end it; a `Close` if that is for one of RFC 6455's own reasons."""
-        self.is_lost = False
-        self.transport = transport
-        self._engine = engine
+    def __init__(self, transport: asyncio.Transport, engine: Engine) -> None:
+        super().__init__(transport, engine)
         self._incoming: _Counted | None = None
         self._holds = 0
         self._reading_stopped = False
         self._bare_until = 0
         """Nanoseconds of the monotonic clock; what has come of bare frames is then forgiven."""
 
-    # Said by the whole connection.
+    # Called by the transport.
 
-    def _take(self, message: Message) -> None:
-        raise NotImplementedError
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        self._push(data)
+        self.write_due()  # much may come in one turn, and its answers are not to pile up
 
-    def _fail(self, close: EndReason | Close) -> None:
-        """What came is no message; nothing is read after it."""
-        raise NotImplementedError
-
-    def abandon(self, error: Exception, event: str) -> None:
-        raise NotImplementedError
+    def eof_received(self) -> None:
+        """The peer sends no more: the transport closes itself."""
 
     # For the rooms above.
 
-    @property
-    def is_open(self) -> bool:
-        return self.closing is None and not self.is_lost
-
     def pause_reading(self) -> None:
-        """Let the peer wait: it has sent more than is done."""
-        self._hold(COMMANDS_WAIT)
+        self._hold(_COMMANDS_WAIT)
 
     def resume_reading(self) -> None:
-        self._release(COMMANDS_WAIT)
+        self._release(_COMMANDS_WAIT)
+
+    # For the connection.
+
+    @property
+    def _is_read_from(self) -> bool:
+        return not self._holds
+
+    def _await_drain(self) -> None:
+        self._hold(_UNREAD_ANSWERS)
+
+    def _go_on_reading(self) -> None:
+        self._release(_UNREAD_ANSWERS)
+
+    def _go_on_closing(self) -> None:
+        self._release(_COMMANDS_WAIT | _UNREAD_ANSWERS)
+
+    def _stop_reading(self) -> None:
+        self._reading_stopped = True
+        self._forget_unfinished()
+
+    def _ping(self) -> None:
+        self.send(PING)
+
+    def _write_close(self, close: Close) -> None:
+        self.transport.write(close_frame(close))
 
     # For the engine.
 
@@ -90,7 +101,32 @@ class Reading(asyncio.Protocol):
         self._stop_reading()
         self._fail(EndReason.TOO_SLOW)
 
-    # Within.
+    # What comes.
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Text):
+            if self.is_open:
+                self._call_receiver(message.text)
+        elif isinstance(message, Ping):
+            self.send(pong_frame(message.payload))
+        elif isinstance(message, Close):
+            self._end_by_peer(message)
+        elif isinstance(message, Binary) and self.is_open:
+            self._call_receiver(message.data)
+
+    def _fail(self, close: EndReason | Close) -> None:
+        """What came is no message; nothing is read after it."""
+        if self.is_open:
+            self._end(close)
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _call_receiver(self, message: str | bytes) -> None:
+        """What is above must not fail; if it does, it costs this connection and no other."""
+        try:
+            self._receiver.received(message)
+        except Exception as error:
+            self.abandon(error, "receiver_failed")
 
     def _push(self, data: bytes) -> None:
         """Take what has come."""
@@ -175,11 +211,6 @@ class Reading(asyncio.Protocol):
             self._read()
         if self._is_wanted:
             self.transport.resume_reading()
-
-    def _stop_reading(self) -> None:
-        """Nothing that still comes can be understood."""
-        self._reading_stopped = True
-        self._forget_unfinished()
 
     def _count_unfinished(self) -> None:
         """Let all that have a message under way share one bound."""
