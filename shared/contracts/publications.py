@@ -7,7 +7,6 @@ There is one check of what may be published, wherever it comes from, and readers
 anew: what is stored is what every reader can read.
 """
 
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -96,6 +95,8 @@ def _sender(values: Any) -> Sender:
     if type(values) is dict:
         name = values.get("name")
         if type(name) is str:
-            with suppress(BadUserId):
+            try:
                 return Sender(user_id_from_json(values.get("user_id")), name)
+            except BadUserId as error:
+                raise BadPublication(f"a sender who is {error}") from error
     raise BadPublication("a sender who is nobody")
