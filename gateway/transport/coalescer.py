@@ -1,8 +1,8 @@
-"""Frames on their way out: what falls due within one turn of the loop leaves in one write.
+"""Frames on their way out: what is sent within one turn of the loop leaves in one write.
 
 A publication goes to thousands of connections, and in a burst many publications go to the
-same thousands. So what a connection is due is one reference to a *run* of frames, which all
-that are due the same frames share, and which is joined once for all of them.
+same thousands. So what is pending for a connection is one reference to a batch of frames. All
+that are to be sent the same frames share it, and it is joined once for all of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class FrameBatch:
-    """Frames that leave together, shared by all connections that are due the same."""
+    """Frames that leave together, shared by all connections that are sent the same."""
 
     __slots__ = ("_before", "_frame", "_joined")
 
@@ -28,19 +28,19 @@ class FrameBatch:
     def joined(self) -> bytes:
         if self._joined is None:
             frames = []
-            run: FrameBatch | None = self
-            while run is not None:
-                frames.append(run._frame)
-                run = run._before
+            batch: FrameBatch | None = self
+            while batch is not None:
+                frames.append(batch._frame)
+                batch = batch._before
             self._joined = b"".join(reversed(frames))
         return self._joined
 
 
 NOTHING_MORE = FrameBatch(None, Frame(b""))
-"""Due to a connection that is ending: it gets no more."""
+"""Pending for a connection that is ending: it gets no more."""
 
 STALLED = FrameBatch(None, Frame(b""))
-"""Due to a connection whose socket takes nothing now: every frame for it is judged."""
+"""Pending for a connection whose socket takes nothing now: every frame for it is judged."""
 
 _NOTHING_YET = FrameBatch(None, Frame(b""))
 
@@ -56,7 +56,7 @@ class Socket(Protocol):
 class Sink(Protocol):
     """A connection, as far as its frames are concerned."""
 
-    due: FrameBatch | None
+    pending: FrameBatch | None
 
     @property
     def transport(self) -> Socket: ...
@@ -76,7 +76,7 @@ L = TypeVar("L", bound=Listener)
 
 
 class WriteCoalescer:
-    """What all connections of one loop are due, until the turn ends."""
+    """What is pending for all connections of one loop, until the turn ends."""
 
     def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
         """
@@ -87,13 +87,13 @@ class WriteCoalescer:
         self._sinks: list[Sink] = []
 
     def queue(self, sink: Sink, frame: Frame) -> None:
-        """Let one sink that isn't stalled be due one more frame."""
-        if sink.due is None:
+        """Send one more frame to a sink that isn't stalled."""
+        if sink.pending is None:
             self._note(sink)
-        sink.due = FrameBatch(sink.due, frame)
+        sink.pending = FrameBatch(sink.pending, frame)
 
     def fan_out(self, frame: Frame, listeners: Iterable[L], offset: int) -> tuple[int, list[L]]:
-        """Let all listeners that are live at the offset be due one more frame.
+        """Send one more frame to all listeners that are live at the offset.
 
         This is the innermost loop of the gateway: it runs once for each delivery.
 
@@ -112,21 +112,23 @@ class WriteCoalescer:
             if offset < listener.live_from:
                 continue
             sink = listener.connection
-            due = sink.due
-            if due is None:
-                sink.due = alone
+            pending = sink.pending
+            if pending is None:
+                sink.pending = alone
                 note(sink)
-            elif due is before:
-                sink.due = after
-            elif due is STALLED:
+            elif pending is before:
+                sink.pending = after
+            elif pending is STALLED:
                 stalled.append(listener)
                 continue
-            elif due is NOTHING_MORE:
+            elif pending is NOTHING_MORE:
                 continue
             else:
-                before = due
-                after = successors.get(due) or successors.setdefault(due, FrameBatch(due, frame))
-                sink.due = after
+                before = pending
+                after = successors.get(pending) or successors.setdefault(
+                    pending, FrameBatch(pending, frame)
+                )
+                sink.pending = after
             count += 1
         if first and self._sinks:
             self._schedule(self._flush)
@@ -138,21 +140,20 @@ class WriteCoalescer:
         self._sinks.append(sink)
 
     def _flush(self) -> None:
-        """Write what is due, as `write_due` does it, spelled out: nearly all are due the same.
+        """Write what is pending, as `write_pending` does, spelled out: nearly all share a batch.
 
-        What lies between two writes counts more than it takes: when the reader is done before
-        the next write, that has to wake it.
+        Keep the gap between writes short: an idle reader costs a wake-up.
         """
         sinks, self._sinks = self._sinks, []
         last, data = _NOTHING_YET, b""
         for sink in sinks:
             try:
-                due = sink.due
-                if due is not last:
-                    if due is None or due is STALLED or due is NOTHING_MORE:
+                pending = sink.pending
+                if pending is not last:
+                    if pending is None or pending is STALLED or pending is NOTHING_MORE:
                         continue  # written or ended within the turn
-                    last, data = due, due.joined()
-                sink.due = None
+                    last, data = pending, pending.joined()
+                sink.pending = None
                 sink.transport.write(data)
             except Exception:  # it costs this connection and no other
                 log.exception("write_failed")

@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_close_at", "_counted_bytes", "_deadline", "_drained", "_engine", "_expiry", "_heard",
-        "_is_behind", "_ping_at", "_pinged", "_receiver", "closing", "due", "id", "state",
+        "_is_behind", "_ping_at", "_pinged", "_receiver", "closing", "id", "pending", "state",
         "transport", "wakes_at",
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         self.state = _OPEN
         self.closing: EndReason | Close | None = None
         """Why we end it; a `Close` if that is for one of RFC 6455's own reasons."""
-        self.due: FrameBatch | None = None
+        self.pending: FrameBatch | None = None
         """What is to be sent at the end of this turn; or `STALLED`, or `NOTHING_MORE`."""
         self._engine = engine
         self._receiver: Receiver = _NOBODY
@@ -180,18 +180,18 @@ class Connection(asyncio.Protocol):
     @property
     def is_stalled(self) -> bool:
         """Whether the socket takes nothing now."""
-        return self.due is STALLED
+        return self.pending is STALLED
 
     def send(self, frame: Frame) -> None:
         """Send a frame that is sent but once, such as an answer; never waits.
 
         A peer that leaves too many of them unread is not read from, so it gets no more answers.
         """
-        due = self.due
-        if due is STALLED:
+        pending = self.pending
+        if pending is STALLED:
             self.transport.write(frame)
             self._count_unsent()
-        elif due is not NOTHING_MORE:
+        elif pending is not NOTHING_MORE:
             self._engine.outgoing.queue(self, frame)
 
     def offer(self, frame: Frame) -> bool:
@@ -206,13 +206,13 @@ class Connection(asyncio.Protocol):
         return True
 
     async def until_drained(self) -> None:
-        """Hand over what is due, and wait until the socket takes more, or it is over.
+        """Hand over what is pending, and wait until the socket takes more, or it is over.
 
         Bounded by `lag_seconds`. Others have their turn meanwhile in any case.
         """
-        self.write_due()
+        self.write_pending()
         await asyncio.sleep(0)
-        while self.due is STALLED:
+        while self.pending is STALLED:
             if self._drained is None or self._drained.done():
                 self._drained = self._engine.loop.create_future()
             await asyncio.shield(self._drained)  # others wait for it too
@@ -229,21 +229,21 @@ class Connection(asyncio.Protocol):
         self._engine.end_work()
 
     def close(self, reason: EndReason) -> None:
-        """End the connection once what is due has left; the first reason counts."""
+        """End the connection once what is pending has left; the first reason counts."""
         if self.is_open:
             self._end(reason)
 
     def cut(self, reason: EndReason) -> None:
-        """End the connection now, and send nothing more of what is due.
+        """End the connection now, and send nothing of what is pending.
 
         A stalled peer is aborted without a close frame.
         """
         if not self.is_open:
             return
-        if self.due is STALLED:
+        if self.pending is STALLED:
             self._abort_for(reason)
         else:
-            self.due = None
+            self.pending = None
             self.close(reason)
 
     def close_after(self, seconds: float, reason: EndReason) -> None:
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
     def keep_up(self) -> None:
         """It has caught up; for what its socket has not taken of that, it has the time anew."""
         self._is_behind = False
-        if self.due is STALLED:
+        if self.pending is STALLED:
             self._restart_clock()
         else:
             self._stop_clock()
@@ -301,12 +301,12 @@ class Connection(asyncio.Protocol):
                 self._look_for_life(now)
         self._plan()
 
-    def write_due(self) -> None:
-        """Hand what is due to the socket."""
-        batch = self.due
+    def write_pending(self) -> None:
+        """Hand what is pending to the socket."""
+        batch = self.pending
         if batch is None or batch is STALLED or batch is NOTHING_MORE:
             return
-        self.due = None
+        self.pending = None
         self.transport.write(batch.joined())
 
     def abort(self) -> None:
@@ -316,9 +316,9 @@ class Connection(asyncio.Protocol):
     # Called by the transport; `data_received` and `eof_received` are the class's above.
 
     def pause_writing(self) -> None:
-        if self.due is not NOTHING_MORE:
-            self.write_due()
-            self.due = STALLED
+        if self.pending is not NOTHING_MORE:
+            self.write_pending()
+            self.pending = STALLED
         self._count_unsent()
         if self._deadline == NEVER:
             self._give_up_after(self._engine.limits.lag_seconds)
@@ -337,8 +337,8 @@ class Connection(asyncio.Protocol):
     # Writing.
 
     def _drain(self) -> None:
-        if self.due is STALLED:
-            self.due = None
+        if self.pending is STALLED:
+            self.pending = None
         self._count(0)
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
             self._give_up_after(self._engine.limits.lag_seconds)
 
     def _stop_clock(self) -> None:
-        if self.is_open and self.due is not STALLED and not self._is_behind:
+        if self.is_open and self.pending is not STALLED and not self._is_behind:
             self._deadline = NEVER
             self._plan()
 
@@ -395,7 +395,7 @@ class Connection(asyncio.Protocol):
         """From `OPEN` to `CLOSING`, with a word to the peer."""
         self.state, self.closing = _CLOSING, why
         try:
-            self.write_due()
+            self.write_pending()
             self._send_close(_as_told(why, self._receiver))
         except Exception:  # whatever fails ends here, so this must not fail too
             log.exception("goodbye_failed", connection_id=self.id)
@@ -411,13 +411,13 @@ class Connection(asyncio.Protocol):
         """To `LOST`: the peer has closed it."""
         self._stop_reading()
         if self.is_open:
-            self.write_due()
+            self.write_pending()
             self._send_close(close)
-        self.transport.close()  # once all has left that is due
+        self.transport.close()  # once all has left that is pending
         self._lose(close)
 
     def _send_close(self, close: Close) -> None:
-        self.due = NOTHING_MORE
+        self.pending = NOTHING_MORE
         self._write_close(close)
         self._give_up_after(self._engine.limits.close_seconds)
 
@@ -426,7 +426,7 @@ class Connection(asyncio.Protocol):
         if self.state is _LOST:
             return
         self.state = _LOST
-        self.due = NOTHING_MORE
+        self.pending = NOTHING_MORE
         receiver, self._receiver = self._receiver, _NOBODY
         if self.closing is not None:
             close = _as_told(self.closing, receiver)

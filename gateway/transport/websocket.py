@@ -47,7 +47,7 @@ class WebSocketConnection(Connection):
     def data_received(self, data: bytes) -> None:
         self._heard = True
         self._push(data)
-        self.write_due()  # much may come in one turn, and its answers are not to pile up
+        self.write_pending()  # much may come in one turn, and its answers are not to pile up
 
     def eof_received(self) -> None:
         """The peer sends no more: the transport closes itself."""

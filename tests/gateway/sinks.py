@@ -9,7 +9,7 @@ class ASink:
     """A sink and its transport in one."""
 
     def __init__(self) -> None:
-        self.due: FrameBatch | None = None
+        self.pending: FrameBatch | None = None
         self.written: list[bytes] = []
 
     @property
@@ -17,11 +17,11 @@ class ASink:
         return self
 
     def write(self, data: bytes) -> None:
-        assert self.due is None, "nothing is due any more once it is written"
+        assert self.pending is None, "nothing is due any more once it is written"
         self.written.append(data)
 
-    def write_due(self) -> None:
-        run = self.due
+    def write_pending(self) -> None:
+        run = self.pending
         if run is not None and run is not STALLED and run is not NOTHING_MORE:
-            self.due = None
+            self.pending = None
             self.write(run.joined())

@@ -192,7 +192,7 @@ def test_what_fails_for_one_member_costs_that_member_and_nobody_else(
 ) -> None:
     members = [lobby.a_member(ANN) for _ in range(3)]
     for member in members:
-        member.connection.due = STALLED
+        member.connection.pending = STALLED
     members[1].fails = True
 
     do(lobby)

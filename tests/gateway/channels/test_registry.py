@@ -54,7 +54,7 @@ class AMember:
         self.sent.append(frame)
 
     def offer(self, frame: Frame, offset: int) -> None:
-        assert self.connection.due is STALLED
+        assert self.connection.pending is STALLED
         self.sent.append(frame)
 
 
@@ -113,7 +113,7 @@ class Registry(RuleBasedStateMachine):
 
     @rule(member=members, due=st.sampled_from([None, STALLED, NOTHING_MORE]))
     def stall_or_end_or_go_on(self, member: AMember, due: FrameBatch | None) -> None:
-        member.connection.due = due
+        member.connection.pending = due
 
     @rule(channel=CHANNELS, offset=OFFSETS)
     def broadcast(self, channel: ChannelName, offset: int) -> None:
@@ -122,7 +122,7 @@ class Registry(RuleBasedStateMachine):
             for (member, listened), live_from in self.listens.items()
             if listened == channel and offset >= live_from
         }
-        heard = {member for member in expected if member.connection.due is not NOTHING_MORE}
+        heard = {member for member in expected if member.connection.pending is not NOTHING_MORE}
         protocols = {member.protocol for (member, heard) in self.listens if heard == channel}
         encoded: list[str] = []
 

@@ -20,12 +20,12 @@ class Loop:
     """Turns when it is told to."""
 
     def __init__(self) -> None:
-        self.due: list[Callable[[], None]] = []
-        self.outgoing = WriteCoalescer(self.due.append)
+        self.calls: list[Callable[[], None]] = []
+        self.outgoing = WriteCoalescer(self.calls.append)
 
     def turn(self) -> None:
-        due = list(self.due)
-        self.due.clear()
+        due = list(self.calls)
+        self.calls.clear()
         assert len(due) <= 1, "one flush a turn is enough"
         for flush in due:
             flush()
@@ -93,21 +93,21 @@ def test_all_that_are_due_the_same_are_written_the_very_same_bytes() -> None:
 
 def test_who_is_stalled_is_named_and_who_is_ending_is_left_out() -> None:
     loop, listeners = Loop(), [AListener(0) for _ in range(3)]
-    listeners[0].connection.due, listeners[1].connection.due = STALLED, NOTHING_MORE
+    listeners[0].connection.pending, listeners[1].connection.pending = STALLED, NOTHING_MORE
 
     assert loop.outgoing.fan_out(Frame(b"x"), listeners, 1) == (1, [listeners[0]])
     loop.turn()
 
     assert [listener.connection.written for listener in listeners] == [[], [], [b"x"]]
-    assert listeners[0].connection.due is STALLED
-    assert listeners[1].connection.due is NOTHING_MORE
+    assert listeners[0].connection.pending is STALLED
+    assert listeners[1].connection.pending is NOTHING_MORE
 
 
 def test_who_stalls_or_ends_within_the_turn_is_not_written_to() -> None:
     loop, listeners = Loop(), [AListener(0) for _ in range(2)]
     loop.outgoing.fan_out(Frame(b"x"), listeners, 1)
-    listeners[0].connection.write_due()  # as a close does, before it says goodbye
-    listeners[0].connection.due = NOTHING_MORE
+    listeners[0].connection.write_pending()  # as a close does, before it says goodbye
+    listeners[0].connection.pending = NOTHING_MORE
 
     loop.turn()
 

@@ -85,9 +85,9 @@ class House:
         """Somebody who has just connected."""
         visitor = Visitor(**known)
         make = cast(Any, self._config.http_protocol_class)
-        doorway = make(config=self._config, server_state=self.state, app_state={}, _loop=None)
-        visitor.set_protocol(doorway)
-        doorway.connection_made(visitor)
+        sniffer = make(config=self._config, server_state=self.state, app_state={}, _loop=None)
+        visitor.set_protocol(sniffer)
+        sniffer.connection_made(visitor)
         return visitor
 
     @property
