@@ -90,7 +90,7 @@ class Hub:
     def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         """Run something for a connection; if it fails, it costs this connection and no other."""
         assert self._group is not None, "connections come while the hub runs"
-        task = self._group.create_task(self._survive(connection, work))
+        task = self._group.create_task(self._run_work(connection, work))
         self._work.add(task)
         task.add_done_callback(self._forget_work)
 
@@ -147,7 +147,7 @@ class Hub:
             for task in self._work:
                 task.cancel()
 
-    async def _survive(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_work(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception as error:
