@@ -1,6 +1,5 @@
 """The routes of the auth service: parse, call one use case, answer."""
 
-import ipaddress
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,11 +14,12 @@ from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, Us
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
-from shared.authentication import bearer_token
-from shared.bus.publisher import Publisher
-from shared.database import Sessions, transaction_dependency
-from shared.keys import public_jwk
-from shared.tokens import Claims, TokenVerifier
+from shared.jetstream.publisher import Publisher
+from shared.sql.database import Sessions, transaction_dependency
+from shared.tokens.access_tokens import Claims, TokenVerifier
+from shared.tokens.authentication import bearer_token
+from shared.tokens.keys import public_jwk
+from shared.web.addresses import network_of
 
 JWKS_MAX_AGE_SECONDS = 60
 MAX_FORM_BYTES = 8 * 1024
@@ -53,15 +53,7 @@ class BoundedForms(APIRoute):
 def client_address(request: Request) -> str:
     """Whom to count attempts of: an address, or the network of one household where it is IPv6."""
     host = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address.packed, 64), strict=False))
+    return network_of(host) or "unknown"
 
 
 ClientAddress = Annotated[str, Depends(client_address)]

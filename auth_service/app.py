@@ -20,20 +20,20 @@ from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock, trouble_with_clock
-from shared.bus.publisher import Publisher
-from shared.bus.trusted_clock import TrustedClock
-from shared.database import DatabaseAway, Sessions, connect_database, transaction
-from shared.http import body_limit, install_edge, operations_router
-from shared.ids import UserId
-from shared.keys import FixedKeys
-from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import run_relay
-from shared.outbox.wake import wake_after_commit
-from shared.revocations import Told
-from shared.supervision import Loop, Supervisor
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import UserId
+from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.trusted_clock import TrustedClock
+from shared.nats.client import Bus
+from shared.runtime.supervision import Loop, Supervisor
+from shared.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox.relay import run_relay
+from shared.sql.outbox.wake import wake_after_commit
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys
+from shared.tokens.revocations import Told
+from shared.web.http import body_limit, install_edge, operations_router
 
 log = structlog.get_logger(__name__)
 
@@ -192,7 +192,7 @@ async def prune_for_ever(
                         throttle_seconds=settings.throttle_seconds,
                         max_token_seconds=settings.max_token_seconds,
                     )
-        except DatabaseAway:
+        except DatabaseUnavailable:
             log.warning("prune_failed")
         await asyncio.sleep(settings.prune_interval_seconds)
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.errors import AppError, ErrorKind, Unavailable
+from shared.contracts.errors import AppError, ErrorKind, Unavailable
 
 
 class EmailTaken(AppError):

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
-from shared.database import Moment
-from shared.ids import SessionId, UserId
+from shared.contracts.ids import SessionId
+from shared.sql.database import Moment
 
 
 class FoundSession(NamedTuple):
@@ -50,10 +50,8 @@ async def replace_hash(db: AsyncSession, user: UserRow, new_hash: str) -> None:
     await db.execute(update(UserRow).where(unchanged).values(password_hash=new_hash))
 
 
-async def find_session(
-    db: AsyncSession, session_id: SessionId, user_id: UserId
-) -> FoundSession | None:
-    return await _found(db, session_id, user_id=user_id, lock=False)
+async def find_session(db: AsyncSession, session_id: SessionId) -> FoundSession | None:
+    return await _found(db, session_id, lock=False)
 
 
 async def lock_session(db: AsyncSession, session_id: SessionId) -> FoundSession | None:
@@ -61,16 +59,12 @@ async def lock_session(db: AsyncSession, session_id: SessionId) -> FoundSession 
 
     On SQLite the write transaction itself is the lock.
     """
-    return await _found(db, session_id, user_id=None, lock=True)
+    return await _found(db, session_id, lock=True)
 
 
-async def _found(
-    db: AsyncSession, session_id: SessionId, *, user_id: UserId | None, lock: bool
-) -> FoundSession | None:
+async def _found(db: AsyncSession, session_id: SessionId, *, lock: bool) -> FoundSession | None:
     found = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
     found = found.where(SessionRow.id == session_id)
-    if user_id is not None:
-        found = found.where(UserRow.id == user_id)
     if lock:
         found = found.with_for_update(of=SessionRow)
     row = (await db.execute(found)).first()

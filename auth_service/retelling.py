@@ -16,24 +16,25 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
-from auth_service.tables import SessionRow
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock
-from shared.bus.direct_get import StreamState, stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher
-from shared.database import DatabaseAway, Sessions, transaction
-from shared.ids import SessionId, UserId
-from shared.outbox import rows as outbox_rows
-from shared.outbox.table import OutboxStream
-from shared.revocations import (
+from auth_service.tables import SessionRow, user_id_of
+from shared.contracts.ids import SessionId
+from shared.jetstream.api import StreamState
+from shared.jetstream.clock import Clock, our_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
+from shared.sql.database import DatabaseUnavailable, Sessions, transaction
+from shared.sql.outbox import rows as outbox_rows
+from shared.sql.outbox.table import OutboxStream
+from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
+from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
     SessionRevoked,
     Told,
 )
-from shared.tokens import CLOCK_SKEW_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +79,7 @@ class Retelling:
             await self._bus.until_connected()
             try:
                 await self.look()
-            except* (BusUnavailable, DatabaseAway) as away:
+            except* (BusUnavailable, DatabaseUnavailable) as away:
                 log.info("retelling_waits", reason=str(away.exceptions[0]))
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -90,11 +91,11 @@ class Retelling:
         """Tell all that is in force if the stream may lack it; return whether it was necessary.
 
         Raises:
-            BusUnavailable, DatabaseAway: it is not known, or not told.
+            BusUnavailable, DatabaseUnavailable: it is not known, or not told.
         """
         places = await outbox_rows.newest_places(self._sessions)  # first: the stream only grows
         noted = await outbox_rows.noted(self._sessions, _STREAM)
-        state = await stream_state(self._bus, _STREAM, now=self._now)
+        state = await StreamReader(self._bus, _STREAM, now=self._now).state()
         self.clock_ahead_seconds = state.clock_ahead_seconds
         if noted is None or not _is_whole(state, noted, places):
             await self._tell_all(state)
@@ -151,7 +152,7 @@ class Retelling:
         assert session.revoked_at is not None
         message = SessionRevoked(
             session_id=SessionId(session.id),
-            user_id=UserId(session.user_id),
+            user_id=user_id_of(session.user_id),
             time=session.revoked_at,
         )
         stored = await self._publisher.publish(
@@ -178,7 +179,7 @@ class Retelling:
             message.model_dump_json().encode(),
             message_id=f"revocations_complete:{message_key}",
         )
-        after = await stream_state(self._bus, _STREAM)
+        after = await StreamReader(self._bus, _STREAM).state()
         oldest = stored.offset if whole_from is None else whole_from
         if after.epoch != before.epoch or after.first > oldest or after.last < stored.offset:
             raise BusUnavailable("the control stream changed while it was said to be whole")

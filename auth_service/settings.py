@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.database import DatabaseUrl
-from shared.keys import read_signing_key
-from shared.settings import Count, Seconds, ServiceSettings
+from shared.runtime.settings import Count, Seconds, ServiceSettings
+from shared.sql.database import DatabaseUrl
+from shared.tokens.keys import read_signing_key
 
 
 class AuthSettings(ServiceSettings):

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shared.ids import SessionId, UserId
-from shared.keys import TrustedKey, read_signing_key, trusted_key
+from shared.contracts.ids import SessionId, UserId
+from shared.tokens.keys import TrustedKey, read_signing_key, trusted_key
 
 
 class TokenIssuer:
-    """Issues access tokens that `shared.tokens.TokenVerifier` believes."""
+    """Issues access tokens that `shared.tokens.access_tokens.TokenVerifier` believes."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TokenIssuer:
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
-            "sub": str(user_id),
+            "sub": user_id,
             "name": name,
             "sid": session_id,
             "jti": secrets.token_urlsafe(12),

@@ -16,12 +16,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.database import Moment
+from shared.contracts.ids import UserId
+from shared.sql.database import Moment
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 
 SESSION_ID_CHARS = 32
+
+
+def user_id_of(account: int) -> UserId:
+    """An account's id as everybody else knows it."""
+    return UserId(str(account))
 
 
 class Base(DeclarativeBase):

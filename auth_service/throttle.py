@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
 from auth_service.errors import TooManyFailures, TooManyRegistrations
-from shared.database import database_now
-from shared.errors import AppError
+from shared.contracts.errors import AppError
+from shared.sql.database import database_now
 
 _MAX_REMEMBERED = 10_000
 

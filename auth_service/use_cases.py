@@ -23,18 +23,18 @@ from auth_service.errors import (
 from auth_service.passwords import Passwords
 from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
-from auth_service.tables import RefreshTokenRow, SessionRow, UserRow
+from auth_service.tables import RefreshTokenRow, SessionRow, UserRow, user_id_of
 from auth_service.throttle import Throttle
 from auth_service.turns import Lane
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher
-from shared.database import Sessions, database_now, transaction
-from shared.ids import SessionId, UserId
-from shared.outbox.relay import publish_at_once
-from shared.outbox.rows import is_unsent
-from shared.outbox.table import append
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
-from shared.tokens import Claims, InvalidToken
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher
+from shared.nats.errors import BusUnavailable, MessageRejected
+from shared.sql.database import Sessions, database_now, transaction
+from shared.sql.outbox.relay import publish_at_once
+from shared.sql.outbox.rows import is_unsent
+from shared.sql.outbox.table import append
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ async def ensure_user(
         found = await _make_account(
             sessions, passwords, email=email, name=name, password=password, address=""
         )
-    return UserId(found.id)
+    return user_id_of(found.id)
 
 
 async def _make_account(
@@ -247,7 +247,7 @@ async def living_session(db: AsyncSession, claims: Claims) -> FoundSession:
     """
     found = None
     if claims.session_id is not None:
-        found = await repository.find_session(db, claims.session_id, claims.user_id)
+        found = await repository.find_session(db, claims.session_id)
     return _living(found, claims)
 
 
@@ -286,7 +286,7 @@ async def prune(db: AsyncSession, *, throttle_seconds: float, max_token_seconds:
 
 
 def _is_of(found: FoundSession | None, claims: Claims) -> bool:
-    return found is not None and found.user.id == claims.user_id
+    return found is not None and user_id_of(found.user.id) == claims.user_id
 
 
 def _living(found: FoundSession | None, claims: Claims) -> FoundSession:
@@ -320,7 +320,7 @@ def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
     """End a locked session that lives; it stands in the outbox, for everybody to hear."""
     session.revoked_at = now
     message = SessionRevoked(
-        session_id=SessionId(session.id), user_id=UserId(session.user_id), time=now
+        session_id=SessionId(session.id), user_id=user_id_of(session.user_id), time=now
     )
     append(
         db,
@@ -343,5 +343,5 @@ async def _issue(db: AsyncSession, issuer: TokenIssuer, found: FoundSession) -> 
             expires_at=session.expires_at,
         ),
     )
-    access_token = issuer.issue(UserId(user.id), user.name, SessionId(session.id))
+    access_token = issuer.issue(user_id_of(user.id), user.name, SessionId(session.id))
     return Tokens(access_token, refresh_token)

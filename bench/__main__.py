@@ -20,7 +20,7 @@ from bench.rows import ROWS
 from bench.scenarios.scale import Scale
 from bench.servers import SERVERS
 from bench.table import Figures, doubts, lines
-from shared.telemetry import configure_logging
+from shared.runtime.telemetry import configure_logging
 
 PROFILES = Path(tempfile.gettempdir()) / "hubbub-bench-profiles"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.cores import LOAD_CORE
 from bench.processes import listening
 from hubbub.nats_child import server_binary
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
 
 
 @asynccontextmanager

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from bench.load import Load
 from bench.profiling import Profiler
 from bench.tokens import Issuer, hs256_token
-from shared.bus.subjects import publication_subject
-from shared.channels import personal_channel, room_channel
-from shared.ids import UserId
+from shared.contracts.channels import personal_channel, room_channel
+from shared.contracts.ids import UserId
+from shared.jetstream.subjects import publication_subject
 
 STAMP = "at=" + 19 * "0"
 """The load puts the moment of sending here, as native/load.h says."""
@@ -55,7 +55,9 @@ class Hubbub(Target):
         await load.bus(self.nats_port)
 
     def publication(self, *, text_bytes: int, user_id: int | None = None) -> tuple[str, str]:
-        channel = room_channel("lobby") if user_id is None else personal_channel(UserId(user_id))
+        channel = (
+            room_channel("lobby") if user_id is None else personal_channel(UserId(str(user_id)))
+        )
         return publication_subject(channel), json.dumps({"data": {"text": _text(text_bytes)}})
 
 

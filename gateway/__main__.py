@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
-from shared.bus.client import connect_bus
-from shared.bus.publisher import start_publisher
-from shared.listening import listen, share
-from shared.open_files import allow_open_files
-from shared.process import Server, run, server_config, stop_signals
-from shared.supervision import Supervisor
-from shared.telemetry import configure_logging
-from shared.tokens import open_verifier
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import connect_bus
+from shared.runtime.listening import listen, share
+from shared.runtime.process import Server, run, server_config, stop_signals
+from shared.runtime.supervision import Supervisor
+from shared.runtime.telemetry import configure_logging
+from shared.tokens.access_tokens import open_verifier
+from shared.web.open_files import allow_open_files
 
 log = structlog.get_logger(__name__)
 

@@ -9,26 +9,21 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from gateway.api import Api, create_api_router
-from gateway.channels.manager import ConnectionManager, for_each
 from gateway.channels.namespaces import Namespaces
-from gateway.codecs.asyncapi import chat_document
+from gateway.channels.registry import ConnectionManager, for_each
 from gateway.control import Control
-from gateway.engine.connection import Connection
-from gateway.engine.doorway import websocket_options
-from gateway.engine.hub import Hub
-from gateway.engine.limits import Limits
-from gateway.engine.upgrade import Upgrade
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
-from gateway.session.capacity import Occupancy, UserLimit, room_for
+from gateway.protocols.chat.asyncapi import chat_document
+from gateway.server_api import Api, create_api_router
+from gateway.session.capacity import Occupancy, UserLimit, connection_limit
 from gateway.session.chat import ChatSession
 from gateway.session.clock import ClockWatch
 from gateway.session.fanout import Fanout
 from gateway.session.handshake import read_handshake, read_query
-from gateway.session.parts import ChatParts, Guard
+from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
 from gateway.session.roster import Roster
 from gateway.settings import GatewaySettings
@@ -37,17 +32,22 @@ from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed, RingLimits
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock, trouble_with_clock
-from shared.bus.follower import Follower
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.stream_reader import StreamReader
-from shared.bus.subjects import CTL_LIVE
-from shared.http import install_edge, operations_router
-from shared.revocations import Revocations, Told
-from shared.supervision import Loop, Supervisor
-from shared.tokens import TokenVerifier
-from shared.user_rates import UserRates
+from gateway.transport.connection import Connection
+from gateway.transport.hub import Hub
+from gateway.transport.limits import Limits
+from gateway.transport.sniffer import websocket_options
+from gateway.transport.upgrade import Upgrade
+from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import CTL_LIVE
+from shared.nats.client import Bus
+from shared.runtime.supervision import Loop, Supervisor
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.revocations import Revocations, Told
+from shared.web.http import install_edge, operations_router
+from shared.web.user_rates import UserRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class GatewayParts:
     drain: Callable[[], Awaitable[None]]
     """Ask everybody to come back elsewhere; when nobody new is let in any more."""
     server_options: Mapping[str, Any]
-    """How it wants to be served, with its WebSockets, for `shared.process.server_config`."""
+    """Options for `shared.runtime.process.server_config`: how it is served, with its WebSockets."""
     manager: ConnectionManager
 
 
@@ -93,7 +93,7 @@ class Gateway:
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
             _engine_limits(settings),
-            on_closed=self.metrics.closed,
+            on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
         self.manager = ConnectionManager(self.hub.outgoing)
@@ -151,7 +151,9 @@ class Gateway:
             now=now,
         )
         self.chat = ChatParts(
-            guard=Guard(verifier, self._revocations, knows_revocations=self._knows_revocations),
+            guard=Authenticator(
+                verifier, self._revocations, knows_revocations=self._knows_revocations
+            ),
             manager=self.manager,
             namespaces=Namespaces(settings.namespaces),
             presence=self.presence,
@@ -167,7 +169,7 @@ class Gateway:
             ),
             metrics=self.metrics,
             occupancy=Occupancy(
-                max_connections=room_for(
+                max_connections=connection_limit(
                     settings.max_connections, sockets=settings.peer_limits.max_sockets
                 ),
                 max_per_address=settings.max_connections_per_address,
@@ -368,7 +370,6 @@ def _engine_limits(settings: GatewaySettings) -> Limits:
         lag_seconds=settings.lag_seconds,
         ping_seconds=settings.ping_seconds,
         pong_seconds=settings.pong_seconds,
-        handshake_seconds=settings.handshake_seconds,
         close_seconds=settings.close_seconds,
         drain_seconds=settings.drain_seconds,
         drain_closes_per_second=settings.drain_closes_per_second,

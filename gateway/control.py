@@ -2,10 +2,11 @@
 
 import structlog
 
-from gateway.channels.manager import ConnectionManager, Member, for_each
-from gateway.errors import SESSION_ENDED
-from shared.bus.direct_get import StoredMessage
-from shared.revocations import Revocations
+from gateway.channels.registry import ConnectionManager, Member, for_each
+from gateway.errors import EndReason
+from shared.contracts.ids import user_id_to_json
+from shared.jetstream.api import StoredMessage
+from shared.tokens.revocations import Revocations
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +32,11 @@ class Control:
         def end_if_covered(member: Member) -> None:
             nonlocal ended
             if revocation.covers(member.claims):
-                member.cut(SESSION_ENDED)
+                member.cut(EndReason.SESSION_ENDED)
                 ended += 1
 
         for_each(members, end_if_covered)
         if ended:
-            log.info("session_ended", user_id=revocation.user_id, connections=ended)
+            log.info(
+                "session_ended", user_id=user_id_to_json(revocation.user_id), connections=ended
+            )

@@ -1,47 +1,30 @@
-"""The two ways to fail: an error answers a command, a close ends the connection."""
+"""The two ways to fail: an error answers a command, an end reason ends the connection."""
 
-from enum import IntEnum
-from typing import ClassVar, NamedTuple
+from enum import Enum
+from typing import ClassVar
 
-from shared.errors import AppError, ErrorKind
-
-
-class CloseCode(IntEnum):
-    """The codes with which this gateway ends a connection. Source: RFC 6455, section 7.4."""
-
-    UNSUPPORTED_DATA = 1003
-    POLICY_VIOLATION = 1008
-    INTERNAL_ERROR = 1011
-    SERVICE_RESTART = 1012
-    TRY_AGAIN_LATER = 1013
+from shared.contracts.errors import AppError, ErrorKind
 
 
-class Close(NamedTuple):
-    """Why a connection ends, as its peer reads it."""
+class EndReason(Enum):
+    """Why this gateway ends a connection; each protocol has a close code and a text for each.
 
-    code: int
-    reason: str
+    The value is its label in the metrics.
+    """
 
-
-BINARY_FRAME = Close(CloseCode.UNSUPPORTED_DATA, "binary frames are not understood")
-INVALID_TOKEN = Close(CloseCode.POLICY_VIOLATION, "Invalid token")
-TOKEN_EXPIRED = Close(CloseCode.POLICY_VIOLATION, "Token expired")
-SESSION_ENDED = Close(CloseCode.POLICY_VIOLATION, "Session ended")
-INVALID_ROOM = Close(CloseCode.POLICY_VIOLATION, "Invalid room")
-RATE_LIMIT = Close(CloseCode.POLICY_VIOLATION, "Rate limit")
-TOO_MANY_OF_USER = Close(CloseCode.POLICY_VIOLATION, "Too many connections of this user")
-TOO_MANY_OF_ADDRESS = Close(CloseCode.POLICY_VIOLATION, "Too many connections from this address")
-INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR, "internal error")
-RESTARTING = Close(CloseCode.SERVICE_RESTART, "restarting")
-TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow")
-NOT_READY = Close(CloseCode.TRY_AGAIN_LATER, "not ready")
-FULL = Close(CloseCode.TRY_AGAIN_LATER, "too many connections")
-
-CLOSES = (
-    BINARY_FRAME, INVALID_TOKEN, TOKEN_EXPIRED, SESSION_ENDED, INVALID_ROOM, RATE_LIMIT,
-    TOO_MANY_OF_USER, TOO_MANY_OF_ADDRESS, INTERNAL_ERROR, RESTARTING, TOO_SLOW, NOT_READY, FULL,
-)  # fmt: skip
-"""All by which this gateway ends a connection of its own accord."""
+    UNSUPPORTED_DATA = "binary_frame"
+    INVALID_TOKEN = "invalid_token"
+    TOKEN_EXPIRED = "token_expired"
+    SESSION_ENDED = "session_ended"
+    INVALID_CHANNEL = "invalid_room"
+    RATE_LIMIT = "rate_limit"
+    TOO_MANY_OF_USER = "user_limit"
+    TOO_MANY_OF_ADDRESS = "address_limit"
+    INTERNAL_ERROR = "internal_error"
+    RESTARTING = "restarting"
+    TOO_SLOW = "too_slow"
+    NOT_READY = "not_ready"
+    FULL = "process_limit"
 
 
 class OtherUser(AppError):

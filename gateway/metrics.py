@@ -6,23 +6,8 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateway.errors import (
-    BINARY_FRAME,
-    FULL,
-    INTERNAL_ERROR,
-    INVALID_ROOM,
-    INVALID_TOKEN,
-    NOT_READY,
-    RATE_LIMIT,
-    RESTARTING,
-    SESSION_ENDED,
-    TOKEN_EXPIRED,
-    TOO_MANY_OF_ADDRESS,
-    TOO_MANY_OF_USER,
-    TOO_SLOW,
-    Close,
-)
-from shared.tallies import Durations, Tallies, tally
+from gateway.errors import EndReason
+from gateway.tallies import Durations, Tallies, tally
 
 log = structlog.get_logger(__name__)
 
@@ -30,23 +15,8 @@ UNREADABLE_LOG_SECONDS = 60.0
 """Between two lines on what can't be read; all of it is counted."""
 
 _OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
-_REASONS = {
-    INVALID_TOKEN: "invalid_token",
-    TOKEN_EXPIRED: "token_expired",
-    SESSION_ENDED: "session_ended",
-    INVALID_ROOM: "invalid_room",
-    NOT_READY: "not_ready",
-    RESTARTING: "restarting",
-    FULL: "process_limit",
-    TOO_MANY_OF_ADDRESS: "address_limit",
-    TOO_MANY_OF_USER: "user_limit",
-    RATE_LIMIT: "rate_limit",
-    BINARY_FRAME: "binary_frame",
-    TOO_SLOW: "too_slow",
-    INTERNAL_ERROR: "internal_error",
-}
-_OF_THE_ENGINE = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
-"""By code: what was wrong with a frame stands in the reason."""
+_RFC_6455_CODES = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
+"""Without the text, which says what was wrong with a frame."""
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -140,14 +110,21 @@ class GatewayMetrics:
         """The counter of one outcome."""
         return self._notified.labels(outcome).inc
 
-    def refused(self, close: Close | None) -> None:
-        """Who was not let in, and why; None if we had nothing against it, and it left."""
-        if close is None:
+    def refused(self, ended: EndReason | int | None) -> None:
+        """Count who was not let in, and why.
+
+        Args:
+            ended: Why we ended it, or RFC 6455's code for what was wrong with its frames;
+                None if we had nothing against it, and it left.
+        """
+        if ended is None:
             reason = "left"
+        elif isinstance(ended, EndReason):
+            reason = ended.value
         else:
-            reason = _REASONS.get(close) or _OF_THE_ENGINE.get(close.code, "other")
+            reason = _RFC_6455_CODES.get(ended, "other")
         self._refused.labels(reason).inc()
 
-    def closed(self, close: Close) -> None:
+    def closed(self, code: int) -> None:
         """Peers may send any code; only known ones become a label."""
-        self._closes.labels(str(close.code) if close.code in _OUR_CODES else "other").inc()
+        self._closes.labels(str(code) if code in _OUR_CODES else "other").inc()

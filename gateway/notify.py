@@ -1,11 +1,11 @@
-"""Events become publications: one for each recipient, on the personal channel, and each channel.
+"""Turns events into publications: one in each recipient's personal channel and each named channel.
 
-All gateways share one durable consumer, and one of them at a time handles its events, until
-another takes over. Within a channel publications keep the order of their events: each waits
-for the one before it, and is tried until it is stored. (But for a gateway that dies: what it had
-in hand comes again later.) A publication bears an id made from
-event and channel, which the stream stores once within its dedupe window. What may be repeated
-after that window is first looked up in the channel by that id. No type of event is known here.
+All gateways share one durable consumer, and one of them handles its events until another takes
+over. Publications of a channel keep the order of their events: each waits for the one before it,
+and is tried until it is stored. (What a gateway had in hand when it died comes again, later.) A
+publication's id is made from event and channel, and the stream stores it once within its dedupe
+window. If an event may be older than that, the channel is first searched for the id. No type of
+event is known here.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.streams.history import History
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher
-from shared.bus.streams import NOTIFY_CONSUMER
-from shared.bus.subjects import event_message_id, publication_subject
-from shared.bus.work_queue import Job, WorkQueue, open_work_queue
-from shared.channels import BadChannelName, parse_channel, personal_channel
-from shared.events import Envelope
-from shared.ids import ChannelName
-from shared.publications import Publication
+from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
+from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import Publication
+from shared.jetstream.clock import Clock, our_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.streams import NOTIFY_CONSUMER
+from shared.jetstream.subjects import event_message_id, publication_subject
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Notifier:
         self._limits = limits or NotifyLimits()
         self._now = now
         self._last: dict[ChannelName, asyncio.Event] = {}
-        """Of each channel, whether the last publication that is due there is through."""
+        """Of each channel, set when the last publication that was begun there is done."""
 
     async def run(self) -> None:
         """Handle events until cancelled; no event ends it, and no absence of the bus."""
@@ -121,7 +121,7 @@ class Notifier:
         return []
 
     def _begin(self, job: Job) -> Coroutine[Any, Any, None] | None:
-        """Take the event's place in each of its channels; return what is to be done there."""
+        """Take the event's turn in each of its channels; return the work that is to be run."""
         try:
             event, channels = _read(job.payload)
         except ValueError as error:
@@ -140,7 +140,7 @@ class Notifier:
     async def _handle(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
         try:
             await self._publish(job, event, turns)
-        except Exception:  # the top of the job: the others have to go on
+        except Exception:  # the other events have to go on
             log.exception("event_failed", event_id=event.id, type=event.type)
             self._counters.retried()
             job.retry(delay_seconds=self._limits.retry_seconds)
@@ -155,13 +155,13 @@ class Notifier:
     async def _publish(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
         """Publish into every channel that has not had it."""
         payload = Publication(data=event.to_publication_data(), event_id=event.id).encode()
-        # An outbox may tell of an event again long after the stream forgot its id; such an
-        # event is not redelivered but new to the consumer, hence the event's own time.
+        # An outbox may send an event again after the stream forgot its id. To the consumer it is
+        # new then, so the event's own time counts.
         happened_at = _moment(event)
         if job.stored_at is not None:
             happened_at = min(happened_at, job.stored_at)
         age_seconds = self._now() - happened_at.timestamp()
-        # One from the future is of a clock that is wrong, theirs or ours: then it may be old.
+        # A time in the future means that a clock is wrong, theirs or ours: it may be old.
         is_recent = abs(age_seconds) <= self._limits.dedupe_seconds / 2
         may_be_repeated = job.deliveries > 1 or not is_recent
         look_since = happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
@@ -173,11 +173,11 @@ class Notifier:
 
     async def _publish_in_turn(self, due: "_Due", turn: "_Turn", may_be_repeated: bool) -> None:
         if turn.before is not None:
-            await turn.before.wait()  # bounded: that one is tried until it is through or given up
+            await turn.before.wait()  # bounded: that one ends stored, rejected or cancelled
         while not await self._publish_once(due, turn.channel, look=may_be_repeated):
             self._counters.retried()
             await asyncio.sleep(self._limits.retry_seconds)
-            may_be_repeated = True  # what got no answer may be stored, and forgotten by now
+            may_be_repeated = True  # unanswered, it may be stored, and its id forgotten by now
         turn.through.set()
 
     async def _publish_once(self, due: "_Due", channel: ChannelName, *, look: bool) -> bool:
@@ -220,16 +220,16 @@ class _Due(NamedTuple):
 
 
 def _moment(event: Envelope) -> datetime:
-    """When it happened, in a form that can be reckoned with, whoever wrote it."""
+    """When it happened, with a time zone, and not before any event can have."""
     moment = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
     return max(moment, _BEFORE_ALL_EVENTS)
 
 
 def _read(payload: bytes) -> tuple[Envelope, list[ChannelName]]:
-    """The event, and each channel once that is to hear of it.
+    """The event, and each of its channels once.
 
     Raises:
-        ValueError: it is no event, or names what is no channel.
+        ValueError: it is no event, or a channel's name is malformed.
     """
     try:
         event = Envelope.model_validate_json(payload)
@@ -238,7 +238,7 @@ def _read(payload: bytes) -> tuple[Envelope, list[ChannelName]]:
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from error
     if "id" not in event.model_fields_set:
-        raise ValueError("id: missing")  # one made up here would be another one each time
+        raise ValueError("id: missing")  # a default would be another one at each redelivery
     named: Iterable[ChannelName] = (personal_channel(user_id) for user_id in event.recipients)
     try:
         named = [*named, *(parse_channel(channel) for channel in event.channels)]

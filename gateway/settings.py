@@ -7,8 +7,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.channels import BadChannelName, namespace_of, parse_channel
-from shared.settings import Amount, Bytes, Count, Seconds, ServiceSettings
+from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
+from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 
 Grace = Annotated[float, Field(ge=0)]
 
@@ -43,7 +43,7 @@ class Namespace(BaseModel):
     """Whether its subscribers hear who comes and goes."""
 
     @model_validator(mode="after")
-    def _contradicts_itself_nowhere(self) -> Self:
+    def _check_join_leave(self) -> Self:
         if self.join_leave and not self.presence:
             raise ValueError("join_leave needs presence")
         return self
@@ -114,8 +114,6 @@ class GatewaySettings(ServiceSettings):
     """Below the 60 s after which common proxies give an idle connection up."""
     pong_seconds: Seconds = 13
     """From a ping until something has to come; with both, a silent tab is gone in 35 s."""
-    handshake_seconds: Seconds = 10
-    """For an upgrade request to be answered."""
     close_seconds: Seconds = 5
     """From a close to the end of the socket, whatever the tab does."""
 

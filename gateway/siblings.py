@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 
-from shared.listening import CannotListen
+from shared.runtime.listening import CannotListen
 
 SIBLING_SECONDS = 1.0
 """For a sibling's answer; one that is late is left out, and said to be."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.bus.address import without_passwords
-from shared.bus.client import Bus, connect_bus
-from shared.settings import ServiceSettings
+from shared.nats.address import without_passwords
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.settings import ServiceSettings
 
 CONNECT_SECONDS = 5.0
 

@@ -9,7 +9,7 @@ from auth_service.settings import AuthSettings
 from gateway.settings import GatewaySettings
 from hubbub.environment import inherited_environment
 from posts_service.settings import PostsSettings
-from shared.settings import ServiceSettings, environment_names
+from shared.runtime.settings import ServiceSettings, environment_names
 
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "auth": AuthSettings,

@@ -9,7 +9,7 @@ import structlog
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
 from hubbub.lifeline import CANNOT_SERVE
-from shared.backoff import Backoff
+from shared.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from hubbub.errors import CommandFailed
-from shared.locale import as_utf8
+from shared.runtime.locale import as_utf8
 
 SERVICES = ("auth", "posts", "gateway")
 MAX_GATEWAYS = 64
@@ -89,7 +89,7 @@ def up(host: str, port: int, data: Path | None, gateways: int) -> None:
 
 def _expect_free(host: str, port: int, count: int = 1) -> None:
     """Tell of a taken port now: all that the services need takes a while to load."""
-    from shared.listening import CannotListen, listen
+    from shared.runtime.listening import CannotListen, listen
 
     try:
         for each in range(port, port + count) if port else ():
@@ -166,7 +166,7 @@ def migrate(service: str | None, data: Path | None) -> None:
     The one of HUBBUB_DATABASE_URL, which --service says whose it is; else a data folder's.
     """
     from hubbub.provision import migrate_databases
-    from shared.process import run
+    from shared.runtime.process import run
 
     run(migrate_databases(service=service, data=data))
 
@@ -182,7 +182,7 @@ def bootstrap(
 ) -> None:
     """Create the streams on NATS, or bring them up to date."""
     from hubbub.provision import bootstrap_streams
-    from shared.process import run
+    from shared.runtime.process import run
 
     run(bootstrap_streams(replicas=replicas, data=data, nats=nats, watch=watch, restored=restored))
 
@@ -221,18 +221,18 @@ def tail(channel: str, from_start: bool, data: Path | None, nats: str | None) ->
 
 
 @cli.command()
-@click.option("--user", "user_id", type=click.IntRange(min=1), required=True, metavar="ID")
+@click.option("--user", type=_text, required=True, metavar="ID")
 @click.option("--name", type=_text, help="How others see the user.")
 @click.option("--seconds", type=click.IntRange(min=1), default=3600, show_default=True)
 @_data
-def token(user_id: int, name: str | None, seconds: int, data: Path | None) -> None:
+def token(user: str, name: str | None, seconds: int, data: Path | None) -> None:
     """Print an access token.
 
     Signed by the key of a data folder, or with HUBBUB_HMAC_SECRET.
     """
     from hubbub.make_token import make_token
 
-    click.echo(make_token(user_id, name=name, seconds=seconds, data=data))
+    click.echo(make_token(user, name=name, seconds=seconds, data=data))
 
 
 @cli.command("check-config")

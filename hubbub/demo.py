@@ -6,7 +6,7 @@ from typing import NamedTuple
 from auth_service import repository
 from auth_service.app import AuthParts
 from auth_service.tables import UserRow
-from shared.database import transaction
+from shared.sql.database import transaction
 
 
 class DemoUser(NamedTuple):

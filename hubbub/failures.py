@@ -7,11 +7,11 @@ from pydantic_settings.exceptions import SettingsError
 
 from hubbub.check_config import problems_in, unreadable
 from hubbub.errors import CommandFailed
-from shared.bus.address import BadAddress
-from shared.bus.errors import BusLost, MessageRejected
-from shared.bus.streams import BootstrapFailed
-from shared.errors import AppError
-from shared.listening import CannotListen
+from shared.contracts.errors import AppError
+from shared.jetstream.streams import BootstrapFailed
+from shared.nats.address import BadAddress
+from shared.nats.errors import BusLost, MessageRejected
+from shared.runtime.listening import CannotListen
 
 _SPEAKING = (
     AppError, BadAddress, BootstrapFailed, BusLost, CannotListen, CommandFailed, MessageRejected,

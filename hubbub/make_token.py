@@ -9,19 +9,23 @@ import jwt
 from auth_service.signing import TokenIssuer
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.ids import SessionId, UserId
-from shared.keys import BadSigningKey
-from shared.settings import ServiceSettings
-from shared.tokens import shown_name
+from shared.contracts.ids import BadUserId, SessionId, parse_user_id
+from shared.runtime.settings import ServiceSettings
+from shared.tokens.access_tokens import shown_name
+from shared.tokens.keys import BadSigningKey
 
 
-def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | None) -> str:
+def make_token(user: str, *, name: str | None, seconds: int, data: Path | None) -> str:
     """Sign with HUBBUB_HMAC_SECRET where it is set, unless a data folder is named, else its key.
 
     The token is of a session that nobody began, so only its expiry ends it.
     """
     settings = ServiceSettings()
-    shown = f"User {user_id}" if name is None else name
+    try:
+        user_id = parse_user_id(user)
+    except BadUserId as error:
+        raise CommandFailed(f"a user's id: {error}") from None
+    shown = shown_name(f"User {user_id}") if name is None else name
     if not shown or shown_name(shown) != shown:
         raise CommandFailed("the name can't be shown: it is empty, too long or has odd characters")
     if seconds > settings.max_token_seconds:
@@ -31,7 +35,7 @@ def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | Non
         )
     if data is None and settings.hmac_secret is not None:
         now = int(datetime.now(UTC).timestamp())
-        claims = {"sub": str(user_id), "name": shown, "iat": now, "exp": now + seconds}
+        claims = {"sub": user_id, "name": shown, "iat": now, "exp": now + seconds}
         return jwt.encode(claims, settings.hmac_secret.get_secret_value(), "HS256")
     key = DataFolder(data or DEFAULT_PATH).signing_key
     try:
@@ -45,4 +49,4 @@ def make_token(user_id: int, *, name: str | None, seconds: int, data: Path | Non
         raise CommandFailed(f"there is no signing key in {key.parent}: run `hubbub up`") from None
     except BadSigningKey as error:
         raise CommandFailed(f"{key}: {error}") from None
-    return issuer.issue(UserId(user_id), shown, SessionId(secrets.token_hex(16)))
+    return issuer.issue(user_id, shown, SessionId(secrets.token_hex(16)))

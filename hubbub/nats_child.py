@@ -24,8 +24,8 @@ from hubbub import bus_accounts
 from hubbub.data_folder import take_lock, write_private
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
-from shared.backoff import Backoff
-from shared.supervision import Loop, Supervisor
+from shared.runtime.backoff import Backoff
+from shared.runtime.supervision import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
 

@@ -16,13 +16,13 @@ from hubbub.bus_access import bus_of, named_bus
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from hubbub.nats_child import store_room
-from shared.bus.streams import STREAMS, StreamSettings, bootstrap, keep_streams
-from shared.database import DatabaseAway, DatabaseUrl
-from shared.migrations import migrate
-from shared.process import running, stop_signals
-from shared.settings import ServiceSettings
-from shared.telemetry import configure_logging
-from shared.tokens import CLOCK_SKEW_SECONDS
+from shared.jetstream.streams import STREAMS, StreamSettings, bootstrap, keep_streams
+from shared.runtime.process import running, stop_signals
+from shared.runtime.settings import ServiceSettings
+from shared.runtime.telemetry import configure_logging
+from shared.sql.database import DatabaseUnavailable, DatabaseUrl
+from shared.sql.migrations import migrate
+from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
 
 DRIVER_SECONDS = 1.0
 DRIVER_POLL_SECONDS = 0.01
@@ -50,7 +50,7 @@ async def migrate_databases(*, service: str | None, data: Path | None) -> None:
     for name in [service] if service else PACKAGES:
         try:
             await migrate(named or folder.database_url(name), PACKAGES[name])
-        except DatabaseAway as error:
+        except DatabaseUnavailable as error:
             await _until_drivers_threads_end()
             raise CommandFailed(f"{name}: {error}: {_reason(error.__cause__)}") from error
         except DBAPIError as error:

@@ -13,16 +13,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
 from hubbub.lines import lines_of
-from shared import json_values
-from shared.bus.client import Bus
-from shared.bus.errors import BusUnavailable, MessageRejected
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.publishing import publish
-from shared.channels import BadChannelName, parse_channel
-from shared.ids import ChannelName
-from shared.process import run, stop_signals
-from shared.publications import BadPublication
-from shared.telemetry import configure_logging
+from shared.contracts import json_values
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.publishing import publish
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable, MessageRejected
+from shared.runtime.process import run, stop_signals
+from shared.runtime.telemetry import configure_logging
 
 DEADLINE_SECONDS = 10.0
 MAX_IN_FLIGHT = 1000

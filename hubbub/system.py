@@ -19,15 +19,15 @@ from hubbub.page import add_page
 from hubbub.progress import saying
 from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
-from shared.bus.streams import bootstrap, keep_streams
-from shared.http import MAX_BODY_BYTES, install_edge, operations_router
-from shared.migrations import migrate
-from shared.outbox.metrics import OutboxMetrics
-from shared.settings import ServiceSettings
-from shared.supervision import Loop, Supervisor
-from shared.tokens import open_verifier
+from shared.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
+from shared.jetstream.streams import bootstrap, keep_streams
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.settings import ServiceSettings
+from shared.runtime.supervision import Loop, Supervisor
+from shared.sql.migrations import migrate
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.tokens.access_tokens import open_verifier
+from shared.web.http import MAX_BODY_BYTES, install_edge, operations_router
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
 DRAIN_SECONDS = 1.5

@@ -14,15 +14,15 @@ import pydantic_core
 
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
-from shared.bus.client import Bus
-from shared.bus.direct_get import StoredMessage
-from shared.bus.follower import Follower
-from shared.bus.subjects import RT_LIVE, token_of
-from shared.channels import BadChannelName, parse_channel
-from shared.ids import ChannelName
-from shared.process import run, running
-from shared.publications import BadPublication, Publication
-from shared.telemetry import configure_logging
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication, Publication
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.follower import Follower
+from shared.jetstream.subjects import RT_LIVE, token_of
+from shared.nats.client import Bus
+from shared.runtime.process import run, running
+from shared.runtime.telemetry import configure_logging
 
 CATCH_UP_SECONDS = 10.0
 READER_CHECK_SECONDS = 0.5

@@ -36,12 +36,12 @@ from hubbub.system import (
     prepare_databases,
     running_system,
 )
-from shared.listening import listen
-from shared.open_files import allow_open_files
-from shared.process import Server, run, running, server_config, stop_signals
-from shared.settings import ServiceSettings
-from shared.supervision import Supervisor
-from shared.telemetry import configure_logging
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, run, running, server_config, stop_signals
+from shared.runtime.settings import ServiceSettings
+from shared.runtime.supervision import Supervisor
+from shared.runtime.telemetry import configure_logging
+from shared.web.open_files import allow_open_files
 
 GRACEFUL_SECONDS = 1.0
 """For requests that are being answered when we stop."""

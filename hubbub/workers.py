@@ -9,9 +9,9 @@ from hubbub.environment import inherited_environment
 from hubbub.errors import CommandFailed
 from hubbub.gateways import gateway_child
 from hubbub.stop_early import ignore_stop_signals
-from shared.listening import reserve
-from shared.process import run, running, stop_signals
-from shared.telemetry import configure_logging
+from shared.runtime.listening import reserve
+from shared.runtime.process import run, running, stop_signals
+from shared.runtime.telemetry import configure_logging
 
 
 def run_workers(host: str, port: int, count: int) -> None:

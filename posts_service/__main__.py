@@ -6,15 +6,15 @@ from prometheus_client import CollectorRegistry
 
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
-from shared.bus.client import connect_bus
-from shared.bus.publisher import start_publisher
-from shared.listening import listen
-from shared.open_files import allow_open_files
-from shared.outbox.metrics import OutboxMetrics
-from shared.process import Server, run, server_config, stop_signals
-from shared.supervision import Supervisor
-from shared.telemetry import configure_logging
-from shared.tokens import open_verifier
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import connect_bus
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, run, server_config, stop_signals
+from shared.runtime.supervision import Supervisor
+from shared.runtime.telemetry import configure_logging
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.tokens.access_tokens import open_verifier
+from shared.web.open_files import allow_open_files
 
 
 async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.Event) -> None:

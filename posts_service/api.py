@@ -12,10 +12,10 @@ from posts_service.cursors import MAX_ID, decode_cursor, encode_cursor
 from posts_service.errors import PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page, Post, PostEdit
-from shared.database import Sessions, transaction_dependency
-from shared.ids import PostId
-from shared.tokens import Claims
-from shared.user_rates import UserRates
+from shared.contracts.ids import PostId
+from shared.sql.database import Sessions, transaction_dependency
+from shared.tokens.access_tokens import Claims
+from shared.web.user_rates import UserRates
 
 
 def known_post_id(post_id: int) -> PostId:

@@ -12,25 +12,25 @@ from prometheus_client import CollectorRegistry
 from posts_service.api import create_router
 from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
-from shared.authentication import authenticate
-from shared.bus.client import Bus
-from shared.bus.clock import Clock, our_clock, trouble_with_clock
-from shared.bus.direct_get import StoredMessage
-from shared.bus.follower import Follower
-from shared.bus.publisher import Publisher
-from shared.bus.streams import NOTIFY_CONSUMER
-from shared.bus.subjects import CTL_LIVE
-from shared.bus.trusted_clock import TrustedClock
-from shared.database import connect_database
-from shared.http import body_limit, install_edge, operations_router
-from shared.outbox.losses import Destination, watch_for_losses
-from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import RelayLimits, run_relay
-from shared.outbox.wake import wake_after_commit
-from shared.revocations import Revocations, Told
-from shared.supervision import Loop, Supervisor
-from shared.tokens import TokenVerifier
-from shared.user_rates import UserRates
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.streams import NOTIFY_CONSUMER
+from shared.jetstream.subjects import CTL_LIVE
+from shared.jetstream.trusted_clock import TrustedClock
+from shared.nats.client import Bus
+from shared.runtime.supervision import Loop, Supervisor
+from shared.sql.database import connect_database
+from shared.sql.outbox.losses import Destination, watch_for_losses
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox.relay import RelayLimits, run_relay
+from shared.sql.outbox.wake import wake_after_commit
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.authentication import authenticate
+from shared.tokens.revocations import Revocations, Told
+from shared.web.http import body_limit, install_edge, operations_router
+from shared.web.user_rates import UserRates
 
 MAX_BODY_BYTES = body_limit(NewComment, NewPost, PostEdit)
 LOOK_SECONDS = 0.05

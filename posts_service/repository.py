@@ -12,7 +12,7 @@ from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from posts_service.tables import CommentRow, LikeNoticeRow, LikeRow, PostRow
-from shared.ids import PostId, UserId
+from shared.contracts.ids import PostId, UserId
 
 
 class SeenPost(NamedTuple):

@@ -5,6 +5,8 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from shared.contracts.ids import JsonUserId
+
 T = TypeVar("T")
 
 
@@ -57,7 +59,7 @@ class Post(_Answer):
     id: int
     title: str
     body: str
-    author_id: int
+    author_id: JsonUserId
     author_name: str
     like_count: int
     comment_count: int
@@ -72,7 +74,7 @@ class Comment(_Answer):
     id: int
     post_id: int
     body: str
-    author_id: int
+    author_id: JsonUserId
     author_name: str
     created_at: datetime
 

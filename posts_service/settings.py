@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.database import DatabaseUrl
-from shared.settings import Count, Seconds, ServiceSettings
+from shared.runtime.settings import Count, Seconds, ServiceSettings
+from shared.sql.database import DatabaseUrl
 
 
 class PostsSettings(ServiceSettings):

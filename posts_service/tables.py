@@ -2,11 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.database import Moment
+from shared.contracts.ids import MAX_USER_ID_CHARS, UserId
+from shared.sql.database import Moment
 
+_UserId = String(MAX_USER_ID_CHARS)
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 
@@ -31,7 +33,7 @@ class PostRow(Base):
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
-    author_id: Mapped[int] = mapped_column(BigInteger)
+    author_id: Mapped[UserId] = mapped_column(_UserId)
     author_name: Mapped[str] = mapped_column(Text)
     title: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
@@ -48,7 +50,7 @@ class LikeRow(Base):
     post_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
     )
-    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[UserId] = mapped_column(_UserId, primary_key=True)
 
 
 class LikeNoticeRow(Base):
@@ -59,7 +61,7 @@ class LikeNoticeRow(Base):
     post_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True
     )
-    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[UserId] = mapped_column(_UserId, primary_key=True)
     notified_at: Mapped[datetime] = mapped_column(Moment)
 
 
@@ -74,7 +76,7 @@ class CommentRow(Base):
 
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
     post_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("posts.id", ondelete="CASCADE"))
-    author_id: Mapped[int] = mapped_column(BigInteger)
+    author_id: Mapped[UserId] = mapped_column(_UserId)
     author_name: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)

@@ -10,13 +10,13 @@ from posts_service import repository
 from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.tables import CommentRow, PostRow
-from shared.bus.subjects import event_subject
-from shared.channels import post_channel, room_channel
-from shared.events import Envelope
-from shared.ids import PostId, UserId
-from shared.outbox.table import append
-from shared.request_context import current_traceparent
-from shared.tokens import Claims
+from shared.contracts.channels import post_channel, room_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import PostId, UserId, user_id_to_json
+from shared.jetstream.subjects import event_subject
+from shared.sql.outbox.table import append
+from shared.tokens.access_tokens import Claims
+from shared.web.request_context import current_traceparent
 
 FEED = room_channel("feed")
 """The room in which the list of posts moves live."""
@@ -38,7 +38,8 @@ async def create_post(session: AsyncSession, author: Claims, *, title: str, body
         created_at=datetime.now(UTC),
     )
     await repository.add_post(session, post)
-    data = {"title": title, "author_id": author.user_id, "author_name": author.name}
+    author_id = user_id_to_json(author.user_id)
+    data = {"title": title, "author_id": author_id, "author_name": author.name}
     _tell(session, post, "post_created", data)
     return SeenPost(post, liked=False)
 
@@ -149,7 +150,7 @@ async def add_comment(
         "commented_by": author.name,
         "comment_count": post.comment_count,
     }
-    recipients = [] if author.user_id == post.author_id else [UserId(post.author_id)]
+    recipients = [] if author.user_id == post.author_id else [post.author_id]
     _tell(session, post, "post_commented", data, recipients)
     return comment
 
@@ -175,7 +176,7 @@ async def _like(
     if liker.user_id != post.author_id and await repository.claim_like_notice(
         session, post, liker.user_id, now=now, not_since=now - notice_interval
     ):
-        recipients.append(UserId(post.author_id))
+        recipients.append(post.author_id)
     data = {"post_title": post.title, "liked_by": liker.name, "like_count": post.like_count}
     _tell(session, post, "post_liked", data, recipients)
     return LikeState(liked=True, like_count=post.like_count)

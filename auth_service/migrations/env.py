@@ -1,6 +1,6 @@
 """Run by Alembic for every command."""
 
 from auth_service.tables import Base
-from shared import migrations
+from shared.sql import migrations
 
 migrations.run(Base.metadata)

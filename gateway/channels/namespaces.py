@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from gateway.settings import DEFAULT_NAMESPACES, Namespace, Who
-from shared.channels import namespace_of, personal_channel
-from shared.ids import ChannelName, UserId
+from shared.contracts.channels import namespace_of, personal_channel
+from shared.contracts.ids import ChannelName, UserId
 
 PERSONAL = "#"
 PRIVATE = "$"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.presence.table import PresenceChange
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,5 +48,5 @@ class PresenceLimits:
 
     @property
     def leave_seconds(self) -> float:
-        """The lease of a node that says goodbye: with the hold it makes the grace."""
+        """The lease of a node that stops in order: with the hold it makes the grace."""
         return max(self.grace_seconds - self.hold_seconds, 1.0)

@@ -3,10 +3,9 @@
 All gateways follow one stream, so all say the same: a user joins a channel once, with a
 first tab anywhere, and leaves it once, with the last.
 
-A hole in what was followed can't be filled here: removals expire, expired ones are purged,
-and neither leaves a trace; a refreshed entry leaves its old place, so what still stands
-in between tells of states that never were. So what came after a doubt is not replayed. The
-table is read anew, and the difference told.
+After a hole the stream is not replayed. Removals expire and purged entries leave no trace, and
+a refreshed entry leaves its old sequence, so a replay would show states that never were. The
+table is read anew instead, and the differences are told.
 """
 
 import asyncio
@@ -15,27 +14,89 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.presence.arrivals import Arrivals
-from gateway.presence.burials import Burials
-from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, read_fact
-from gateway.presence.leases import NodeLease
+from gateway.presence.lease import NodeLease
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.reaper import LeaseReaper
+from gateway.presence.records import (
+    Entry,
+    EntryKey,
+    EntryRecord,
+    LeaseKey,
+    LeaseRecord,
+    Place,
+    Record,
+    read_record,
+)
 from gateway.presence.snapshot import read_snapshot
-from gateway.presence.subjects import EntryKey, LeaseKey
 from gateway.presence.table import PresenceChange, PresenceTable
 from gateway.presence.writer import PresenceWriter
-from shared.bus.client import Bus
-from shared.bus.direct_get import StoredMessage
-from shared.bus.errors import BusUnavailable
-from shared.bus.follower import Follower
-from shared.bus.limits import FollowerLimits
-from shared.bus.position import RETENTION
-from shared.bus.publisher import Publisher
-from shared.bus.subjects import PRES_LIVE
-from shared.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.supervision import Loop
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.follower import Follower
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.position import RETENTION
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.subjects import PRES_LIVE
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
+from shared.runtime.supervision import Loop
 
 log = structlog.get_logger(__name__)
+
+Tell = Callable[[bool], None]
+"""Gets whether the user is there; it must not raise."""
+
+_SWEEP_SECONDS = 0.05
+"""By so much a deadline may be late."""
+
+
+class Arrivals:
+    """Callbacks that wait for a user. One timer sweeps them; none runs while none waits."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Place, list[tuple[float, Tell]]] = {}
+        """The deadline of each, by the monotonic clock."""
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def is_sweeping(self) -> bool:
+        return self._sweeper is not None
+
+    def wait(self, place: Place, deadline_seconds: float, tell: Tell) -> None:
+        """Tell once: True as soon as `arrive` is called of the place, or False if that is late."""
+        self._waiting.setdefault(place, []).append((time.monotonic() + deadline_seconds, tell))
+        if self._sweeper is None:
+            self._sweep_later()
+
+    def arrive(self, place: Place) -> None:
+        """The user is there."""
+        for _, tell in self._waiting.pop(place, ()):
+            tell(True)
+
+    def _sweep_later(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now = time.monotonic()
+        late: list[Tell] = []
+        for place, waiting in list(self._waiting.items()):
+            if any(deadline <= now for deadline, _ in waiting):
+                late += [tell for deadline, tell in waiting if deadline <= now]
+                patient = [each for each in waiting if each[0] > now]
+                if patient:
+                    self._waiting[place] = patient
+                else:
+                    del self._waiting[place]
+        if self._waiting:
+            self._sweep_later()
+        for tell in late:
+            tell(False)
 
 
 class Presence:
@@ -67,19 +128,19 @@ class Presence:
         self._stale = asyncio.Event()
         self._stale.set()
         self._read_after = 0.0
-        self._meanwhile: dict[EntryKey | LeaseKey, Fact] | None = None
+        self._meanwhile: dict[EntryKey | LeaseKey, Record] | None = None
         """What came while a snapshot was being read, the last of each; None at other times."""
         self._writer = PresenceWriter(publisher, self._limits)
         self._lease = NodeLease(
             publisher, self._limits, on_held=self._writer.begin, on_lost=self._writer.pause
         )
-        self._burials = Burials(
+        self._reaper = LeaseReaper(
             bus,
             publisher,
             self._limits,
             table=self._table,
-            may_judge=lambda: self.caught_up,
-            doubt=self._stale.set,
+            is_current=lambda: self.caught_up,
+            mark_stale=self._stale.set,
         )
         self._follower = Follower(
             bus,
@@ -186,11 +247,11 @@ class Presence:
             Loop("presence_table", self._keep_true),
             Loop("presence_lease", self._lease.run, may_return=True),  # by `withdraw`
             Loop("presence_writer", self._writer.run),
-            Loop("presence_burials", self._burials.run, is_vital=False),
+            Loop("presence_burials", self._reaper.run, is_vital=False),
         )
 
     async def withdraw(self, deadline_seconds: float = 0.3) -> None:
-        """Say goodbye, so that nobody waits for the lease to run out; see `leases`.
+        """Shorten the lease, so that nobody waits for it to run out; see `gateway.presence.lease`.
 
         To be called while the loops still run, after the last connection was closed.
         """
@@ -199,27 +260,27 @@ class Presence:
 
     def _take(self, message: StoredMessage) -> None:
         name, sequence, payload = message.subject, message.sequence, message.payload
-        fact: Fact | None = self._writer.echoes.recall(name, sequence, payload)
-        if fact is None:
-            fact = read_fact(name, sequence, payload, message.headers)
-        if fact is None:
+        record: Record | None = self._writer.own_writes.recall(name, sequence, payload)
+        if record is None:
+            record = read_record(name, sequence, payload, message.headers)
+        if record is None:
             return
-        if isinstance(fact, LeaseFact):
-            self._lease.see(fact)
-        elif fact.key.node == self._lease.node:
-            self._see_own(fact)
+        if isinstance(record, LeaseRecord):
+            self._lease.see(record)
+        elif record.key.node == self._lease.node:
+            self._see_own(record)
         if self._meanwhile is not None:
-            self._meanwhile[fact.key] = fact
+            self._meanwhile[record.key] = record
         elif self.caught_up:
-            self._tell(self._table.apply(fact))
+            self._tell(self._table.apply(record))
         else:
-            self._stale.set()  # what is being filled in now, the snapshot has
+            self._stale.set()  # the snapshot will have what is being filled in now
 
-    def _see_own(self, fact: EntryFact) -> None:
-        self._writer.see(fact.key.place, fact.sequence, present=fact.entry is not None)
+    def _see_own(self, record: EntryRecord) -> None:
+        self._writer.see(record.key.place, record.sequence, present=record.entry is not None)
 
     def _reset(self, reason: str) -> None:
-        if reason != RETENTION:  # that one is daily business: all that was next was replaced
+        if reason != RETENTION:  # which is common: all that came next was replaced
             # Everybody announces anew. Read when they have, or all would leave and come.
             self._lease.lose(reason)
             self._read_after = time.monotonic() + self._limits.hold_seconds
@@ -230,7 +291,7 @@ class Presence:
         try:
             while True:
                 await self._read_when_stale()
-        finally:  # whatever was under way, the table isn't true before it is read anew
+        finally:  # a snapshot was perhaps under way
             self._meanwhile = None
             self._stale.set()
 
@@ -252,19 +313,19 @@ class Presence:
         if self._stale.is_set() or not self._follower.caught_up:
             self._stale.set()
             return
-        for fact in sorted(meanwhile.values(), key=lambda fact: fact.sequence):
-            if fact.sequence > up_to:
-                snapshot.apply(fact)
+        for record in sorted(meanwhile.values(), key=lambda record: record.sequence):
+            if record.sequence > up_to:
+                snapshot.apply(record)
         changes = self._table.become(snapshot, up_to)
         log.info("presence_snapshot_taken", up_to=up_to, changes=len(changes))
         self._tell(changes)
 
     def _tell(self, changes: list[PresenceChange]) -> None:
-        """First those who watched all along: who is told of his own arrival begins to watch."""
+        """`on_change` first: a user who is told of his own arrival begins to watch by that."""
         for change in changes:
             try:
                 self._on_change(change)
-            except Exception:  # the table has the others too, and won't tell of them again
+            except Exception:  # the table has the others already, and tells of each once
                 log.exception("presence_change_not_told", channel=change.channel)
         for change in changes:
             if change.joined:

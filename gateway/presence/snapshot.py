@@ -2,13 +2,13 @@
 
 import asyncio
 
-from gateway.presence.facts import read_fact
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.records import read_record
 from gateway.presence.table import PresenceTable
-from shared.bus.client import Bus
-from shared.bus.direct_get import DirectGet, leader_holds_from, stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.subjects import PRES_PUB
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import PRES_PUB
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
 
 _EVERYTHING = f"{PRES_PUB}>"
 
@@ -16,9 +16,9 @@ _EVERYTHING = f"{PRES_PUB}>"
 async def read_snapshot(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
     """Read the stream in pages, up to where it ended after the first reading.
 
-    Each page may come from another replica, and a message that moves to the end between two
-    pages is in neither, if the replica of the last page lags. Whatever any page left out
-    for such a reason came before that end, so reading up to it misses nothing.
+    Each page may come from another replica. A message that moves to the stream's end between two
+    pages is in neither if the last page's replica lags; but it lies before the end that the
+    leader tells, so reading up to there misses nothing.
 
     Returns:
         The table, and the last sequence that it tells of.
@@ -35,34 +35,31 @@ async def read_snapshot(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable
 
 async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
     table, position, end = PresenceTable(), 0, None
-    direct = DirectGet(bus, "PRES")
+    reader = StreamReader(bus, "PRES", answer_seconds=limits.answer_seconds)
     while True:
-        batch = await direct.batch(
+        batch = await reader.batch(
             {
                 "seq": position + 1,
                 "next_by_subj": _EVERYTHING,
                 "batch": limits.snapshot_batch,
                 "max_bytes": limits.snapshot_batch_bytes,
-            },
-            timeout_seconds=limits.answer_seconds,
+            }
         )
         for message in batch.messages:
             position = message.sequence
             name = message.subject.removeprefix(PRES_PUB)
-            fact = read_fact(name, position, message.payload, message.headers)
-            if fact is not None:
-                table.apply(fact)
+            record = read_record(name, position, message.payload, message.headers)
+            if record is not None:
+                table.apply(record)
         if batch.messages and batch.pending:
             continue
         if end is None:
-            end = (await stream_state(bus, "PRES", timeout_seconds=limits.answer_seconds)).last
+            end = (await reader.state()).last
         if position >= end:
             return table, position
         if batch.messages:
             continue
-        # The end itself may have been removed since; a replica may as well lag.
-        if not await leader_holds_from(
-            bus, "PRES", position + 1, timeout_seconds=limits.answer_seconds
-        ):
+        # Either the end itself was removed since, or the replica lags: the leader knows.
+        if await reader.next_on_leader(_EVERYTHING, position + 1) is None:
             return table, end
         await asyncio.sleep(limits.stale_read_seconds)

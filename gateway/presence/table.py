@@ -5,15 +5,145 @@ gateways agree however they came to know it: message by message, or by a snapsho
 entry counts while its node's lease is live or expired and not ended.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
+from operator import attrgetter
 
-from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState
-from gateway.presence.subjects import Place
-from gateway.presence.users import HEAD, ChannelUsers
-from shared.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import Entry, EntryRecord, LeaseRecord, LeaseState, Place, Record
+from shared.contracts.ids import ChannelName, NodeId, UserId
 
-__all__ = ["HEAD", "PresenceChange", "PresenceTable"]
+HEAD = 200
+"""The users of a channel that a welcome lists, and so are read often."""
+
+_HEAD_CHANGES = count(1)
+
+
+class User:
+    """A user with at least one entry that counts. More than one is rare, so one needs no dict."""
+
+    __slots__ = ("entry", "name", "node", "others", "since", "user_id")
+
+    def __init__(self, user_id: UserId, node: NodeId, entry: Entry) -> None:
+        self.user_id = user_id
+        self.node = node
+        self.entry = entry
+        """That node's."""
+        self.others: dict[NodeId, Entry] | None = None
+        """Further nodes'."""
+        self.name = entry.name
+        """As the latest entry has it."""
+        self.since = entry.since
+        """Of the earliest entry."""
+
+    @property
+    def entries(self) -> dict[NodeId, Entry]:
+        return {self.node: self.entry, **(self.others or {})}
+
+    def put(self, node: NodeId, entry: Entry) -> None:
+        if node == self.node:
+            self.entry = entry
+        elif self.others is None:
+            self.others = {node: entry}
+        else:
+            self.others[node] = entry
+
+    def remove(self, node: NodeId) -> bool:
+        """Take out the node's entry; False if it is the last one, which stays."""
+        if self.others is None:
+            return False
+        if node == self.node:
+            self.node, self.entry = self.others.popitem()
+        else:
+            del self.others[node]
+        self.others = self.others or None
+        return True
+
+    def since_and_name(self) -> tuple[float, str]:
+        """Of the earliest and of the latest entry."""
+        if self.others is None:
+            return self.entry.since, self.entry.name
+        by_age = sorted((entry.since, node, entry.name) for node, entry in self.entries.items())
+        return by_age[0][0], by_age[-1][2]
+
+
+_AGE = attrgetter("since", "user_id")
+
+
+class ChannelUsers:
+    """Everybody in a channel, in the order of arrival."""
+
+    __slots__ = ("_by_id", "_order", "head_changes", "nowhere_else")
+
+    def __init__(self, channel: ChannelName) -> None:
+        self.nowhere_else = (channel,)
+        """The channels of whoever is in this one only; one text and one tuple for all of them."""
+        self._by_id: dict[UserId, User] = {}
+        self._order: list[User] = []
+        self.head_changes = next(_HEAD_CHANGES)
+        """Another number for any other first `HEAD` users; never used twice."""
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, user_id: UserId) -> bool:
+        return user_id in self._by_id
+
+    def get(self, user_id: UserId) -> User | None:
+        return self._by_id.get(user_id)
+
+    def first(self, limit: int | None = None) -> list[tuple[UserId, str]]:
+        """The ids and names of those who came first."""
+        return [(user.user_id, user.name) for user in islice(self._order, limit)]
+
+    def put(self, user_id: UserId, node: NodeId, entry: Entry) -> bool:
+        """The node says that the user is here; whether nobody said so before."""
+        user = self._by_id.get(user_id)
+        if user is None:
+            user = self._by_id[user_id] = User(user_id, node, entry)
+            self._insert(user)
+            return True
+        user.put(node, entry)
+        self._reorder(user)
+        return False
+
+    def remove(self, user_id: UserId, node: NodeId) -> User | None:
+        """The node doesn't say so any more; the user, if nobody does."""
+        user = self._by_id[user_id]
+        if user.remove(node):
+            self._reorder(user)
+            return None
+        self._take_out(user)
+        del self._by_id[user_id]
+        return user
+
+    def _reorder(self, user: User) -> None:
+        """Move the user to where the entries place him now."""
+        since, name = user.since_and_name()
+        if (since, name) == (user.since, user.name):
+            return
+        self._take_out(user)
+        user.since, user.name = since, name
+        self._insert(user)
+
+    def _insert(self, user: User) -> None:
+        order = self._order
+        if not order or order[-1].since < user.since:  # as a rule the newest is the last
+            at = len(order)
+        else:
+            at = bisect_left(order, _AGE(user), key=_AGE)
+        order.insert(at, user)
+        self._note_change(at)
+
+    def _take_out(self, user: User) -> None:
+        at = bisect_left(self._order, _AGE(user), key=_AGE)
+        del self._order[at]
+        self._note_change(at)
+
+    def _note_change(self, at: int) -> None:
+        if at < HEAD:
+            self.head_changes = next(_HEAD_CHANGES)
 
 
 @dataclass(slots=True)  # not frozen, which would make it cost three times as much
@@ -106,13 +236,13 @@ class PresenceTable:
         if found is not None and not found.counts:
             del self._nodes[node]
 
-    def apply(self, fact: Fact) -> list[PresenceChange]:
+    def apply(self, record: Record) -> list[PresenceChange]:
         """Take in the next message of the stream; say who came or left by it."""
-        if fact.sequence <= self._read_up_to:  # the snapshot was ahead of the follower
+        if record.sequence <= self._read_up_to:  # the snapshot was ahead of the follower
             return []
-        if isinstance(fact, LeaseFact):
-            return self._apply_lease(fact)
-        return self._apply_entry(fact)
+        if isinstance(record, LeaseRecord):
+            return self._apply_lease(record)
+        return self._apply_entry(record)
 
     def become(self, snapshot: "PresenceTable", up_to: int) -> list[PresenceChange]:
         """Take over a table that was made from all that the stream holds; say what differs.
@@ -129,14 +259,14 @@ class PresenceTable:
         self._read_up_to = up_to
         return changes
 
-    def _apply_entry(self, fact: EntryFact) -> list[PresenceChange]:
-        place, name = fact.key
+    def _apply_entry(self, record: EntryRecord) -> list[PresenceChange]:
+        place, name = record.key
         node = self._nodes.get(name)
-        if fact.entry is not None:
+        if record.entry is not None:
             if node is None:
                 node = self._nodes[name] = _Node(name)
-            node.entries[place] = fact.entry
-            return self._count_in(place, node.name, fact.entry) if node.counts else []
+            node.entries[place] = record.entry
+            return self._count_in(place, node.name, record.entry) if node.counts else []
         if node is None or node.entries.pop(place, None) is None:
             return []
         if node.counts:
@@ -145,9 +275,9 @@ class PresenceTable:
             del self._nodes[name]
         return []
 
-    def _apply_lease(self, fact: LeaseFact) -> list[PresenceChange]:
-        name = fact.key.node
-        if fact.state is LeaseState.ENDED:
+    def _apply_lease(self, record: LeaseRecord) -> list[PresenceChange]:
+        name = record.key.node
+        if record.state is LeaseState.ENDED:
             ended = self._nodes.pop(name, None)
             if ended is None or not ended.counts:
                 return []
@@ -156,7 +286,7 @@ class PresenceTable:
         if node is None:
             node = self._nodes[name] = _Node(name)
         counted = node.counts
-        node.state, node.sequence = fact.state, fact.sequence
+        node.state, node.sequence = record.state, record.sequence
         if counted:
             return []
         return [

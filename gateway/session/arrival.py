@@ -11,20 +11,20 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.channels.manager import Subscription
-from gateway.codecs.chat import encode_people, encode_welcome
-from gateway.engine.connection import Connection
-from gateway.errors import NOT_READY, RATE_LIMIT
+from gateway.channels.registry import Subscription
+from gateway.errors import EndReason
+from gateway.protocols.chat.codec import encode_people, encode_welcome
 from gateway.session.handshake import ChatHandshake
 from gateway.session.parts import ChatParts
 from gateway.session.rate import units_of_replay
-from gateway.session.replay import Gone, Replay
-from gateway.session.surviving import survive
+from gateway.session.replay import ConnectionLost, Replay
+from gateway.session.surviving import isolate_failure
 from gateway.settings import Namespace
 from gateway.streams.catch_up import Reason, Unrecoverable
-from shared.errors import Unavailable
-from shared.tokens import Claims
-from shared.user_rates import TooFast
+from gateway.transport.connection import Connection
+from shared.contracts.errors import Unavailable
+from shared.tokens.access_tokens import Claims
+from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Arrival(Replay):
             self._arrive()
 
     def _go_on(self, _is_present: bool) -> None:
-        survive(self.connection, self._arrive)
+        isolate_failure(self.connection, self._arrive)
 
     def _arrive(self) -> None:
         if not self.connection.is_open:
@@ -98,14 +98,14 @@ class Arrival(Replay):
             reset = await self._come_back()
             if not self.is_live:
                 await self._begin_anew(reset)
-        except Gone:
+        except ConnectionLost:
             return
         except Unavailable as unavailable:  # what was sent so far has no hole
             log.info("arrival_failed", connection_id=self.connection.id, reason=str(unavailable))
-            self.connection.close(*NOT_READY)
+            self.connection.close(EndReason.NOT_READY)
         except TooFast:
             log.info("replay_refused", connection_id=self.connection.id)
-            self.connection.close(*RATE_LIMIT)
+            self.connection.close(EndReason.RATE_LIMIT)
         else:
             self._on_live()
 

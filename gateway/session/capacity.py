@@ -1,19 +1,17 @@
 """How many connections there may be: in this process, from one address, of one user."""
 
 from collections.abc import Callable, Hashable
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 import structlog
 
-from gateway.errors import FULL, TOO_MANY_OF_ADDRESS, Close
-from shared.ids import UserId
+from gateway.errors import EndReason
+from shared.contracts.ids import UserId
+from shared.web.addresses import network_of
 
 log = structlog.get_logger(__name__)
 
 _SHARE_OF_SOCKETS = 0.9
 """The others are for HTTP, and those that are being sent away."""
-
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Occupancy:
@@ -32,17 +30,19 @@ class Occupancy:
     def __len__(self) -> int:
         return len(self._here)
 
-    def enter(self, connection: Hashable, address: str | None) -> Close | None:
+    def enter(self, connection: Hashable, address: str | None) -> EndReason | None:
         """Count the connection, or say why there is no room for it."""
         if connection in self._here:
             return None
         if 0 < self._max_connections <= len(self._here):
-            return FULL
-        name = network_of(address) if self._max_per_address and address else None
+            return EndReason.FULL
+        name = None
+        if self._max_per_address and address:
+            name = network_of(address) or address
         if name is not None:
             count = self._from_address.get(name, 0)
             if count >= self._max_per_address:
-                return TOO_MANY_OF_ADDRESS
+                return EndReason.TOO_MANY_OF_ADDRESS
             self._from_address[name] = count + 1
         self._here[connection] = name
         return None
@@ -57,19 +57,6 @@ class Occupancy:
             self._from_address[name] = count
         else:  # else one entry would stay for every address ever seen
             del self._from_address[name]
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: of IPv6 the network of 64 bits, all of which one host has."""
-    if ":" not in address:
-        return address
-    try:  # the module `ipaddress` takes ten times as long
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
-        return address
-    if packed.startswith(_IPV4_MAPPED):
-        return inet_ntop(AF_INET, packed.removeprefix(_IPV4_MAPPED))
-    return inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
 class UserLimit:
@@ -100,12 +87,12 @@ class UserLimit:
         return here >= most or here + self._elsewhere(user_id) >= most
 
 
-def room_for(wanted: int, *, sockets: int | None) -> int:
+def connection_limit(wanted: int, *, sockets: int | None) -> int:
     """How many connections to let in.
 
     Args:
         wanted: As the operator says; 0 for as many as there can be.
-        sockets: That the process may accept, see `shared.peers`; None for any number.
+        sockets: That the process may accept, see `shared.web.peers`; None for any number.
 
     Returns:
         0 for any number.

@@ -1,48 +1,39 @@
 """One tab in one room: how it gets in, keeps up, and is over."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import structlog
 
-from gateway.channels.manager import CATCHING_UP, Subscription
-from gateway.codecs.chat import PROTOCOL, BadCommand, decode_command, encode
-from gateway.codecs.chat_frames import Authenticate, Reset
-from gateway.engine.connection import Connection
-from gateway.engine.frame import Frame
-from gateway.errors import (
-    BINARY_FRAME,
-    INVALID_ROOM,
-    INVALID_TOKEN,
-    NOT_READY,
-    RATE_LIMIT,
-    TOKEN_EXPIRED,
-    TOO_MANY_OF_USER,
-    Close,
-    MayNotSubscribe,
-    TooManyConnections,
-)
+from gateway.channels.registry import CATCHING_UP, Subscription
+from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
+from gateway.protocols.chat.close_codes import CLOSE_CODES
+from gateway.protocols.chat.codec import PROTOCOL, BadCommand, decode_command, encode
+from gateway.protocols.chat.frames import Authenticate, Reset
 from gateway.session.arrival import Arrival
 from gateway.session.clock import unix_now
 from gateway.session.commands import Commands
 from gateway.session.handshake import ChatHandshake
-from gateway.session.lag import Lag
+from gateway.session.lag import SlowConsumer
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CONNECT_UNITS, units_of_replay
-from gateway.session.replay import Gone, Replay
-from gateway.session.surviving import survive
-from shared.channels import personal_channel
-from shared.errors import AppError, Unavailable
-from shared.ids import ChannelName, UserId
-from shared.tokens import Claims, InvalidToken
-from shared.user_rates import TooFast
+from gateway.session.replay import ConnectionLost, Replay
+from gateway.session.surviving import isolate_failure
+from gateway.transport.connection import Connection
+from gateway.transport.frames import Close, Frame
+from shared.contracts.channels import personal_channel
+from shared.contracts.errors import AppError, Unavailable
+from shared.contracts.ids import ChannelName, UserId, user_id_to_json
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
-_REFUSALS: dict[type[AppError], Close] = {
-    InvalidToken: INVALID_TOKEN,
-    MayNotSubscribe: INVALID_ROOM,
-    TooManyConnections: TOO_MANY_OF_USER,
-    TooFast: RATE_LIMIT,
+_REFUSALS: dict[type[AppError], EndReason] = {
+    InvalidToken: EndReason.INVALID_TOKEN,
+    MayNotSubscribe: EndReason.INVALID_CHANNEL,
+    TooManyConnections: EndReason.TOO_MANY_OF_USER,
+    TooFast: EndReason.RATE_LIMIT,
 }
 
 
@@ -54,6 +45,7 @@ class ChatSession:
     """
 
     protocol: ClassVar[str] = PROTOCOL
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     __slots__ = (
         "_awaits_token", "_claims", "_commands", "_handshake", "_is_welcomed", "_parts",
@@ -95,23 +87,23 @@ class ChatSession:
         if not self.connection.offer(frame):
             self._fall_behind(offset - 1)
 
-    def close(self, close: Close) -> None:
-        self.connection.close(*close)
+    def close(self, reason: EndReason) -> None:
+        self.connection.close(reason)
 
-    def cut(self, close: Close) -> None:
-        self.connection.cut(*close)
+    def cut(self, reason: EndReason) -> None:
+        self.connection.cut(reason)
 
     def abandon(self, error: Exception, event: str) -> None:
         self.connection.abandon(error, event)
 
     def end_with_token(self) -> None:
-        self.connection.close_after(self.claims.expires_at - unix_now(), TOKEN_EXPIRED)
+        self.connection.close_after(self.claims.expires_at - unix_now(), EndReason.TOKEN_EXPIRED)
 
     # As its connection knows it.
 
     def open(self) -> None:
         """Begin, with a token or waiting for one."""
-        survive(self.connection, self._begin)
+        isolate_failure(self.connection, self._begin)
 
     def _begin(self) -> None:
         asked = self._handshake
@@ -120,19 +112,19 @@ class ChatSession:
         if no_room is not None:
             self.close(no_room)
         elif asked.channel is None:
-            self.close(INVALID_ROOM)
+            self.close(EndReason.INVALID_CHANNEL)
         elif self._parts.not_ready():
-            self.close(NOT_READY)
+            self.close(EndReason.NOT_READY)
         elif asked.token is not None:
             self._sign_in(asked.token, asked, asked.channel)
         else:
             self._awaits_token = True
         if self._claims is None:  # no token yet, or its issuer is asked for keys
-            self.connection.close_after(self._parts.settings.auth_seconds, INVALID_TOKEN)
+            self.connection.close_after(self._parts.settings.auth_seconds, EndReason.INVALID_TOKEN)
 
     def received(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            self.close(BINARY_FRAME)
+            self.close(EndReason.UNSUPPORTED_DATA)
         elif self._awaits_token:
             self._take_token(message)
         else:
@@ -147,7 +139,8 @@ class ChatSession:
         self._parts.manager.disconnect(self)
         if self._claims is None or self._room is None:
             # A peer may leave with any close, also with one of ours.
-            self._parts.metrics.refused(self.connection.closing)
+            closing = self.connection.closing
+            self._parts.metrics.refused(closing.code if isinstance(closing, Close) else closing)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             self.let_go()
             return
@@ -155,7 +148,7 @@ class ChatSession:
         log.debug(  # not info: a line costs a third of what a connect does
             "disconnected",
             connection_id=self.connection.id,
-            user_id=self._claims.user_id,
+            user_id=user_id_to_json(self._claims.user_id),
             code=int(close.code),
             reason=close.reason,
         )
@@ -164,7 +157,7 @@ class ChatSession:
 
     def start_over(self, reason: str) -> None:
         """The stream's offsets began anew, or some are lost to everybody here."""
-        if isinstance(self._way, Lag) and not self._way.is_live:
+        if isinstance(self._way, SlowConsumer) and not self._way.is_live:
             self._way.start_over(reason)
         elif self._is_live:  # who arrives finds out by itself
             for subscription in self._parts.manager.subscriptions_of(self):
@@ -201,11 +194,11 @@ class ChatSession:
         except BadCommand:
             command = None
         if not isinstance(command, Authenticate) or asked is None or asked.channel is None:
-            self.close(INVALID_TOKEN)
+            self.close(EndReason.INVALID_TOKEN)
             return
         self._awaits_token = False
         if self._parts.not_ready():
-            self.close(NOT_READY)
+            self.close(EndReason.NOT_READY)
         else:
             self._sign_in(command.token, asked, asked.channel)
 
@@ -235,10 +228,10 @@ class ChatSession:
             self._turn_away(error)
 
     def _turn_away(self, error: AppError) -> None:
-        close = _REFUSALS.get(type(error), NOT_READY)
-        if close is NOT_READY:
+        end = _REFUSALS.get(type(error), EndReason.NOT_READY)
+        if end is EndReason.NOT_READY:
             log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
-        self.close(close)
+        self.close(end)
 
     def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> None:
         """Register the connection, in the step in which its claims were found to hold."""
@@ -263,7 +256,7 @@ class ChatSession:
         log.debug(
             "connected",
             connection_id=self.connection.id,
-            user_id=claims.user_id,
+            user_id=user_id_to_json(claims.user_id),
             session_id=claims.session_id,
         )
         arrival.begin()
@@ -296,17 +289,17 @@ class ChatSession:
         assert self._personal is not None  # nobody offers anything before both are there
         options = self._parts.namespaces.options_of(self._room.channel)
         assert options is not None
-        lag = Lag(
+        lag = SlowConsumer(
             self.connection, self._parts, self._room, self._personal, options, sent_up_to=place
         )
         lag.begin()
         self._way = lag
         self.connection.start(self._catch_up(lag))
 
-    async def _catch_up(self, lag: Lag) -> None:
+    async def _catch_up(self, lag: SlowConsumer) -> None:
         try:
             await lag.run_to_live()
-        except Gone:
+        except ConnectionLost:
             return
         if self._way is lag:  # else it has fallen behind again
             self._way = None

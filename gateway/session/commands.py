@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from gateway.codecs.chat import (
+from gateway.errors import EndReason, MayNotPublish, OtherUser, error_code
+from gateway.protocols.chat.codec import (
     BadCommand,
     ChatCommand,
     decode_command,
@@ -21,17 +22,17 @@ from gateway.codecs.chat import (
     encode_ack,
     too_fast,
 )
-from gateway.codecs.chat_frames import Authenticate, Error, Ping, Pong, PublishMessage
-from gateway.engine.connection import Connection
-from gateway.errors import RATE_LIMIT, MayNotPublish, OtherUser, error_code
+from gateway.protocols.chat.frames import Authenticate, Error, Ping, Pong, PublishMessage
 from gateway.session.parts import ChatParts
 from gateway.session.rate import CLOSE, EXECUTE, CommandRate, units_of_text
-from gateway.session.surviving import survive
-from gateway.streams.publishing import Outcome, Repeat
-from shared.errors import AppError
-from shared.ids import ChannelName, UserId
-from shared.publications import Sender
-from shared.tokens import Claims
+from gateway.session.surviving import isolate_failure
+from gateway.streams.publishing import PublishResult
+from gateway.transport.connection import Connection
+from shared.contracts.errors import AppError
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Sender
+from shared.jetstream.publisher import PubAck
+from shared.tokens.access_tokens import Claims
 
 
 class Speaker(Protocol):
@@ -103,7 +104,7 @@ class Commands:
             verdict = self._rate.refuse()
         if verdict is not EXECUTE:
             if verdict is CLOSE:
-                self._connection.close(*RATE_LIMIT)
+                self._connection.close(EndReason.RATE_LIMIT)
                 return
             command = too_fast(command)
         if not self._is_open or (self._is_busy and type(command) is not Ping):
@@ -177,8 +178,8 @@ class Commands:
             parts.publisher.send_by_user(
                 room,
                 Sender(claims.user_id, claims.name),
-                {"body": command.body},
-                partial(self._published, command.id),
+                _data(command),
+                partial(self._published, command),
                 client_id=command.id,
             )
         except AppError as error:
@@ -187,31 +188,32 @@ class Commands:
         self._connection.begin_work()
         return True
 
-    def _published(self, command_id: str | None, outcome: Outcome) -> None:
+    def _published(self, command: PublishMessage, result: PublishResult) -> None:
         try:
-            if isinstance(outcome, Repeat):
-                self._connection.start(self._finish(self._settle(command_id, outcome)))
+            if isinstance(result, AppError):
+                self._fail(result, command.id)
+            elif result.duplicate:
+                self._connection.start(self._finish(self._resolve_duplicate(command, result)))
                 return
-            self._answer(command_id, outcome)
+            else:
+                self._acknowledge(command, result.offset)
         except Exception as error:
             self._connection.abandon(error, "command_failed")
         finally:
             self._connection.end_work()
-        survive(self._connection, self._end)
+        isolate_failure(self._connection, self._end)
 
-    async def _settle(self, command_id: str | None, repeat: Repeat) -> None:
-        outcome: int | AppError
+    async def _resolve_duplicate(self, command: PublishMessage, ack: PubAck) -> None:
         try:
-            outcome = await self._parts.publisher.settle(repeat)
+            offset = await self._parts.publisher.resolve_duplicate(ack, _data(command))
         except AppError as error:
-            outcome = error
-        self._answer(command_id, outcome)
+            self._fail(error, command.id)
+        else:
+            self._acknowledge(command, offset)
 
-    def _answer(self, command_id: str | None, outcome: int | AppError) -> None:
-        if isinstance(outcome, AppError):
-            self._fail(outcome, command_id)
-        elif command_id is not None:
-            self._connection.send(encode_ack(command_id, outcome))
+    def _acknowledge(self, command: PublishMessage, offset: int) -> None:
+        if command.id is not None:
+            self._connection.send(encode_ack(command.id, offset))
 
     async def _prolong(self, command: Authenticate) -> None:
         guard = self._parts.guard
@@ -234,3 +236,7 @@ class Commands:
 
     def _tell(self, message: BaseModel) -> None:
         self._connection.send(encode(message))
+
+
+def _data(command: PublishMessage) -> dict[str, str]:
+    return {"body": command.body}

@@ -6,18 +6,18 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from gateway.channels.manager import ConnectionManager, Member, for_each
 from gateway.channels.namespaces import PERSONAL
-from gateway.codecs.chat import PROTOCOL, encode, encode_message, encode_publication
-from gateway.codecs.chat_frames import Person, UserCount, UserJoined, UserLeft, Users
-from gateway.engine.frame import Frame
+from gateway.channels.registry import ConnectionManager, Member, for_each
 from gateway.metrics import GatewayMetrics
 from gateway.presence.crowds import Crowds, NamesPush
 from gateway.presence.table import PresenceChange
+from gateway.protocols.chat.codec import PROTOCOL, encode, encode_message, encode_publication
+from gateway.protocols.chat.frames import Person, UserCount, UserJoined, UserLeft, Users
 from gateway.streams.catch_up import Reason
-from shared.bus.position import RETENTION
-from shared.ids import ChannelName, UserId
-from shared.publications import BadPublication, Publication
+from gateway.transport.frames import Frame
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import BadPublication, Publication
+from shared.jetstream.position import RETENTION
 
 Names = Callable[[ChannelName, int], list[tuple[UserId, str]]]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from shared.channels import BadChannelName, room_channel
-from shared.ids import ChannelName
+from shared.contracts.channels import BadChannelName, room_channel
+from shared.contracts.ids import ChannelName
 
 DEFAULT_ROOM = "lobby"
 SUBPROTOCOL = "bearer"

@@ -9,20 +9,20 @@ import asyncio
 
 import structlog
 
-from gateway.channels.manager import CATCHING_UP
-from gateway.codecs.chat import encode
-from gateway.codecs.chat_frames import Person, Users
+from gateway.channels.registry import CATCHING_UP
+from gateway.protocols.chat.codec import encode
+from gateway.protocols.chat.frames import Person, Users
 from gateway.session.replay import Replay
 from gateway.streams.catch_up import Reason, Unrecoverable
-from shared.errors import Unavailable
-from shared.ids import ChannelName
+from shared.contracts.errors import Unavailable
+from shared.contracts.ids import ChannelName
 
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 0.5
 
 
-class Lag(Replay):
+class SlowConsumer(Replay):
     """One tab that missed something live: from the first thing missed until it is live again."""
 
     _started_over: Reason | None = None
@@ -38,7 +38,7 @@ class Lag(Replay):
         """Catch up, and be live again.
 
         Raises:
-            Gone: the connection ended.
+            ConnectionLost: the connection ended.
         """
         await self.drained()
         while not self.is_live:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.channels.manager import ConnectionManager
 from gateway.channels.namespaces import Namespaces
+from gateway.channels.registry import ConnectionManager
 from gateway.metrics import GatewayMetrics
 from gateway.presence.presence import Presence
 from gateway.session.capacity import Occupancy, UserLimit
@@ -14,14 +14,14 @@ from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Feed
 from gateway.streams.publishing import ChannelPublisher
-from shared.errors import Unavailable
-from shared.revocations import Revocations
-from shared.tokens import Claims, InvalidToken, TokenVerifier
-from shared.user_rates import UserRates
+from shared.contracts.errors import Unavailable
+from shared.tokens.access_tokens import Claims, InvalidToken, TokenVerifier
+from shared.tokens.revocations import Revocations
+from shared.web.user_rates import UserRates
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class Authenticator:
     """Who may be here: asked when a connection begins, and when it shows a new token."""
 
     verifier: TokenVerifier
@@ -79,7 +79,7 @@ class Guard:
 class ChatParts:
     """Made once, by whoever composes the gateway."""
 
-    guard: Guard
+    guard: Authenticator
     manager: ConnectionManager
     namespaces: Namespaces
     presence: Presence

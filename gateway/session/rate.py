@@ -1,6 +1,6 @@
 """How fast a connection may send commands: a bucket that fills at a steady rate. Pure.
 
-And what is taken out of its user's bucket, which outlives it: `shared.user_rates`.
+And what is taken out of its user's bucket, which outlives it: `shared.web.user_rates`.
 """
 
 from enum import Enum

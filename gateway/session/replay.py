@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-from gateway.channels.manager import CATCHING_UP, Subscription
-from gateway.codecs.chat import encode, encode_publication
-from gateway.codecs.chat_frames import Reset
-from gateway.engine.connection import Connection
+from gateway.channels.registry import CATCHING_UP, Subscription
+from gateway.protocols.chat.codec import encode, encode_publication
+from gateway.protocols.chat.frames import Reset
 from gateway.session.parts import ChatParts
 from gateway.settings import Namespace
-from shared.ids import ChannelName
-from shared.publications import BadPublication, Publication
+from gateway.transport.connection import Connection
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication, Publication
 
 
-class Gone(Exception):
+class ConnectionLost(Exception):
     """The connection ended meanwhile."""
 
 
@@ -61,7 +61,7 @@ class Replay:
 
         Raises:
             Unrecoverable, Unavailable: as `CatchUp.run` says.
-            Gone: the connection ended.
+            ConnectionLost: the connection ended.
         """
 
         def send(at: int, channel: ChannelName, payload: bytes) -> None:
@@ -107,4 +107,4 @@ class Replay:
 
     def look_for_end(self) -> None:
         if not self.connection.is_open:
-            raise Gone
+            raise ConnectionLost

@@ -1,9 +1,9 @@
 """Who is in a room, encoded once for all who arrive while that doesn't change."""
 
-from gateway.codecs.chat import encode_people
 from gateway.presence.presence import Presence
 from gateway.presence.table import HEAD
-from shared.ids import ChannelName
+from gateway.protocols.chat.codec import encode_people
+from shared.contracts.ids import ChannelName
 
 _MAX_ROOMS = 1000
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from gateway.engine.connection import Connection
+from gateway.transport.connection import Connection
 
 
-def survive(connection: Connection, step: Callable[[], None]) -> None:
+def isolate_failure(connection: Connection, step: Callable[[], None]) -> None:
     """Do one synchronous step for a connection; what awaits is for `Connection.start`.
 
     Whoever calls it has others to serve, and most of them for nothing that is their fault.

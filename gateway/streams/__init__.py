@@ -1,1 +1,1 @@
-"""Publications between the bus and the rooms above: recent, stored, live, and new ones."""
+"""Publications on the bus: following, keeping, reading and publishing them."""

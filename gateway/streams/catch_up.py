@@ -14,21 +14,20 @@ of live updates replaced by the ring.
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
-from gateway.streams.history import History
-from gateway.streams.ring import Kept, Ring
-from gateway.streams.stored import StoredRun, bounded
-from shared.bus.errors import BusUnavailable
-from shared.bus.position import RETENTION
-from shared.ids import ChannelName
+from gateway.streams.feed import Feed
+from gateway.streams.history import History, MergedHistory, bounded
+from gateway.streams.ring import StoredPublication
+from shared.contracts.ids import ChannelName
+from shared.jetstream.position import RETENTION
+from shared.nats.errors import BusUnavailable
 
 Send = Callable[[int, ChannelName, bytes], None]
 """Gets offset, channel and payload, ascending."""
 
 
 class Reason(StrEnum):
-    """Why what was missed can't be had."""
+    """Why what was missed can't be replayed."""
 
     EPOCH = "epoch"
     """The offset belongs to another life of the stream."""
@@ -58,34 +57,18 @@ class CatchUpLimits:
     """Of payloads, sent before asking whether the client keeps up. One always fits."""
 
 
-class Followed(Protocol):
-    """What catching up needs to know of the `gateway.streams.feed.Feed`."""
-
-    resets: int
-    last_reset: str
-    ring: Ring
-
-    @property
-    def epoch(self) -> str: ...
-
-    @property
-    def position(self) -> int: ...
-
-
 class CatchUp:
     """Brings subscribers from where they were to live."""
 
-    def __init__(
-        self, feed: Followed, history: History, limits: CatchUpLimits | None = None
-    ) -> None:
+    def __init__(self, feed: Feed, history: History, limits: CatchUpLimits | None = None) -> None:
         self._feed = feed
         self._history = history
         self._limits = limits or CatchUpLimits()
 
     def at_once(self, offset: int, epoch: str | None) -> int | None:
-        """The first offset that is to come live, if there is nothing to read or to judge; or None.
+        """The first offset that is to come live, if nothing was missed; None if `run` has to tell.
 
-        True within this step of the loop only. Else `run` is to be asked.
+        Holds within this step of the loop only.
         """
         feed = self._feed
         if offset != feed.position or not feed.epoch or (epoch or feed.epoch) != feed.epoch:
@@ -125,26 +108,26 @@ class CatchUp:
             BusUnavailable: the stream doesn't answer; what was sent so far has no hole.
         """
         feed, resets = self._feed, self._feed.resets
-        self._judge_epoch(epoch)
+        self._check_epoch(epoch)
         if offset > feed.position:
-            await self._judge_ahead(offset)
-            self._look_for_reset(resets)
-        at, judged = offset, unlimited
-        stored: StoredRun | None = None
+            await self._check_ahead(offset)
+            self._check_reset(resets)
+        at, admitted = offset, unlimited
+        stored: MergedHistory | None = None
         while at < feed.position:
             if at >= feed.ring.floor:
                 stored = None
                 count = feed.ring.count_after(channels, at)
             else:
-                stored = stored or StoredRun(self._history, channels, at)
+                stored = stored or MergedHistory(self._history, channels, at)
                 await self._read_on(stored, resets)
                 count = stored.count
-            if not judged:
+            if not admitted:
                 if count > self._limits.replay_limit:
                     raise Unrecoverable(Reason.TOO_MANY)
                 if count:
                     admit(count)
-            judged = True
+            admitted = True
             if stored is not None:
                 batch, at = stored.take(*self._bounds)
             else:
@@ -153,7 +136,7 @@ class CatchUp:
                 send(kept.offset, kept.channel, kept.payload)
             if at < feed.position:
                 await drained()
-                self._look_for_reset(resets)
+                self._check_reset(resets)
         go_live(max(feed.position, offset) + 1)
 
     async def newest(
@@ -174,28 +157,30 @@ class CatchUp:
         newest = feed.ring.last(channel, count)
         if newest is None:
             newest = await self._history.last(channel, count, up_to=position)
-            self._look_for_reset(resets)
+            self._check_reset(resets)
         while newest:
             batch, _ = bounded(newest, *self._bounds)
             for kept in batch:
                 send(kept.offset, kept.channel, kept.payload)
             newest = newest[len(batch) :]
             await drained()
-            self._look_for_reset(resets)
+            self._check_reset(resets)
         return position
 
     @property
     def _bounds(self) -> tuple[int, int]:
         return self._limits.batch_count, self._limits.batch_bytes
 
-    def _from_ring(self, channels: Collection[ChannelName], at: int) -> tuple[list[Kept], int]:
+    def _from_ring(
+        self, channels: Collection[ChannelName], at: int
+    ) -> tuple[list[StoredPublication], int]:
         batch, is_all = bounded(self._feed.ring.after(channels, at), *self._bounds)
         return batch, self._feed.position if is_all else batch[-1].offset
 
-    async def _read_on(self, stored: StoredRun, resets: int) -> None:
+    async def _read_on(self, stored: MergedHistory, resets: int) -> None:
         """Read the next batch of each channel from the stream, below the ring's floor."""
         state = await stored.read(up_to=min(self._feed.ring.floor, self._feed.position))
-        self._look_for_reset(resets)
+        self._check_reset(resets)
         if state is None:
             return
         if state.epoch != self._feed.epoch:
@@ -204,13 +189,13 @@ class CatchUp:
         if state.first > stored.needs_from:
             raise Unrecoverable(Reason.TOO_OLD)
 
-    def _judge_epoch(self, epoch: str | None) -> None:
+    def _check_epoch(self, epoch: str | None) -> None:
         if not self._feed.epoch:
             raise BusUnavailable("the stream has not been seen yet")
         if epoch is not None and epoch != self._feed.epoch:
             raise Unrecoverable(Reason.EPOCH)
 
-    async def _judge_ahead(self, offset: int) -> None:
+    async def _check_ahead(self, offset: int) -> None:
         """The client may know more than this gateway, though not more than the stream."""
         state = await self._history.state()
         if state.epoch != self._feed.epoch:
@@ -218,7 +203,7 @@ class CatchUp:
         if offset > state.last:
             raise Unrecoverable(Reason.AHEAD)
 
-    def _look_for_reset(self, resets: int) -> None:
+    def _check_reset(self, resets: int) -> None:
         if self._feed.resets != resets:
             is_retention = self._feed.last_reset == RETENTION
             raise Unrecoverable(Reason.TOO_OLD if is_retention else Reason.EPOCH)

@@ -7,28 +7,28 @@ from functools import lru_cache
 import structlog
 
 from gateway.streams.ring import Ring
-from shared.bus.client import Bus
-from shared.bus.direct_get import StoredMessage
-from shared.bus.follower import Follower
-from shared.bus.limits import FollowerLimits
-from shared.bus.subjects import RT_LIVE, channel_of
-from shared.channels import BadChannelName, parse_channel
-from shared.ids import ChannelName
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.ids import ChannelName
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.follower import Follower
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.subjects import RT_LIVE, channel_of
+from shared.nats.client import Bus
 
 log = structlog.get_logger(__name__)
 
 _CHECKED_TOKENS = 16_384  # some 4 MiB; of more channels than that some are checked again
 
 FanOut = Callable[[ChannelName, int, bytes], None]
-"""Gets channel, offset and payload of each publication, once, in the order of the stream."""
+"""Gets channel, offset and payload of each publication, once and in the stream's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class RingLimits:
     """How much of the recent past stays in memory, over all channels."""
 
-    max_count: int = 50_000
-    max_bytes: int = 32 * 1024 * 1024
+    max_count: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
     """Of payloads."""
 
 
@@ -57,7 +57,7 @@ class Feed:
             on_filled: So many were read from the stream, as no live copy had come.
             on_undecodable: The message at this offset was skipped, since its subject names no
                 channel: why not.
-            after: Having doubted, deliver nothing until that follower has verified itself.
+            after: Once stale, deliver nothing until that follower is verified.
         """
         ring_limits = ring_limits or RingLimits()
         self.ring = Ring(max_count=ring_limits.max_count, max_bytes=ring_limits.max_bytes)

@@ -8,21 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from gateway.streams.history import History
-from gateway.streams.ring import Kept
-from shared.bus.client import TOO_LARGE
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, Stored
-from shared.bus.sending import Outcome as Answer
-from shared.bus.sending import Sending
-from shared.bus.subjects import api_message_id, publication_subject, user_message_id
-from shared.errors import AppError, ErrorKind
-from shared.ids import ChannelName
-from shared.publications import BadPublication, Publication, Sender
+from gateway.streams.ring import StoredPublication
+from shared.contracts.errors import AppError, ErrorKind
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication, Publication, Sender
+from shared.jetstream.publisher import PubAck, PubAckResult, Publisher, Sending
+from shared.jetstream.subjects import api_message_id, publication_subject, user_message_id
+from shared.nats.client import TOO_LARGE
+from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 
@@ -57,18 +55,12 @@ class PublicationRefused(AppError):
         super().__init__(f"this can't be published: {why}")
 
 
-class Repeat(NamedTuple):
-    """Something was stored under this id before; `ChannelPublisher.settle` tells if it is this."""
+PublishResult = PubAck | AppError
+"""The bus's own ack, or why there is none. If that is `BusUnavailable` it may be stored all the
+same, so it can be sent again with the same id. An ack that says ``duplicate`` is of whatever was
+stored first under the id: see `ChannelPublisher.resolve_duplicate`."""
 
-    offset: int
-    payload: bytes
-
-
-Outcome = int | Repeat | AppError
-"""What became of a publication: its offset, or why it has none. If that is `BusUnavailable` it
-may be stored all the same, so it can be sent again with the same id."""
-
-OnDone = Callable[[Outcome], None]
+OnDone = Callable[[PublishResult], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +82,7 @@ class ChannelPublisher:
         publisher: Publisher,
         history: History,
         *,
-        recent: Callable[[int], Kept | None] = lambda _offset: None,
+        recent: Callable[[int], StoredPublication | None] = lambda _offset: None,
         limits: PublishingLimits | None = None,
         on_answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
@@ -107,7 +99,7 @@ class ChannelPublisher:
         self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)
         self._own_ids = (f"{prefix}-{number}" for number in count(1))
-        """For what comes without an id: nobody repeats it, so it only has to be another one."""
+        """For what comes without an id: nobody repeats it, so it only has to be unique."""
 
     @property
     def stuck(self) -> bool:
@@ -153,34 +145,32 @@ class ChannelPublisher:
             BusUnavailable: unknown whether it is stored; try again with the same key.
         """
         message_id = api_message_id(channel, key or next(self._own_ids))
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
 
-        def on_done(outcome: Outcome) -> None:
-            if not done.done():  # else nobody waits any more
-                done.set_result(outcome)
+        def on_done(result: PublishResult) -> None:
+            if not done.done():  # else the caller was cancelled
+                done.set_result(result)
 
         sending = self._send(channel, Publication(data), message_id, on_done)
         try:
-            outcome = await done
+            result = await done
         finally:
             self._publisher.forget(sending)
-        if isinstance(outcome, Repeat):
-            return await self.settle(outcome)
-        if isinstance(outcome, AppError):
-            raise outcome
-        return outcome
+        if isinstance(result, AppError):
+            raise result
+        return await self.resolve_duplicate(result, data) if result.duplicate else result.offset
 
-    async def settle(self, repeat: Repeat) -> int:
+    async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
         """Return the offset of what was stored first, if it has the same data.
 
         Raises:
             IdReused: it hasn't. What is gone is taken to have.
             BusUnavailable: the stream doesn't answer; try again with the same id.
         """
-        kept = self._recent(repeat.offset) or await self._history.stored(repeat.offset)
-        if kept is not None and not _same_data(kept.payload, repeat.payload):
+        kept = self._recent(ack.offset) or await self._history.stored(ack.offset)
+        if kept is not None and not _has_data(kept.payload, data):
             raise IdReused
-        return repeat.offset
+        return ack.offset
 
     def _send(
         self, channel: ChannelName, publication: Publication, message_id: str, on_done: OnDone
@@ -195,40 +185,37 @@ class ChannelPublisher:
             publication_subject(channel),
             payload,
             message_id=message_id,
-            on_done=partial(self._take_answer, channel, payload, time.monotonic(), on_done),
+            on_done=partial(self._done, channel, time.monotonic(), on_done),
             deadline_seconds=self._limits.deadline_seconds,
         )
 
-    def _take_answer(
-        self,
-        channel: ChannelName,
-        payload: bytes,
-        began_at: float,
-        on_done: OnDone,
-        answer: Answer,
+    def _done(
+        self, channel: ChannelName, began_at: float, on_done: OnDone, result: PubAckResult
     ) -> None:
         now = time.monotonic()
         self._on_answered(now - began_at)
-        if isinstance(answer, Stored):
+        if isinstance(result, PubAck):
             self._stuck_until = None
-            on_done(Repeat(answer.offset, payload) if answer.duplicate else answer.offset)
-        elif isinstance(answer, BusUnavailable):
+        elif isinstance(result, BusUnavailable):
             if now - began_at >= self._limits.deadline_seconds:  # else it is for other reasons
                 self._stuck_until = now + self._limits.stuck_seconds
-            on_done(answer)
-        elif answer.err_code == TOO_LARGE:
-            on_done(PublicationTooLong(self._limits.max_payload_bytes))
         else:
-            log.warning("publication_refused", channel=channel, reason=str(answer))
-            on_done(PublicationRefused())
+            on_done(self._refusal(channel, result))
+            return
+        on_done(result)
+
+    def _refusal(self, channel: ChannelName, rejected: MessageRejected) -> AppError:
+        if rejected.err_code == TOO_LARGE:
+            return PublicationTooLong(self._limits.max_payload_bytes)
+        log.warning("publication_refused", channel=channel, reason=str(rejected))
+        return PublicationRefused()
 
 
-def _same_data(one: bytes, other: bytes) -> bool:
-    if one == other:
-        return True
+def _has_data(payload: bytes, data: Any) -> bool:
     try:
-        first, second = Publication.decode(one), Publication.decode(other)
+        stored = Publication.decode(payload).data
+        sent = Publication.decode(Publication(data).encode()).data  # as it would be stored
     except BadPublication:
         return False
     # As sorted text: to Python's == even True and 1 are the same.
-    return json.dumps(first.data, sort_keys=True) == json.dumps(second.data, sort_keys=True)
+    return json.dumps(stored, sort_keys=True) == json.dumps(sent, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Recent publications of all channels, so that few who come back have to ask the stream. Pure."""
+"""Recent publications of all channels, so that few who reconnect need the stream. Pure."""
 
 import heapq
 import sys
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
 
 NOTHING = sys.maxsize
-"""The floor of a ring that has seen nothing yet, so it can vouch for nothing."""
+"""The floor of a ring that has seen nothing yet."""
 
 
-class Kept(NamedTuple):
+class StoredPublication(NamedTuple):
     """A publication as the stream holds it."""
 
     offset: int
@@ -34,7 +34,7 @@ class Ring:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._bytes = 0
-        # Not as Kept: making one costs more than all of `append`, and few are ever asked for.
+        # Bare tuples: making a `StoredPublication` costs more than `append`, and few are read.
         self._kept: OrderedDict[int, tuple[ChannelName, bytes]] = OrderedDict()
         self._offsets: dict[ChannelName, _Offsets] = {}
 
@@ -64,16 +64,16 @@ class Ring:
             self._evict()
 
     def clear(self) -> None:
-        """Forget everything: the stream began anew, or was left for a while."""
+        """Forget everything, since the next publication may not follow the last one."""
         self.floor = NOTHING
         self._bytes = 0
         self._kept.clear()
         self._offsets.clear()
 
-    def get(self, offset: int) -> Kept | None:
+    def get(self, offset: int) -> StoredPublication | None:
         return self._at(offset) if offset in self._kept else None
 
-    def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[Kept]:
+    def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[StoredPublication]:
         """What the channels have after an offset, ascending; read it before the ring changes."""
         runs = [
             found.after(offset)
@@ -91,7 +91,7 @@ class Ring:
             if (found := self._offsets.get(channel)) is not None
         )
 
-    def last(self, channel: ChannelName, count: int) -> list[Kept] | None:
+    def last(self, channel: ChannelName, count: int) -> list[StoredPublication] | None:
         """The channel's last ones, ascending; None if the stream may hold more of them."""
         offsets = self._offsets.get(channel)
         newest = offsets.last(count) if offsets is not None else []
@@ -99,8 +99,8 @@ class Ring:
             return None
         return [self._at(offset) for offset in newest]
 
-    def _at(self, offset: int) -> Kept:
-        return Kept(offset, *self._kept[offset])
+    def _at(self, offset: int) -> StoredPublication:
+        return StoredPublication(offset, *self._kept[offset])
 
     def _evict(self) -> None:
         offset, (channel, payload) = self._kept.popitem(last=False)
@@ -108,7 +108,7 @@ class Ring:
         self._bytes -= len(payload)
         offsets = self._offsets[channel]
         if not offsets.drop_first():
-            del self._offsets[channel]  # else one would stay for every room ever seen
+            del self._offsets[channel]  # else one stays for every channel ever seen
 
 
 class _Offsets:

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
-from shared.bus.client import Bus
-from shared.bus.publisher import start_publisher
-from shared.migrations import migrate
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import Bus
+from shared.sql.migrations import migrate
 from tests.auth_service.people import SIGNING_KEY, a_client
 from tests.fixtures.tokens import Clock
 

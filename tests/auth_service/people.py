@@ -16,11 +16,11 @@ from sqlalchemy import select
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher
-from shared.database import transaction
-from shared.outbox.table import OutboxRow
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from shared.jetstream.publisher import Publisher
+from shared.nats.client import Bus
+from shared.sql.database import transaction
+from shared.sql.outbox.table import OutboxRow
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.tokens import Clock
 
 SIGNING_KEY = (

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 
 from auth_service.tables import Base, UserRow
-from shared.database import connect_database, transaction
-from shared.migrations import differences, downgrade, migrate
+from shared.sql.database import connect_database, transaction
+from shared.sql.migrations import differences, downgrade, migrate
 
 
 async def test_the_migrated_database_is_what_the_code_knows(database_url: str) -> None:

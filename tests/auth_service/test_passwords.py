@@ -15,8 +15,8 @@ from auth_service.passwords import Passwords, hashing_passwords
 from auth_service.settings import AuthSettings
 from auth_service.tables import UserRow
 from auth_service.throttle import Throttle
-from shared.database import transaction
-from shared.errors import AppError
+from shared.contracts.errors import AppError
+from shared.sql.database import transaction
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.migrations import migrate
+from shared.sql.migrations import migrate
 from tests.auth_service.people import PASSWORD, SIGNING_KEY, bearer
 
 DEADLINE_SECONDS = 20

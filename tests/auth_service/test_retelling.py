@@ -12,22 +12,22 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.clock import our_clock
-from shared.bus.direct_get import DirectGet, stream_state
-from shared.bus.follower import Follower
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import STREAMS, bootstrap
-from shared.bus.subjects import CTL_LIVE
-from shared.database import transaction
-from shared.outbox.rows import note
-from shared.process import running
-from shared.revocations import Revocations, RevocationsComplete
+from shared.jetstream.clock import our_clock
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import STREAMS, bootstrap
+from shared.jetstream.subjects import CTL_LIVE
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.process import running
+from shared.sql.database import transaction
+from shared.sql.outbox.rows import note
+from shared.tokens.revocations import Revocations, RevocationsComplete
 from tests.auth_service.people import a_client, a_signed_in_user, sign_out
 from tests.auth_service.test_sessions import session_of
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.tokens import Clock
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 MAX_TOKEN_SECONDS = 86_400
 
@@ -155,18 +155,18 @@ async def test_what_is_told_again_is_told_from_the_newest_on_and_stored_once(
     async with service_on(nats, settings) as service:
         over = [await service.a_session_that_is_over(f"{n}@example.com") for n in range(5)]
         await js_api(service.bus, "STREAM.PURGE.CTL")
-        emptied = await stream_state(service.bus, "CTL")
+        emptied = await StreamReader(service.bus, "CTL").state()
 
         for _ in range(3):
             assert await service.a_process().look()
             async with transaction(service.parts.sessions) as db:  # as if it died before it noted
                 await note(db, "CTL", epoch="another", floor=0, begins_anew=True)
 
-        state = await stream_state(service.bus, "CTL")
+        state = await StreamReader(service.bus, "CTL").state()
         words = 3
         assert state.last == emptied.last + len(over) + words
         told = [
-            await DirectGet(service.bus, "CTL").message(emptied.last + 1 + n)
+            await StreamReader(service.bus, "CTL").message(emptied.last + 1 + n)
             for n in range(len(over))
         ]
         assert [json.loads(each.payload)["session_id"] for each in told if each] == over[::-1]
@@ -190,15 +190,15 @@ async def test_of_a_bus_that_is_said_to_be_restored_no_old_word_is_believed(
         await service.bus.until_connected()
         await bootstrap(service.bus)
         assert await service.known() == (set(), True)  # nobody can see that it is a backup
-        before = [(await stream_state(service.bus, name)).epoch for name in STREAMS]
+        before = [(await StreamReader(service.bus, name).state()).epoch for name in STREAMS]
 
         await bootstrap(service.bus, restored=True)
 
         assert await service.known() == (set(), False)
-        after = [(await stream_state(service.bus, name)).epoch for name in STREAMS]
+        after = [(await StreamReader(service.bus, name).state()).epoch for name in STREAMS]
         assert len({*before, *after}) == 2 * len(STREAMS)
         await bootstrap(service.bus)
-        assert [(await stream_state(service.bus, name)).epoch for name in STREAMS] == after
+        assert [(await StreamReader(service.bus, name).state()).epoch for name in STREAMS] == after
         assert [await service.retell() for _ in range(2)] == [True, False]
         assert await service.known() == (over, True)
 
@@ -229,11 +229,11 @@ async def test_the_word_that_a_stream_is_whole_is_renewed_before_the_stream_drop
 ) -> None:
     async with service_on(nats, settings) as service:
         await service.retell()
-        first = (await stream_state(service.bus, "CTL")).last
+        first = (await StreamReader(service.bus, "CTL").state()).last
         other = service.a_process()
         assert not await other.look()  # it can't know how old the word is
         await service.retell()
-        assert (await stream_state(service.bus, "CTL")).last == first + 1
+        assert (await StreamReader(service.bus, "CTL").state()).last == first + 1
 
         for hours in range(1, 49):
             service.clock.now += 3600
@@ -243,7 +243,7 @@ async def test_the_word_that_a_stream_is_whole_is_renewed_before_the_stream_drop
                 await drop_the_oldest(service)
                 assert await service.known() == (set(), True)
 
-        assert (await stream_state(service.bus, "CTL")).last <= first + 6
+        assert (await StreamReader(service.bus, "CTL").state()).last <= first + 6
 
 
 async def test_what_was_rolled_back_is_told_again_though_others_have_its_places_already(

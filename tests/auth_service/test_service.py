@@ -11,19 +11,20 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.clock import Clock, our_clock
-from shared.bus.direct_get import StoredMessage, stream_state
-from shared.bus.follower import Follower
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.bus.subjects import CTL_LIVE
-from shared.database import Sessions, connect_database
-from shared.outbox import rows as outbox_rows
-from shared.outbox.lease import Lease
-from shared.outbox.metrics import OutboxMetrics
-from shared.process import running
-from shared.revocations import Revocation, Revocations
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.clock import Clock, our_clock
+from shared.jetstream.follower import Follower
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.subjects import CTL_LIVE
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.process import running
+from shared.sql.database import Sessions, connect_database
+from shared.sql.outbox import rows as outbox_rows
+from shared.sql.outbox.lease import Lease
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.tokens.revocations import Revocation, Revocations
 from tests.auth_service.people import (
     a_client,
     a_signed_in_user,
@@ -227,7 +228,7 @@ async def test_what_the_relay_tells_again_is_stored_once(
 async def until_last(bus: Bus, sequence: int) -> None:
     await bus.until_connected()
     async with asyncio.timeout(20):
-        while (last := (await stream_state(bus, "CTL")).last) < sequence:  # noqa: ASYNC110
+        while (last := (await StreamReader(bus, "CTL").state()).last) < sequence:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert last == sequence
 

@@ -9,10 +9,10 @@ from sqlalchemy import select, update
 
 from auth_service.app import AuthParts
 from auth_service.tables import RefreshTokenRow, SessionRow
-from shared.database import transaction
-from shared.ids import SessionId, UserId
-from shared.revocations import Revocations
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import SessionId, UserId
+from shared.sql.database import transaction
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.revocations import Revocations
 from tests.auth_service.people import (
     a_signed_in_user,
     bearer,
@@ -222,11 +222,14 @@ async def test_a_token_of_a_session_that_we_do_not_know_is_a_401(
 ) -> None:
     tokens = await a_signed_in_user(client)
     session_id = session_of(parts, tokens["access_token"])
-    user_id = UserId((await me(client, tokens["access_token"])).json()["id"])
+    number = (await me(client, tokens["access_token"])).json()["id"]
 
     for token in (
-        parts.issuer.issue(user_id, "Ann", SessionId("0" * 32)),
-        parts.issuer.issue(UserId(user_id + 1), "Ann", session_id),
+        parts.issuer.issue(UserId(str(number)), "Ann", SessionId("0" * 32)),
+        parts.issuer.issue(UserId(str(number + 1)), "Ann", session_id),
+        parts.issuer.issue(UserId("ann"), "Ann", session_id),
+        parts.issuer.issue(UserId(f"0{number}"), "Ann", session_id),
+        parts.issuer.issue(UserId("9" * 128), "Ann", session_id),
     ):
         assert problem_of(await me(client, token)) == INVALID_TOKEN
         assert problem_of(await sign_out(client, token)) == INVALID_TOKEN

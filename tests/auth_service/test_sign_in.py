@@ -6,8 +6,8 @@ from starlette.formparsers import FormParser, MultiPartParser
 
 from auth_service.app import AuthParts
 from auth_service.tables import SessionRow
-from shared.database import transaction
-from shared.tokens import TokenVerifier
+from shared.sql.database import transaction
+from shared.tokens.access_tokens import TokenVerifier
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,
@@ -36,7 +36,7 @@ async def test_signing_in_answers_a_pair_that_others_believe(
         parts.keys, issuer="hubbub", audience="hubbub", hmac_secret=None, max_token_seconds=900
     )
     claims = await verifier.verify(tokens["access_token"])
-    assert (claims.user_id, claims.name) == (user_id, "Ann")
+    assert (claims.user_id, claims.name) == (str(user_id), "Ann")
 
 
 async def test_a_wrong_password_and_an_unknown_user_are_answered_alike(

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer, make_signing_key
-from shared.ids import SessionId, UserId
-from shared.keys import FixedKeys, read_jwks
-from shared.tokens import TokenVerifier
+from shared.contracts.ids import SessionId, UserId
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys, read_jwks
 from tests.auth_service.people import SIGNING_KEY, a_signed_in_user
 
 EC_KEY = generate_private_key(SECP256R1()).private_bytes(
@@ -29,7 +29,7 @@ def an_issuer(pem: str = SIGNING_KEY) -> TokenIssuer:
 async def test_a_token_carries_what_the_protocol_says_and_no_more() -> None:
     issuer = an_issuer()
 
-    tokens = [issuer.issue(UserId(7), "Ann", SessionId("s-1")) for _ in range(2)]
+    tokens = [issuer.issue(UserId("7"), "Ann", SessionId("s-1")) for _ in range(2)]
 
     header = jwt.get_unverified_header(tokens[0])
     assert header == {"alg": "EdDSA", "typ": "JWT", "kid": issuer.public_key.thumbprint}

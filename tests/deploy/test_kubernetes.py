@@ -7,10 +7,10 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from gateway.engine.limits import Limits
 from gateway.settings import GatewaySettings
+from gateway.transport.limits import Limits
 from hubbub.cli import cli
-from shared.http import operations_router
+from shared.web.http import operations_router
 from tests.deploy.manifests import (
     ALL,
     BASE,

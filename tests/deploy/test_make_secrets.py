@@ -12,7 +12,7 @@ from cryptography import x509
 from sqlalchemy import make_url
 
 from deploy.secrets.make_secrets import BUS_USERS, Store, make_secrets
-from shared.bus.address import sign_in
+from shared.nats.address import sign_in
 
 ODD = "pa'ss \"%@/:?#\\ word"
 

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.bus.client import Bus
-from shared.outbox.metrics import OutboxMetrics
+from shared.nats.client import Bus
+from shared.sql.outbox.metrics import OutboxMetrics
 from tests.deploy.compose_file import OBSERVING, services_of
 from tests.deploy.manifests import (
     DEPLOY,

@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
 from tests.deploy.manifests import DEPLOY, KUBERNETES, read_yaml
 from tests.fixtures.nats import StartServer
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 UNIT = {"KB": 1024, "MB": 1024**2, "GB": 1024**3, "Gi": 1024**3}
 

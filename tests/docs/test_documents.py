@@ -11,18 +11,19 @@ import pytest
 
 from auth_service.settings import AuthSettings
 from gateway import errors
-from gateway.codecs.asyncapi import chat_document
-from gateway.codecs.chat import CODE_OF_FIELD, too_fast
-from gateway.codecs.chat_frames import ERROR_CODES, Ping
+from gateway.protocols.chat.asyncapi import chat_document
+from gateway.protocols.chat.close_codes import CLOSE_CODES, CloseCode
+from gateway.protocols.chat.codec import CODE_OF_FIELD, too_fast
+from gateway.protocols.chat.frames import ERROR_CODES, Ping
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import IdReused, PublicationRefused
 from posts_service.settings import PostsSettings
-from shared.bus.client import Bus
-from shared.bus.direct_get import DirectGet
-from shared.bus.subjects import publication_subject
-from shared.channels import room_channel
-from shared.publications import Publication
-from shared.settings import ServiceSettings, environment_names
+from shared.contracts.channels import room_channel
+from shared.contracts.publications import Publication
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus
+from shared.runtime.settings import ServiceSettings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bench/README.md"]
@@ -76,14 +77,13 @@ async def test_the_readmes_example_publishes(bus: Bus, nats_url: str) -> None:
 
     await names["tell_the_lobby"](nats_url)
 
-    stored = await DirectGet(bus, "RT").last_of(publication_subject(room_channel("lobby")))
+    stored = await StreamReader(bus, "RT").last_of(publication_subject(room_channel("lobby")))
     assert stored is not None
     assert Publication.decode(stored.payload).data == {"text": "hi"}
 
 
 def test_every_error_and_close_of_the_protocol_is_documented() -> None:
     text = (ROOT / "docs/protocol.md").read_text()
-    closes = {value for value in vars(errors).values() if isinstance(value, errors.Close)}
     codes = {"bad_json", "unknown_type", "too_long", "unavailable", *CODE_OF_FIELD.values()}
     codes |= {
         IdReused.code,
@@ -93,10 +93,9 @@ def test_every_error_and_close_of_the_protocol_is_documented() -> None:
     }
     codes.add(too_fast(Ping()).code)
 
-    assert closes == set(errors.CLOSES)
     assert codes == set(ERROR_CODES)
-    assert [close for close in closes if f"| {close.code}" not in text] == []
-    refusals = [close for close in closes if close.code == errors.CloseCode.POLICY_VIOLATION]
+    assert [close for close in CLOSE_CODES.values() if f"| {close.code}" not in text] == []
+    refusals = [close for close in CLOSE_CODES.values() if close.code == CloseCode.POLICY_VIOLATION]
     assert [close for close in refusals if f'| 1008 "{close.reason}" |' not in text] == []
     assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) >= codes
 
@@ -106,6 +105,6 @@ def test_the_asyncapi_document_lists_every_frame_error_and_close_of_the_protocol
     described = json.dumps(chat_document(version="1"))
 
     assert [code for code in ERROR_CODES if f'"{code}"' not in described] == []
-    assert [close for close in errors.CLOSES if f'"{close.reason}"' not in described] == []
+    assert [close for close in CLOSE_CODES.values() if f'"{close.reason}"' not in described] == []
     for kind in re.findall(r'"type":"([a-z_]+)"', text):
         assert f'"{kind}"' in described

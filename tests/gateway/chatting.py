@@ -18,12 +18,12 @@ from websockets.typing import Subprotocol
 
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
-from shared.bus.client import Bus, connect_bus
-from shared.bus.clock import our_clock
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import bootstrap
-from shared.keys import FixedKeys, KeySource
-from shared.revocations import Told
+from shared.jetstream.clock import our_clock
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import Bus, connect_bus
+from shared.tokens.keys import FixedKeys, KeySource
+from shared.tokens.revocations import Told
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 

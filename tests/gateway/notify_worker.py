@@ -5,9 +5,9 @@ import sys
 
 from gateway.notify import Notifier
 from gateway.streams.history import History
-from shared.bus.client import connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.stream_reader import StreamReader
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.nats.client import connect_bus
 
 
 async def main(url: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from shared.listening import listen
-from shared.process import Server, server_config
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, server_config
 
 DEADLINE_SECONDS = 10.0
 

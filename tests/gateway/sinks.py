@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from gateway.engine.outgoing import NOTHING_MORE, STALLED, Run
+from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
 
 
 class ASink:
     """A sink and its transport in one."""
 
     def __init__(self) -> None:
-        self.due: Run | None = None
+        self.pending: FrameBatch | None = None
         self.written: list[bytes] = []
 
     @property
@@ -17,14 +17,14 @@ class ASink:
         return self
 
     def write(self, data: bytes) -> None:
-        assert self.due is None, "nothing is due any more once it is written"
+        assert self.pending is None, "nothing is due any more once it is written"
         self.written.append(data)
 
     def abandon(self, error: Exception, event: str) -> None:
         raise error
 
-    def write_due(self) -> None:
-        run = self.due
+    def write_pending(self) -> None:
+        run = self.pending
         if run is not None and run is not STALLED and run is not NOTHING_MORE:
-            self.due = None
+            self.pending = None
             self.write(run.joined())

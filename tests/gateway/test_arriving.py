@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from gateway.codecs.chat import encode_welcome
-from gateway.engine.frame import Frame
-from gateway.engine.hub import Hub
+from gateway.protocols.chat.codec import encode_welcome
 from gateway.session import arrival
 from gateway.settings import Namespace
-from shared.bus.publisher import Publisher
-from shared.ids import SessionId, UserId
-from shared.keys import FixedKeys, trusted_key
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from gateway.transport.frames import Frame
+from gateway.transport.hub import Hub
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher
+from shared.tokens.keys import FixedKeys, trusted_key
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.tokens import FOREIGN, OUR_KEY, a_token, some_claims
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
 from tests.gateway.serving import until
@@ -71,7 +71,7 @@ async def test_who_was_revoked_while_waiting_for_a_key_is_refused(
     ):
         await until(lambda: issuer.asked == 1)
         for revoked in (session, SessionId("of nobody")):
-            message = SessionRevoked(session_id=revoked, user_id=UserId(7))
+            message = SessionRevoked(session_id=revoked, user_id=UserId("7"))
             await publisher.publish(
                 SESSION_REVOKED_SUBJECT, message.model_dump_json().encode(), message_id=message.id
             )

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher
-from shared.bus.publishing import publish, publish_event
-from shared.channels import personal_channel, room_channel
-from shared.events import Envelope
-from shared.ids import UserId
-from shared.keys import FixedKeys, TrustedKey
+from shared.contracts.channels import personal_channel, room_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish
+from shared.nats.client import Bus
+from shared.tokens.keys import FixedKeys, TrustedKey
 from tests.fixtures.tokens import OUR_KEY
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
+from tests.shared.jetstream.builders import publish_event
 
 ANN = {"user_id": 1, "name": "Ann"}
 BEN = {"user_id": 2, "name": "Ben"}
@@ -50,6 +51,20 @@ async def test_a_message_reaches_everybody_on_every_gateway_the_sender_too(
         assert message == {"type": "message", **ANN, "body": "hello <b>", "offset": offset}
         assert await ann.until("message") == message
         assert await ann.until("ack") == {"type": "ack", "id": "m1", "offset": offset}
+
+
+@pytest.mark.parametrize("odd", ["*", ">", "a.*.~%2A", '"\\|auth0', "!-~"])
+async def test_a_room_has_any_printable_name(
+    gateway: RunningGateway, other: RunningGateway, odd: str
+) -> None:
+    room = a_room() + odd
+    async with gateway.tab(1, "Ann", room) as ann, other.tab(2, "Ben", room) as ben:
+        await ann.say("hello")
+        assert (await ben.until("message"))["body"] == "hello"
+        assert {user["name"] for user in ben.welcome["users"]} == {"Ann", "Ben"}
+        async with other.tab(3, "Cem", room, history=1) as cem:
+            assert cem.welcome["room"] == room
+            assert (await cem.until("message"))["body"] == "hello"
 
 
 async def test_without_an_id_nothing_is_acknowledged(gateway: RunningGateway) -> None:
@@ -117,7 +132,7 @@ async def test_a_notification_reaches_all_tabs_of_its_user_and_nobody_else(
         other.tab(101, "Ann", a_room()) as two,
         gateway.tab(102, "Ben", a_room()) as ben,
     ):
-        stored = await publish(publisher, personal_channel(UserId(101)), liked)
+        stored = await publish(publisher, personal_channel(UserId("101")), liked)
         expected = liked | {"type": "notification", "offset": stored.offset}
 
         assert await one.get() == expected
@@ -130,18 +145,18 @@ async def test_an_event_becomes_a_notification_once_and_moves_its_channels(
 ) -> None:
     room = a_room()
     event = Envelope(
-        type="post_liked", recipients=(UserId(104),), channels=(room_channel(room),),
+        type="post_liked", recipients=(UserId("104"),), channels=(room_channel(room),),
         data={"post_id": 7},
     )  # fmt: skip
     expected = {"event": "post_liked", "id": event.id, "post_id": 7}
     async with gateway.tab(104, "Ann", a_room()) as ann, other.tab(105, "Ben", room) as ben:
         for _ in range(2):
-            await publish_event(publisher, "posts", event)
+            await publish_event(publisher, event)
 
         notification = await ann.until("notification")
         assert expected.items() <= notification.items()
         assert (await ben.until("publication"))["data"] == expected
-        await publish(publisher, personal_channel(UserId(104)), {"event": "end"})
+        await publish(publisher, personal_channel(UserId("104")), {"event": "end"})
         assert await ann.all_until("notification", event="end") == []
 
 
@@ -149,7 +164,7 @@ async def test_anything_else_in_the_personal_channel_is_a_publication_that_names
     gateway: RunningGateway, publisher: Publisher
 ) -> None:
     async with gateway.tab(103, "Ann", a_room()) as ann:
-        stored = await publish(publisher, personal_channel(UserId(103)), {"x": 1})
+        stored = await publish(publisher, personal_channel(UserId("103")), {"x": 1})
 
         expected = {"type": "publication", "channel": "#103", "data": {"x": 1}}
         assert await ann.get() == expected | {"offset": stored.offset}

@@ -2,33 +2,38 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Any, cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, ClassVar, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
-from gateway.codecs.chat import BadCommand, decode_command
-from gateway.engine.connection import Connection
-from gateway.engine.limits import Limits
-from gateway.errors import INTERNAL_ERROR, Close
+from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
+from gateway.protocols.chat.close_codes import CLOSE_CODES
+from gateway.protocols.chat.codec import BadCommand, decode_command
 from gateway.session.commands import Commands
-from gateway.session.parts import ChatParts, Guard
+from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
-from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, Outcome, Repeat
-from shared.bus.errors import BusUnavailable
-from shared.channels import room_channel
-from shared.ids import ChannelName, UserId
-from shared.publications import Sender
-from shared.tokens import Claims, InvalidToken
-from shared.user_rates import UserRates
-from tests.gateway.engine.transports import AnEngine, ATransport
+from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
+from gateway.transport.connection import Connection
+from gateway.transport.frames import Close
+from gateway.transport.limits import Limits
+from gateway.transport.websocket import WebSocketConnection
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Sender
+from shared.jetstream.publisher import PubAck
+from shared.nats.errors import BusUnavailable
+from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.web.user_rates import UserRates
+from tests.gateway.transport.transports import AnEngine, ATransport
 
-CLAIMS = Claims(UserId(1), "Ann", None, issued_at=0, expires_at=1)
-ELSEWHERE = Close(1012, "restarting")
+CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=1)
+DUPLICATE = PubAck(9, duplicate=True)
+OF_ANOTHER = PubAck(8, duplicate=True)
 
 
 class ABus(ChannelPublisher):
@@ -37,7 +42,6 @@ class ABus(ChannelPublisher):
     def __init__(self) -> None:
         self.sent: list[str] = []
         self._asked: list[OnDone] = []
-        self.first: Outcome = 0
 
     def send_by_user(
         self,
@@ -52,14 +56,14 @@ class ABus(ChannelPublisher):
         self.sent.append(data["body"])
         self._asked.append(on_done)
 
-    def answer(self, outcome: Outcome) -> None:
-        self._asked.pop()(outcome)
+    def answer(self, answer: int | PublishResult) -> None:
+        self._asked.pop()(PubAck(answer, duplicate=False) if isinstance(answer, int) else answer)
 
-    async def settle(self, repeat: Repeat) -> int:
+    async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
         await asyncio.sleep(0)
-        if repeat.payload:
+        if data != {"body": "a"} or ack == OF_ANOTHER:
             raise IdReused
-        return repeat.offset
+        return ack.offset
 
 
 class AGuard:
@@ -96,18 +100,19 @@ class ATab:
     admitted_as = CLAIMS.user_id
     room = room_channel("lobby")
     place = 7
+    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     def __init__(self) -> None:
         self.engine = AnEngineAtWork()
         self.transport = ATransport()
-        self.connection = Connection(cast(asyncio.Transport, self.transport), self.engine)
+        self.connection = WebSocketConnection(cast(asyncio.Transport, self.transport), self.engine)
         self.bus = ABus()
         self.guard = AGuard()
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.renewed = 0
         self.is_silent = False
         parts = {
-            "guard": cast(Guard, self.guard),
+            "guard": cast(Authenticator, self.guard),
             "publisher": self.bus,
             "namespaces": Namespaces(),
             "metrics": self.metrics,
@@ -213,12 +218,12 @@ async def test_the_peer_waits_while_too_many_wait_and_what_it_sent_stays_in_orde
     ("answer", "told"),
     [
         (BusUnavailable("no answer"), ("error", "unavailable")),
-        (Repeat(9, b""), ("ack", "a")),
-        (Repeat(9, b"other"), ("error", "id_reused")),
+        (DUPLICATE, ("ack", "a")),
+        (OF_ANOTHER, ("error", "id_reused")),
     ],
 )
 async def test_whatever_becomes_of_one_the_next_comes_after_it(
-    tab: ATab, answer: Outcome, told: tuple[str, str]
+    tab: ATab, answer: int | PublishResult, told: tuple[str, str]
 ) -> None:
     tab.say("a", "b")
     tab.bus.answer(answer)
@@ -261,16 +266,16 @@ async def test_what_came_before_the_peer_left_is_done_and_then_nothing_is_kept(t
 
 async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
     tab.say("a", "b")
-    tab.connection.close(*ELSEWHERE)
+    tab.connection.close(EndReason.RESTARTING)
     tab.connection.connection_lost(None)
     tab.bus.answer(11)
     assert tab.bus.sent == ["a"]
     assert tab.is_silent
 
 
-@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), Repeat(9, b"")])
+@pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), DUPLICATE])
 async def test_the_hub_knows_of_what_is_under_way_until_it_is_answered(
-    tab: ATab, answer: Outcome
+    tab: ATab, answer: int | PublishResult
 ) -> None:
     tab.say("a")
     assert tab.engine.under_way == 1
@@ -283,8 +288,8 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
     tab: ATab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tab.say("a")
-    tab.bus.answer(cast(int, object()))
-    assert tab.connection.closing == Close(1011, "internal error")
+    tab.bus.answer(cast(PubAck, object()))
+    assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle
     assert tab.engine.under_way == 0
     assert "command_failed" in capsys.readouterr().out
@@ -298,7 +303,7 @@ async def test_a_command_that_fails_costs_the_connection_and_what_waits_behind_i
     tab.say("behind")
     await asyncio.wait(tab.engine.work)
 
-    assert tab.connection.closing == INTERNAL_ERROR
+    assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle
     assert tab.bus.sent == []
 

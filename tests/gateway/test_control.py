@@ -1,17 +1,17 @@
 """What a revocation does to the connections that are here."""
 
-from gateway.channels.manager import ConnectionManager
+from gateway.channels.registry import ConnectionManager
 from gateway.control import Control
-from gateway.engine.frame import Frame
-from gateway.engine.outgoing import Outgoing
-from gateway.errors import SESSION_ENDED, Close
-from shared.bus.direct_get import StoredMessage
-from shared.ids import SessionId, UserId
-from shared.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
-from shared.tokens import Claims
+from gateway.errors import EndReason
+from gateway.transport.coalescer import WriteCoalescer
+from gateway.transport.frames import Frame
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.api import StoredMessage
+from shared.tokens.access_tokens import Claims
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.sinks import ASink
 
-ANN = UserId(1)
+ANN = UserId("1")
 
 
 class AMember:
@@ -21,19 +21,19 @@ class AMember:
     def __init__(self, session_id: str) -> None:
         self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
         self.connection = ASink()
-        self.cuts: list[Close] = []
+        self.cuts: list[EndReason] = []
         self.fails = False
         self.abandoned = False
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         if self.fails:
             raise RuntimeError("a member that fails")
-        self.cuts.append(close)
+        self.cuts.append(reason)
 
     def abandon(self, error: Exception, event: str) -> None:
         self.abandoned = True
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         raise NotImplementedError
 
     def end_with_token(self) -> None: ...
@@ -49,7 +49,7 @@ class AMember:
 
 
 def end_session(session_id: str, *members: AMember) -> None:
-    manager = ConnectionManager(Outgoing(lambda _flush: None))
+    manager = ConnectionManager(WriteCoalescer(lambda _flush: None))
     for member in members:
         manager.connect(member)
     revoked = SessionRevoked(session_id=SessionId(session_id), user_id=ANN)
@@ -66,7 +66,7 @@ def test_one_connection_that_cannot_be_cut_spares_none_behind_it() -> None:
 
     end_session("ended", *tabs)
 
-    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [], [SESSION_ENDED]]
+    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [], [EndReason.SESSION_ENDED]]
     assert [tab.abandoned for tab in tabs] == [False, True, False]
 
 
@@ -75,5 +75,5 @@ def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
 
     end_session("ended", *tabs, other)
 
-    assert [tab.cuts for tab in tabs] == [[SESSION_ENDED], [SESSION_ENDED]]
+    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [EndReason.SESSION_ENDED]]
     assert other.cuts == []

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager, suppress
 
 from websockets.exceptions import ConnectionClosed
 
-from shared.bus.client import connect_bus
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.publishing import publish
-from shared.bus.streams import bootstrap
-from shared.channels import room_channel
-from shared.ids import SessionId, UserId
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.publishing import publish
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import a_gateway, a_room, token_of
 from tests.gateway.serving import until
@@ -72,7 +72,7 @@ async def a_line(port: int) -> AsyncGenerator[tuple[Line, str]]:
 
 
 async def revoke(publisher: Publisher, session_id: str) -> None:
-    message = SessionRevoked(session_id=SessionId(session_id), user_id=UserId(1))
+    message = SessionRevoked(session_id=SessionId(session_id), user_id=UserId("1"))
     await publisher.publish(
         SESSION_REVOKED_SUBJECT,
         message.model_dump_json().encode(),

@@ -7,24 +7,24 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway.channels.manager import ConnectionManager
-from gateway.engine.frame import Frame, text_frame
-from gateway.engine.outgoing import STALLED, Outgoing
-from gateway.errors import Close
+from gateway.channels.registry import ConnectionManager
+from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
 from gateway.presence.table import PresenceChange
 from gateway.session.fanout import Fanout
-from shared.bus.position import EPOCH_CHANGED, RETENTION
-from shared.channels import room_channel
-from shared.ids import UserId
-from shared.process import running
-from shared.publications import Publication
-from shared.tokens import Claims
+from gateway.transport.coalescer import STALLED, WriteCoalescer
+from gateway.transport.frames import Frame, text_frame
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import UserId
+from shared.contracts.publications import Publication
+from shared.jetstream.position import EPOCH_CHANGED, RETENTION
+from shared.runtime.process import running
+from shared.tokens.access_tokens import Claims
 from tests.gateway.serving import until
 from tests.gateway.sinks import ASink
 
 ROOM = room_channel("lobby")
-ANN, BEN, CEM, DEE = UserId(1), UserId(2), UserId(3), UserId(4)
+ANN, BEN, CEM, DEE = UserId("1"), UserId("2"), UserId("3"), UserId("4")
 
 
 class AMember:
@@ -53,10 +53,10 @@ class AMember:
         if self.fails:
             raise RuntimeError("a member that fails")
 
-    def close(self, close: Close) -> None:
+    def close(self, reason: EndReason) -> None:
         raise NotImplementedError
 
-    def cut(self, close: Close) -> None:
+    def cut(self, reason: EndReason) -> None:
         raise NotImplementedError
 
     def end_with_token(self) -> None: ...
@@ -69,7 +69,7 @@ class AMember:
 class Lobby:
     def __init__(self) -> None:
         self.turn: list[Callable[[], None]] = []
-        self.manager = ConnectionManager(Outgoing(self.turn.append))
+        self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.registry = CollectorRegistry()
         self.count = 0
         self.fanout = Fanout(
@@ -192,7 +192,7 @@ def test_what_fails_for_one_member_costs_that_member_and_nobody_else(
 ) -> None:
     members = [lobby.a_member(ANN) for _ in range(3)]
     for member in members:
-        member.connection.due = STALLED
+        member.connection.pending = STALLED
     members[1].fails = True
 
     do(lobby)

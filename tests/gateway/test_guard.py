@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.session.parts import Guard
-from shared.errors import Unavailable
-from shared.ids import SessionId, UserId
-from shared.keys import FixedKeys, trusted_key
-from shared.revocations import Revocations, SessionRevoked, UserRevoked
-from shared.tokens import InvalidToken, TokenVerifier
+from gateway.session.parts import Authenticator
+from shared.contracts.errors import Unavailable
+from shared.contracts.ids import SessionId, UserId
+from shared.tokens.access_tokens import InvalidToken, TokenVerifier
+from shared.tokens.keys import FixedKeys, trusted_key
+from shared.tokens.revocations import Revocations, SessionRevoked, UserRevoked
 from tests.fixtures.tokens import (
     FOREIGN,
     MAX_TOKEN_SECONDS,
@@ -24,7 +24,7 @@ from tests.fixtures.tokens import (
     some_claims,
 )
 
-SESSION, ANN = SessionId("s-1"), UserId(7)
+SESSION, ANN = SessionId("s-1"), UserId("7")
 
 
 class Keys(FixedKeys):
@@ -42,7 +42,7 @@ class Gate:
         self.verifier: TokenVerifier = a_verifier(keys=self.keys, now=self.clock)
         self.revocations = Revocations(max_token_seconds=MAX_TOKEN_SECONDS, monotonic=self.clock)
         self.knows_revocations = True
-        self.guard = Guard(
+        self.guard = Authenticator(
             self.verifier, self.revocations, knows_revocations=lambda: self.knows_revocations
         )
 

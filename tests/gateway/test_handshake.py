@@ -33,7 +33,7 @@ def test_the_query_wins_over_the_subprotocol_which_is_answered_all_the_same(
     assert (handshake.token, handshake.subprotocol) == (token, answered)
 
 
-@pytest.mark.parametrize("room", ["a b", "ä", "x" * 300, "a\0", "*", ">"])
+@pytest.mark.parametrize("room", ["a b", "ä", "x" * 300, "a\0", "a\x7f"])
 def test_a_room_that_cannot_be_has_no_channel(room: str) -> None:
     assert read_handshake({"room": room}, []).channel is None
 

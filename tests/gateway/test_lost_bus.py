@@ -2,12 +2,12 @@
 
 from uuid import uuid4
 
-from shared.bus.client import connect_bus
-from shared.bus.direct_get import stream_state
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import bootstrap
-from shared.ids import SessionId, UserId
-from shared.revocations import (
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
     RevocationsComplete,
@@ -17,7 +17,7 @@ from shared.revocations import (
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room, token_of
 from tests.gateway.serving import until
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 WAITS = ["the auth service has yet to say which sessions are over"]
 HAS_TO_LOOK = [
@@ -46,9 +46,9 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
             await tell(
                 publisher,
                 SESSION_REVOKED_SUBJECT,
-                SessionRevoked(session_id=OVER, user_id=UserId(1)),
+                SessionRevoked(session_id=OVER, user_id=UserId("1")),
             )
-            for epoch in ("another", (await stream_state(bus, "CTL")).epoch):
+            for epoch in ("another", (await StreamReader(bus, "CTL").state()).epoch):
                 assert gateway.parts.ready() == WAITS
                 async with gateway.socket(token=token_of(2, "Bob"), room=a_room()) as early:
                     assert (await early.closed())[0] == 1013
@@ -67,7 +67,7 @@ async def test_nobody_is_let_in_before_the_auth_service_has_said_that_the_revoca
             await tell(
                 publisher,
                 SESSION_REVOKED_SUBJECT,
-                SessionRevoked(session_id=SessionId("s-2"), user_id=UserId(1)),
+                SessionRevoked(session_id=SessionId("s-2"), user_id=UserId("1")),
             )
             await until(lambda: gateway.parts.ready() == WAITS)
 
@@ -80,7 +80,7 @@ async def test_an_old_word_lets_nobody_in_before_the_auth_service_beside_it_has_
     places: list[Told] = []
     async with connect_bus(url, name="auth") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
-        epoch = (await stream_state(bus, "CTL")).epoch
+        epoch = (await StreamReader(bus, "CTL").state()).epoch
         await tell(publisher, REVOCATIONS_COMPLETE_SUBJECT, RevocationsComplete(epoch=epoch))
         async with a_gateway(
             url,
@@ -95,7 +95,7 @@ async def test_an_old_word_lets_nobody_in_before_the_auth_service_beside_it_has_
                     assert (await early.closed())[0] == 1013
                 places.append(place)
             assert gateway.parts.ready() == HAS_TO_LOOK
-            over = SessionRevoked(session_id=OVER, user_id=UserId(1))
+            over = SessionRevoked(session_id=OVER, user_id=UserId("1"))
             await tell(publisher, SESSION_REVOKED_SUBJECT, over)
             await until(lambda: not gateway.parts.ready())
 

@@ -1,11 +1,11 @@
 """A gateway that is connected to a bus which stores nothing: it must not be sent anybody new."""
 
-from shared.bus.client import Bus, connect_bus
-from shared.bus.streams import bootstrap
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import Bus, connect_bus
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room
 from tests.gateway.serving import until
-from tests.shared.bus.builders import js_api
+from tests.shared.jetstream.builders import js_api
 
 NO_PUBLICATIONS = "the bus does not store publications"
 NO_LEASE = "the bus does not take this gateway's lease"

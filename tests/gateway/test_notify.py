@@ -17,26 +17,25 @@ import pytest
 
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
-from shared.bus.client import Bus, connect_bus
-from shared.bus.clock import our_clock
-from shared.bus.direct_get import stream_state
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, Stored, start_publisher
-from shared.bus.publishing import publish_event
-from shared.bus.stream_reader import StreamReader
-from shared.bus.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
-from shared.bus.subjects import event_message_id, event_subject, publication_subject
-from shared.bus.work_queue import open_work_queue
-from shared.channels import personal_channel
-from shared.events import Envelope
-from shared.ids import ChannelName, UserId
-from shared.process import running
-from shared.publications import Publication
-from shared.supervision import Loop, Supervisor
+from gateway.streams.work_queue import open_work_queue
+from shared.contracts.channels import personal_channel
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Publication
+from shared.jetstream.clock import our_clock
+from shared.jetstream.publisher import PubAck, Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.jetstream.subjects import event_message_id, publication_subject
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
+from shared.runtime.process import running
+from shared.runtime.supervision import Loop, Supervisor
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
+from tests.shared.jetstream.builders import publish_event
 
-ANN, BOB = UserId(1), UserId(2)
+ANN, BOB = UserId("1"), UserId("2")
 POST = ChannelName("post:7")
 WORKER = Path(__file__).with_name("notify_worker.py")
 
@@ -74,14 +73,7 @@ class Notifying:
 
     async def tell(self, event: Envelope, *, message_id: str | None = None) -> None:
         """As a service's outbox does; under another message id, as one that was away for long."""
-        if message_id is None:
-            await publish_event(self.publisher, "posts", event)
-        else:
-            await self.publisher.publish(
-                event_subject("posts", event.type),
-                event.model_dump_json().encode(),
-                message_id=message_id,
-            )
+        await publish_event(self.publisher, event, message_id=message_id)
 
     async def heard_in(self, channel: ChannelName) -> list[Publication]:
         end = (await self.history.state()).last
@@ -105,7 +97,7 @@ class Notifying:
 
     async def until_all_is_answered(self, *, seconds: float = 20) -> None:
         # What the consumer has yet to hear of is in no count of its own, so ask the stream.
-        last = (await stream_state(self.bus, "EVENTS")).last
+        last = (await StreamReader(self.bus, "EVENTS").state()).last
         async with asyncio.timeout(seconds):
             while await self.answered_up_to() < last:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -176,7 +168,7 @@ async def test_more_recipients_than_are_done_at_a_time_all_hear_of_it(
     notifying: Notifying,
 ) -> None:
     notifying.limits = replace(notifying.limits, max_publications=7)
-    users = [UserId(number) for number in range(1, 31)]
+    users = [UserId(str(number)) for number in range(1, 31)]
 
     async with running(notifying.notifier().run):
         await notifying.tell(a_like(recipients=tuple(users)))
@@ -193,7 +185,7 @@ async def test_more_recipients_than_are_done_at_a_time_all_hear_of_it(
         b"[]",
         b'{"v":2,"id":"1","type":"x","data":{}}',
         b'{"type":"without_an_id","data":{},"recipients":[1]}',
-        b'{"id":"1","type":"x","data":{},"recipients":["ann"]}',
+        b'{"id":"1","type":"x","data":{},"recipients":["a n"]}',
         b'{"id":"1","type":"x","data":{},"channels":["no channel"]}',
         b'{"id":"1","type":"x","data":{"a":"\\ud800"},"recipients":[1]}',
         b'{"id":"1","type":"x","data":{"a":1e400},"recipients":[1]}',
@@ -409,7 +401,7 @@ class StumblingPublisher(Publisher):
 
     has_stumbled = False
 
-    async def publish(self, *arguments: Any, **options: Any) -> Stored:
+    async def publish(self, *arguments: Any, **options: Any) -> PubAck:
         if not self.has_stumbled:
             self.has_stumbled = True
             raise BusUnavailable("no answer")
@@ -460,7 +452,7 @@ async def test_stopping_gives_back_at_once_what_there_was_no_room_for(
         two_at_a_time = replace(notifying.limits, max_events=2)
         stuck = Notifier(notifying.bus, stuck_publisher, notifying.history, limits=two_at_a_time)
         for user in range(1, 7):
-            await notifying.tell(a_like(recipients=(UserId(user),)))
+            await notifying.tell(a_like(recipients=(UserId(str(user)),)))
         async with running(stuck.run):
             await eventually(lambda: stuck_publisher.unanswered == 2)
             await notifying.answered_up_to()  # what was asked for is here as well

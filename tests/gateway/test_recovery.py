@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.publishing import publish
-from shared.bus.streams import bootstrap
-from shared.channels import personal_channel, room_channel
-from shared.ids import UserId
+from shared.contracts.channels import personal_channel, room_channel
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.publishing import publish
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import Bus, connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
@@ -29,7 +29,7 @@ async def test_what_was_missed_comes_on_another_gateway_between_welcome_and_live
     async with gateway.tab(202, "Ben", room) as ben:
         await ben.say("one", "two")
         liked = {"event": "post_liked", "id": "e"}
-        await publish(publisher, personal_channel(UserId(201)), liked)
+        await publish(publisher, personal_channel(UserId("201")), liked)
         await publish(publisher, room_channel("another"), "not for Ann")
         last = await ben.say("three")
         place = {"since": since, "epoch": ann.welcome["epoch"]}
@@ -179,7 +179,7 @@ async def test_a_newcomer_gets_as_much_history_as_it_asks_for(
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
         last = await ann.say("a", "b", "c")
-        await publish(publisher, personal_channel(UserId(2)), {"event": "old"})
+        await publish(publisher, personal_channel(UserId("2")), {"event": "old"})
         async with gateway.tab(2, "Ben", room, history=wanted) as ben:
             assert ben.welcome["offset"] >= last
             await ann.say("live")

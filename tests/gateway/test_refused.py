@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from gateway.errors import CLOSES, Close
+from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
 from tests.gateway.chatting import a_gateway, a_room
 from tests.gateway.serving import until
@@ -45,8 +45,8 @@ def test_each_close_of_ours_is_counted_under_a_reason_of_its_own() -> None:
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
 
-    for close in (*CLOSES, Close(1006, "silent"), None):
-        metrics.refused(close)
+    for ended in (*EndReason, 1006, None):
+        metrics.refused(ended)
 
     reasons = {
         sample.labels["reason"]: sample.value
@@ -54,6 +54,6 @@ def test_each_close_of_ours_is_counted_under_a_reason_of_its_own() -> None:
         for sample in family.samples
         if sample.name == NAME
     }
-    assert len(reasons) == len(CLOSES) + 2
+    assert len(reasons) == len(EndReason) + 2
     assert set(reasons.values()) == {1}
     assert "other" not in reasons

@@ -12,15 +12,15 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.engine.frame import text_frame
 from gateway.session.chat import ChatSession
 from gateway.settings import Namespace, Who
-from shared.bus.clock import our_clock
-from shared.bus.publisher import Publisher
-from shared.bus.publishing import publish
-from shared.channels import room_channel
-from shared.ids import SessionId, UserId
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
+from gateway.transport.frames import text_frame
+from shared.contracts.channels import room_channel
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.clock import our_clock
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
 
@@ -46,7 +46,7 @@ async def test_a_session_that_is_over_ends_on_every_gateway_and_no_other_does(
         await one.until("welcome")
         await two.until("welcome")
         revoked = asyncio.get_running_loop().time()
-        await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId(1)))
+        await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId("1")))
 
         assert await one.closed() == (1008, "Session ended")
         assert await two.closed() == (1008, "Session ended")
@@ -66,11 +66,11 @@ async def test_a_prolonged_connection_ends_with_its_new_session_not_with_its_old
         await tab.send(type="auth", token=token_of(1, "Ann", sid=after))
         await tab.send(type="message", body="x", id="behind")
         await tab.until("ack")
-        await revoke(publisher, SessionRevoked(session_id=before, user_id=UserId(1)))
+        await revoke(publisher, SessionRevoked(session_id=before, user_id=UserId("1")))
         async with gateway.socket(token=token_of(1, "Ann", sid=before)) as late:
             assert await late.closed() == INVALID_TOKEN
         assert {m["type"] for m in await tab.so_far()} <= {"message"}
-        await revoke(publisher, SessionRevoked(session_id=after, user_id=UserId(1)))
+        await revoke(publisher, SessionRevoked(session_id=after, user_id=UserId("1")))
         assert await tab.closed() == (1008, "Session ended")
 
 
@@ -78,7 +78,7 @@ async def test_a_gateway_that_starts_later_knows_what_was_revoked(
     nats_url: str, gateway: RunningGateway, publisher: Publisher
 ) -> None:
     session = SessionId(a_room())
-    await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId(1)))
+    await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId("1")))
     async with (
         a_gateway(nats_url, wait=False) as late,
         late.socket(token=token_of(1, "Ann", sid=session)) as tab,

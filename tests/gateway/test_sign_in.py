@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.channels.manager import for_each
+from gateway.channels.registry import for_each
 from gateway.session.chat import ChatSession
-from shared.ids import UserId
+from shared.contracts.ids import UserId
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,
@@ -40,7 +40,7 @@ def evil_tokens() -> dict[str, str]:
         "another issuer": token_of(1, "Ann", iss="evil"),
         "another audience": token_of(1, "Ann", aud="evil"),
         "no subject": a_token(some_claims(sub=None, **times)),
-        "a subject that is no number": token_of(1, "Ann", sub="ann"),
+        "a subject that is no user id": token_of(1, "Ann", sub="a n"),
         "a lifetime too long": token_of(1, "Ann", seconds=10**6),
         "not yet": token_of(1, "Ann", iat=now() + 600, exp=now() + 900),
     }  # fmt: skip
@@ -110,7 +110,7 @@ async def test_a_token_of_a_foreign_issuer_needs_a_subject_and_an_end_only(nats_
             assert await tab.closed() == INVALID_TOKEN
 
 
-@pytest.mark.parametrize("room", ["a b", "ä", "*", ">", "x" * 251])
+@pytest.mark.parametrize("room", ["a b", "ä", "a\x7f", "x" * 251])
 async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: str) -> None:
     async with gateway.socket(token=token_of(1, "Ann"), room=room) as tab:
         assert await tab.closed() == (1008, "Invalid room")
@@ -180,7 +180,7 @@ async def test_who_is_here_ends_by_the_clock_as_it_is_when_a_jump_counts(
     async with gateway.tab(1, "Ann", room) as ann, gateway.tab(2, "Ben", room) as ben:
         members = {member.user_id: member for member in gateway.parts.manager.connections()}
         for user_id, lives_on in ((1, 60), (2, -60)):
-            member = members[UserId(user_id)]
+            member = members[UserId(str(user_id))]
             assert isinstance(member, ChatSession)
             member._claims = replace(member.claims, expires_at=now() + lives_on)
 

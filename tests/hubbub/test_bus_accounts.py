@@ -12,10 +12,10 @@ import pytest
 from hubbub.bus_accounts import provide
 from hubbub.errors import CommandFailed
 from hubbub.nats_child import nats_server as embedded_server
-from shared.bus.client import connect_bus
-from shared.bus.direct_get import stream_state
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
@@ -100,7 +100,7 @@ async def test_what_was_stored_before_there_were_passwords_is_kept(tmp_path: Pat
     async with connect_bus(before.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         await publisher.publish("rt.pub.chat:lobby", b"{}", message_id="1")
-        kept = await stream_state(bus, "RT")
+        kept = await StreamReader(bus, "RT").state()
     before.stop()
 
     async with (
@@ -108,4 +108,4 @@ async def test_what_was_stored_before_there_were_passwords_is_kept(tmp_path: Pat
         connect_bus(server.url_of("gateway"), name="gateway") as bus,
     ):
         await bus.until_connected()
-        assert await stream_state(bus, "RT") == kept
+        assert await StreamReader(bus, "RT").state() == kept

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from hubbub.children import Child
 from hubbub.errors import CommandFailed
-from shared.backoff import Backoff
-from shared.process import running
+from shared.runtime.backoff import Backoff
+from shared.runtime.process import running
 from tests.system.processes import is_gone, until
 
 ENV = dict(os.environ)
@@ -27,7 +27,7 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 PARENT = """
 import sys
 from hubbub.children import Child
-from shared.process import run
+from shared.runtime.process import run
 import os
 
 child = Child("c", [sys.executable, "-c", sys.argv[1]], dict(os.environ))

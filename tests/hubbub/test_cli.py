@@ -10,8 +10,8 @@ import pytest
 from auth_service.signing import make_signing_key
 from hubbub.cli import MAX_GATEWAYS
 from hubbub.data_folder import DataFolder
-from shared.keys import FixedKeys, read_signing_key, trusted_key
-from shared.tokens import TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.keys import FixedKeys, read_signing_key, trusted_key
 
 SECRET = "a secret of at least thirty-two bytes"
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
@@ -123,7 +123,9 @@ def test_a_taken_port_is_told_before_the_services_are_loaded(service: str, tmp_p
     said = done.stderr.splitlines()
     assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use" in said
     loaded = {line.rpartition("|")[2].strip() for line in said if line.startswith("import time:")}
-    assert loaded & {"shared.listening", "fastapi", "sqlalchemy", "nats"} == {"shared.listening"}
+    assert loaded & {"shared.runtime.listening", "fastapi", "sqlalchemy", "nats"} == {
+        "shared.runtime.listening"
+    }
 
 
 def test_workers_on_a_taken_port_say_so() -> None:
@@ -236,7 +238,7 @@ async def test_a_token_of_a_data_folder_is_believed(tmp_path: Path) -> None:
     done = hubbub("token", "--user", "7", "--name", "Ann", "--data", str(tmp_path))
 
     claims = await verifier.verify(done.stdout.strip())
-    assert (claims.user_id, claims.name) == (7, "Ann")
+    assert (claims.user_id, claims.name) == ("7", "Ann")
 
 
 def test_a_token_of_the_shared_secret_has_what_is_needed() -> None:
@@ -245,6 +247,19 @@ def test_a_token_of_the_shared_secret_has_what_is_needed() -> None:
     claims = jwt.decode(done.stdout.strip(), SECRET, ["HS256"])
     assert (claims["sub"], claims["name"]) == ("7", "User 7")
     assert claims["exp"] - claims["iat"] == 3600
+
+
+def test_a_token_is_of_any_user() -> None:
+    done = hubbub("token", "--user", "auth0|5f7c", HUBBUB_HMAC_SECRET=SECRET)
+
+    assert jwt.decode(done.stdout.strip(), SECRET, ["HS256"])["sub"] == "auth0|5f7c"
+
+
+@pytest.mark.parametrize("user", ["", "a b", "x" * 129])
+def test_a_token_of_nobody_is_not_made(user: str) -> None:
+    done = hubbub("token", "--user", user, HUBBUB_HMAC_SECRET=SECRET)
+
+    assert_fails_with(done, "a user's id: not 1-128 characters of")
 
 
 def test_a_token_needs_a_key(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hubbub.data_folder import DataFolder, DataFolderInUse, Running, take_lock, write_private
 from hubbub.errors import CommandFailed
 from posts_service.settings import PostsSettings
-from shared.migrations import migrate
+from shared.sql.migrations import migrate
 
 RUNNING = Running(pid=4711, url="http://127.0.0.1:8000", nats_url="nats://127.0.0.1:4222")
 

@@ -15,14 +15,14 @@ import pytest
 
 from hubbub.data_folder import take_lock
 from hubbub.nats_child import MAX_PAYLOAD_BYTES, NatsServerFailed, nats_server, store_room
-from shared.bus.client import connect_bus
+from shared.nats.client import connect_bus
 from tests.system.processes import is_gone, until
 
 PARENT = """
 import asyncio, sys
 from pathlib import Path
 from hubbub.nats_child import nats_server
-from shared.process import run
+from shared.runtime.process import run
 
 async def main():
     async with nats_server(Path(sys.argv[1])) as server:

@@ -13,12 +13,12 @@ import pytest
 
 from hubbub.data_folder import DataFolder, Running
 from hubbub.publish import publish_lines
-from shared.bus.client import connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
-from shared.bus.subjects import publication_subject
-from shared.channels import parse_channel
-from shared.ids import ChannelName
+from shared.contracts.channels import parse_channel
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 
 HUBBUB = [sys.executable, "-m", "hubbub"]

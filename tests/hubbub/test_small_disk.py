@@ -12,9 +12,9 @@ import pytest
 from websockets.sync.client import connect
 
 from hubbub.nats_child import nats_server
-from shared.bus.client import BusUnavailable, connect_bus
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.nats.client import BusUnavailable, connect_bus
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until
 

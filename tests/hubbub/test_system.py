@@ -9,12 +9,12 @@ from auth_service.signing import make_signing_key
 from gateway.settings import GatewaySettings
 from hubbub.system import Settings, prepare_databases, running_system
 from posts_service.settings import PostsSettings
-from shared.bus.client import connect_bus
-from shared.bus.direct_get import stream_state
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
-from shared.revocations import REVOCATIONS_COMPLETE_SUBJECT, RevocationsComplete
-from shared.supervision import Supervisor
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.runtime.supervision import Supervisor
+from shared.tokens.revocations import REVOCATIONS_COMPLETE_SUBJECT, RevocationsComplete
 from tests.fixtures.nats import StartServer
 from tests.fixtures.waiting import eventually
 
@@ -40,7 +40,7 @@ async def test_a_word_that_was_on_the_bus_before_lets_nobody_in_before_the_auth_
     await prepare_databases(settings)
     async with connect_bus(url, name="earlier") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
-        word = RevocationsComplete(epoch=(await stream_state(bus, "CTL")).epoch)
+        word = RevocationsComplete(epoch=(await StreamReader(bus, "CTL").state()).epoch)
         await publisher.publish(
             REVOCATIONS_COMPLETE_SUBJECT, word.model_dump_json().encode(), message_id="word"
         )

@@ -19,11 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from hubbub.data_folder import take_lock
-from shared.bus.client import BusUnavailable, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.publishing import publish as publish_on_bus
-from shared.bus.subjects import publication_subject
-from shared.channels import room_channel
+from shared.contracts.channels import room_channel
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.publishing import publish as publish_on_bus
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import BusUnavailable, connect_bus
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}

@@ -8,14 +8,14 @@ import jwt
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from shared.database import Sessions, transaction
-from shared.events import Envelope
-from shared.outbox.table import OutboxRow
+from shared.contracts.events import Envelope
+from shared.sql.database import Sessions, transaction
+from shared.sql.outbox.table import OutboxRow
 
 HMAC_SECRET = "a secret for tests, and long enough"
 
 
-def a_token(user_id: int, name: str, **claims: Any) -> str:
+def a_token(user_id: int | str, name: str, **claims: Any) -> str:
     """A token as a foreign issuer makes it."""
     expires = datetime.now(UTC) + timedelta(minutes=5)
     payload = {"sub": str(user_id), "name": name, "exp": int(expires.timestamp()), **claims}
@@ -23,7 +23,7 @@ def a_token(user_id: int, name: str, **claims: Any) -> str:
 
 
 def a_client(
-    app: FastAPI, user_id: int, name: str, *, raise_app_exceptions: bool = True, **claims: Any
+    app: FastAPI, user_id: int | str, name: str, *, raise_app_exceptions: bool = True, **claims: Any
 ) -> httpx2.AsyncClient:
     """A signed-in client of the application; the caller closes it."""
     return httpx2.AsyncClient(

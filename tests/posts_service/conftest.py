@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from posts_service.api import create_router
 from posts_service.app import PostsParts, create_app
-from shared.authentication import authenticate
-from shared.database import Sessions, connect_database
-from shared.migrations import migrate
-from shared.revocations import Revocations
-from shared.tokens import TokenVerifier
-from shared.user_rates import UserRates
+from shared.sql.database import Sessions, connect_database
+from shared.sql.migrations import migrate
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.authentication import authenticate
+from shared.tokens.revocations import Revocations
+from shared.web.user_rates import UserRates
 from tests.posts_service.callers import HMAC_SECRET, a_client
 
 

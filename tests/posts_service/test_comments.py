@@ -3,7 +3,7 @@ from datetime import datetime
 
 import httpx2
 
-from shared.database import Sessions
+from shared.sql.database import Sessions
 from tests.posts_service.callers import a_post, events
 
 Client = httpx2.AsyncClient
@@ -46,7 +46,7 @@ async def test_a_comment_is_told_to_the_author_and_on_the_posts_channels(
         "commented_by": "Grace",
         "comment_count": 1,
     }
-    assert told.recipients == (1,)
+    assert told.recipients == ("1",)
     assert told.channels == (f"post:{post_id}", "chat:feed")
 
 

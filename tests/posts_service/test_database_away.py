@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.database import DatabaseLimits, Sessions, connect_database
-from shared.migrations import migrate
+from shared.sql.database import DatabaseLimits, Sessions, connect_database
+from shared.sql.migrations import migrate
 from tests.fixtures.databases import PostgresServer
 from tests.posts_service.callers import a_post
 

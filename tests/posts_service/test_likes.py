@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from posts_service.tables import LikeNoticeRow, LikeRow
-from shared.database import Sessions, transaction
+from shared.contracts.ids import UserId
+from shared.sql.database import Sessions, transaction
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient
@@ -80,8 +81,36 @@ async def test_a_like_is_told_to_the_author_and_on_the_posts_channels(
         "like_count": 1,
     }
     assert unliked.data == {"post_id": post_id, "like_count": 0}
-    assert (liked.recipients, unliked.recipients) == ((1,), ())
+    assert (liked.recipients, unliked.recipients) == (("1",), ())
     assert liked.channels == unliked.channels == (f"post:{post_id}", "chat:feed")
+
+
+async def test_users_of_another_issuer_like_and_are_told_by_the_ids_that_it_gave_them(
+    app: FastAPI, sessions: Sessions
+) -> None:
+    author, liker = "6f1c8a52-0d3f-4a52-9a0c-3a1b1c5d7e90", "auth0|5f7c"
+    async with a_client(app, author, "Ada") as ada, a_client(app, liker, "Grace") as grace:
+        post_id = await a_post(ada)
+        liked = (await grace.put(f"/posts/{post_id}/like")).json()
+        comment = (await grace.post(f"/posts/{post_id}/comments", json={"body": "Hi"})).json()
+        post = (await grace.get(f"/posts/{post_id}")).json()
+
+    assert liked == {"liked": True, "like_count": 1}
+    assert (post["author_id"], post["liked"], comment["author_id"]) == (author, True, liker)
+    created, told, commented = await events(sessions)
+    assert created.data["author_id"] == author
+    assert (told.recipients, commented.recipients) == ((author,), (author,))
+
+
+async def test_007_is_not_7(app: FastAPI) -> None:
+    async with a_client(app, 7, "Seven") as seven, a_client(app, "007", "Bond") as bond:
+        post_id = await a_post(seven)
+        answer = await bond.delete(f"/posts/{post_id}")
+        await bond.put(f"/posts/{post_id}/like")
+        post = (await seven.get(f"/posts/{post_id}")).json()
+
+    assert answer.status_code == 403
+    assert (post["author_id"], post["liked"], post["like_count"]) == (7, False, 1)
 
 
 async def test_nobody_is_notified_of_their_own_like(ada: Client, sessions: Sessions) -> None:
@@ -93,7 +122,7 @@ async def test_nobody_is_notified_of_their_own_like(ada: Client, sessions: Sessi
     assert (liked.type, liked.recipients) == ("post_liked", ())
 
 
-async def liked_recipients(sessions: Sessions) -> list[tuple[int, ...]]:
+async def liked_recipients(sessions: Sessions) -> list[tuple[UserId, ...]]:
     return [event.recipients for event in await events(sessions) if event.type == "post_liked"]
 
 
@@ -104,14 +133,14 @@ async def test_liking_again_notifies_once_a_day(
     for _ in range(3):
         await grace.put(f"/posts/{post_id}/like")
         await grace.delete(f"/posts/{post_id}/like")
-    assert await liked_recipients(sessions) == [(1,), (), ()]
+    assert await liked_recipients(sessions) == [("1",), (), ()]
 
     await move_notices(sessions, timedelta(hours=-25))
     for _ in range(2):
         await grace.put(f"/posts/{post_id}/like")
         await grace.delete(f"/posts/{post_id}/like")
 
-    assert await liked_recipients(sessions) == [(1,), (), (), (1,), ()]
+    assert await liked_recipients(sessions) == [("1",), (), (), ("1",), ()]
 
 
 async def test_a_like_noted_by_a_clock_that_was_days_ahead_silences_no_later_one(
@@ -124,7 +153,7 @@ async def test_a_like_noted_by_a_clock_that_was_days_ahead_silences_no_later_one
     await grace.delete(f"/posts/{post_id}/like")
     await grace.put(f"/posts/{post_id}/like")
 
-    assert await liked_recipients(sessions) == [(1,), (1,)]
+    assert await liked_recipients(sessions) == [("1",), ("1",)]
 
 
 async def move_notices(sessions: Sessions, by: timedelta) -> None:
@@ -144,7 +173,7 @@ async def test_the_day_is_counted_per_liker_and_post(
     async with a_client(app, 3, "Barbara") as barbara:
         await barbara.put(f"/posts/{one}/like")
 
-    assert await liked_recipients(sessions) == [(1,), (1,), (1,)]
+    assert await liked_recipients(sessions) == [("1",), ("1",), ("1",)]
 
 
 async def test_concurrent_likes_are_told_in_the_order_of_their_counts(
@@ -188,7 +217,7 @@ async def test_one_user_liking_at_once_from_many_tabs_is_counted_and_told_once(
 
     assert [answer.status_code for answer in answers] == [200] * 10
     assert {answer.json()["like_count"] for answer in answers} == {1}
-    assert await liked_recipients(sessions) == [(1,)]
+    assert await liked_recipients(sessions) == [("1",)]
 
 
 async def test_a_post_deleted_under_its_likes_is_404_never_500(ada: Client, grace: Client) -> None:

@@ -6,7 +6,7 @@ import httpx2
 from fastapi import FastAPI
 
 from posts_service.app import MAX_BODY_BYTES
-from shared.database import Sessions
+from shared.sql.database import Sessions
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.migrations import migrate
+from shared.sql.migrations import migrate
 from tests.posts_service.callers import HMAC_SECRET, a_token
 
 DEADLINE_SECONDS = 20

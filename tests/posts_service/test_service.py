@@ -14,16 +14,16 @@ from pydantic import SecretStr
 
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
-from shared.bus.client import Bus, BusUnavailable, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import bootstrap
-from shared.events import Envelope
-from shared.ids import SessionId, UserId
-from shared.migrations import migrate
-from shared.outbox.metrics import OutboxMetrics
-from shared.outbox.relay import RelayLimits
-from shared.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
-from shared.tokens import open_verifier
+from shared.contracts.events import Envelope
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import Bus, BusUnavailable, connect_bus
+from shared.sql.migrations import migrate
+from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox.relay import RelayLimits
+from shared.tokens.access_tokens import open_verifier
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.posts_service.callers import HMAC_SECRET, a_client, a_post
 
@@ -130,7 +130,7 @@ async def test_likes_end_up_on_the_bus_once_and_in_order_for_each_post(
     for post_id in posts:
         of_post = [event for event in stored if event.data["post_id"] == post_id]
         assert [event.data["like_count"] for event in of_post] == list(range(1, 11))
-        assert {event.recipients for event in of_post} == {(1,)}
+        assert {event.recipients for event in of_post} == {("1",)}
 
 
 async def test_a_commit_wakes_the_relay(nats: NatsServer, observer: Bus, sqlite_url: str) -> None:
@@ -175,7 +175,7 @@ async def test_a_revoked_session_is_refused_and_stays_so_without_the_bus(
         await until_ready(ada)
         assert (await ada.get("/posts")).status_code == 200
 
-        revoked = SessionRevoked(session_id=SessionId("s-1"), user_id=UserId(1))
+        revoked = SessionRevoked(session_id=SessionId("s-1"), user_id=UserId("1"))
         await publisher.publish(
             SESSION_REVOKED_SUBJECT, revoked.model_dump_json().encode(), message_id=revoked.id
         )
@@ -191,7 +191,7 @@ async def test_a_session_that_was_revoked_before_the_start_is_refused(
     nats: NatsServer, observer: Bus, sqlite_url: str
 ) -> None:
     async with start_publisher(observer) as publisher:
-        revoked = SessionRevoked(session_id=SessionId("s-1"), user_id=UserId(1))
+        revoked = SessionRevoked(session_id=SessionId("s-1"), user_id=UserId("1"))
         await publisher.publish(
             SESSION_REVOKED_SUBJECT, revoked.model_dump_json().encode(), message_id=revoked.id
         )

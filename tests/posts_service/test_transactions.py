@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
-from shared.database import DatabaseAway, Sessions, transaction
-from shared.events import Envelope
-from shared.outbox.table import OutboxRow
+from shared.contracts.events import Envelope
+from shared.sql.database import DatabaseUnavailable, Sessions, transaction
+from shared.sql.outbox.table import OutboxRow
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient
@@ -34,7 +34,7 @@ async def test_a_like_whose_event_can_not_be_kept_is_not_kept(
 @contextmanager
 def failing_commits() -> Iterator[None]:
     def fail(_session: Session) -> None:
-        raise DatabaseAway
+        raise DatabaseUnavailable
 
     event.listen(Session, "before_commit", fail)
     try:

@@ -8,8 +8,8 @@ import pytest
 
 from posts_service.api import ITEMS_A_UNIT, READ_UNITS, WRITE_UNITS
 from posts_service.settings import PostsSettings
-from shared.database import Sessions
-from shared.user_rates import UserRates
+from shared.sql.database import Sessions
+from shared.web.user_rates import UserRates
 from tests.posts_service.callers import a_post, events
 
 Client = httpx2.AsyncClient

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.database import (
+from shared.sql.database import (
     DatabaseLimits,
     Moment,
     Sessions,
     open_engine,
     transaction,
 )
-from shared.migrations import migrate
+from shared.sql.migrations import migrate
 
 
 class Base(DeclarativeBase):
@@ -35,7 +35,7 @@ class CardRow(Base):
 
 
 async def create_tables(url: str) -> None:
-    await migrate(url, "tests.shared.counting")  # as any service's database was
+    await migrate(url, "tests.shared.sql.counting")  # as any service's database was
     engine = open_engine(url, DatabaseLimits())
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)

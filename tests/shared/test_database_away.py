@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from shared.database import (
-    DatabaseAway,
+from shared.sql.database import (
     DatabaseLimits,
+    DatabaseUnavailable,
     Sessions,
     connect_database,
     transaction,
@@ -43,7 +43,7 @@ async def test_a_lock_that_is_not_freed_is_a_database_that_is_away(impatient: Se
         await holder.execute(update(AccountRow).values(balance=1))
 
         started = time.monotonic()
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             async with transaction(impatient) as session:
                 await session.execute(update(AccountRow).values(balance=2))
 
@@ -61,7 +61,7 @@ async def test_a_pool_without_a_free_connection_is_a_database_that_is_away(
         for session in (first, second):
             await session.execute(select(1))
 
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await balance(impatient)
 
     assert await balance(impatient) == 0
@@ -71,7 +71,7 @@ async def test_a_statement_that_never_ends_is_ended(postgres_url: str) -> None:
     limits = DatabaseLimits(statement_seconds=SOON_SECONDS)
     started = time.monotonic()
     async with connect_database(postgres_url, limits=limits) as sessions:
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             async with transaction(sessions) as session:
                 await session.execute(select(func.pg_sleep(60)))
 
@@ -80,7 +80,7 @@ async def test_a_statement_that_never_ends_is_ended(postgres_url: str) -> None:
 
 async def test_a_server_that_refuses_is_a_database_that_is_away() -> None:
     async with connect_database("postgresql://nobody@127.0.0.1:1/nothing") as sessions:
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await balance(sessions)
 
 
@@ -94,13 +94,13 @@ async def test_a_server_that_is_silent_is_a_database_that_is_away() -> None:
         url = f"postgresql://nobody@127.0.0.1:{port}/nothing"
         limits = DatabaseLimits(connect_seconds=SOON_SECONDS)
         async with connect_database(url, limits=limits) as sessions:
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await balance(sessions)
 
 
 async def test_a_sqlite_file_without_its_folder_is_a_database_that_is_away(tmp_path: Path) -> None:
     async with connect_database(f"sqlite:///{tmp_path}/gone/test.db") as sessions:
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await balance(sessions)
 
     for thread in threading.enumerate():  # the driver's ends on its own, and must before the loop
@@ -121,9 +121,9 @@ async def test_a_killed_server_is_away_until_it_is_back(
                 await asyncio.to_thread(postgres.kill)
 
         try:
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await caught_in_the_middle()
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await balance(sessions)
         finally:
             await asyncio.to_thread(postgres.start)

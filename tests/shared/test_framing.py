@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from gateway.engine.doorway import websocket_options
-from gateway.engine.hub import Hub
-from gateway.engine.limits import Limits
-from shared.http_protocol import BoundedHttp
-from shared.listening import listen
-from shared.process import Server, server_config
+from gateway.transport.hub import Hub
+from gateway.transport.limits import Limits
+from gateway.transport.sniffer import websocket_options
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, server_config
+from shared.web.http_protocol import BoundedHttp
 from tests.fixtures.waiting import eventually
 
 

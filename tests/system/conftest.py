@@ -10,9 +10,9 @@ import httpx2
 import jwt
 import pytest
 
-from shared.bus.client import connect_bus
-from shared.bus.streams import bootstrap
-from shared.migrations import migrate
+from shared.jetstream.streams import bootstrap
+from shared.nats.client import connect_bus
+from shared.sql.migrations import migrate
 from tests.fixtures.nats import NatsServer
 from tests.system.processes import HubbubProcess, Processes, processes_in
 
@@ -20,7 +20,7 @@ SECRET = "a secret that the tests share with the services"
 API_KEY = "the tests' API key"
 
 
-def a_token(user_id: int, name: str | None = None) -> str:
+def a_token(user_id: int | str, name: str | None = None) -> str:
     """A token of a foreign issuer that shares the secret."""
     claims: dict[str, object] = {"sub": str(user_id), "exp": datetime.now(UTC) + timedelta(hours=1)}
     return jwt.encode(claims if name is None else {**claims, "name": name}, SECRET, "HS256")
@@ -40,7 +40,7 @@ class System:
     def ws_urls(self) -> list[str]:
         return [gateway.ws_url for gateway in self.gateways]
 
-    def posts_client(self, user_id: int, name: str) -> httpx2.AsyncClient:
+    def posts_client(self, user_id: int | str, name: str) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {a_token(user_id, name)}"}
         return httpx2.AsyncClient(base_url=self.posts.url, headers=headers, trust_env=False)
 

@@ -15,12 +15,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from gateway.engine.doorway import websocket_options
-from gateway.engine.hub import Hub
-from gateway.engine.limits import Limits
-from shared.listening import listen
-from shared.process import Server, server_config
-from shared.settings import ServiceSettings
+from gateway.transport.hub import Hub
+from gateway.transport.limits import Limits
+from gateway.transport.sniffer import websocket_options
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, server_config
+from shared.runtime.settings import ServiceSettings
 from tests.auth_service.people import SIGNING_KEY
 from tests.fixtures.waiting import eventually
 from tests.system.processes import HubbubProcess, Processes

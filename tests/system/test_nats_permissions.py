@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.bus.client import BusUnavailable, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.bus.subjects import CTL_PUB, RT_PUB
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.subjects import CTL_PUB, RT_PUB
+from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually

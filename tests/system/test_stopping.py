@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.fixtures.nats import NatsServer
-from tests.gateway.engine.sockets import a_handshake
+from tests.gateway.transport.sockets import a_handshake
 from tests.system.conftest import API_KEY, SECRET, a_token, make_streams
 from tests.system.processes import HubbubProcess, Processes
 

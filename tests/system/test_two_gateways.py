@@ -2,6 +2,10 @@
 
 from contextlib import AsyncExitStack
 
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import connect_bus
+from shared.tokens.revocations import UserRevoked
 from tests.system.conftest import System, a_token
 from tests.system.tab import Tab, open_tab
 
@@ -32,6 +36,44 @@ async def test_a_like_reaches_all_tabs_of_the_author_on_both_gateways(system: Sy
         assert frame["liked_by"] == "Grace"
         assert frame == notified[0]
     assert [len(tab.of_type("notification")) for tab in [*adas, graces]] == [1, 1, 1, 0]
+
+
+async def test_a_user_with_any_id_chats_posts_is_notified_and_is_signed_out(
+    system: System,
+) -> None:
+    ada, grace = "6f1c8a52-0d3f-4a52-9a0c-3a1b1c5d7e90", "auth0|5.f*7>c~"
+    async with (
+        open_tab(system.ws_urls[0], a_token(ada, "Ada")) as one,
+        open_tab(system.ws_urls[1], a_token(ada, "Ada")) as two,
+        open_tab(system.ws_urls[1], a_token(grace, "Grace")) as other,
+        system.posts_client(ada, "Ada") as author,
+        system.posts_client(grace, "Grace") as liker,
+    ):
+        joined = await one.until(lambda f: f["type"] == "user_joined")
+        await other.say("m1", "hello")
+        said = [await tab.until(lambda f: f["type"] == "message") for tab in (one, two, other)]
+        post = (await author.post("/posts", json={"title": "Engines", "body": "…"})).json()
+        await liker.post(f"/posts/{post['id']}/like")
+        notified = [await tab.until(lambda f: f["type"] == "notification") for tab in (one, two)]
+        async with (
+            connect_bus(system.nats.url, name="test") as bus,
+            start_publisher(bus) as publisher,
+        ):
+            revoked = UserRevoked(user_id=UserId(ada)).model_dump_json().encode()
+            await publisher.publish("ctl.pub.auth.user_revoked", revoked, message_id="revoked")
+        closes = [await tab.until_closed() for tab in (one, two)]
+        await other.until(lambda f: f["type"] == "user_left" and f["user_id"] == ada)
+        refused = (await author.get("/posts")).status_code
+
+    assert one.frames[0]["user_id"] == ada
+    assert {user["user_id"] for user in other.frames[0]["users"]} == {ada, grace}
+    assert (joined["user_id"], joined["name"]) == (grace, "Grace")
+    assert [frame["user_id"] for frame in said] == [grace] * 3
+    assert post["author_id"] == ada
+    assert [(f["event"], f["liked_by"]) for f in notified] == [("post_liked", "Grace")] * 2
+    assert other.of_type("notification") == []
+    assert closes == [(1008, "Session ended")] * 2
+    assert refused == 401
 
 
 async def test_one_user_on_two_gateways_is_one_joined_one_left_and_equal_counts(

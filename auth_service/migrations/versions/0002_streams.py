@@ -3,7 +3,7 @@
 Revision ID: 0002
 """
 
-from shared.migrations import add_outbox_streams, drop_outbox_streams
+from shared.sql.migrations import add_outbox_streams, drop_outbox_streams
 
 revision = "0002"
 down_revision = "0001"

@@ -3,7 +3,7 @@
 Revision ID: 0004
 """
 
-from shared.migrations import add_outbox_lives, drop_outbox_lives
+from shared.sql.migrations import add_outbox_lives, drop_outbox_lives
 
 revision = "0004"
 down_revision = "0003"

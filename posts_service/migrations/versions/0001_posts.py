@@ -6,8 +6,8 @@ Revision ID: 0001
 import sqlalchemy as sa
 from alembic import op
 
-from shared.database import Moment
-from shared.migrations import create_outbox, drop_outbox
+from shared.sql.database import Moment
+from shared.sql.migrations import create_outbox, drop_outbox
 
 revision = "0001"
 down_revision = None

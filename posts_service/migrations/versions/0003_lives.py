@@ -3,7 +3,7 @@
 Revision ID: 0003
 """
 
-from shared.migrations import add_outbox_lives, drop_outbox_lives
+from shared.sql.migrations import add_outbox_lives, drop_outbox_lives
 
 revision = "0003"
 down_revision = "0002"

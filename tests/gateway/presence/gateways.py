@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.table import PresenceChange
-from shared.bus.client import Bus, connect_bus
-from shared.bus.direct_get import DirectGet, StoredMessage
-from shared.bus.limits import FollowerLimits
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.ids import ChannelName, ConnectionId, UserId
-from shared.supervision import Supervisor
+from shared.contracts.ids import ChannelName, ConnectionId, UserId
+from shared.jetstream.api import StoredMessage
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.supervision import Supervisor
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")
-ANN, BOB, CLEO = UserId(1), UserId(2), UserId(3)
+ANN, BOB, CLEO = UserId("1"), UserId("2"), UserId("3")
 
 QUICK = PresenceLimits(
     grace_seconds=0.4,
@@ -77,14 +78,14 @@ class Gateway:
 
 
 async def entries_in_the_stream(gateway: Gateway) -> list[StoredMessage]:
-    found = await DirectGet(gateway.bus, "PRES").batch(
+    found = await StreamReader(gateway.bus, "PRES").batch(
         {"seq": 1, "next_by_subj": "pres.st.*.*.*", "batch": 1000}
     )
     return [message for message in found.messages if message.payload]
 
 
 def assert_alternating(gateway: Gateway) -> None:
-    there: set[int] = set()
+    there: set[UserId] = set()
     for user_id, what, count in gateway.told:
         assert (user_id in there) is (what == "left")
         there ^= {user_id}

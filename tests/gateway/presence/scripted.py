@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gateway.presence.facts import Entry
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.client import Bus
-from shared.bus.subjects import PRES_LIVE, PRES_PUB
-from shared.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import ChannelName, NodeId, UserId
+from shared.jetstream.subjects import PRES_LIVE, PRES_PUB
+from shared.nats.client import Bus
 
 LOBBY = ChannelName("chat:lobby")
 NODE = NodeId("n1")
@@ -27,7 +26,7 @@ def lease(sequence: int) -> Message:
 
 
 def entry(sequence: int, user_id: int) -> Message:
-    subject = entry_subject(EntryKey((LOBBY, UserId(user_id)), NODE))
+    subject = entry_subject(EntryKey((LOBBY, UserId(str(user_id))), NODE))
     return Message(sequence, subject, Entry(f"User {user_id}", sequence, ()).encode())
 
 
@@ -88,7 +87,8 @@ class ScriptedStream:
     def _leader_get(self, _subject: bytes, payload: bytes, _headers: Any, reply: bytes) -> None:
         wanted = json.loads(payload)["seq"]
         found = any(message.sequence >= wanted for message in self.held)
-        answer = {} if found else {"error": {"code": 404, "err_code": 10037}}
+        message = {"seq": wanted, "subject": PRES_PUB, "time": ""}
+        answer = {"message": message} if found else {"error": {"code": 404, "err_code": 10037}}
         self._bus.send(reply.decode(), json.dumps(answer).encode())
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.direct_get import DirectGet
-from shared.bus.limits import FollowerLimits
-from shared.ids import NodeId, UserId
+from gateway.presence.records import EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import NodeId, UserId
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (
@@ -29,17 +29,17 @@ async def until_without_a_trace(gateway: Gateway, user_id: UserId) -> None:
     assert gateway.presence.node is not None
     subject = entry_subject(EntryKey((LOBBY, user_id), gateway.presence.node))
     async with asyncio.timeout(10):
-        while await DirectGet(gateway.bus, "PRES").last_of(subject) is not None:  # noqa: ASYNC110
+        while await StreamReader(gateway.bus, "PRES").last_of(subject) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def until_expired(gateway: Gateway, node: NodeId) -> None:
-    direct = DirectGet(gateway.bus, "PRES")
+    reader = StreamReader(gateway.bus, "PRES")
     async with asyncio.timeout(10):
-        lease = await direct.last_of(lease_subject(node))
+        lease = await reader.last_of(lease_subject(node))
         while lease is not None and lease.payload:
             await asyncio.sleep(0.05)
-            lease = await direct.last_of(lease_subject(node))
+            lease = await reader.last_of(lease_subject(node))
 
 
 async def republish(gateway: Gateway, *, on: bool) -> None:

@@ -1,11 +1,11 @@
 """Waiting for a user: told at once, or told that it is late, and nothing is left behind."""
 
-from gateway.presence.arrivals import Arrivals
-from shared.ids import ChannelName, UserId
+from gateway.presence.presence import Arrivals
+from shared.contracts.ids import ChannelName, UserId
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")
-ANN, BOB = (LOBBY, UserId(1)), (LOBBY, UserId(2))
+ANN, BOB = (LOBBY, UserId("1")), (LOBBY, UserId("2"))
 
 
 async def test_all_who_wait_for_a_user_are_told_and_nobody_else() -> None:

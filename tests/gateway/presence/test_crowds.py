@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.presence.crowds import CountPush, Crowds, NamesPush
 from gateway.presence.table import PresenceChange
-from shared.ids import ChannelName, UserId
+from shared.contracts.ids import ChannelName, UserId
 
 ROOM, OTHER = ChannelName("chat:big"), ChannelName("chat:small")
 
@@ -21,7 +21,7 @@ class Rooms:
     def change(self, by: int, room: ChannelName = ROOM) -> bool:
         self.counts[room] += by
         count = self.counts[room]
-        return self.crowds.note(PresenceChange(room, UserId(count), "x", by > 0, count))
+        return self.crowds.note(PresenceChange(room, UserId(str(count)), "x", by > 0, count))
 
 
 def test_250_users_cross_the_line_both_ways() -> None:

@@ -5,10 +5,10 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.presence.leases import EXPECTED_SEQUENCE
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, Stored
-from shared.bus.streams import bootstrap
+from gateway.presence.lease import EXPECTED_SEQUENCE
+from shared.jetstream.publisher import PubAck, Publisher
+from shared.jetstream.streams import bootstrap
+from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (
@@ -41,7 +41,7 @@ class Stuck(Publisher):
         deadline_seconds: float = 5.0,
         ttl: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Stored:
+    ) -> PubAck:
         is_renewal = (headers or {}).get(EXPECTED_SEQUENCE, "0") != "0"
         if self.broken and is_renewal:
             self.broken = False

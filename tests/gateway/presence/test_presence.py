@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.facts import Entry
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.subjects import EntryKey, entry_subject, lease_subject
-from shared.bus.direct_get import DirectGet
-from shared.ids import ChannelName, ConnectionId, NodeId
+from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId
+from shared.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (
@@ -167,8 +166,8 @@ async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> No
         gateway.enter(ANN)
         await gateway.until_present(ANN, 5)
         assert gateway.presence.node is not None
-        direct = DirectGet(gateway.bus, "PRES")
-        found = await direct.last_of(lease_subject(gateway.presence.node))
+        reader = StreamReader(gateway.bus, "PRES")
+        found = await reader.last_of(lease_subject(gateway.presence.node))
         assert found is not None
         assert found.payload
 

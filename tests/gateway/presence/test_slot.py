@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.presence.slot import Slot
-from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from gateway.presence.writer import EntryState
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
-PLACE = (ChannelName("chat:lobby"), UserId(1))
+PLACE = (ChannelName("chat:lobby"), UserId("1"))
 NODE = NodeId("0f")
 
 tabs = st.integers(1, 14).map(lambda number: ConnectionId(f"tab {number}"))
@@ -14,7 +14,7 @@ tabs = st.integers(1, 14).map(lambda number: ConnectionId(f"tab {number}"))
 
 @given(st.lists(tabs, max_size=60))
 def test_connections_are_listed_in_the_order_in_which_they_came(walk: list[ConnectionId]) -> None:
-    slot, expected = Slot(PLACE), dict[ConnectionId, None]()
+    slot, expected = EntryState(PLACE), dict[ConnectionId, None]()
 
     for tab in walk:  # each comes and goes in turn
         if tab in expected:
@@ -31,19 +31,19 @@ def test_connections_are_listed_in_the_order_in_which_they_came(walk: list[Conne
 
 
 def test_what_is_written_is_the_version_that_was_sent() -> None:
-    slot = Slot(PLACE)
+    slot = EntryState(PLACE)
     assert not slot.is_written
     slot.version, slot.written, slot.node = 1, 1, NODE
     assert slot.is_written
 
-    slot.doubt(NODE)
+    slot.mark_stale(NODE)
 
     assert not slot.is_written
     assert slot.node == NODE
 
 
 def test_what_was_written_under_an_earlier_name_is_forgotten() -> None:
-    slot = Slot(PLACE)
+    slot = EntryState(PLACE)
     slot.version, slot.written, slot.node = 1, 1, NODE
     slot.acknowledged = slot.seen = 7
 

@@ -9,10 +9,10 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.snapshot import read_snapshot
 from gateway.presence.table import PresenceChange, PresenceTable
-from shared.bus.client import Bus, connect_bus
-from shared.bus.publisher import start_publisher
-from shared.ids import UserId
-from shared.supervision import Supervisor
+from shared.contracts.ids import UserId
+from shared.jetstream.publisher import start_publisher
+from shared.nats.client import Bus, connect_bus
+from shared.runtime.supervision import Supervisor
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import QUICK, a_gateway
@@ -30,13 +30,13 @@ async def bare_bus(nats_server: StartServer) -> AsyncGenerator[Bus]:
 
 
 def users_of(table: PresenceTable) -> list[int]:
-    return [user_id for user_id, _ in table.users(LOBBY)]
+    return [int(user_id) for user_id, _ in table.users(LOBBY)]
 
 
 async def test_pages_make_one_whole(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         for user_id in range(1, 8):
-            gateway.enter(UserId(user_id))
+            gateway.enter(UserId(str(user_id)))
         await eventually(lambda: gateway.presence.count(LOBBY) == 7)
 
         table, _ = await read_snapshot(gateway.bus, replace(QUICK, snapshot_batch=3))
@@ -85,17 +85,17 @@ async def test_what_changes_in_mid_reading_is_neither_lost_nor_undone(bare_bus: 
         async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up)
 
-            assert [user_id for user_id, _ in presence.users(LOBBY)] == [30, 40]
-    assert [(change.user_id, change.joined) for change in changes] == [(30, True), (40, True)]
+            assert [user_id for user_id, _ in presence.users(LOBBY)] == ["30", "40"]
+    assert [(change.user_id, change.joined) for change in changes] == [("30", True), ("40", True)]
 
 
 async def test_a_change_that_cannot_be_told_costs_no_other_that_the_snapshot_brings(
     bare_bus: Bus,
 ) -> None:
-    told: list[int] = []
+    told: list[UserId] = []
 
     def tell(change: PresenceChange) -> None:
-        if change.user_id == 20:
+        if change.user_id == "20":
             raise RuntimeError("a listener that fails")
         told.append(change.user_id)
 
@@ -105,4 +105,4 @@ async def test_a_change_that_cannot_be_told_costs_no_other_that_the_snapshot_bri
         async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up)
 
-    assert told == [30, 40]
+    assert told == ["30", "40"]

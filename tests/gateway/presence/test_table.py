@@ -3,40 +3,47 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.presence.facts import Entry, EntryFact, Fact, LeaseFact, LeaseState
-from gateway.presence.subjects import EntryKey, LeaseKey
+from gateway.presence.records import (
+    Entry,
+    EntryKey,
+    EntryRecord,
+    LeaseKey,
+    LeaseRecord,
+    LeaseState,
+    Record,
+)
 from gateway.presence.table import PresenceChange, PresenceTable
-from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
-ANN, BOB = UserId(1), UserId(2)
+ANN, BOB = UserId("1"), UserId("2")
 
 channels = st.sampled_from([CHANNEL, ChannelName("chat:two")])
-users = st.sampled_from([UserId(n) for n in range(1, 5)])
+users = st.sampled_from([UserId(str(n)) for n in range(1, 5)])
 
 
-def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> LeaseFact:
-    return LeaseFact(LeaseKey(NodeId(node)), sequence, state)
+def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> LeaseRecord:
+    return LeaseRecord(LeaseKey(NodeId(node)), sequence, state)
 
 
 def entry(
     node: str, sequence: int, user_id: UserId = ANN, since: float = 0, name: str = "Ann"
-) -> EntryFact:
+) -> EntryRecord:
     key = EntryKey((CHANNEL, user_id), NodeId(node))
-    return EntryFact(key, sequence, Entry(name, since, (ConnectionId("c"),)))
+    return EntryRecord(key, sequence, Entry(name, since, (ConnectionId("c"),)))
 
 
-def no_entry(node: str, sequence: int, user_id: UserId = ANN) -> EntryFact:
-    return EntryFact(EntryKey((CHANNEL, user_id), NodeId(node)), sequence, None)
+def no_entry(node: str, sequence: int, user_id: UserId = ANN) -> EntryRecord:
+    return EntryRecord(EntryKey((CHANNEL, user_id), NodeId(node)), sequence, None)
 
 
-def removes(fact: Fact) -> bool:
-    if isinstance(fact, LeaseFact):
+def removes(fact: Record) -> bool:
+    if isinstance(fact, LeaseRecord):
         return fact.state is LeaseState.ENDED
     return fact.entry is None
 
 
-def a_table(*facts: Fact) -> PresenceTable:
+def a_table(*facts: Record) -> PresenceTable:
     table = PresenceTable()
     for fact in facts:
         table.apply(fact)
@@ -129,11 +136,11 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         super().__init__()
         self.sequence = 0
         self.nodes = 0
-        self.content: dict[EntryKey | LeaseKey, Fact] = {}
+        self.content: dict[EntryKey | LeaseKey, Record] = {}
         self.present, self.absent = Gateway(), Gateway()
-        self.missed: list[Fact] | None = None
+        self.missed: list[Record] | None = None
 
-    def store(self, fact: Fact) -> None:
+    def store(self, fact: Record) -> None:
         self.content[fact.key] = fact
         self.present.take(self.present.table.apply(fact))
         if self.missed is None:
@@ -149,7 +156,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         return [
             fact.key.node
             for fact in self.content.values()
-            if isinstance(fact, LeaseFact) and fact.state in states
+            if isinstance(fact, LeaseRecord) and fact.state in states
         ]
 
     @precondition(lambda self: self.nodes < 6)
@@ -182,7 +189,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     ) -> None:
         node = NodeId(f"n{data.draw(st.integers(1, self.nodes))}")  # even one that is gone
         body = Entry(f"User {user}", since, ()) if put else None
-        self.store(EntryFact(EntryKey((channel, user), node), self.next_sequence(), body))
+        self.store(EntryRecord(EntryKey((channel, user), node), self.next_sequence(), body))
 
     @rule()
     def removals_expire(self) -> None:  # without a trace
@@ -208,7 +215,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         return {
             fact.key.place
             for fact in self.content.values()
-            if isinstance(fact, EntryFact) and fact.entry and fact.key.node in counting
+            if isinstance(fact, EntryRecord) and fact.entry and fact.key.node in counting
         }
 
     @invariant()

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.presence.facts import Entry
-from gateway.presence.users import HEAD, ChannelUsers
-from shared.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import Entry
+from gateway.presence.table import HEAD, ChannelUsers
+from shared.contracts.ids import ChannelName, NodeId, UserId
 
 LOBBY = ChannelName("chat:lobby")
 
-user_ids = st.integers(1, 5).map(UserId)
+user_ids = st.integers(1, 5).map(str).map(UserId)
 nodes = st.sampled_from([NodeId("a"), NodeId("b"), NodeId("c")])
 entries = st.builds(
     Entry, st.sampled_from(["Ann", "Bob"]), st.integers(0, 3).map(float), st.just(())
@@ -59,12 +59,12 @@ def test_users_are_those_of_the_entries_in_order(
 def test_who_comes_after_the_first_200_changes_nothing_about_them() -> None:
     users = ChannelUsers(LOBBY)
     for number in range(HEAD + 5):
-        users.put(UserId(number), NodeId("a"), Entry("Ann", float(number), ()))
+        users.put(UserId(str(number)), NodeId("a"), Entry("Ann", float(number), ()))
     version = users.head_changes
 
-    users.put(UserId(1000), NodeId("a"), Entry("Ann", 1000.0, ()))
-    users.put(UserId(1), NodeId("a"), Entry("Ann", 1.0, ()))  # another tab
+    users.put(UserId("1000"), NodeId("a"), Entry("Ann", 1000.0, ()))
+    users.put(UserId("1"), NodeId("a"), Entry("Ann", 1.0, ()))  # another tab
     assert users.head_changes == version
 
-    users.put(UserId(2), NodeId("a"), Entry("Bea", 2.0, ()))
+    users.put(UserId("2"), NodeId("a"), Entry("Bea", 2.0, ()))
     assert users.head_changes != version

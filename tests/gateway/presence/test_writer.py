@@ -12,19 +12,19 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.presence.facts import EntryFact, read_fact
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.records import EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
-from shared.bus.client import Bus, connect_bus
-from shared.bus.direct_get import DirectGet
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import OnDone, Outcome, Publisher, Sending
-from shared.bus.streams import bootstrap
-from shared.bus.subjects import PRES_PUB, token_of
-from shared.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import bootstrap
+from shared.jetstream.subjects import PRES_PUB, token_of
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
 from tests.fixtures.waiting import eventually
 
-ANN = UserId(1)
+ANN = UserId("1")
 QUICK = PresenceLimits(
     grace_seconds=0.03,
     refresh_seconds=0.01,
@@ -64,11 +64,11 @@ class Fateful(Publisher):
         self.in_flight.add(subject)
         self.most_at_once = max(self.most_at_once, len(self.in_flight))
 
-        def end(outcome: Outcome) -> None:
+        def end(outcome: PubAckResult) -> None:
             self.in_flight.remove(subject)
             on_done(BusUnavailable("no answer") if fate is Fate.ANSWER_LOST else outcome)
 
-        def end_in_time(outcome: Outcome) -> None:
+        def end_in_time(outcome: PubAckResult) -> None:
             if fate is Fate.SLOW:
                 asyncio.get_running_loop().call_later(0.02, end, outcome)
             else:
@@ -104,7 +104,7 @@ class Desk:
         self.writer.leave(self.channel, user_id, ConnectionId(tab))
 
     async def written(self, node: NodeId) -> Claims:
-        found = await DirectGet(self._bus, "PRES").batch(
+        found = await StreamReader(self._bus, "PRES").batch(
             {
                 "seq": 1,
                 "next_by_subj": f"{PRES_PUB}{token_of(self.channel)}.*.{node}",
@@ -114,8 +114,8 @@ class Desk:
         claims: Claims = {}
         for message in found.messages:
             name = message.subject.removeprefix(PRES_PUB)
-            fact = read_fact(name, message.sequence, message.payload, message.headers)
-            assert isinstance(fact, EntryFact)
+            fact = read_record(name, message.sequence, message.payload, message.headers)
+            assert isinstance(fact, EntryRecord)
             if fact.entry is not None:
                 claims[fact.key.place[1]] = set(fact.entry.connections)
         return claims
@@ -146,7 +146,7 @@ async def a_desk(
         publisher.stop()
 
 
-users = st.sampled_from([UserId(1), UserId(2), UserId(3)])
+users = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
 tabs = st.sampled_from(["a", "b"])
 steps = st.one_of(
     st.tuples(st.just("enter"), users, tabs),
@@ -199,7 +199,7 @@ async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
     async with a_desk(nats_url, fates=(Fate.SLOW,) * 10) as desk:
         desk.writer.begin(NodeId(uuid.uuid4().hex))
         for number in range(1, 11):
-            desk.enter(UserId(number), "tab")
+            desk.enter(UserId(str(number)), "tab")
         await desk.until_idle(QUICK)
 
     assert desk.publisher.most_at_once == QUICK.max_writes_in_flight
@@ -213,7 +213,7 @@ async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: st
         desk.enter(ANN, "tab")
         await eventually(lambda: desk.publisher.writes == 1)
         desk.leave(ANN, "tab")
-        desk.enter(UserId(2), "tab")
+        desk.enter(UserId("2"), "tab")
         assert desk.publisher.writes == 1
         await desk.until_idle(slow)
 
@@ -225,7 +225,7 @@ async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str
         desk.writer.begin(NodeId(uuid.uuid4().hex))
         desk.enter(ANN, "tab")
         await desk.until_idle(QUICK)
-    desk.enter(UserId(2), "tab")
+    desk.enter(UserId("2"), "tab")
 
     assert desk.writer.unwritten == 1
 

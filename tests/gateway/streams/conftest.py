@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 
 from gateway.streams.history import History
-from shared.bus.client import Bus
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.stream_reader import StreamReader
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.nats.client import Bus
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.bus.direct_get import Batch, StoredMessage, StreamState
-from shared.bus.subjects import publication_subject
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
+from shared.jetstream.api import Batch, StoredMessage, StreamState
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import publication_subject
 
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -15,7 +16,7 @@ async def _nothing() -> None:
     pass
 
 
-class ModelStream:
+class ModelStream(StreamReader):
     """RT: its leader holds everything, its replicas may lack the tail."""
 
     def __init__(

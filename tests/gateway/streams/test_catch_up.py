@@ -2,21 +2,22 @@
 
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import cast
 
 import pytest
 
 from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
 from gateway.streams.feed import Feed, RingLimits
 from gateway.streams.history import History
-from shared.bus.client import Bus, connect_bus
-from shared.bus.errors import BusUnavailable
-from shared.bus.limits import FollowerLimits
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.stream_reader import StreamReader
-from shared.bus.streams import StreamSettings, bootstrap
-from shared.bus.subjects import publication_subject
-from shared.ids import ChannelName
-from shared.process import running
+from shared.contracts.ids import ChannelName
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
+from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
@@ -159,7 +160,7 @@ async def test_who_comes_from_a_gateway_that_was_ahead_is_live_after_its_own_off
     ahead = await publish(room)
     behind = FrozenFeed(feed, position=ahead - 1)
 
-    await come_back(CatchUp(behind, history), client, [room], ahead, feed.epoch)
+    await come_back(CatchUp(cast(Feed, behind), history), client, [room], ahead, feed.epoch)
 
     assert client.got == []
     assert client.live_from == ahead + 1

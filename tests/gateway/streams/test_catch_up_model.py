@@ -1,16 +1,18 @@
 """Catching up while the rest goes on: publications, deliveries, retention, replicas that lag."""
 
 import asyncio
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
+from gateway.streams.feed import Feed
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.ring import Ring
-from shared.bus.position import EPOCH_CHANGED
-from shared.bus.subjects import RT_PUB
-from shared.ids import ChannelName
+from shared.contracts.ids import ChannelName
+from shared.jetstream.position import EPOCH_CHANGED
+from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_stream import ModelStream
 
 CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]
@@ -136,7 +138,7 @@ def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObjec
         world.clients.append(Client(channels, data.draw(st.integers(0, world.stream.last))))
 
     async def all_come_back() -> None:
-        catch_up = CatchUp(world, History(world.stream, PATIENT), IN_SMALL_BATCHES)
+        catch_up = CatchUp(cast(Feed, world), History(world.stream, PATIENT), IN_SMALL_BATCHES)
         async with asyncio.TaskGroup() as group:
             for client in world.clients:
                 epoch = data.draw(st.sampled_from([None, world.epoch]))
@@ -171,7 +173,9 @@ def test_a_stream_that_begins_anew_in_mid_replay_is_not_mixed_with_the_old_one(
     client = Client(CHANNELS, data.draw(st.integers(0, 12)))
     world.reset_at_step = data.draw(st.integers(0, 10))
 
-    catch_up = CatchUp(world, History(world.stream, PATIENT), CatchUpLimits(batch_count=2))
+    catch_up = CatchUp(
+        cast(Feed, world), History(world.stream, PATIENT), CatchUpLimits(batch_count=2)
+    )
     asyncio.run(client.come_back(catch_up, world, None))
 
     assert client.refused is (Reason.EPOCH if world.resets else None)

@@ -1,5 +1,6 @@
 """Reading channels: the same answers from a real stream and from its model, also when it lags."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -7,13 +8,13 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.streams.history import History, HistoryLimits, Reads
-from shared.bus.client import Bus
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher
-from shared.bus.stream_reader import StreamReader
-from shared.bus.subjects import publication_subject
-from shared.ids import ChannelName
+from gateway.streams.history import History, HistoryLimits, MergedHistory
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus
+from shared.nats.errors import BusUnavailable
 from tests.gateway.streams.model_stream import ModelStream
 
 SMALL = HistoryLimits(batch_count=3, deadline_seconds=2, retry_seconds=0.001)
@@ -22,7 +23,7 @@ SMALL = HistoryLimits(batch_count=3, deadline_seconds=2, retry_seconds=0.001)
 class Stream(NamedTuple):
     """A stream under test."""
 
-    reads: Reads
+    reads: StreamReader
     add: Callable[[ChannelName, bytes, str], Awaitable[int]]
 
 
@@ -212,6 +213,39 @@ async def test_replicas_that_lag_for_ever_are_unavailable_and_not_an_empty_answe
         await history.read(channel, 0, up_to=offset)
     with pytest.raises(BusUnavailable, match="lag"):
         await history.holds(channel, "id-1", since=datetime.fromisoformat("2026-01-01T00:00Z"))
+
+
+async def test_channels_are_read_side_by_side(channel: ChannelName) -> None:
+    channels = [channel, ChannelName(f"{channel}.other")]
+    asked, both_asked = list[None](), asyncio.Event()
+
+    async def wait_for_the_other() -> None:
+        asked.append(None)
+        if len(asked) == len(channels):
+            both_asked.set()
+        await both_asked.wait()
+
+    model = ModelStream(meanwhile=wait_for_the_other)
+    offsets = [model.add(each, b"x") for each in channels]
+    merged = MergedHistory(History(model), channels, 0)
+
+    await merged.read(up_to=offsets[-1])
+
+    assert [kept.offset for kept in merged.take(10, 1000)[0]] == offsets
+
+
+async def test_of_channels_that_are_read_side_by_side_one_that_fails_fails_all(
+    channel: ChannelName,
+) -> None:
+    model = ModelStream(lag=lambda: 1)
+    channels = [channel, ChannelName(f"{channel}.other")]
+    offsets = [model.add(each, b"x") for each in (*channels, *channels)]
+    limits = HistoryLimits(deadline_seconds=0.05, retry_seconds=0.001)
+
+    merged = MergedHistory(History(model, limits), channels, 2)
+
+    with pytest.raises(BusUnavailable, match="lag"):
+        await merged.read(up_to=offsets[-1])
 
 
 async def test_a_stream_that_does_not_answer_is_unavailable_by_the_deadline(

@@ -10,23 +10,22 @@ from gateway.streams.history import History
 from gateway.streams.publishing import (
     ChannelPublisher,
     IdReused,
-    Outcome,
     PublicationRefused,
     PublicationTooLong,
     PublishingLimits,
-    Repeat,
+    PublishResult,
 )
-from gateway.streams.ring import Kept
-from shared.bus.client import connect_bus
-from shared.bus.errors import BusUnavailable
-from shared.bus.publisher import Publisher, start_publisher
-from shared.bus.stream_reader import StreamReader
-from shared.ids import ChannelName, UserId
-from shared.publications import Publication, Sender
+from gateway.streams.ring import StoredPublication
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Publication, Sender
+from shared.jetstream.publisher import PubAck, Publisher, start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.nats.client import connect_bus
+from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 
-ANN = Sender(user_id=UserId(1), name="Ann")
-BOB = Sender(user_id=UserId(2), name="Bob")
+ANN = Sender(user_id=UserId("1"), name="Ann")
+BOB = Sender(user_id=UserId("2"), name="Bob")
 
 AChannel = Callable[[], ChannelName]
 
@@ -40,13 +39,11 @@ async def by_user(
     client_id: str | None = None,
 ) -> int:
     """The offset of what a user publishes."""
-    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
     publishing.send_by_user(channel, sender, data, done.set_result, client_id=client_id)
-    outcome = await done
-    if isinstance(outcome, Repeat):
-        return await publishing.settle(outcome)
-    assert isinstance(outcome, int)
-    return outcome
+    result = await done
+    assert isinstance(result, PubAck)
+    return await publishing.resolve_duplicate(result, data) if result.duplicate else result.offset
 
 
 @pytest.fixture
@@ -143,9 +140,9 @@ async def test_what_is_in_memory_is_not_asked_of_the_stream(
     offset = await ChannelPublisher(publisher, history).publish_by_service(channel, 1, key="1")
     asked: list[int] = []
 
-    def recent(offset: int) -> Kept:
+    def recent(offset: int) -> StoredPublication:
         asked.append(offset)
-        return Kept(offset, channel, Publication(data=2).encode())
+        return StoredPublication(offset, channel, Publication(data=2).encode())
 
     with pytest.raises(IdReused):
         await ChannelPublisher(publisher, history, recent=recent).publish_by_service(

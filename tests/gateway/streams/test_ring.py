@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.streams.ring import NOTHING, Kept, Ring
-from shared.ids import ChannelName
+from gateway.streams.ring import NOTHING, Ring, StoredPublication
+from shared.contracts.ids import ChannelName
 
 CHANNELS = [ChannelName(f"chat:{name}") for name in "abc"]
 
@@ -23,12 +23,12 @@ class RingMachine(RuleBasedStateMachine):
         self.max_count, self.max_bytes = max_count, max_bytes
         self.ring = Ring(max_count=max_count, max_bytes=max_bytes)
         self.position = position
-        self.published: list[Kept] = []
+        self.published: list[StoredPublication] = []
 
     @rule(channel=channels, size=st.integers(0, 20), skipped=st.integers(0, 2))
     def publish(self, channel: ChannelName, size: int, skipped: int) -> None:
         self.position += 1 + skipped
-        self.published.append(Kept(self.position, channel, bytes(size)))
+        self.published.append(StoredPublication(self.position, channel, bytes(size)))
         self.ring.append(*self.published[-1])
 
     @rule()
@@ -77,7 +77,7 @@ class RingMachine(RuleBasedStateMachine):
         for kept in self.published:
             assert (self.ring.get(kept.offset) == kept) == (kept.offset > self.ring.floor)
 
-    def _held(self) -> list[Kept]:
+    def _held(self) -> list[StoredPublication]:
         return [kept for kept in self.published if kept.offset > self.ring.floor]
 
 
@@ -90,7 +90,7 @@ def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> Non
     ring.append(1, CHANNELS[0], b"first of all")
 
     assert ring.last(CHANNELS[1], 5) == []
-    assert ring.last(CHANNELS[0], 5) == [Kept(1, CHANNELS[0], b"first of all")]
+    assert ring.last(CHANNELS[0], 5) == [StoredPublication(1, CHANNELS[0], b"first of all")]
 
 
 def test_channels_that_nothing_is_kept_of_cost_nothing() -> None:

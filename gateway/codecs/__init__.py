@@ -1,1 +1,0 @@
-"""Protocols: bytes to commands, and publications to frames. Pure."""

@@ -1,1 +1,0 @@
-"""Sockets: frames, one connection, the sweep, the drain. Knows no channel and no JSON."""

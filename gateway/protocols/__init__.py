@@ -1,0 +1,1 @@
+"""What makes each protocol what it is."""

@@ -1,0 +1,1 @@
+"""`/ws/chat`, the plain JSON protocol."""

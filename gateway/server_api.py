@@ -1,0 +1,207 @@
+"""The server API over HTTP: how backend services publish without speaking to the bus.
+
+Requests and answers have the shape of Centrifugo's server API, so that its clients work:
+200 with a ``result`` or an ``error``; other statuses mean that no command was understood.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from gateway.streams.publishing import ChannelPublisher
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.errors import AppError, ErrorKind
+from shared.contracts.ids import ChannelName
+from shared.contracts.json_values import read_json
+
+
+class ApiErrorCode(Enum):
+    """Why a command failed: the number and the words of the server API."""
+
+    INTERNAL = (100, "internal server error")
+    """Also for "not now": the same command may succeed later."""
+    UNKNOWN_CHANNEL = (102, "unknown channel")
+    NOT_FOUND = (104, "not found")
+    BAD_REQUEST = (107, "bad request")
+    NOT_AVAILABLE = (108, "not available")
+    CONFLICT = (113, "conflict")
+
+
+class ApiError(Exception):
+    """A command that is answered with an error."""
+
+    def __init__(self, code: ApiErrorCode, detail: str = "") -> None:
+        number, words = code.value
+        self.answer = {"code": number, "message": f"{words}: {detail}" if detail else words}
+        super().__init__(self.answer["message"])
+
+
+CODE_OF_KIND: dict[ErrorKind, ApiErrorCode] = {
+    ErrorKind.UNAUTHENTICATED: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.FORBIDDEN: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.NOT_FOUND: ApiErrorCode.NOT_FOUND,
+    ErrorKind.CONFLICT: ApiErrorCode.CONFLICT,
+    ErrorKind.INVALID: ApiErrorCode.BAD_REQUEST,
+    ErrorKind.THROTTLED: ApiErrorCode.INTERNAL,
+    ErrorKind.UNAVAILABLE: ApiErrorCode.INTERNAL,
+}
+
+
+class PublishRequest(BaseModel):
+    """``POST /api/publish``. What is not listed is ignored: it can't change what is published."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    channel: str
+    data: Any = None
+    """Any JSON value."""
+    b64data: str = ""
+    """JSON in base64; counts instead of ``data``, as the API's clients send both."""
+    idempotency_key: str = ""
+    """With the same key the channel gets it once, for 5 minutes."""
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    version: int = 0
+
+    def to_data(self) -> Any:
+        """What to publish.
+
+        Raises:
+            ApiError: there is nothing, or what can't be done.
+        """
+        refused = {
+            "skip_history": self.skip_history,
+            "tags": bool(self.tags),
+            "version": self.version != 0,
+        }
+        if any(refused.values()):
+            names = ", ".join(name for name, is_asked in refused.items() if is_asked)
+            raise ApiError(ApiErrorCode.NOT_AVAILABLE, names)
+        if self.b64data:
+            return _from_base64(self.b64data)
+        if "data" not in self.model_fields_set:
+            raise ApiError(ApiErrorCode.BAD_REQUEST, "data: Field required")
+        return self.data
+
+
+class Api:
+    """The commands. Whoever has the key may do everything."""
+
+    def __init__(
+        self,
+        publisher: ChannelPublisher,
+        *,
+        is_known: Callable[[ChannelName], bool],
+        epoch: Callable[[], str],
+    ) -> None:
+        """
+        Args:
+            is_known: Whether the channel is in a namespace that there is.
+            epoch: Of the stream; empty while it has not been seen.
+        """
+        self._publisher = publisher
+        self._is_known = is_known
+        self._epoch = epoch
+        self.commands: Mapping[str, Callable[[Any], Awaitable[dict[str, Any]]]] = {
+            "publish": self.publish
+        }
+
+    async def call(self, method: str, body: Any) -> dict[str, Any]:
+        """Do what the command asks for; the answer has a ``result`` or an ``error``."""
+        try:
+            command = self.commands.get(method)
+            if command is None:
+                raise ApiError(ApiErrorCode.NOT_FOUND)
+            return {"result": await command(body)}
+        except ApiError as error:
+            return {"error": error.answer}
+        except AppError as error:
+            detail = "" if error.kind is ErrorKind.UNAVAILABLE else str(error)
+            return {"error": ApiError(CODE_OF_KIND[error.kind], detail).answer}
+
+    async def publish(self, body: Any) -> dict[str, Any]:
+        """Publish into a channel.
+
+        Raises:
+            ApiError, AppError: it was not published, or nobody knows.
+        """
+        request = _parse(body)
+        data = request.to_data()
+        try:
+            channel = parse_channel(request.channel)
+        except BadChannelName as error:
+            raise ApiError(ApiErrorCode.BAD_REQUEST, f"channel: {error}") from error
+        if not self._is_known(channel):
+            raise ApiError(ApiErrorCode.UNKNOWN_CHANNEL)
+        epoch = self._epoch()
+        if not epoch:  # asked first: what is stored must not be answered with an error
+            raise ApiError(ApiErrorCode.INTERNAL)
+        offset = await self._publisher.publish_by_service(
+            channel, data, key=request.idempotency_key or None
+        )
+        return {"offset": offset, "epoch": epoch}
+
+
+def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
+    """``/api``, for those who have the key; without a key there is no API."""
+    router = APIRouter(tags=["server API"])
+
+    @router.post(
+        "/api/{method}",
+        openapi_extra={
+            "requestBody": {
+                "content": {"application/json": {"schema": PublishRequest.model_json_schema()}}
+            }
+        },
+    )
+    async def call(method: str, request: Request) -> Response:
+        if api_key is None:
+            raise HTTPException(404, "Not Found")
+        if not _has_key(request, api_key):
+            return Response(status_code=401)
+        try:
+            body = read_json(await request.body())
+        except ValueError:
+            return PlainTextResponse("the body is not JSON", status_code=400)
+        return JSONResponse(await api.call(method, body))
+
+    return router
+
+
+def _has_key(request: Request, api_key: SecretStr) -> bool:
+    """Whether any of the three places has the key, in a time that does not tell how much of it."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    offered = [
+        request.headers.get("x-api-key", ""),
+        credentials.strip() if scheme.lower() == "apikey" else "",
+        request.query_params.get("api_key", ""),
+    ]
+    expected = api_key.get_secret_value().encode()
+    # Compared one and all, and as bytes: a header may hold any of them.
+    matches = [
+        hmac.compare_digest(each.encode(errors="surrogatepass"), expected) for each in offered
+    ]
+    return bool(expected) and any(matches)
+
+
+def _parse(body: Any) -> PublishRequest:
+    try:
+        return PublishRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ApiError(ApiErrorCode.BAD_REQUEST, f"{where}: {first['msg']}") from error
+
+
+def _from_base64(text: str) -> Any:
+    try:
+        return read_json(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(ApiErrorCode.BAD_REQUEST, "b64data: not JSON in base64") from error

@@ -1,0 +1,1 @@
+"""Sockets: the handshake, frames, one connection, the sweep, the drain."""

@@ -1,0 +1,187 @@
+"""The opening handshake of RFC 6455, section 4: the request, and the answers to it. Pure.
+
+The request was parsed by llhttp, so its form is sound; header names are in lower case.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from hashlib import sha1
+from http import HTTPStatus
+from typing import NamedTuple
+
+import httptools
+
+from shared.web.http_protocol import origin_form
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_METHOD = b"GET "
+_END = b"\r\n\r\n"
+_VERSION = b"13"
+_KEY_BYTES = 16
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    b"sec-websocket-accept: "
+)
+
+
+class Head(NamedTuple):
+    """A request for a WebSocket; header names are in lower case."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    length: int
+    """What comes behind is the first of what the WebSocket carries."""
+
+
+class Request(NamedTuple):
+    """An upgrade request."""
+
+    path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    key: bytes
+    subprotocols: list[str]
+
+
+class Refused(Exception):
+    """The request asks for no WebSocket that we speak: answered with this status."""
+
+    def __init__(self, status: HTTPStatus, reason: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+def read_head(data: bytes, *, max_bytes: int) -> Head | None:
+    """Read a GET that asks for a WebSocket and came in one piece, as nearly all do.
+
+    Returns:
+        None for anything else; the caller hands the bytes to a parser that goes on where they end.
+    """
+    if not data.startswith(_METHOD):
+        return None
+    length = data.find(_END) + len(_END)
+    if not len(_END) <= length <= max_bytes:
+        return None
+    parsed = _Parsed()
+    try:
+        httptools.HttpRequestParser(parsed).feed_data(data[:length])  # thousands may follow
+    except httptools.HttpParserUpgrade as upgrade:
+        # It stops elsewhere if the request has a body, or there was another before it.
+        if upgrade.args[0] == length and asks_for_websocket(parsed.headers):
+            return Head(parsed.target, parsed.headers, length)
+    except httptools.HttpParserError:
+        pass
+    return None
+
+
+def asks_for_websocket(headers: Headers) -> bool:
+    """Whether it is a WebSocket that a request for an upgrade asks for, be it among others."""
+    is_offered = is_for_us = False
+    for name, value in headers:
+        if name == b"upgrade":
+            is_offered = is_offered or _has(value, b"websocket")
+        elif name == b"connection":
+            is_for_us = is_for_us or _has(value, b"upgrade")
+    return is_offered and is_for_us
+
+
+def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
+    """Read a request that asks for a WebSocket.
+
+    Raises:
+        Refused: for none that we speak.
+    """
+    if method != b"GET":
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only", (b"allow", b"GET"))
+    key = version = None
+    subprotocols: list[str] = []
+    for name, value in headers:
+        if not name.startswith(b"sec-websocket-"):
+            if name == b"transfer-encoding" or (name == b"content-length" and int(value)):
+                raise Refused(HTTPStatus.BAD_REQUEST, "a handshake has no body")
+            continue
+        if name == b"sec-websocket-key":
+            if key is not None:
+                raise Refused(HTTPStatus.BAD_REQUEST, "more than one Sec-WebSocket-Key")
+            key = value
+        elif name == b"sec-websocket-version":
+            version = value
+        elif name == b"sec-websocket-protocol":
+            offered = (each.strip() for each in value.decode("latin-1").split(","))
+            subprotocols.extend(each for each in offered if each)
+    if version != _VERSION:
+        supported = (b"sec-websocket-version", _VERSION)
+        raise Refused(HTTPStatus.UPGRADE_REQUIRED, "version 13 only", supported)
+    path, _, query = origin_form(target).partition(b"?")
+    return Request(path, query, headers, _checked(key), subprotocols)
+
+
+def switching(key: bytes, *, subprotocol: str | None, lines: bytes) -> bytes:
+    """The answer that opens the connection; ``lines`` are further headers, see `as_lines`."""
+    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    if subprotocol is not None:
+        lines += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1")
+    return b"%b%b\r\n%b\r\n" % (_SWITCHING, accept, lines)
+
+
+def as_lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def response(status: int, headers: Headers, body: bytes) -> bytes:
+    """An ordinary answer, after which the connection is closed."""
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status,
+        _phrase(status),
+        as_lines(headers),
+        len(body),
+        body,
+    )
+
+
+def refusal(refused: Refused, headers: Headers) -> bytes:
+    """The answer to a request that asks for no WebSocket that we speak."""
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    return response(refused.status, [*headers, *refused.headers, plain], refused.reason.encode())
+
+
+def _has(value: bytes, token: bytes) -> bool:
+    """Whether a comma-separated list has the token, in whatever case."""
+    value = value.lower()
+    return value == token or token in [each.strip() for each in value.split(b",")]
+
+
+def _checked(key: bytes | None) -> bytes:
+    try:
+        if key is not None and len(b64decode(key, validate=True)) == _KEY_BYTES:
+            return key
+    except ValueError:
+        pass
+    raise Refused(HTTPStatus.BAD_REQUEST, "no valid Sec-WebSocket-Key")
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+class _Parsed:
+    """Is called by the parser."""
+
+    __slots__ = ("headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.rstrip(b" \t")))

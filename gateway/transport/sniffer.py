@@ -1,0 +1,172 @@
+"""The HTTP protocol that uvicorn is given: lets WebSockets by, and leaves the rest to uvicorn's.
+
+Most who come to a gateway ask for a WebSocket, with a request that arrives in one piece. That
+is read here, once, and the connection never knows uvicorn. Whoever comes otherwise is handed
+on with his bytes, and can still ask for a WebSocket there: after other requests, or in pieces.
+
+Leans on private seams of uvicorn's: ``http=`` may be any callable that is called with
+``config``, ``server_state``, ``app_state`` and ``_loop``. Source: uvicorn 0.54, server.py,
+``startup``.
+"""
+
+import asyncio
+from contextvars import Context, copy_context
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.transport.handshake import (
+    Refused,
+    asks_for_websocket,
+    read_head,
+    read_request,
+    refusal,
+)
+from gateway.transport.hub import Hub
+from gateway.transport.upgrade import Endpoints, ServerContext, Upgrade
+from shared.web.http_protocol import BoundedHttp
+from shared.web.peers import Peer
+
+
+class ProtocolSniffer(Peer, asyncio.Protocol):
+    """A connection until its first bytes say what it is for."""
+
+    __slots__ = ("_due_at", "_http", "_server", "transport")
+
+    def __init__(self, server: ServerContext, http: "type[UpgradingHttp]") -> None:
+        self._server = server
+        self._http = http
+        self._due_at = 0.0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
+        self._due_at = self._server.loop.time() + self._http.request_seconds
+        if not self._server.peers.enter(self):
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._server.peers.discard(self)
+        head = read_head(data, max_bytes=self._http.max_head_bytes)
+        if head is None:
+            http = self._http(self._server)
+            http.take_over(self.transport, due_at=self._due_at)
+            http.data_received(data)
+        else:
+            early = data[head.length :]
+            upgrade(self._server, self.transport, b"GET", head.target, head.headers, early)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.peers.discard(self)
+
+    def shutdown(self) -> None:
+        self.transport.close()
+
+    def end_if_late(self, now: float) -> None:
+        if now >= self._due_at:
+            self.transport.close()
+
+    def give_way(self) -> None:
+        self.transport.close()
+
+
+class UpgradingHttp(BoundedHttp):
+    """Uvicorn's, whose connection becomes a WebSocket once earlier requests are answered."""
+
+    _early: bytes | None = None
+    """What came behind a request for a WebSocket; None before there was one."""
+    _context: Context
+
+    def __init__(self, server: ServerContext) -> None:
+        super().__init__(server.config, server.state, server.app_state, server.loop)
+        self._server = server
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            super().data_received(data)
+        else:
+            self._early += data
+            if len(self._early) > self._server.hub.limits.max_message_bytes:
+                self.transport.abort()
+
+    def take_upgrade(self, rest: memoryview) -> bool:
+        if not asks_for_websocket(self.headers):
+            return False
+        self._early = bytes(rest)
+        if self._is_answering:
+            self._context = copy_context()  # not that of whoever answers
+        else:
+            self._upgrade()
+        return True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._early is not None and not self._is_answering:
+            self.loop.call_soon(self._upgrade, context=self._context)
+
+    def _upgrade(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size():
+            # Answers to earlier requests lie unread. A transport may have stalled by them,
+            # and would not say so to whoever comes next.
+            self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        method = self.parser.get_method()
+        early, self._early = self._early or b"", b""
+        upgrade(self._server, self.transport, method, self.url, self.headers, early)
+
+
+def upgrade(
+    server: ServerContext,
+    transport: asyncio.Transport,
+    method: bytes,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    early: bytes,
+) -> None:
+    """Answer a request for a WebSocket, whoever read it."""
+    try:
+        request = read_request(method, target, headers)
+    except Refused as refused:
+        transport.write(refusal(refused, server.state.default_headers))
+        transport.close()
+    else:
+        Upgrade(server, transport, request).begin(early)
+
+
+def websocket_options(
+    hub: Hub, endpoints: Endpoints, *, http: type[UpgradingHttp] = UpgradingHttp
+) -> dict[str, Any]:
+    """How the server has to be configured for WebSockets.
+
+    Args:
+        endpoints: By path; at any other there is no WebSocket.
+    """
+    servers: list[ServerContext] = []
+
+    def sniffer(
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> ProtocolSniffer:
+        if not servers or servers[0].state is not server_state:
+            servers[:] = [
+                ServerContext(
+                    hub,
+                    endpoints,
+                    config=config,
+                    state=server_state,
+                    app_state=app_state,
+                    loop=_loop or asyncio.get_running_loop(),
+                )
+            ]
+        return ProtocolSniffer(servers[0], http)
+
+    return {"http": sniffer, "ws": Upgrade}  # uvicorn asks of it only whether there is one

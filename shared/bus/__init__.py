@@ -1,1 +1,0 @@
-"""The bus between services: NATS JetStream. Nothing else in the project imports ``nats``."""

@@ -1,0 +1,57 @@
+"""Channel names: the only place that knows their grammar.
+
+A channel is ``namespace:name``; ``#<user id>`` is a user's personal channel and a
+leading ``$`` marks one that needs a subscription token.
+"""
+
+import re
+
+from shared.contracts.ids import ChannelName, PostId, UserId
+
+MAX_CHANNEL_BYTES = 255
+
+_CHANNEL = re.compile(r"[!-~]+")  # printable ASCII but the space
+
+
+class BadChannelName(ValueError):
+    """The text is no channel name: empty, too long, or with a character that none may have."""
+
+
+def parse_channel(text: str) -> ChannelName:
+    """Check a channel name that came from outside.
+
+    Raises:
+        BadChannelName: not 1 to 255 printable ASCII characters, none of them a space.
+    """
+    if len(text) > MAX_CHANNEL_BYTES or not _CHANNEL.fullmatch(text):
+        raise BadChannelName(
+            f"not 1-{MAX_CHANNEL_BYTES} characters of printable ASCII without the space"
+        )
+    return ChannelName(text)
+
+
+def room_channel(room: str) -> ChannelName:
+    """The channel of a chat room.
+
+    Raises:
+        BadChannelName: the room's name does not fit into a channel name.
+    """
+    if not room:
+        raise BadChannelName("a room has a name")
+    return parse_channel(f"chat:{room}")
+
+
+def personal_channel(user_id: UserId) -> ChannelName:
+    """The channel that every connection of the user gets without asking."""
+    return ChannelName(f"#{user_id}")
+
+
+def post_channel(post_id: PostId) -> ChannelName:
+    """The channel on which a post's likes and comments move live."""
+    return ChannelName(f"post:{post_id}")
+
+
+def namespace_of(channel: ChannelName) -> str:
+    """The text before the first ``:`` after a leading ``$``; empty if there is none."""
+    head, colon, _ = channel.removeprefix("$").partition(":")
+    return head if colon else ""

@@ -1,0 +1,102 @@
+"""Publications as they lie in the RT stream: what any service may publish into a channel.
+
+Every gateway reads every publication that somebody there listens to, so these are plain
+tuples with their checks written out: models cost three times as much.
+
+There is one check of what may be published, wherever it comes from, and readers make it
+anew: what is stored is what every reader can read.
+"""
+
+from typing import Any, NamedTuple
+
+import pydantic_core
+
+from shared.contracts.ids import BadUserId, UserId, user_id_from_json, user_id_to_json
+from shared.contracts.json_values import fault_of
+
+
+class BadPublication(ValueError):
+    """What not every reader of the RT stream could understand."""
+
+
+class Sender(NamedTuple):
+    """Who published from a connection; services publish without one."""
+
+    user_id: UserId
+    name: str
+
+
+class Publication(NamedTuple):
+    """The body of one message on ``rt.pub.<channel>``: ``{"data": …, "sender"?, "event_id"?}``."""
+
+    data: Any
+    """Any JSON value. From `/ws/chat` it is ``{"body": "…"}``."""
+    sender: Sender | None = None
+    event_id: str | None = None
+    """The event that it was made from, if any; a redelivered event is found again by it."""
+
+    def values(self) -> dict[str, Any]:
+        """What there is of it, as JSON has it."""
+        values = {"data": self.data}
+        if self.sender is not None:
+            user_id = user_id_to_json(self.sender.user_id)
+            values["sender"] = {"user_id": user_id, "name": self.sender.name}
+        if self.event_id is not None:
+            values["event_id"] = self.event_id
+        return values
+
+    def encode(self) -> bytes:
+        """As it is stored.
+
+        Raises:
+            BadPublication: not every reader could read that.
+        """
+        try:
+            payload = pydantic_core.to_json(self.values())
+        except pydantic_core.PydanticSerializationError as error:
+            raise BadPublication("not to be written as JSON") from error
+        if _is_said(self.data):
+            return payload  # a text that was just written as UTF-8: all can read it
+        read = self.decode(payload)
+        if read != self and pydantic_core.to_json(read.values()) != payload:
+            raise BadPublication("two names of an object are one in JSON")
+        return payload
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "Publication":
+        """Read what `encode` wrote; what a newer writer adds is ignored.
+
+        Raises:
+            BadPublication: anybody may write to the bus, so a reader must expect it.
+        """
+        try:
+            values = pydantic_core.from_json(payload)
+        except ValueError as error:
+            raise BadPublication("not JSON") from error
+        if type(values) is not dict or "data" not in values:
+            raise BadPublication("no object with data")
+        sender, event_id = values.get("sender"), values.get("event_id")
+        if sender is not None:
+            sender = _sender(sender)
+        if event_id is not None and type(event_id) is not str:
+            raise BadPublication("an event id that is no text")
+        data = values["data"]
+        fault = None if _is_said(data) else fault_of(data)
+        if fault is not None:
+            raise BadPublication(fault)
+        return cls(data, sender, event_id)
+
+
+def _is_said(data: Any) -> bool:
+    return type(data) is dict and len(data) == 1 and type(data.get("body")) is str
+
+
+def _sender(values: Any) -> Sender:
+    if type(values) is dict:
+        name = values.get("name")
+        if type(name) is str:
+            try:
+                return Sender(user_id_from_json(values.get("user_id")), name)
+            except BadUserId as error:
+                raise BadPublication(f"a sender who is {error}") from error
+    raise BadPublication("a sender who is nobody")

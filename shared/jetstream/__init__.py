@@ -1,0 +1,1 @@
+"""Streams on NATS: publishing into them, reading them, following them."""

@@ -1,0 +1,128 @@
+"""Filling holes: reads from the stream, up to a target, what no live copy brought."""
+
+import asyncio
+from collections.abc import Callable
+
+from shared.jetstream.api import Batch, StoredMessage, StreamState
+from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.sequencer import Gap, Sequencer
+from shared.jetstream.stream_reader import StreamReader
+from shared.nats.errors import BusUnavailable, StreamMissing
+
+
+class RetentionPassed(Exception):
+    """The stream's first message lies beyond what should come next."""
+
+    def __init__(self, state: StreamState) -> None:
+        super().__init__(f"the stream begins at {state.first}")
+        self.state = state
+
+
+class Filler:
+    """Reads one stream into one sequencer."""
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        stream: str,
+        sequencer: Sequencer[StoredMessage],
+        *,
+        prefix_tokens: int,
+        hand_over: Callable[[StoredMessage | Gap], None],
+        on_filled: Callable[[int], None],
+        limits: FollowerLimits,
+    ) -> None:
+        """
+        Args:
+            stream: Its name, for what is said of it.
+            prefix_tokens: How many tokens of the stored subject the messages are to lack.
+            hand_over: Gets what is due, in order.
+        """
+        self._reader = reader
+        self._stream = stream
+        self._sequencer = sequencer
+        self._prefix_tokens = prefix_tokens
+        self._hand_over = hand_over
+        self._on_filled = on_filled
+        self._limits = limits
+
+    async def state(self) -> StreamState:
+        """What the leader says.
+
+        Raises:
+            StreamMissing: there is no stream, or one without an epoch.
+            BusUnavailable: no answer.
+        """
+        state = await self._reader.state()
+        if not state.epoch:
+            raise StreamMissing(f"stream {self._stream} has no epoch: bootstrap has not run")
+        return state
+
+    async def fill(self, target: int, *, check: Callable[[], None]) -> None:
+        """Read until the position is at the target and the answering replica has no more.
+
+        Args:
+            check: Called after every wait; raises if the answer is void by now.
+
+        Raises:
+            RetentionPassed: what should come next was dropped from the stream's front.
+            BusUnavailable: no answer; or the stream ends before the target.
+        """
+        stale_reads = 0
+        while True:
+            batch = await self._reader.batch(
+                {
+                    "seq": self._sequencer.position + 1,
+                    "batch": self._limits.batch_messages,
+                    "max_bytes": self._limits.batch_bytes,
+                }
+            )
+            check()
+            if batch.messages:
+                stale_reads = 0
+                await self._take(batch, check)
+                if batch.pending:
+                    continue
+            if self._sequencer.position >= target:
+                return
+            # A replica may lag behind what was heard of, so an empty answer proves nothing.
+            stale_reads += 1
+            if stale_reads < self._limits.max_stale_reads:
+                await asyncio.sleep(self._limits.stale_read_seconds)
+            elif await self._leader_has_no_more(target, check):
+                return
+            else:
+                stale_reads = 0
+
+    async def _take(self, batch: Batch, check: Callable[[], None]) -> None:
+        gap = self._sequencer.first_gap([message.sequence for message in batch.messages])
+        if gap is not None:
+            state = await self.state()
+            check()
+            if state.first > gap:
+                raise RetentionPassed(state)
+        filled = 0
+        for message in batch.messages:
+            filled += message.sequence > self._sequencer.position
+            name = message.subject.split(".", self._prefix_tokens)[-1]
+            for due in self._sequencer.fill(message.sequence, message._replace(subject=name)):
+                self._hand_over(due)
+        if filled:
+            self._on_filled(filled)
+
+    async def _leader_has_no_more(self, target: int, check: Callable[[], None]) -> bool:
+        """Step over what was removed from the stream's end; False if replicas merely lag."""
+        state = await self.state()
+        check()
+        if state.last < target:  # it was lost with the leader that sent its live copy
+            self._sequencer.forget_ahead()
+            raise BusUnavailable("the stream ends before what was heard of it")
+        if state.first > self._sequencer.position + 1:
+            raise RetentionPassed(state)
+        following = await self._reader.next_on_leader(">", self._sequencer.position + 1)
+        if following is not None:
+            return False
+        check()
+        for due in self._sequencer.step_over(state.last):
+            self._hand_over(due)
+        return True

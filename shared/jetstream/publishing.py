@@ -1,0 +1,35 @@
+"""Publishing for backend services, in a line each."""
+
+from typing import Any
+from uuid import uuid4
+
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import Publication
+from shared.jetstream.publisher import PubAck, Publisher
+from shared.jetstream.subjects import api_message_id, publication_subject
+
+
+async def publish(
+    publisher: Publisher,
+    channel: ChannelName,
+    data: Any,
+    *,
+    key: str | None = None,
+    deadline_seconds: float = 5.0,
+) -> PubAck:
+    """Publish any JSON value into a channel; return when it is stored.
+
+    Args:
+        key: With the same key the same channel gets it once, within the dedupe window.
+
+    Raises:
+        BusUnavailable: unknown whether it is stored; try again with the same key.
+        MessageRejected: it can never be stored, such as for its size.
+        BadPublication: not every reader could read it.
+    """
+    return await publisher.publish(
+        publication_subject(channel),
+        Publication(data=data).encode(),
+        message_id=api_message_id(channel, key or str(uuid4())),
+        deadline_seconds=deadline_seconds,
+    )

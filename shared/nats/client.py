@@ -1,0 +1,316 @@
+"""One connection to NATS, which reconnects for as long as the process lives."""
+
+import asyncio
+import re
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import nats.errors
+import structlog
+
+from shared.nats.address import BadAddress, sign_in, tls_context, without_passwords
+from shared.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
+from shared.nats.inbox import Inbox, Reply, ReplyHandler
+from shared.nats.light_client import LightClient, Subscription
+from shared.nats.parser import Handler
+
+__all__ = [
+    "Bus", "BusLost", "BusUnavailable", "Handler", "MessageRejected", "Reply", "StreamMissing",
+    "Subscription", "connect_bus",
+]  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
+_NOT_ALLOWED = "permissions violation"
+_ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
+
+BAD_SUBJECT = 10004
+_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
+_MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
+_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 14 MiB
+
+
+@lru_cache(maxsize=_KNOWN_SUBJECTS)
+def encode_subject(subject: str) -> bytes:
+    """A subject to publish to, as it goes over the wire.
+
+    Raises:
+        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
+    """
+    if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
+        raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
+    return subject.encode()
+
+
+class Bus:
+    """One NATS connection. Made by `connect_bus`; handlers are called as messages come."""
+
+    def __init__(self, *, inbox_prefix: str, max_pending_bytes: int) -> None:
+        self._client = LightClient(max_pending_bytes=max_pending_bytes)
+        self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._last_errors: deque[str] = deque(maxlen=_ERRORS_KNOWN)
+        self.not_allowed: str | None = None
+        """What our user may not do, as the server said last on this connection."""
+        self.closing = False
+        self._on_connected: list[Callable[[], None]] = []
+        self._on_disconnected: list[Callable[[], None]] = []
+        self._inbox = Inbox(inbox_prefix)
+        self._client.subscribe_inline(self._inbox.subject, self._inbox.take)
+
+    @property
+    def connected(self) -> bool:
+        return self._up.is_set()
+
+    async def until_connected(self) -> None:
+        await self._up.wait()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of headers and payload together, past which the server cuts the connection."""
+        return self._client.max_payload
+
+    def on_connected(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it after every (re)connect, subscriptions included; the result detaches it."""
+        self._on_connected.append(callback)
+        return lambda: self._on_connected.remove(callback)
+
+    def on_disconnected(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it whenever the connection is lost; the result detaches it."""
+        self._on_disconnected.append(callback)
+        return lambda: self._on_disconnected.remove(callback)
+
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        """Call the handler for every message, as it is parsed; it must be quick.
+
+        What is sent afterwards on this connection reaches the server after the subscription.
+        """
+        return self._client.subscribe_inline(subject, handler)
+
+    def send(self, subject: str, payload: bytes, *, headers: bytes = b"", reply: str = "") -> None:
+        """Queue a message. Only a reply tells that it arrived.
+
+        Args:
+            headers: A whole block, from `encode_headers`.
+
+        Raises:
+            BusUnavailable: not connected, or too much is unsent already.
+            MessageRejected: the server would cut the connection for it.
+        """
+        to = encode_subject(subject)
+        size = len(headers) + len(payload)
+        if size > self._client.max_payload:
+            raise MessageRejected(TOO_LARGE, f"{size} bytes are more than the bus takes")
+        answer_to = reply.encode()
+        if headers:
+            command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+                to, answer_to, len(headers), size, headers, payload,
+            )  # fmt: skip
+        else:
+            command = b"PUB %b %b %d\r\n%b\r\n" % (to, answer_to, size, payload)
+        self._client.send_command(command)
+
+    def expect_reply(self, handler: ReplyHandler) -> tuple[int, str]:
+        """Make a reply subject whose answers go to the handler until `forget_reply`.
+
+        Returns:
+            The token to forget it by, and the subject to give to `send`.
+        """
+        return self._inbox.expect(handler)
+
+    def own_inbox(self) -> str:
+        """A subject to subscribe to, for answers that don't bear their reply subject."""
+        return self._inbox.beside()
+
+    def forget_reply(self, token: int) -> None:
+        self._inbox.forget(token)
+
+    async def request(self, subject: str, payload: bytes, *, timeout_seconds: float) -> bytes:
+        """Send and wait for the one answer.
+
+        Raises:
+            BusUnavailable: not connected, nobody there, or no answer in time.
+        """
+        [reply] = await self.request_many(
+            subject, payload, is_last=lambda _reply: True, timeout_seconds=timeout_seconds
+        )
+        return reply.payload
+
+    async def request_many(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        is_last: Callable[[Reply], bool],
+        timeout_seconds: float,
+    ) -> list[Reply]:
+        """Send and collect the answers, up to and with the last.
+
+        Raises:
+            BusUnavailable: not connected, nobody there, or not all answers in time.
+        """
+        return await self._inbox.collect(
+            lambda inbox: self.send(subject, payload, reply=inbox),
+            is_last=is_last,
+            timeout_seconds=timeout_seconds,
+        )
+
+    # What follows is the life of the connection, called by connect_bus and by nats-py.
+
+    async def keep(
+        self,
+        servers: list[str],
+        *,
+        name: str,
+        creds: Path | None,
+        tls: ssl.SSLContext | None,
+        connect_seconds: float,
+        reconnect_seconds: float,
+        ping_seconds: float,
+        max_outstanding_pings: int,
+    ) -> None:
+        """Connect, however long it takes, and raise when nats-py gives the connection up.
+
+        Raises:
+            BusLost: it will not come back.
+            BadAddress: no server can be there.
+        """
+        user, password = sign_in(servers)
+        try:
+            await self._client.connect(
+                servers,
+                name=name,
+                user=user,
+                password=password,
+                user_credentials=creds,
+                tls=tls,
+                connect_timeout=connect_seconds,  # type: ignore[arg-type]
+                reconnect_time_wait=reconnect_seconds,  # type: ignore[arg-type]
+                max_reconnect_attempts=-1,
+                ping_interval=ping_seconds,  # type: ignore[arg-type]
+                max_outstanding_pings=max_outstanding_pings,
+                flush_timeout=connect_seconds,
+                error_cb=self._heard_error,
+                disconnected_cb=self._went_down,
+                reconnected_cb=self._came_up,
+                closed_cb=self._was_closed,
+                lame_duck_mode_cb=self._was_asked_to_leave,
+            )
+        except nats.errors.Error as error:  # nats-py retries what may be temporary
+            address = without_passwords(",".join(servers))
+            # From None: the cause may hold a piece of a password.
+            raise BadAddress(f"cannot connect to {address!r}: {error}") from None
+        # No other task has run since connecting, so the subscriptions are the first to be sent.
+        self._client.subscribe_again()
+        await self._came_up()
+        await self._lost.wait()
+        raise BusLost("the bus closed the connection for good")
+
+    async def close(self, *, close_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(close_seconds):
+                await self._client.close()
+        except TimeoutError:
+            log.warning("bus_close_timed_out")
+            self._client.abort()
+
+    async def _came_up(self) -> None:
+        log.info("bus_connected")
+        self._last_errors.clear()
+        self.not_allowed = None
+        self._up.set()
+        self._call(self._on_connected)
+
+    async def _went_down(self) -> None:
+        self._up.clear()
+        self._inbox.connection_lost()
+        if not self.closing:
+            log.warning("bus_disconnected")
+        self._call(self._on_disconnected)
+
+    async def _was_closed(self) -> None:
+        if not self.closing:
+            log.error("bus_lost")
+            self._lost.set()
+
+    async def _was_asked_to_leave(self) -> None:
+        log.info("bus_lame_duck")
+        await self._client.force_reconnect()
+
+    async def _heard_error(self, error: Exception) -> None:
+        text = str(error) or repr(error)
+        if _NOT_ALLOWED in text:
+            self.not_allowed = text.removeprefix("nats: ")
+        if text not in self._last_errors:  # once, not at every attempt to connect
+            log.warning("bus_error", error=text)
+            self._last_errors.append(text)
+
+    def _call(self, callbacks: list[Callable[[], None]]) -> None:
+        for callback in list(callbacks):
+            try:
+                callback()
+            except Exception:  # nats-py's reconnect task would die of it
+                log.exception("bus_callback_failed")
+
+
+@asynccontextmanager
+async def connect_bus(
+    url: str,
+    *,
+    name: str,
+    creds: Path | None = None,
+    ca: Path | None = None,
+    connect_seconds: float = 2,
+    reconnect_seconds: float = 0.2,
+    ping_seconds: float = 5,
+    max_outstanding_pings: int = 2,
+    max_pending_bytes: int = 8 * 1024 * 1024,
+    close_seconds: float = 2,
+) -> AsyncGenerator[Bus]:
+    """A bus that connects in the background, so an absent server holds up nobody.
+
+    Args:
+        url: One server, or several with commas between them; all are signed in to alike.
+        name: One word; answers come back under ``_INBOX_<name>.``, for us and no other service.
+        ca: Who must have signed the server's certificate; insists on TLS as ``tls://`` does.
+
+    Raises:
+        BusLost: in the body, when the connection was closed for good.
+        BadAddress: the CA can't be read; or, in the body, the URL is none.
+    """
+    tls = tls_context(url, ca)
+    bus = Bus(inbox_prefix=f"_INBOX_{name}", max_pending_bytes=max_pending_bytes)
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(
+                bus.keep(
+                    url.split(","),
+                    name=name,
+                    creds=creds,
+                    tls=tls,
+                    connect_seconds=connect_seconds,
+                    reconnect_seconds=reconnect_seconds,
+                    ping_seconds=ping_seconds,
+                    max_outstanding_pings=max_outstanding_pings,
+                )
+            )
+            try:
+                yield bus
+            except Exception as error:
+                failure = error  # raised below as it is: the group would wrap it
+            finally:
+                bus.closing = True
+                while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
+                    keeper.cancel()
+                    await asyncio.wait({keeper}, timeout=close_seconds)
+                await bus.close(close_seconds=close_seconds)
+    except ExceptionGroup as group:
+        failure = failure or group.exceptions[0]  # of the keeper, the only task
+    if failure is not None:
+        raise failure

@@ -1,0 +1,24 @@
+"""What calls of the bus raise."""
+
+from shared.contracts.errors import Unavailable
+
+
+class BusUnavailable(Unavailable):
+    """No answer, "not now" or not connected: it may be done or not; the same call may succeed."""
+
+
+class StreamMissing(BusUnavailable):
+    """The bus answers and has no such stream: `bootstrap` has not run."""
+
+
+class MessageRejected(Exception):
+    """The bus says that this message can never be stored; trying again changes nothing."""
+
+    def __init__(self, err_code: int, description: str) -> None:
+        super().__init__(f"{description} ({err_code})")
+        self.err_code = err_code
+        self.description = description
+
+
+class BusLost(Exception):
+    """The connection was closed for good, such as by revoked credentials: the process must end."""

@@ -1,0 +1,194 @@
+"""Settings that every service reads, and how: the environment, or a file that it names."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import jwt
+from jwt.algorithms import HMACAlgorithm
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from shared.runtime.locale import as_utf8
+from shared.web.peers import PeerLimits
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Amount = Annotated[int, Field(ge=0)]
+
+_OTHER_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
+
+
+def _as_logging_spells_it(level: object) -> object:
+    if not isinstance(level, str):
+        return level
+    level = level.strip().upper()
+    return _OTHER_LEVELS.get(level, level)
+
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(_as_logging_spells_it),
+]
+"""In upper or lower case."""
+
+
+OWN_ISSUER = "hubbub"
+"""What our auth service calls itself, unless it is told otherwise."""
+
+
+class _EnvOrFile(EnvSettingsSource):
+    """``HUBBUB_X`` from the environment, else from the file that ``HUBBUB_X_FILE`` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if value is None:
+            for _, name, _ in self._extract_field_info(field, field_name):
+                path = self.env_vars.get(f"{name}_file")
+                if path is not None:
+                    value = Path(path).read_text(encoding="utf-8").rstrip("\n")
+                    return value, key, is_complex
+        if isinstance(value, str) and _is_text(field):
+            value = as_utf8(value)
+        return value, key, is_complex
+
+
+def _is_text(field: FieldInfo) -> bool:
+    """Not a path: those are bytes to the system, whatever the locale."""
+    return not {str, SecretStr}.isdisjoint((field.annotation, *get_args(field.annotation)))
+
+
+class ServiceSettings(BaseSettings):
+    """What all services share, under ``HUBBUB_``; units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HUBBUB_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a secret
+    )
+
+    nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
+    nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
+    nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
+    """Who must have signed the server's certificate; with it TLS is insisted upon."""
+    jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
+    jwks_proxy: SecretStr | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
+    """To fetch the keys through; it may hold a password."""
+    hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
+    token_issuer: str = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
+    token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
+    max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
+    """Longer-lived tokens are refused; revocations are kept for as long."""
+    max_clock_offset_seconds: Seconds = Field(
+        15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
+    )
+    """Of our clock from the bus's; with more, who judges tokens is not ready. Half of what an
+    issuer's clock may be ahead of ours."""
+    await_auth_service: bool | None = Field(None, validation_alias="HUBBUB_AWAIT_AUTH_SERVICE")
+    """Whether, on a bus that is new or was lost, nobody is let in before the auth service has said
+    which sessions are over. By default where keys are fetched and the issuer is ``hubbub``."""
+    remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
+    """Verified tokens that need no second look at their signature; 0 remembers none."""
+    log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
+    forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
+    """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+    keep_alive_seconds: Seconds = Field(620, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS")
+    """For the next request on an HTTP connection; longer than any proxy before us keeps it."""
+    max_idle_connections: Count = Field(1000, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS")
+    """Of this process, between two requests; with more, the longest idle ends."""
+    reserved_files: Count = Field(128, validation_alias="HUBBUB_RESERVED_FILES")
+    """For the bus and the databases: of what this process may open, not for those who connect."""
+
+    @property
+    def peer_limits(self) -> PeerLimits:
+        return PeerLimits(
+            keep_alive_seconds=self.keep_alive_seconds,
+            max_idle=self.max_idle_connections,
+            reserved_files=self.reserved_files,
+        )
+
+    @field_validator("jwks_proxy")
+    @classmethod
+    def _is_an_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        if proxy is not None:
+            try:
+                url = urlsplit(proxy.get_secret_value())
+                is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:  # it would be told, with the password maybe
+                is_one = False
+            if not is_one:
+                raise ValueError("not the URL of an HTTP proxy, http://host:port")
+        return proxy
+
+    @property
+    def awaits_auth_service(self) -> bool:
+        if self.await_auth_service is not None:
+            return self.await_auth_service
+        return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
+
+    @property
+    def doubts(self) -> list[str]:
+        """What may be meant so, and may be a mistake: of those who judge tokens."""
+        is_unsaid = self.await_auth_service is None
+        if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
+            return [
+                f"HUBBUB_AWAIT_AUTH_SERVICE is not set, and the issuer is not {OWN_ISSUER!r}: after"
+                " a loss of the bus the revoked are let in. Set it to true if the keys are of our"
+                " auth service, else to false"
+            ]
+        return []
+
+    @field_validator("hmac_secret")
+    @classmethod
+    def _check_hmac_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is None:
+            return None
+        if not secret.get_secret_value():
+            raise ValueError("empty: anybody could sign with it")
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.get_secret_value())
+        except jwt.InvalidKeyError:
+            raise ValueError("a public key, which anybody has") from None
+        return secret
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, proxies: str) -> str:
+        """Uvicorn takes what it can't read for a name, and believes nobody for it."""
+        for proxy in map(str.strip, proxies.split(",")):
+            try:
+                if proxy and proxies.strip() != "*":
+                    ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is neither an address nor a network") from None
+        return proxies.strip()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _EnvOrFile(settings_cls)
+
+
+def environment_names(settings: type[ServiceSettings]) -> list[str]:
+    """The environment variables that a settings class reads, for the documentation's test."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return [
+        str(field.validation_alias or f"{prefix}{name}".upper())
+        for name, field in settings.model_fields.items()
+    ]

@@ -1,0 +1,1 @@
+"""A service's database, its migrations, and its outbox."""

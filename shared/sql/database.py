@@ -1,0 +1,314 @@
+"""The database of a service: its connections, its transactions, and what they say when it is away.
+
+Two databases, one meaning: SQLite for a single process, PostgreSQL for many.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+from pydantic_settings import NoDecode
+from sqlalchemy import (
+    URL,
+    Connection,
+    DateTime,
+    Dialect,
+    PoolProxiedConnection,
+    TypeDecorator,
+    event,
+    exc,
+    func,
+    select,
+)
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from shared.contracts.errors import Unavailable
+from shared.sql.postgres import BadDatabaseUrl, PostgresConnecting, read_options, with_hosts_apart
+
+_READING = {"read_only": True, "postgresql_readonly": True}
+_RETRY_SECONDS = 0.01
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+}
+_POSTGRES_AWAY = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P01", "3D000")
+"""Classes and codes of SQLSTATE: connection, resources, shutdown and cancel, system, locks."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer, or not in time; nothing of the transaction was kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer now")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLimits:
+    """How much of the database one process may hold, and for how long."""
+
+    pool_connections: int = 10
+    """On SQLite again as many for those who only read."""
+    pool_wait_seconds: float = 5
+    """For a free connection, when all are in use."""
+    connect_seconds: float = 5
+    statement_seconds: float = 10
+    lock_seconds: float = 5
+    """For a lock that another transaction holds; on SQLite, for its one writer."""
+    idle_transaction_seconds: float = 30
+    """PostgreSQL ends a transaction that sat idle for so long, and frees its locks."""
+
+
+class Sessions(async_sessionmaker[AsyncSession]):
+    """Makes the sessions of one database."""
+
+    def __init__(self, engine: AsyncEngine, *, readers: AsyncEngine) -> None:
+        """``readers``: whose connections those take that only read."""
+        super().__init__(engine, expire_on_commit=False)
+        self._readers = readers
+
+    def reading(self) -> AsyncSession:
+        """A session that only reads."""
+        return self(bind=self._readers, execution_options=_READING)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC; SQLite alone would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs its time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def database_url(written: str | URL) -> URL:
+    """Read a URL as people write them, and give it the driver that we use.
+
+    Raises:
+        BadDatabaseUrl: it can't be used.
+    """
+    try:
+        url = with_hosts_apart(written) if isinstance(written, str) else written
+    except (exc.ArgumentError, ValueError):  # which would repeat it
+        raise BadDatabaseUrl("not the URL of a database: is a character in it unescaped?") from None
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.drivername not in _DRIVERS.values():
+        raise BadDatabaseUrl("not the URL of a SQLite or PostgreSQL database")
+    if url.get_backend_name() == "postgresql":
+        read_options(url)
+    return url
+
+
+DatabaseUrl = Annotated[URL, PlainValidator(database_url), NoDecode]
+"""For settings: read where it comes in. A URL is a tuple, and yet no JSON is expected."""
+
+
+def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
+    """Make the engine; nothing connects before it is used. The caller disposes of it."""
+    where = database_url(url)
+    pool: dict[str, Any] = {
+        "pool_size": limits.pool_connections,
+        "max_overflow": 0,
+        "pool_timeout": limits.pool_wait_seconds,
+    }
+    if where.get_backend_name() == "sqlite":
+        engine = create_async_engine(
+            where,
+            # We say BEGIN ourselves: the driver would wait with it until the first write.
+            connect_args={"isolation_level": None, "timeout": limits.lock_seconds},
+            **({} if _is_in_memory(where) else pool),
+        )
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    options = read_options(where)
+    engine = create_async_engine(
+        options.url,
+        pool_pre_ping=True,  # a restarted server costs nobody an error
+        connect_args={
+            "timeout": limits.connect_seconds,
+            # The server cancels first; the driver's own limit is for a server that is silent.
+            "command_timeout": limits.statement_seconds + limits.connect_seconds,
+            **options.arguments,
+        },
+        **pool,
+    )
+    connecting = PostgresConnecting(
+        {
+            "statement_timeout": _milliseconds(limits.statement_seconds),
+            "lock_timeout": _milliseconds(limits.lock_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(limits.idle_transaction_seconds),
+        }
+    )
+    event.listen(engine.sync_engine, "do_connect", connecting.connect)
+    event.listen(engine.sync_engine, "begin", connecting.begin)
+    return engine
+
+
+def _is_in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _prepare_sqlite(connection: PoolProxiedConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    # Only what takes no lock: a connection that fails here would keep what it holds.
+    cursor.execute("PRAGMA synchronous = FULL")  # an answered commit survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once, unless the transaction promised only to read.
+
+    One that reads first and writes later can't wait for the lock: what it read
+    may be stale by then, and SQLite answers "database is locked" without waiting.
+    """
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@asynccontextmanager
+async def connect_database(
+    url: str | URL, *, limits: DatabaseLimits | None = None
+) -> AsyncGenerator[Sessions]:
+    """Sessions on the database; it may be away now and come back later.
+
+    Open transactions by `transaction`: it raises `DatabaseUnavailable` when the database is away.
+    """
+    async with AsyncExitStack() as engines:
+
+        def opened() -> AsyncEngine:
+            engine = open_engine(url, limits or DatabaseLimits())
+            engines.push_async_callback(engine.dispose)
+            return engine
+
+        engine = opened()
+        # On SQLite all who write wait for its one writer, and hold their connections meanwhile.
+        apart = engine.dialect.name == "sqlite" and not _is_in_memory(engine.url)
+        yield Sessions(engine, readers=opened() if apart else engine)
+
+
+@asynccontextmanager
+async def transaction(
+    sessions: Sessions, *, read_only: bool = False
+) -> AsyncGenerator[AsyncSession]:
+    """One transaction: committed at the end, rolled back when the body raises.
+
+    A reading one neither waits for writers nor holds them up; PostgreSQL refuses its writes.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer; the transaction may be tried again.
+    """
+    with telling_when_away():
+        if read_only:
+            async with sessions.reading() as session:
+                yield session
+        else:
+            async with sessions.begin() as session:
+                yield session
+
+
+def transaction_dependency(
+    sessions: Sessions, *, read_only: bool = False
+) -> Callable[[], AsyncGenerator[AsyncSession]]:
+    """Make the FastAPI dependency of one request's transaction.
+
+    Use it as ``Depends(…, scope="function")``: by default FastAPI ends a
+    dependency, and so would commit, only after the answer has left.
+    """
+
+    async def of_request() -> AsyncGenerator[AsyncSession]:
+        async with transaction(sessions, read_only=read_only) as session:
+            yield session
+
+    return of_request
+
+
+async def database_now(session: AsyncSession) -> datetime:
+    """The time by the one clock that all users of the database share."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)  # SQLite's users are on one machine
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
+
+
+async def keep_a_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
+    """Make SQLite readers and its writer not wait for each other; the file remembers it.
+
+    Raises:
+        DatabaseUnavailable: the file couldn't be had alone for that moment, not within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        async with engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            try:
+                await driver.execute_fetchall("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this lock SQLite itself never waits.
+                if time.monotonic() > deadline or not _is_sqlite_away(error):
+                    raise DatabaseUnavailable from error
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+@contextmanager
+def telling_when_away() -> Generator[None]:
+    """Raise `DatabaseUnavailable` for errors of the server, not of the statement."""
+    try:
+        yield
+    except (OSError, exc.TimeoutError) as error:  # asyncpg lets OSError and TimeoutError through
+        raise DatabaseUnavailable from error
+    except exc.DBAPIError as error:
+        if _is_away(error):
+            raise DatabaseUnavailable from error
+        raise
+
+
+def _is_away(error: exc.DBAPIError) -> bool:
+    original = error.orig
+    if error.connection_invalidated:
+        return True
+    if isinstance(original, sqlite3.Error):
+        return _is_sqlite_away(original)
+    state = getattr(original, "sqlstate", None)
+    # Without a state the driver itself gave up: the connection was closed under it.
+    return (
+        isinstance(error, exc.InterfaceError) if state is None else state.startswith(_POSTGRES_AWAY)
+    )
+
+
+def _is_sqlite_away(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _SQLITE_AWAY  # the low byte is the primary code

@@ -1,0 +1,195 @@
+"""Alembic, run by the program itself: no ini file, no second way to say where the database is.
+
+A service has ``migrations/env.py`` of two lines, ``from shared.sql import migrations`` and
+``migrations.run(Base.metadata)``, and its revisions in ``migrations/versions/``. A revision
+makes the outbox's tables by `create_outbox`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from alembic import command, context, op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, Connection, MetaData
+
+from shared.sql.database import (
+    DatabaseLimits,
+    Moment,
+    keep_a_write_ahead_log,
+    open_engine,
+    telling_when_away,
+)
+from shared.sql.outbox.table import MAX_NAME_LENGTH, OutboxTables
+
+_LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
+_ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+_ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all of us take the same
+
+
+async def migrate(url: str | URL, package: str, *, limits: DatabaseLimits = _LIMITS) -> None:
+    """Bring the database to the newest revision of the package's ``migrations``.
+
+    All in one transaction. Processes that start together wait for each other.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    await _run_command(url, package, command.upgrade, "head", limits)
+
+
+async def downgrade(
+    url: str | URL, package: str, revision: str, *, limits: DatabaseLimits = _LIMITS
+) -> None:
+    """Take the database back to a revision; ``base`` is before the first."""
+    await _run_command(url, package, command.downgrade, revision, limits)
+
+
+async def differences(url: str | URL, metadata: MetaData) -> list[Any]:
+    """What the migrated database lacks, or has too much, beside the tables that the code knows."""
+
+    known = MetaData(naming_convention=metadata.naming_convention)
+    for table in (*metadata.sorted_tables, *OutboxTables.metadata.sorted_tables):
+        table.to_metadata(known)
+
+    def compare(connection: Connection) -> list[Any]:
+        configured = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(configured, known))
+
+    engine = open_engine(url, _LIMITS)
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(compare)
+    finally:
+        await engine.dispose()
+
+
+def run(target_metadata: MetaData) -> None:
+    """Run the revisions that Alembic chose: the whole of a service's ``env.py``."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=target_metadata,  # its naming convention names constraints
+        render_as_batch=connection.dialect.name == "sqlite",  # it can't alter, only copy
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def create_outbox() -> None:
+    """For a revision: make the outbox's tables as they were first drawn.
+
+    Never edited, only followed by another function: revisions that have run stay what they were.
+    """
+    place = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    name = sa.String(MAX_NAME_LENGTH)
+    op.create_table(
+        "outbox",
+        sa.Column("position", place, primary_key=True, autoincrement=True),
+        sa.Column("id", name, nullable=False, unique=True),
+        sa.Column("subject", name, nullable=False),
+        sa.Column("aggregate", name, nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("sent_at", Moment()),
+        sa.Column("poisoned_at", Moment()),
+        sa.Column("error", sa.Text()),
+    )
+    unsent = sa.text("sent_at IS NULL AND poisoned_at IS NULL")
+    sent = sa.text("sent_at IS NOT NULL")
+    op.create_index(
+        "ix_outbox_unsent", "outbox", ["position"], postgresql_where=unsent, sqlite_where=unsent
+    )
+    op.create_index(
+        "ix_outbox_sent", "outbox", ["sent_at"], postgresql_where=sent, sqlite_where=sent
+    )
+    lease = op.create_table(
+        "outbox_lease",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("owner", sa.String(64), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+    )
+    long_ago = datetime(1970, 1, 1, tzinfo=UTC)
+    op.bulk_insert(lease, [{"name": "relay", "owner": "", "expires_at": long_ago}])
+
+
+def drop_outbox() -> None:
+    """For a revision's downgrade: the reverse of `create_outbox`."""
+    op.drop_table("outbox_lease")
+    op.drop_table("outbox")
+
+
+def add_outbox_streams() -> None:
+    """For a revision after `create_outbox`: which stream the rows went into, and where."""
+    op.add_column("outbox", sa.Column("sequence", sa.BigInteger()))
+    op.create_table(
+        "outbox_streams",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("epoch", sa.String(64), nullable=False),
+        sa.Column("floor", sa.BigInteger(), nullable=False),
+    )
+
+
+def drop_outbox_streams() -> None:
+    """For a revision's downgrade: the reverse of `add_outbox_streams`."""
+    op.drop_table("outbox_streams")
+    op.drop_column("outbox", "sequence")
+
+
+def add_outbox_lives() -> None:
+    """For a revision after `add_outbox_streams`: places are found, and told from older ones."""
+    for table in ("outbox", "outbox_streams"):
+        op.add_column(table, sa.Column("life", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("outbox_streams", sa.Column("lost_above", sa.BigInteger()))
+    placed = sa.text("sequence IS NOT NULL")
+    op.create_index(
+        "ix_outbox_places",
+        "outbox",
+        ["life", "sequence"],
+        postgresql_where=placed,
+        sqlite_where=placed,
+    )
+
+
+def drop_outbox_lives() -> None:
+    """For a revision's downgrade: the reverse of `add_outbox_lives`."""
+    op.drop_index("ix_outbox_places", "outbox")
+    op.drop_column("outbox_streams", "lost_above")
+    for table in ("outbox_streams", "outbox"):
+        op.drop_column(table, "life")
+
+
+async def _run_command(
+    url: str | URL,
+    package: str,
+    step: Callable[[Config, str], None],
+    revision: str,
+    limits: DatabaseLimits,
+) -> None:
+    def run_on(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        with as_file(files(package) / "migrations") as folder:
+            config = Config()
+            config.set_main_option("script_location", str(folder).replace("%", "%%"))
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            step(config, revision)
+
+    # Alembic keeps what it is doing in globals: two at a time would mix up their databases.
+    alembic = _ALEMBIC.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    engine = open_engine(url, limits)
+    try:
+        with telling_when_away():
+            if engine.dialect.name == "sqlite":
+                await keep_a_write_ahead_log(engine, limits.lock_seconds)
+            async with alembic, engine.begin() as connection:
+                await connection.run_sync(run_on)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,62 @@
+"""The relay's lease: one relay at a time, over all processes that share the database."""
+
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import or_, update
+
+from shared.sql.database import Sessions, database_now, transaction
+from shared.sql.outbox.table import RELAY, OutboxLease
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Lease:
+    """A claim that expires unless it is renewed.
+
+    Expiry is by the database's clock, the same for all. The holder itself counts from
+    *before* it asked, by its own monotonic clock, so it stops a little before anybody
+    else may start, however its clock is set.
+    """
+
+    def __init__(self, sessions: Sessions, *, seconds: float) -> None:
+        self._sessions = sessions
+        self._seconds = seconds
+        self._owner = secrets.token_hex(8)
+        self._held_until = 0.0
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How long it is certainly still ours; zero or less: not ours."""
+        return self._held_until - time.monotonic()
+
+    @property
+    def renewal_seconds(self) -> float:
+        """Until it should be renewed: at a third, so that one failure doesn't lose it."""
+        return self.remaining_seconds - self._seconds * 2 / 3
+
+    async def hold(self) -> bool:
+        """Take it if it is free or expired, renew it if it is ours; return whether we have it."""
+        if self.renewal_seconds > 0:
+            return True
+        asked_at = time.monotonic()
+        async with transaction(self._sessions) as session:
+            now = await database_now(session)
+            available = or_(OutboxLease.owner == self._owner, OutboxLease.expires_at <= now)
+            take = (
+                update(OutboxLease)
+                .where(OutboxLease.name == RELAY, available)
+                .values(owner=self._owner, expires_at=now + timedelta(seconds=self._seconds))
+                .returning(OutboxLease.owner)
+            )
+            taken = (await session.execute(take)).first() is not None
+        self._held_until = asked_at + self._seconds if taken else 0.0
+        return taken
+
+    async def release(self) -> None:
+        """Give it up, so that the next one need not wait for its expiry."""
+        self._held_until = 0.0
+        async with transaction(self._sessions) as session:
+            ours = update(OutboxLease).where(OutboxLease.owner == self._owner)
+            await session.execute(ours.values(expires_at=_LONG_AGO))

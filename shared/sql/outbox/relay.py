@@ -1,0 +1,365 @@
+"""The relay: moves committed messages from the outbox to the bus.
+
+A message goes out at least once, under the same id each time, so that the bus keeps one.
+Messages of one aggregate leave in order, each after the answer to the one before;
+different aggregates go side by side.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from shared.jetstream.publisher import Publisher
+from shared.nats.errors import BusUnavailable, MessageRejected
+from shared.sql.database import DatabaseUnavailable, Sessions
+from shared.sql.outbox import rows as outbox_rows
+from shared.sql.outbox.lease import Lease
+from shared.sql.outbox.metrics import OutboxMetrics, RelayMetrics
+from shared.sql.outbox.table import OutboxRow
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayLimits:
+    """How much at a time, how long, how often."""
+
+    batch_rows: int = 200
+    idle_seconds: float = 1.0
+    """How often rows of other processes are looked for; our own wake the relay at once."""
+    publish_seconds: float = 3.0
+    """How long one message may wait for the bus's answer before the batch gives up on it."""
+    lease_seconds: float = 10.0
+    """How long after a relay's death another takes over."""
+    first_backoff_seconds: float = 0.1
+    max_backoff_seconds: float = 2.0
+    measure_seconds: float = 5.0
+    """How often depth and age are measured."""
+    lost_seconds: float = 2.0
+    """How often it is looked whether something is noted as lost."""
+    lost_rows: int = 1000
+    """At most so much of it is made unsent in one transaction."""
+    retention_seconds: float = 24 * 3600
+    """How long sent rows are kept, for whoever asks what was sent."""
+    prune_seconds: float = 60.0
+    prune_rows: int = 1000
+    """At most this many are deleted in one transaction."""
+    farewell_seconds: float = 1.0
+    """When stopped: for marking what was sent, and for giving up the lease."""
+
+    def __post_init__(self) -> None:
+        if self.publish_seconds >= self.lease_seconds * 2 / 3:
+            raise ValueError("a message may wait no longer than two thirds of the lease")
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of one batch."""
+
+    read: int = 0
+    sent: dict[int, int] = field(default_factory=dict)
+    """Places, and the sequences that the stream gave them."""
+    poisoned: dict[int, str] = field(default_factory=dict)
+    held_up: bool = False
+    """At least one aggregate could not go on; others may have."""
+
+    @property
+    def left(self) -> int:
+        return self.read - len(self.sent) - len(self.poisoned)
+
+
+async def relay_batch(
+    sessions: Sessions,
+    publisher: Publisher,
+    *,
+    limits: RelayLimits | None = None,
+    start_seconds: float = math.inf,
+) -> BatchResult:
+    """Publish the oldest unsent rows, then mark what became of them.
+
+    Nothing is published inside a transaction: a bus that is away would hold its locks.
+    Rows that were published and not marked, for whatever reason, go out again, under the
+    same ids.
+
+    Args:
+        start_seconds: After so long nothing new is started; the rest waits for the next batch.
+    """
+    limits = limits or RelayLimits()
+    start_until = time.monotonic() + start_seconds
+    rows, life = await outbox_rows.oldest_unsent(sessions, limits.batch_rows)
+    result = BatchResult(read=len(rows))
+
+    async def mark() -> None:
+        sent, poisoned = result.sent, result.poisoned
+        await outbox_rows.mark(sessions, life=life, sent=sent, poisoned=poisoned)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for chain in _by_aggregate(rows):
+                group.create_task(
+                    _publish_in_order(
+                        chain,
+                        publisher,
+                        result,
+                        publish_seconds=limits.publish_seconds,
+                        start_until=start_until,
+                    )
+                )
+    except BaseException:  # cancelled, or fenced: save what can be saved
+        with suppress(Exception):
+            async with asyncio.timeout(limits.farewell_seconds):
+                await mark()
+        raise
+    await mark()
+    return result
+
+
+def _by_aggregate(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+    chains: dict[str, list[OutboxRow]] = {}
+    for row in rows:
+        chains.setdefault(row.aggregate, []).append(row)
+    return list(chains.values())
+
+
+async def _publish_in_order(
+    chain: Sequence[OutboxRow],
+    publisher: Publisher,
+    result: BatchResult,
+    *,
+    publish_seconds: float,
+    start_until: float,
+) -> None:
+    """Publish rows of one aggregate, each after the one before: pipelined retries reorder."""
+    for row in chain:
+        if time.monotonic() >= start_until:
+            return
+        try:
+            stored = await publisher.publish(
+                row.subject, row.payload, message_id=row.id, deadline_seconds=publish_seconds
+            )
+        except BusUnavailable:
+            result.held_up = True
+            return
+        except MessageRejected as rejected:
+            # Alert on this: somebody must look at the row. The aggregate's others go on.
+            log.error(
+                "outbox_row_poisoned",
+                message_id=row.id,
+                subject=row.subject,
+                aggregate=row.aggregate,
+                err_code=rejected.err_code,
+                error=rejected.description,
+            )
+            result.poisoned[row.position] = str(rejected)
+        except Exception:  # a bug may hold up its own aggregate, and not all the others
+            log.exception("outbox_row_failed", message_id=row.id, subject=row.subject)
+            result.held_up = True
+            return
+        else:
+            result.sent[row.position] = stored.offset
+
+
+async def publish_at_once(
+    sessions: Sessions, publisher: Publisher, message_id: str, *, deadline_seconds: float
+) -> None:
+    """Publish a committed row now, whoever holds the lease; nothing is to be done for a sent one.
+
+    Only for a row that is alone of its aggregate, as nothing else keeps its order. The relay may
+    publish it as well; the bus drops the repeat by its id.
+
+    Raises:
+        BusUnavailable: no answer by the deadline; the relay goes on trying.
+        MessageRejected: the bus never takes it.
+    """
+    rows, life = await outbox_rows.find(sessions, message_id)
+    for row in rows:
+        if row.sent_at is not None:
+            return
+        stored = await publisher.publish(
+            row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
+        )
+        sent = {row.position: stored.offset}
+        with suppress(DatabaseUnavailable):  # then the relay marks it
+            await outbox_rows.mark(sessions, life=life, sent=sent, poisoned={})
+
+
+async def run_relay(
+    sessions: Sessions,
+    publisher: Publisher,
+    wake: asyncio.Event,
+    *,
+    may_prune: Callable[[], Awaitable[bool]],
+    stream: str | None = None,
+    limits: RelayLimits | None = None,
+    metrics: RelayMetrics | None = None,
+) -> None:
+    """Relay until cancelled; whatever is away, it waits for it. It may be run again.
+
+    Args:
+        may_prune: Whether our clock may be believed now, as `TrustedClock.is_right` says.
+        stream: If given, what it was noted to have lost goes out again, before anything new.
+        wake: From `wake_after_commit`.
+        metrics: From `OutboxMetrics.of`.
+    """
+    metrics = metrics or OutboxMetrics(CollectorRegistry()).of("unnamed")
+    limits = limits or RelayLimits()
+    relay = _Relay(sessions, publisher, wake, may_prune, stream, limits, metrics)
+    try:
+        await relay.run()
+    finally:
+        await relay.release_lease()
+
+
+class _Relay:
+    def __init__(
+        self,
+        sessions: Sessions,
+        publisher: Publisher,
+        wake: asyncio.Event,
+        may_prune: Callable[[], Awaitable[bool]],
+        stream: str | None,
+        limits: RelayLimits,
+        metrics: RelayMetrics,
+    ) -> None:
+        self._sessions = sessions
+        self._publisher = publisher
+        self._wake = wake
+        self._may_prune = may_prune
+        self._stream = stream
+        self._limits = limits
+        self._metrics = metrics
+        self._lease = Lease(sessions, seconds=limits.lease_seconds)
+        self._held = False
+        self._held_up_since: float | None = None
+        self._backoff_seconds = 0.0
+        self._measure_at = 0.0
+        self._lost_at = 0.0
+        self._prune_at = 0.0
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._step()
+            except DatabaseUnavailable as error:
+                log.warning("outbox_database_away", error=str(error))
+                await self._back_off()
+
+    async def release_lease(self) -> None:
+        if not self._held:
+            return
+        with suppress(Exception):  # then it expires
+            async with asyncio.timeout(self._limits.farewell_seconds):
+                await self._lease.release()
+
+    async def _step(self) -> None:
+        await self._measure()
+        if not await self._hold_lease():
+            # Waking wouldn't help: the holder finds the rows when it looks for them.
+            await asyncio.sleep(self._limits.lease_seconds / 3)
+            return
+        if await self._unsend_some():
+            return  # to hold the lease, and then the rest
+        self._wake.clear()  # before reading: a commit from now on is another turn
+        result = await self._relay()
+        if result is None:
+            return
+        self._metrics.count_published(len(result.sent))
+        self._metrics.count_poisoned(len(result.poisoned))
+        await self._prune()
+        self._note_progress(held_up=result.held_up)
+        if result.held_up:
+            await self._back_off()
+        else:
+            self._backoff_seconds = 0.0
+            if result.left == 0 and result.read < self._limits.batch_rows:
+                await self._idle()
+
+    async def _hold_lease(self) -> bool:
+        held = await self._lease.hold()
+        if held != self._held:
+            log.info("outbox_lease_taken" if held else "outbox_lease_lost")
+        self._held = held
+        return held
+
+    async def _unsend_some(self) -> bool:
+        """Make unsent what was lost; return whether there may be more of it."""
+        if self._stream is None or time.monotonic() < self._lost_at:
+            return False
+        limits = self._limits
+        try:
+            async with asyncio.timeout(self._lease.remaining_seconds):
+                unsent = await outbox_rows.unsend_lost(
+                    self._sessions, self._stream, limits.lost_rows
+                )
+        except TimeoutError:
+            log.warning("outbox_lease_ran_out")
+            return True
+        if unsent:
+            log.warning("outbox_sends_again", stream=self._stream, rows=unsent)
+        if unsent == limits.lost_rows:
+            return True
+        self._lost_at = time.monotonic() + limits.lost_seconds
+        return False
+
+    async def _relay(self) -> BatchResult | None:
+        """One batch, fenced: None if the lease ran out under it, and nothing more was sent."""
+        try:
+            async with asyncio.timeout(self._lease.remaining_seconds):
+                return await relay_batch(
+                    self._sessions,
+                    self._publisher,
+                    limits=self._limits,
+                    start_seconds=max(0.0, self._lease.renewal_seconds),
+                )
+        except TimeoutError:
+            log.warning("outbox_lease_ran_out")
+            return None
+
+    async def _idle(self) -> None:
+        seconds = max(0.0, min(self._limits.idle_seconds, self._lease.renewal_seconds))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _back_off(self) -> None:
+        limits = self._limits
+        self._backoff_seconds = min(
+            max(limits.first_backoff_seconds, self._backoff_seconds * 2),
+            limits.max_backoff_seconds,
+        )
+        await asyncio.sleep(self._backoff_seconds)
+
+    def _note_progress(self, *, held_up: bool) -> None:
+        """Log the two moments, not every try between them."""
+        if held_up and self._held_up_since is None:
+            self._held_up_since = time.monotonic()
+            log.warning("outbox_held_up")
+        elif not held_up and self._held_up_since is not None:
+            seconds = time.monotonic() - self._held_up_since
+            log.info("outbox_goes_on", held_up_seconds=round(seconds, 1))
+            self._held_up_since = None
+
+    async def _measure(self) -> None:
+        if time.monotonic() < self._measure_at:
+            return
+        self._metrics.measured(*await outbox_rows.unsent(self._sessions))
+        self._measure_at = time.monotonic() + self._limits.measure_seconds
+
+    async def _prune(self) -> None:
+        if time.monotonic() < self._prune_at:
+            return
+        limits = self._limits
+        if not await self._may_prune():
+            self._prune_at = time.monotonic() + limits.prune_seconds
+            return
+        older_than = datetime.now(UTC) - timedelta(seconds=limits.retention_seconds)
+        pruned = await outbox_rows.prune(self._sessions, older_than, limits.prune_rows)
+        if pruned < limits.prune_rows:  # else there are more, after the next batch
+            self._prune_at = time.monotonic() + limits.prune_seconds

@@ -1,0 +1,110 @@
+"""The outbox's tables, and how a use case adds to them."""
+
+import re
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String, Text, and_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.sql.database import Moment
+
+APPENDED = "outbox_appended"
+"""In ``session.info``: this transaction has something for the relay."""
+
+RELAY = "relay"
+"""The name of the one lease."""
+
+MAX_NAME_LENGTH = 255
+_SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+class OutboxTables(DeclarativeBase):
+    """The tables that every service with an outbox has, beside its own."""
+
+
+class OutboxRow(OutboxTables):
+    """One message for the bus. It is unsent, or sent, or poisoned: the bus will never take it."""
+
+    __tablename__ = "outbox"
+
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    """Rises within an aggregate. Over all of them it is *not* the order of commits, so nothing
+    may remember the last position seen: a lower one can still become visible."""
+    id: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH), unique=True)
+    """The bus's duplicate key, the same however often the row goes out."""
+    subject: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
+    aggregate: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
+    """What the message is about; messages of one aggregate leave in order."""
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=lambda: datetime.now(UTC))
+    sent_at: Mapped[datetime | None] = mapped_column(Moment)
+    sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """Its place in the stream when it was sent."""
+    life: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Of the stream when it was sent: in another one, places are given anew."""
+    poisoned_at: Mapped[datetime | None] = mapped_column(Moment)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class OutboxStream(OutboxTables):
+    """What was last known of a stream, to notice when the bus lost it or what was in it."""
+
+    __tablename__ = "outbox_streams"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(64))
+    floor: Mapped[int] = mapped_column(BigInteger)
+    """Of a stream with a consumer, up to where all is handled; else where the stream holds the
+    word that it is whole."""
+    life: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """How often it began anew, in other places than those that are written down."""
+    lost_above: Mapped[int | None] = mapped_column(BigInteger)
+    """What has such a place in the life before this one has to go out again; None: no more."""
+
+
+class OutboxLease(OutboxTables):
+    """The one relay that may publish now. The migration makes the one row."""
+
+    __tablename__ = "outbox_lease"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+
+
+UNSENT = and_(OutboxRow.sent_at.is_(None), OutboxRow.poisoned_at.is_(None))
+_SENT = OutboxRow.sent_at.is_not(None)
+_PLACED = OutboxRow.sequence.is_not(None)
+
+Index("ix_outbox_unsent", OutboxRow.position, postgresql_where=UNSENT, sqlite_where=UNSENT)
+Index("ix_outbox_sent", OutboxRow.sent_at, postgresql_where=_SENT, sqlite_where=_SENT)
+Index(
+    "ix_outbox_places",
+    OutboxRow.life,
+    OutboxRow.sequence,
+    postgresql_where=_PLACED,
+    sqlite_where=_PLACED,
+)
+
+
+def append(
+    session: AsyncSession, *, subject: str, aggregate: str, message_id: str, payload: bytes
+) -> None:
+    """Add a message to the transaction; it leaves for the bus once that has committed.
+
+    Lock the aggregate's row *first* (an UPDATE of it does): rows get their places when they
+    are written, so of two transactions the one that holds the lock must write before it lets go.
+
+    Raises:
+        ValueError: no bus could take it under this subject or id.
+    """
+    if not _SUBJECT.fullmatch(subject) or not _PRINTABLE.fullmatch(message_id):
+        raise ValueError(f"not a subject and a message id: {subject!r}, {message_id!r}")
+    if max(map(len, (subject, aggregate, message_id))) > MAX_NAME_LENGTH:
+        raise ValueError(f"a name of the message is over {MAX_NAME_LENGTH} characters")
+    session.info[APPENDED] = True
+    session.add(OutboxRow(id=message_id, subject=subject, aggregate=aggregate, payload=payload))

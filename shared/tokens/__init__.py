@@ -1,0 +1,1 @@
+"""Who somebody is: keys, signatures, tokens, and what was revoked."""

@@ -1,0 +1,53 @@
+"""Who is asking: the FastAPI dependency that turns a bearer token into verified claims."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from shared.contracts.errors import Unavailable
+from shared.tokens.access_tokens import Claims, InvalidToken, TokenVerifier
+from shared.tokens.revocations import Revocations
+
+
+class RevocationsUnknown(Unavailable):
+    """The revocations were never read, so a session that is over would pass for a living one."""
+
+    code = "revocations_unknown"
+
+
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+def bearer_token(bearer: Bearer) -> str:
+    """The request's bearer token, unchecked.
+
+    Raises:
+        InvalidToken: there is none.
+    """
+    if bearer is None:
+        raise InvalidToken("a bearer token is needed")
+    return bearer.credentials
+
+
+def authenticate(
+    verifier: TokenVerifier, revocations: Revocations, *, revocations_known: Callable[[], bool]
+) -> Callable[[str], Awaitable[Claims]]:
+    """Make the dependency: ``Caller = Annotated[Claims, Depends(authenticate(…))]``.
+
+    Args:
+        verifier: Judges the token.
+        revocations: Fed from the CTL stream.
+        revocations_known: Whether that stream was read up to its end once.
+    """
+
+    async def caller(token: Annotated[str, Depends(bearer_token)]) -> Claims:
+        claims = await verifier.verify(token)
+        if not revocations_known():
+            raise RevocationsUnknown("revoked sessions are not known yet")
+        if revocations.is_revoked(claims):
+            raise InvalidToken("the session is over")
+        return claims
+
+    return caller

@@ -1,0 +1,184 @@
+"""What every HTTP service does alike: problem documents, request ids, limits, health, metrics."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+
+from shared.contracts.errors import AppError, ErrorKind
+from shared.web.request_context import RequestContext, current_request_id
+
+MAX_BODY_BYTES = 64 * 1024
+"""Unless what a service promises to take may be longer: `body_limit`."""
+
+BYTES_A_CHARACTER = 12
+"""At most: an emoji is two `\\uXXXX` in JSON as many write it, and four `%XX` in a form."""
+BYTES_BESIDE = 4096
+"""In a body, for all that is no value: names, indentation, fields that nobody reads."""
+
+STATUS_OF_KIND: dict[ErrorKind, int] = {
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.CONFLICT: 409,
+    ErrorKind.INVALID: 422,
+    ErrorKind.THROTTLED: 429,
+    ErrorKind.UNAVAILABLE: 503,
+}
+
+_CODE_OF_STATUS = {
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_long",
+    422: "invalid",
+}
+
+
+class Problem(JSONResponse):
+    """An RFC 9457 problem document with a stable ``code``."""
+
+    media_type = "application/problem+json"
+    _escaped: ClassVar = json.JSONEncoder(separators=(",", ":")).encode  # survives lone surrogates
+
+    def render(self, content: Any) -> bytes:
+        return type(self)._escaped(content).encode()
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Problem:
+    """Build the answer; ``detail`` is a sentence for the caller and holds no secret."""
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": current_request_id(),
+        **more,
+    }
+    return Problem(content, status_code=status, headers=dict(headers or {}))
+
+
+async def _app_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    headers = {}
+    if error.kind is ErrorKind.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return problem(STATUS_OF_KIND[error.kind], error.code, str(error), headers=headers)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        error.headers = {"Allow": ", ".join(_allowed(request))}  # of the first route it has its own
+    # FastAPI's 400 is a body that it could not parse, which is one more that does not fit.
+    status = 422 if error.status_code == 400 else error.status_code
+    code = _CODE_OF_STATUS.get(status, "error")
+    return problem(status, code, str(error.detail), headers=error.headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path is answered to, over all routes that have it."""
+    scope, routes = request.scope, request.app.router.routes
+    endpoint = scope.get("endpoint")
+    if any(isinstance(route, Mount) and route.app is endpoint for route in routes):
+        return ["GET", "HEAD"]  # files; the scope is the mount's, and no route would know its path
+    allowed = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
+
+
+async def _defect(_request: Request, _error: Exception) -> Response:
+    """Ours, and in the log; the caller is told no more than that."""
+    return problem(500, "internal", "something went wrong here")
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": [str(part) for part in found["loc"]], "message": found["msg"]}
+        for found in error.errors()  # never its "input": it may be a password
+    ]
+    return problem(422, "invalid", "the request does not fit", errors=errors)
+
+
+def body_limit(*bodies: type[BaseModel]) -> int:
+    """How long a body may be if each of these is to fit, however its characters are escaped.
+
+    Raises:
+        ValueError: a field has no bound of its own.
+    """
+    return max(MAX_BODY_BYTES, *(_longest(each) for each in bodies))
+
+
+def _longest(body: type[BaseModel]) -> int:
+    characters = 0
+    for name, field in body.model_json_schema().get("properties", {}).items():
+        longest = len(str(field["const"])) if "const" in field else field.get("maxLength")
+        if longest is None:
+            raise ValueError(f"{body.__name__}.{name} has no bound")
+        characters += longest
+    return characters * BYTES_A_CHARACTER + BYTES_BESIDE
+
+
+def install_edge(app: FastAPI, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    """Give the application the error answers, request ids and body limit of every service."""
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _defect)
+    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
+
+
+def operations_router(
+    *,
+    registry: CollectorRegistry,
+    ready: Callable[[], list[str]],
+    metrics: Callable[[], Awaitable[bytes]] | None = None,
+) -> APIRouter:
+    """``/livez``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        ready: Names what stands in the way.
+        metrics: What to tell instead of the registry's.
+    """
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        reasons = ready()
+        if reasons:
+            return problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", response_class=Response)
+    async def tell_metrics() -> Response:
+        text = generate_latest(registry) if metrics is None else await metrics()
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+    return router

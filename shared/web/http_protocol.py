@@ -1,0 +1,296 @@
+"""An HTTP connection that waits for nobody without end, and keeps nobody's bytes without bound.
+
+Uvicorn's own has one deadline, between two requests. A peer that sends nothing, half a head
+or half a body would stay for ever, and one that sends a head without an end would be kept in
+memory. There is no timer here either: the server looks at its connections once a second.
+
+Nor does it tell a body from a request in any way but one: the parser goes on behind a request
+whose upgrade nobody takes, and reads nothing behind one that it could not read, or that was
+the last. What the parser itself refuses, `tests.shared.test_framing` says.
+
+Leans on private seams of uvicorn's: its parser's callbacks, ``cycle``, the answer to the newest
+request, and ``_start_asgi_task``. Source: uvicorn 0.54, protocols/http/httptools_impl.py.
+"""
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import ClassVar, cast
+
+import httptools
+import structlog
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from shared.web.peers import Peer, Peers
+
+log = structlog.get_logger(__name__)
+
+
+class BoundedHttp(Peer, HttpToolsProtocol):
+    """Uvicorn's, with bounds for each request, in time and in bytes."""
+
+    request_seconds: ClassVar[float] = 20.0
+    """For a request to arrive, from the connection's start or from the request's first byte."""
+    write_seconds: ClassVar[float] = 20.0
+    """For what we sent to be taken by the peer."""
+    max_head_bytes: ClassVar[int] = 64 * 1024
+    """And what comes in one piece with them."""
+    max_request_bytes: ClassVar[int] = 1024 * 1024
+    """With the body, for which there is a stricter limit, and all that is beside it."""
+
+    max_pipelined: ClassVar[int] = 20
+    """Requests that wait for the answers to earlier ones, all of which came in one piece."""
+
+    _due_at: float | None = None
+    """When the request has to be there; None between two of them."""
+    _given_up_at: float | None = None
+    """When what we sent has to be taken; None if nothing waits."""
+    _is_in_head = True
+    _may_come_without_body = False
+    _is_last = False
+    """The peer said that its request is the last one here."""
+    _is_stopping = False
+    _is_deaf = False
+    """Nothing is read any more: the connection ends with the answer that is due."""
+    _received = 0
+    _being_answered: RequestResponseCycle | None = None
+    """The oldest; ``cycle`` is the newest."""
+
+    def connection_made(self, transport: object) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        if not self._peers.enter(self):
+            self.transport.abort()
+        # Uvicorn lets its own read on behind a request that says it is the last.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self._await_request()
+
+    def take_over(self, transport: asyncio.Transport, *, due_at: float) -> None:
+        """Go on with a connection whose request somebody else has awaited."""
+        self.connection_made(transport)
+        self._due_at = due_at
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf or self.transport.is_closing():
+            return
+        if self._due_at is None:
+            self._await_request()
+            if not self._is_answering:
+                self._peers.wait_for(self, idle=False)
+        self._received += len(data)
+        self._unset_keepalive_if_required()
+        self._read(data)
+        if self._due_at is None or self.transport.is_closing():
+            return
+        if self._is_in_head and self._received > self.max_head_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif self._received > self.max_request_bytes:
+            self.transport.abort()  # what was to be said about its body, was said at its limit
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        answering = self._being_answered
+        if answering is not None and not answering.response_complete:
+            # Uvicorn tells so to the newest; this one would write to a socket that is closed.
+            answering.disconnected = True
+            answering.message_event.set()
+        super().connection_lost(exc)
+
+    def take_upgrade(self, rest: memoryview) -> bool:
+        """Take over behind a request that asks for another protocol; for who speaks one.
+
+        Args:
+            rest: What came in one piece with it, behind its head.
+
+        Returns:
+            Whether that was done; if not, it is a request like others, as RFC 9110 has it.
+        """
+        return False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # trailers come here too: they are not to pass for what a proxy said
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the parser stops behind it, whether the request has a body or not
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
+            raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+        if len(self.pipeline) >= self.max_pipelined:
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
+        self.url = origin_form(self.url)
+        super().on_headers_complete()
+        self._is_in_head = False
+        if self.expect_100_continue and self.cycle.keep_alive:
+            # Answered too early, its body may never come: what came next could be either.
+            self.cycle.keep_alive = False
+            self._may_come_without_body = True
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        if self._may_come_without_body:
+            self._may_come_without_body = False
+            self.cycle.keep_alive = not self.cycle.response_started and not self._is_stopping
+        self._is_last = not self.parser.should_keep_alive()
+        if self._is_answering:
+            self._peers.serve(self)
+        else:  # it was answered before it had come
+            self._peers.wait_for(self, idle=True)
+        self._due_at = None
+        self._is_in_head = True
+        self._received = 0
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._being_answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._is_answering and not self.transport.is_closing():
+            self._peers.wait_for(self, idle=self._due_at is None)
+
+    def shutdown(self) -> None:
+        self._is_stopping = True
+        super().shutdown()
+
+    def end_if_late(self, now: float) -> None:
+        if self._is_given_up(now):
+            self.transport.abort()
+        elif self._due_at is None or now < self._due_at or self.transport.is_closing():
+            return
+        elif self._is_in_head and self._received:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self._end()
+
+    def give_way(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # else it would stay until the peer has taken that
+        else:
+            self._end()
+
+    @property
+    def _peers(self) -> Peers:
+        return cast(Peers, self.connections)  # see `shared.runtime.process.Server`
+
+    def _await_request(self) -> None:
+        self._due_at = self.loop.time() + self.request_seconds
+
+    def _is_given_up(self, now: float) -> bool:
+        if not self.transport.get_write_buffer_size():
+            if self._given_up_at is not None:
+                self._given_up_at = None
+                self._peers.has_read(self)
+        elif self._given_up_at is None:
+            self._given_up_at = now + self.write_seconds
+            self._peers.leaves_unread(self)
+        return self._given_up_at is not None and now >= self._given_up_at
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # there is none before the first
+        return cycle is not None and not cycle.response_complete
+
+    def _end(self) -> None:
+        if self._is_answering:
+            self.transport.abort()  # whoever handles the request hears of it
+        else:
+            self.transport.close()
+
+    def _read(self, data: bytes) -> None:
+        unread: bytes | memoryview = data
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(unread)
+                except httptools.HttpParserUpgrade as stopped:
+                    unread = memoryview(unread)[stopped.args[0] :]
+                    if self.take_upgrade(unread):
+                        self._due_at = None
+                        return
+                    self._go_on_without_upgrade()
+                else:
+                    return
+        except _Refused as refused:
+            self._refuse(refused.status)
+        except httptools.HttpParserError as error:
+            if self._is_last:
+                self._is_deaf = True
+                return
+            why = error.__context__
+            self._refuse(why.status if isinstance(why, _Refused) else HTTPStatus.BAD_REQUEST)
+
+    def _go_on_without_upgrade(self) -> None:
+        """Take the request for one without ``Upgrade``, and read its body next.
+
+        The parser can't be told so: it takes all that comes next for the other protocol, or
+        once more for a request. So another one is told the head without that field.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+        lines = b"".join(
+            [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        )
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(
+            b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), lines)
+        )
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Say why, where that can't be taken for the answer to another request; and end."""
+        if self._is_answering:
+            if not self.cycle.more_body:
+                self._is_deaf = True
+                self.cycle.keep_alive = False  # earlier ones were whole: they are answered
+                return
+            if self.pipeline or self.cycle.response_started:
+                self.transport.abort()
+                return
+        elif not self._is_in_head:
+            self.transport.close()  # it was answered before it was whole
+            return
+        lines = (
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "content-length: 0",
+            "connection: close",
+            "\r\n",
+        )
+        self.transport.write("\r\n".join(lines).encode())
+        self.transport.close()
+
+
+class _Refused(Exception):
+    """A request that is well-formed, and not for the application; raised in callbacks too."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+_BEFORE_PATH = re.compile(rb"(?:http|ws)s?://[^/?#]*", re.IGNORECASE)
+
+
+def origin_form(target: bytes) -> bytes:
+    """Path and query; who takes us for a proxy sends the whole URL (RFC 9112, section 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
+    found = _BEFORE_PATH.match(target)
+    if found is None:
+        return target
+    path = target[found.end() :]
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def end_late_peers(state: ServerState, now: float) -> None:
+    """Look at all connections of a server; to be called about once a second."""
+    for connection in tuple(state.connections):
+        if isinstance(connection, Peer):
+            try:
+                connection.end_if_late(now)
+            except Exception:  # the server's own loop would end, and the process with it
+                log.exception("late_peer_not_ended")

@@ -1,0 +1,109 @@
+"""What a message of the stream says, and that none can hurt."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.presence.records import (
+    Entry,
+    EntryKey,
+    EntryRecord,
+    LeaseKey,
+    LeaseRecord,
+    LeaseState,
+    entry_subject,
+    lease_subject,
+    parse,
+    read_record,
+)
+from shared.contracts.channels import parse_channel
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.jetstream.subjects import PRES_PUB
+from tests.fixtures.user_ids import user_ids
+
+NODE = NodeId("0f")
+MARKER = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
+
+channels = st.from_regex(r"[!-~]{1,40}", fullmatch=True).map(parse_channel)
+
+
+@given(channels, user_ids)
+def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: UserId) -> None:
+    key = EntryKey((channel, user_id), NODE)
+
+    subject = entry_subject(key)
+
+    assert parse(subject.removeprefix(PRES_PUB)) == key
+    assert subject.count(".") == 4  # one token each, whatever the channel is named
+
+
+def test_a_channel_named_like_the_leases_is_still_a_channel() -> None:
+    key = EntryKey((ChannelName("_node"), UserId("1")), NODE)
+
+    assert parse(entry_subject(key).removeprefix(PRES_PUB)) == key
+    assert parse(lease_subject(NODE).removeprefix(PRES_PUB)) == LeaseKey(NODE)
+
+
+def test_an_entry_survives_the_way_through_the_stream() -> None:
+    entry = Entry("Ann Ågren", 1.5, (ConnectionId("a"), ConnectionId("b")))
+
+    fact = read_record("chat:lobby.7.0f", 3, entry.encode(), b"")
+
+    assert fact == EntryRecord(EntryKey((ChannelName("chat:lobby"), UserId("7")), NODE), 3, entry)
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers", "state"),
+    [
+        (b'{"v":1}', b"", LeaseState.LIVE),
+        (b"", MARKER, LeaseState.EXPIRED),
+        (b"", b"NATS/1.0\r\nKV-Operation: PURGE\r\n\r\n", LeaseState.ENDED),
+    ],
+)
+def test_a_lease_is_live_expired_or_ended(
+    payload: bytes, headers: bytes, state: LeaseState
+) -> None:
+    assert read_record("_node.0f", 5, payload, headers) == LeaseRecord(LeaseKey(NODE), 5, state)
+
+
+@given(st.text() | st.sampled_from(["c.1.n", "c.x.n", "_node.n"]), st.binary())
+def test_whatever_lies_in_the_stream_is_a_fact_or_nothing(name: str, payload: bytes) -> None:
+    read_record(name, 1, payload, b"NATS/1.0\r\n\r\n")
+
+
+def test_an_entry_is_written_as_plain_json() -> None:
+    entry = Entry('Ann "Å"', 1.5, (ConnectionId("a"), ConnectionId("b")))
+
+    assert entry.encode().decode() == '{"name":"Ann \\"Å\\"","since":1.5,"connections":["a","b"]}'
+
+
+@given(st.text(), st.floats(0, 1e12), st.lists(st.text().map(ConnectionId)).map(tuple))
+def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ...]) -> None:
+    fact = read_record("c.1.n", 1, Entry(name, since, ids).encode(), b"")
+
+    assert isinstance(fact, EntryRecord)
+    assert fact.entry == Entry(name, since, ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[",
+        b"[]",
+        b'{"name":1,"since":1,"connections":[]}',
+        b'{"name":"a","since":NaN,"connections":[]}',
+        b'{"name":"a","since":1e999,"connections":[]}',
+        b'{"name":"a","since":1' + b"0" * 400 + b',"connections":[]}',
+        b'{"name":"a","since":true,"connections":[]}',
+        b'{"name":"a","since":1,"connections":[1]}',
+        b'{"name":"a","since":1,"connections":{}}',
+        b'{"name":"a","since":1}',
+        b'{"name":"\xff","since":1,"connections":[]}',
+    ],
+)
+def test_an_unreadable_entry_counts_as_none(body: bytes) -> None:
+    fact = read_record("c.1.n", 1, body, b"")
+
+    assert isinstance(fact, EntryRecord)
+    assert fact.entry is None

@@ -1,0 +1,218 @@
+"""Work that several processes share, on a real server."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.nats.client import Bus, connect_bus
+from shared.nats.errors import BusUnavailable
+from tests.fixtures.nats import NatsServer
+from tests.fixtures.waiting import eventually
+
+
+@pytest.fixture
+async def own_bus(nats_server: Callable[[], NatsServer]) -> AsyncGenerator[Bus]:
+    """A server of the test's own: the one consumer is shared by all who use it."""
+    async with connect_bus(nats_server().url, name="test") as bus:
+        await bootstrap(bus, StreamSettings(notify_ack_seconds=1))
+        yield bus
+
+
+@pytest.fixture
+async def queue(own_bus: Bus) -> AsyncGenerator[WorkQueue]:
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+        yield queue
+
+
+@pytest.fixture
+async def own_publisher(own_bus: Bus) -> AsyncGenerator[Publisher]:
+    async with start_publisher(own_bus) as publisher:
+        yield publisher
+
+
+async def add(publisher: Publisher, *payloads: bytes) -> None:
+    for payload in payloads:
+        await publisher.publish("events.test.x", payload, message_id=str(uuid.uuid4()))
+
+
+async def until_taken(queue: WorkQueue, limit: int = 10) -> list[Job]:
+    async with asyncio.timeout(10):
+        while True:
+            jobs = await queue.take(limit)
+            if jobs:
+                return jobs
+
+
+async def test_jobs_come_in_order_and_never_more_than_were_asked_for(
+    queue: WorkQueue, own_publisher: Publisher
+) -> None:
+    await add(own_publisher, b"1", b"2", b"3")
+
+    taken: list[bytes] = []
+    while len(taken) < 3:
+        jobs = await until_taken(queue, 2)
+        assert len(jobs) <= 2
+        taken += [job.payload for job in jobs]
+
+    assert taken == [b"1", b"2", b"3"]
+
+
+async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
+    queue: WorkQueue, own_publisher: Publisher
+) -> None:
+    before = datetime.now(UTC)
+    await add(own_publisher, b"1")
+
+    [job] = await until_taken(queue)
+
+    assert (job.sequence, job.deliveries) == (1, 1)
+    assert job.stored_at is not None
+    assert before <= job.stored_at <= datetime.now(UTC)
+
+
+async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
+    queue: WorkQueue, own_publisher: Publisher
+) -> None:
+    await add(own_publisher, b"done", b"forgotten", b"hopeless", b"later")
+    jobs: list[Job] = []
+    while len(jobs) < 4:
+        jobs += await until_taken(queue)
+    jobs[0].ack()
+    jobs[2].terminate()
+    jobs[3].retry(delay_seconds=0)
+
+    [later] = await until_taken(queue)
+    [forgotten] = await until_taken(queue)
+
+    assert (later.payload, later.deliveries) == (b"later", 2)
+    assert (forgotten.payload, forgotten.deliveries) == (b"forgotten", 2)
+
+
+async def test_who_waits_gets_work_as_soon_as_there_is_some(
+    queue: WorkQueue, own_publisher: Publisher
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(until_taken(queue))
+        await asyncio.sleep(0)
+        await add(own_publisher, b"1")
+        await eventually(waiting.done, seconds=2)
+
+    assert [job.payload for job in waiting.result()] == [b"1"]
+
+
+async def test_without_work_nothing_comes_after_a_while(own_bus: Bus) -> None:
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=0.1) as queue:
+        assert await queue.take(10) == []
+        assert await queue.take(10) == []
+
+
+async def test_who_leaves_gives_back_at_once_what_it_has_not_taken(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    async with (
+        connect_bus(nats_server().url, name="test") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
+            await add(publisher, b"taken")
+            [job] = await until_taken(leaving, 3)
+            job.ack()
+            await add(publisher, b"left", b"left")  # the request for three still stands
+            await eventually(lambda: leaving.waiting == 2)
+
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+            jobs = await until_taken(queue)
+
+    assert {job.payload for job in jobs} == {b"left"}
+
+
+async def test_a_consumer_that_is_not_there_is_unavailable(own_bus: Bus) -> None:
+    async with open_work_queue(own_bus, "EVENTS", "nobody") as queue:
+        with pytest.raises(BusUnavailable, match="no such consumer"):
+            await queue.take(1)
+
+
+async def test_a_server_that_dies_and_comes_back_is_asked_anew(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        async with (
+            open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=60) as queue,
+            asyncio.TaskGroup() as group,
+        ):
+            waiting = group.create_task(until_taken(queue))
+            await asyncio.sleep(0)
+            server.kill()
+            await eventually(lambda: not bus.connected)
+            server.start()
+            await bus.until_connected()
+            await add(publisher, b"after")
+
+    assert [job.payload for job in waiting.result()] == [b"after"]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "$JS.ACK.EVENTS.notify.3.17.99.1795439553540499862.5",
+        "$JS.ACK.domain.hash.EVENTS.notify.3.17.99.1795439553540499862.5",
+        "$JS.ACK._.hash.EVENTS.notify.3.17.99.1795439553540499862.5.token",
+    ],
+)
+async def test_every_form_of_an_ack_subject_is_read(bus: Bus, subject: str) -> None:
+    job = Job(bus, b"", subject)
+
+    assert (job.deliveries, job.sequence) == (3, 17)
+    assert job.stored_at == datetime(2026, 11, 23, 13, 12, 33, 540499, UTC)
+
+
+async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_there(
+    queue: WorkQueue, own_bus: Bus, own_publisher: Publisher
+) -> None:
+    address = "$JS.ACK.EVENTS.notify.of.some.later.server"
+    answers: list[bytes] = []
+    await own_bus.subscribe(address, lambda _subject, answer, *_: answers.append(answer))
+    # Only a server may send what asks for an answer there.
+    queue.hear(b"", b"odd", None, address.encode())
+    queue.hear(b"", b"forged", None, b"anybodys.inbox")
+    await add(own_publisher, b"next")
+
+    jobs: list[Job] = []
+    while len(jobs) < 2:
+        jobs += await until_taken(queue)
+    jobs[0].ack()
+
+    assert [job.payload for job in jobs] == [b"odd", b"next"]
+    assert (jobs[0].deliveries, jobs[0].stored_at) == (2, None)
+    await eventually(lambda: answers == [b"+ACK"])
+
+
+async def test_what_was_taken_is_given_back_too_and_before_what_was_not(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    async with (
+        connect_bus(nats_server().url, name="test") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
+        await add(publisher, b"1", b"2", b"3")
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
+            first = await until_taken(leaving, 1)
+            assert leaving.in_hand == 1
+
+        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+            again: list[Job] = []
+            while len(again) < 3:
+                again += await until_taken(queue)
+
+    assert [job.payload for job in first] == [b"1"]
+    assert {job.payload: job.deliveries for job in again} == {b"1": 2, b"2": 1, b"3": 1}

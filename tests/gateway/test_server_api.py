@@ -1,0 +1,289 @@
+"""The server API, as a backend service meets it."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from gateway.server_api import Api
+from gateway.streams.history import History
+from gateway.streams.publishing import ChannelPublisher, PublishingLimits
+from shared.contracts.channels import parse_channel
+from shared.contracts.publications import Publication
+from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_reader import StreamReader
+from shared.jetstream.streams import bootstrap
+from shared.jetstream.subjects import publication_subject
+from shared.nats.client import Bus, connect_bus
+from tests.fixtures.nats import NatsServer
+from tests.gateway.chatting import RunningGateway, a_gateway
+
+KEY = "an API key of the tests"
+
+
+@pytest.fixture
+async def guarded(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url, settings={"api_key": SecretStr(KEY)}) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(guarded: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+    url = f"http://127.0.0.1:{guarded.port}"
+    async with httpx2.AsyncClient(
+        base_url=url, headers={"X-API-Key": KEY}, trust_env=False
+    ) as client:
+        yield client
+
+
+def a_channel() -> str:
+    return f"chat:{secrets.token_hex(6)}"
+
+
+async def publish(api: httpx2.AsyncClient, **parameters: Any) -> dict[str, Any]:
+    answer = await api.post("/api/publish", json=parameters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_what_is_published_is_answered_with_its_position_and_heard_in_the_room(
+    api: httpx2.AsyncClient, guarded: RunningGateway
+) -> None:
+    channel = a_channel()
+    async with guarded.tab(1, "Ann", channel.removeprefix("chat:")) as tab:
+        answer = await publish(api, channel=channel, data={"text": "hi"})
+        heard = await tab.until("publication")
+
+    offset = answer["result"]["offset"]
+    assert answer == {"result": {"offset": offset, "epoch": tab.welcome["epoch"]}}
+    assert heard == {"type": "publication", "data": {"text": "hi"}, "offset": offset}
+
+
+async def test_an_event_in_a_personal_channel_is_a_notification(
+    api: httpx2.AsyncClient, guarded: RunningGateway
+) -> None:
+    async with guarded.tab(7_000_001, "Ann", "api") as tab:
+        answer = await publish(api, channel="#7000001", data={"event": "invoice_paid", "sum": 5})
+        heard = await tab.until("notification")
+
+    offset = answer["result"]["offset"]
+    assert heard == {"type": "notification", "event": "invoice_paid", "sum": 5, "offset": offset}
+
+
+async def test_the_same_key_is_stored_once_in_its_channel(api: httpx2.AsyncClient) -> None:
+    one, two = a_channel(), a_channel()
+    first = await publish(api, channel=one, data=1, idempotency_key="k")
+    again = await publish(api, channel=one, data=1, idempotency_key="k")
+    elsewhere = await publish(api, channel=two, data=1, idempotency_key="k")
+    without = await publish(api, channel=one, data=1)
+    other_data = await publish(api, channel=one, data=2, idempotency_key="k")
+
+    assert first == again
+    assert elsewhere["result"]["offset"] > first["result"]["offset"]
+    assert without["result"]["offset"] > elsewhere["result"]["offset"]
+    assert other_data["error"]["code"] == 113
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"X-API-Key": KEY}, ""),
+        ({"Authorization": f"apikey {KEY}"}, ""),
+        ({}, f"?api_key={KEY}"),
+    ],
+)
+async def test_the_key_may_come_in_three_places(
+    guarded: RunningGateway, headers: dict[str, str], query: str
+) -> None:
+    url = f"http://127.0.0.1:{guarded.port}/api/publish{query}"
+    async with httpx2.AsyncClient(trust_env=False) as anybody:
+        answer = await anybody.post(url, headers=headers, json={"channel": "chat:k", "data": 1})
+
+    assert "result" in answer.json()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": KEY + "x"},
+        {"X-API-Key": "\xff"},
+        {"Authorization": f"Bearer {KEY}"},
+    ],
+)
+async def test_without_the_key_there_is_401_and_nothing_more(
+    guarded: RunningGateway, headers: dict[str, str]
+) -> None:
+    url = f"http://127.0.0.1:{guarded.port}/api/publish"
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    async with httpx2.AsyncClient(trust_env=False) as anybody:
+        answer = await anybody.post(url, headers=raw, json={"channel": "chat:k", "data": 1})
+
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "word"),
+    [
+        ({"data": 1}, 107, "channel"),
+        ({"channel": "chat:a"}, 107, "data"),
+        ({"channel": 7, "data": 1}, 107, "channel"),
+        ({"channel": "chat:a b", "data": 1}, 107, "channel"),
+        ({"channel": "chat:\x7f", "data": 1}, 107, "channel"),
+        ({"channel": "", "data": 1}, 107, "channel"),
+        ({"channel": "nowhere:a", "data": 1}, 102, "unknown channel"),
+        ({"channel": "none", "data": 1}, 102, "unknown channel"),
+        ({"channel": "chat:a", "data": 1, "tags": {"a": "b"}}, 108, "tags"),
+        ({"channel": "chat:a", "b64data": "eA=="}, 107, "data"),
+        ([], 107, "body"),
+        ("publish", 107, "body"),
+    ],
+)
+async def test_what_does_not_fit_is_an_error_with_a_code(
+    api: httpx2.AsyncClient, parameters: object, code: int, word: str
+) -> None:
+    answer = await api.post("/api/publish", json=parameters)
+
+    assert answer.status_code == 200
+    assert answer.json()["error"]["code"] == code
+    assert word in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ("1e400", "not finite"),
+        ('{"a":[-1e400]}', "not finite"),
+        ("9" * 400, "too large"),
+        ("[" * 61 + "]" * 61, "60 levels"),
+        ("[" * 200 + "]" * 200, "60 levels"),
+        ('"\\ud83d"', "JSON"),
+    ],
+    ids=lambda text: text[:10],
+)
+async def test_what_not_every_reader_could_read_is_not_stored(
+    api: httpx2.AsyncClient, bus: Bus, data: str, word: str
+) -> None:
+    channel = a_channel()
+    for field in (f'"data":{data}', f'"b64data":"{base64.b64encode(data.encode()).decode()}"'):
+        answer = await api.post("/api/publish", content=f'{{"channel":"{channel}",{field}}}')
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (200, 107)
+        assert word in error["message"]
+
+    subject = publication_subject(parse_channel(channel))
+    assert await StreamReader(bus, "RT").last_of(subject) is None
+
+
+async def test_half_a_surrogate_pair_in_what_is_ignored_hurts_nothing(
+    api: httpx2.AsyncClient,
+) -> None:
+    body = f'{{"channel":"{a_channel()}","data":1,"newer":"\\ud83d"}}'
+
+    assert "result" in (await api.post("/api/publish", content=body)).json()
+
+
+async def test_what_is_no_request_is_answered_by_a_status(api: httpx2.AsyncClient) -> None:
+    long = {"channel": "chat:a", "data": "x" * 70_000}
+
+    assert (await api.post("/api/publish", content=b"{")).status_code == 400
+    assert (await api.post("/api/publish", json=long)).status_code == 413
+    assert (await api.get("/api/publish")).status_code == 405
+    assert (await api.post("/api/nothing", json={})).json()["error"]["code"] == 104
+
+
+async def test_without_a_key_of_our_own_there_is_no_api(gateway: RunningGateway) -> None:
+    url = f"http://127.0.0.1:{gateway.port}/api/publish"
+    async with httpx2.AsyncClient(headers={"X-API-Key": ""}, trust_env=False) as anybody:
+        answer = await anybody.post(url, json={"channel": "chat:k", "data": 1})
+
+    assert answer.status_code == 404
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary()
+    | st.text().map(lambda text: f'{{"channel":"chat:x","data":"{text}"}}'.encode())
+)
+async def test_any_bytes_are_answered(api: httpx2.AsyncClient, content: bytes) -> None:
+    answer = await api.post("/api/publish", content=content)
+
+    assert answer.status_code in (200, 400)
+
+
+async def test_the_data_is_stored_as_it_came(api: httpx2.AsyncClient, bus: Bus) -> None:
+    channel = a_channel()
+    data = {"n": 2**53, "text": "<b>\u2028é\U0001f600", "deep": [[None, True, 1.5]]}
+    answer = await publish(api, channel=channel, data=data)
+
+    subject = publication_subject(parse_channel(channel))
+    stored = await StreamReader(bus, "RT").last_of(subject)
+    assert stored is not None
+    assert stored.sequence == answer["result"]["offset"]
+    assert Publication.decode(stored.payload) == Publication(data=data)
+
+
+async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus) -> None:
+    channel = a_channel()
+    b64data = base64.b64encode(b'{"a": [1]}').decode()
+    await publish(api, channel=channel, data=None, b64data=b64data, tags={}, skip_history=False)
+
+    stored = await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel)))
+    assert stored is not None
+    assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
+
+
+async def test_a_bus_that_is_away_is_error_100_and_the_key_makes_the_retry_safe(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+        limits = PublishingLimits(deadline_seconds=0.3)
+        api = Api(
+            ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits),
+            is_known=lambda _channel: True,
+            epoch=lambda: "e",
+        )
+        command = {"channel": "chat:a", "data": 1, "idempotency_key": "k"}
+        server.kill()
+        away = await api.call("publish", command)
+        server.start()
+        await bus.until_connected()
+        answers = [await _until_stored(api, command) for _ in range(2)]
+
+    assert away == {"error": {"code": 100, "message": "internal server error"}}
+    assert answers == [{"result": {"offset": 1, "epoch": "e"}}] * 2
+
+
+async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
+    """Try again for as long as the answer says that this makes sense."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await api.call("publish", command)
+            if answer.get("error", {}).get("code") != 100:
+                return answer
+
+
+async def test_before_the_stream_was_seen_nothing_is_published(bus: Bus) -> None:
+    async with start_publisher(bus) as publisher:
+        publishing = ChannelPublisher(publisher, History(StreamReader(bus, "RT")))
+        api = Api(publishing, is_known=lambda _channel: True, epoch=lambda: "")
+        channel = a_channel()
+
+        answer = await api.call("publish", {"channel": channel, "data": 1})
+
+    assert answer["error"]["code"] == 100
+    assert (
+        await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel))) is None
+    )

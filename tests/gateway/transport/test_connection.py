@@ -1,0 +1,336 @@
+"""One connection, with a transport that does nothing by itself."""
+
+import asyncio
+import time
+
+import pytest
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+
+from gateway.errors import EndReason
+from gateway.transport.frames import Frame, close_frame
+from gateway.transport.limits import Limits
+from gateway.transport.websocket import PING
+from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
+
+
+def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return RawFrame(opcode, data, fin).serialize(mask=True)
+
+
+def now() -> float:
+    return time.monotonic()
+
+
+async def turns(count: int) -> None:
+    """Let the loop go round."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_were_sent() -> None:
+    wire = a_wire()
+
+    wire.connection.send(Frame(b"a"))
+    wire.connection.send(Frame(b"b"))
+
+    assert wire.transport.written == []
+    assert wire.sent == b"ab"
+    assert wire.transport.written == [b"ab"]
+
+
+async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_they_are_due(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = AnEngine(Limits())
+    first, failing, last = (a_wire(engine) for _ in range(3))
+    failing.transport.fails = True
+    for wire in (first, failing, last):
+        wire.connection.send(Frame(b"a"))
+
+    engine.end_turn()
+
+    assert failing.transport.aborted, "what it was sent has a hole"
+    assert engine.failures == 1, "it is counted"
+    assert "write_failed" in capsys.readouterr().out
+    last.connection.send(Frame(b"b"))
+    assert (first.sent, last.sent) == (b"a", b"ab")
+
+
+async def test_a_close_that_cannot_be_written_is_an_abort(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wire = a_wire()
+    wire.transport.fails = True
+
+    wire.connection.close(EndReason.RESTARTING)
+
+    assert wire.transport.aborted
+    assert not wire.connection.is_open
+    assert "goodbye_failed" in capsys.readouterr().out
+
+
+async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:
+    wire = a_wire()
+
+    wire.connection.send(Frame(b"a"))
+    wire.connection.close(EndReason.RESTARTING)
+    wire.connection.close(EndReason.SESSION_ENDED)
+    wire.connection.send(Frame(b"b"))
+
+    assert not wire.connection.is_open
+    assert wire.sent == b"a" + close_frame(CLOSE_CODES[EndReason.RESTARTING])
+
+
+async def test_what_is_sent_but_once_goes_to_a_stalled_socket_in_its_order() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+    wire.stall()
+
+    wire.connection.send(Frame(b"b"))
+    assert wire.connection.offer(Frame(b"c"))
+    wire.drain()
+    wire.connection.send(Frame(b"d"))
+
+    assert wire.sent == b"abcd"
+
+
+async def test_a_stalled_connection_is_offered_what_its_bound_allows() -> None:
+    wire = a_wire(max_pending_bytes=100)
+    wire.stall(unsent=60)
+
+    assert wire.connection.offer(Frame(b"x" * 40))
+    assert not wire.connection.offer(Frame(b"y"))
+    assert wire.sent == b"x" * 40
+
+
+async def test_all_stalled_connections_together_are_bounded_and_each_is_counted_once() -> None:
+    engine = AnEngine(a_wire(max_pending_bytes=100, total_pending_bytes=150).engine.limits)
+    one, other = a_wire(engine), a_wire(engine)
+    one.stall(unsent=80)
+    other.stall(unsent=60)
+
+    assert engine.stalled_bytes == 140
+    assert not one.connection.offer(Frame(b"x" * 15))
+    assert one.connection.offer(Frame(b"x" * 10))
+    assert engine.stalled_bytes == 150
+
+    one.drain()
+    assert engine.stalled_bytes == 60
+    other.lose()
+    assert engine.stalled_bytes == 0
+
+
+async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_reads() -> None:
+    wire = a_wire(max_pending_bytes=100)
+    wire.stall(unsent=60)
+
+    wire.connection.data_received(raw(Opcode.PING, b"x" * 60) + raw(Opcode.TEXT, b"later"))
+
+    assert wire.transport.is_reading is False
+    assert wire.receiver.messages == []
+    wire.drain()
+    assert wire.transport.is_reading
+    assert wire.receiver.messages == ["later"]
+
+
+async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_many() -> None:
+    engine = AnEngine(Limits(total_pending_bytes=100))
+    one, other, reader = (a_wire(engine) for _ in range(3))
+    one.stall(unsent=60)
+    other.stall(unsent=30)
+    pings = raw(Opcode.PING, b"x" * 20) * 50 + raw(Opcode.TEXT, b"later")
+
+    for wire in (one, other, reader):
+        wire.connection.data_received(pings)
+    await turns(50)
+    assert engine.stalled_bytes <= 100 + 2 * 22, "one answer each at most"
+    assert (one.transport.is_reading, other.transport.is_reading) == (False, False)
+    assert reader.receiver.messages == ["later"], "who reads is not concerned"
+    one.drain()
+    other.drain()
+    await turns(50)
+    assert one.receiver.messages == other.receiver.messages == ["later"]
+
+
+async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None:
+    wire = a_wire(lag_seconds=5, close_seconds=3)
+    wire.stall()
+
+    wire.connection.check(now() + 4)
+    assert wire.connection.is_open
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing is EndReason.TOO_SLOW
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 10)
+    assert wire.transport.aborted
+
+
+async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.stall()
+    wire.drain()
+    wire.connection.check(now() + 6)
+    assert wire.connection.is_open
+
+    wire.connection.fall_behind()
+    wire.stall()
+    wire.drain()
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing is EndReason.TOO_SLOW
+
+
+async def test_who_falls_behind_has_the_whole_time_to_catch_up_however_long_it_had_stalled() -> (
+    None
+):
+    wire = a_wire(lag_seconds=5)
+    wire.stall()
+    stalled_until = wire.connection.wakes_at
+
+    wire.connection.fall_behind()
+    behind_until = wire.connection.wakes_at
+    assert behind_until > stalled_until
+    wire.drain()
+    wire.stall()
+    wire.drain()
+    assert wire.connection.wakes_at == behind_until, "to read a little is not to catch up"
+
+
+async def test_what_is_left_to_read_of_catching_up_has_its_own_time() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.connection.fall_behind()
+    wire.stall()
+    behind_until = wire.connection.wakes_at
+
+    wire.connection.keep_up()
+    assert wire.connection.wakes_at > behind_until
+    wire.connection.check(now() + 6)
+    assert wire.connection.closing is EndReason.TOO_SLOW
+
+
+async def test_who_is_closed_has_no_more_time_by_falling_behind() -> None:
+    wire = a_wire(lag_seconds=50, close_seconds=1)
+    wire.stall()
+    wire.connection.close(EndReason.SESSION_ENDED)
+
+    wire.connection.fall_behind()
+
+    wire.connection.check(now() + 2)
+    assert wire.transport.aborted
+
+
+async def test_who_has_caught_up_is_behind_no_more() -> None:
+    wire = a_wire(lag_seconds=5)
+    wire.connection.fall_behind()
+    wire.connection.keep_up()
+    wire.connection.check(now() + 6)
+    assert wire.connection.is_open
+
+
+@pytest.mark.parametrize("end", ["drained", "closed and lost", "lost"])
+async def test_waiting_for_a_stalled_socket_ends_when_it_drains_or_is_over(end: str) -> None:
+    wire = a_wire()
+    await wire.connection.until_drained()
+    wire.stall()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(wire.connection.until_drained())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        if end == "drained":
+            wire.drain()
+        else:
+            if end == "closed and lost":
+                wire.connection.close(EndReason.SESSION_ENDED)
+            wire.lose()
+
+
+async def test_who_gives_up_waiting_for_a_stalled_socket_takes_nobody_along() -> None:
+    wire = a_wire()
+    wire.stall()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        one, other = (group.create_task(wire.connection.until_drained()) for _ in range(2))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        one.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (one.done(), other.done()) == (True, False)
+        wire.drain()
+    assert not other.cancelled()
+
+
+async def test_waiting_hands_over_what_is_due_first() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+    await wire.connection.until_drained()
+    assert wire.transport.written == [b"a"]
+
+
+async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() -> None:
+    wire = a_wire()
+
+    wire.connection.close_after(-1, EndReason.NOT_READY)
+    wire.connection.close_after(100, EndReason.RATE_LIMIT)
+    wire.connection.check(now())
+    assert wire.connection.is_open
+    assert wire.connection.wakes_at <= now() + 100
+
+    wire.connection.close_after(-1, EndReason.TOKEN_EXPIRED)
+    assert wire.connection.wakes_at <= now()
+    wire.connection.check(now())
+    assert wire.connection.closing is EndReason.TOKEN_EXPIRED
+
+
+async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
+    wire = a_wire()
+
+    wire.connection.send(Frame(b"a"))
+    wire.connection.cut(EndReason.SESSION_ENDED)
+
+    assert wire.sent == close_frame(CLOSE_CODES[EndReason.SESSION_ENDED])
+    assert not wire.transport.aborted
+
+
+async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
+    wire = a_wire()
+    wire.stall()
+
+    wire.connection.cut(EndReason.SESSION_ENDED)
+
+    assert wire.transport.aborted
+    wire.lose()
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
+    assert wire.engine.ends == [CLOSE_CODES[EndReason.SESSION_ENDED]]
+
+
+async def test_a_silent_peer_is_pinged_and_then_dropped() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+
+    wire.connection.check(now() + 11)
+    assert wire.sent == PING
+    wire.connection.check(now() + 15)
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 17)
+    assert wire.transport.aborted
+
+
+async def test_any_sign_of_life_keeps_a_connection() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+
+    wire.connection.check(now() + 11)
+    wire.connection.data_received(raw(Opcode.PONG)[:1])  # not even whole
+    wire.connection.check(now() + 17)
+    assert not wire.transport.aborted
+    wire.connection.check(now() + 22)
+    assert wire.sent == PING + PING
+
+
+async def test_who_is_not_read_from_is_not_silent() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5)
+    wire.connection.pause_reading()
+
+    wire.connection.check(now() + 11)
+    wire.connection.check(now() + 17)
+
+    assert not wire.transport.aborted

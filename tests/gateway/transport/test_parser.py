@@ -1,0 +1,211 @@
+"""Bytes to messages, for any bytes in any pieces."""
+
+import struct
+import tracemalloc
+from itertools import pairwise
+from typing import cast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from websockets.frames import CloseCode, Frame, Opcode
+
+from gateway.transport.frames import Close
+from gateway.transport.parser import (
+    PART,
+    Binary,
+    FrameParser,
+    Message,
+    Ping,
+    Pong,
+    Text,
+    Violation,
+    parse_single_text_frame,
+)
+
+MAX_BYTES = 300
+
+
+def raw(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+def read(*pieces: bytes, max_bytes: int = MAX_BYTES) -> list[Message]:
+    """What the pieces amount to; a violation is the close that it ends with."""
+    incoming, messages = FrameParser(max_bytes), list[Message]()
+    try:
+        for piece in pieces:
+            incoming.push(piece)
+            while (message := incoming.pull()) is not None:
+                if message is not PART:
+                    messages.append(message)
+    except Violation as violation:
+        return [*messages, cast(Close, violation.close)]
+    assert incoming.is_empty or pieces, "nothing came and something is held"
+    return messages
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[begin:end] for begin, end in pairwise(places)]
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, list[Message]]:
+    """Frames of messages, some in fragments with pings between, and what they say."""
+    sent, said = b"", list[Message]()
+    for _ in range(draw(st.integers(0, 5))):
+        text = draw(st.text(max_size=40))
+        is_text = draw(st.booleans())
+        opcode = Opcode.TEXT if is_text else Opcode.BINARY
+        fragments = split(text.encode(), draw(st.lists(st.integers(0, 100), max_size=3))) or [b""]
+        for number, fragment in enumerate(fragments):
+            kind = opcode if number == 0 else Opcode.CONT
+            last = number == len(fragments) - 1
+            if not last and draw(st.booleans()):
+                sent += raw(kind, fragment, fin=False) + raw(Opcode.PING, b"p")
+                said.append(Ping(b"p"))
+            else:
+                sent += raw(kind, fragment, fin=last)
+        said.append(Text(text) if is_text else Binary(text.encode()))
+        if draw(st.booleans()):
+            sent += raw(Opcode.PONG, b"q")
+            said.append(Pong(b"q"))
+    return sent, said
+
+
+@given(conversations(), st.lists(st.integers(0, 10_000), max_size=20))
+def test_any_split_of_any_frames_gives_the_same_messages(
+    conversation: tuple[bytes, list[Message]], cuts: list[int]
+) -> None:
+    sent, said = conversation
+    assert read(*split(sent, cuts)) == said
+
+
+@st.composite
+def nearly_lone_texts(draw: st.DrawFn) -> bytes:
+    """A frame that is a text message by itself, or differs from one by some bytes."""
+    fields = [draw(st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x80, 0x82, 0x89, 0xC1]))]
+    payload = draw(st.text(max_size=150).map(str.encode) | st.binary(max_size=400))
+    size = draw(st.just(len(payload)) | st.integers(0, 500))
+    form = draw(st.sampled_from([size, 126, 126, 127])) & 0x7F
+    fields.append(form | draw(st.sampled_from([0x80, 0x80, 0x80, 0])))
+    length = {126: size.to_bytes(2, "big"), 127: size.to_bytes(8, "big")}.get(form, b"")
+    data = bytes(fields) + length + draw(st.binary(min_size=4, max_size=4)) + payload
+    return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
+
+
+@given(nearly_lone_texts() | st.binary(max_size=20), st.sampled_from([MAX_BYTES, 130]))
+@example(b"\x81\xff" + b"x" * 131, MAX_BYTES)  # the form of 127, in as many bytes as that
+@example(b"\x81\xfe\x00\x00\0\0\0\0", MAX_BYTES)
+@example(b"\x81\x80\0\0\0\0", MAX_BYTES)
+@example(raw(Opcode.TEXT, b"x" * 130), 130)
+@example(raw(Opcode.TEXT, b"x" * 131), 130)
+def test_what_is_read_without_the_parser_is_what_the_parser_reads(
+    data: bytes, max_bytes: int
+) -> None:
+    text = parse_single_text_frame(data, max_bytes)
+    parsed = FrameParser(max_bytes)
+    parsed.push(data)
+    try:
+        first, rest = parsed.pull(), parsed.pull()
+    except Violation:
+        first = rest = None
+    is_lone = isinstance(first, Text) and rest is None and parsed.is_empty
+    if text is not None:
+        assert is_lone
+        assert first == text
+    elif is_lone:
+        assert data[1] == 0xFF, "all are but those with a length of eight bytes"
+
+
+@given(st.lists(st.binary(max_size=60), max_size=10))
+def test_any_bytes_end_in_messages_or_a_close(pieces: list[bytes]) -> None:
+    for message in read(*pieces):
+        assert isinstance(message, Text | Binary | Ping | Pong | Close)
+
+
+@given(st.binary(min_size=1, max_size=30), st.integers(0, 400))
+def test_a_broken_frame_among_whole_ones_costs_only_what_follows_it(noise: bytes, at: int) -> None:
+    whole = raw(Opcode.TEXT, b"first")
+    second = bytearray(raw(Opcode.TEXT, b"second") + noise)
+    second[at % len(second)] ^= 0xFF
+    assert read(whole, bytes(second))[0] == Text("first")
+
+
+VIOLATIONS = [
+    (b"\x81\x02\xff\xfe", CloseCode.PROTOCOL_ERROR),  # not masked
+    (b"\xc1\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a reserved bit
+    (b"\x83\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a reserved opcode
+    (b"\x09\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a ping in parts
+    (b"\x89\xfe\x00\xff\0\0\0\0" + b"x" * 255, CloseCode.PROTOCOL_ERROR),  # too long a ping
+    (b"\x80\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a continuation of nothing
+    (raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.TEXT, b"b"), CloseCode.PROTOCOL_ERROR),
+    (b"\x88\x81\0\0\0\0\x03", CloseCode.PROTOCOL_ERROR),  # a close with half a code
+    (raw(Opcode.CLOSE, struct.pack("!H", 999)), CloseCode.PROTOCOL_ERROR),
+    (raw(Opcode.CLOSE, struct.pack("!H", 1000) + b"\xff"), CloseCode.INVALID_DATA),
+    (raw(Opcode.TEXT, b"\xff\xfe"), CloseCode.INVALID_DATA),
+    (raw(Opcode.TEXT, b"\xed\xa0\x80"), CloseCode.INVALID_DATA),
+    (raw(Opcode.TEXT, b"x" * (MAX_BYTES + 1)), CloseCode.MESSAGE_TOO_BIG),
+    (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", CloseCode.MESSAGE_TOO_BIG),
+    (
+        raw(Opcode.BINARY, b"x" * MAX_BYTES, fin=False) + raw(Opcode.CONT, b"x"),
+        CloseCode.MESSAGE_TOO_BIG,
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "code"), VIOLATIONS)
+def test_what_is_no_message_ends_with_the_code_that_says_so(sent: bytes, code: int) -> None:
+    [close] = read(sent)
+    assert isinstance(close, Close)
+    assert close.code == code
+
+
+def test_text_that_can_not_become_utf8_ends_it_before_the_message_is_whole() -> None:
+    begun = raw(Opcode.TEXT, "aé".encode()[:-1], fin=False)
+    assert read(begun) == []
+    [close] = read(begun, raw(Opcode.CONT, b"(", fin=False))
+    assert close == Close(CloseCode.INVALID_DATA, "not UTF-8")
+    [close] = read(begun, raw(Opcode.CONT, b"", fin=True))
+    assert close == Close(CloseCode.INVALID_DATA, "not UTF-8")
+
+
+def test_empty_fragments_are_not_kept_however_many_come() -> None:
+    incoming = FrameParser(MAX_BYTES)
+    incoming.push(raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.CONT, b"", fin=False) * 1000)
+    assert [incoming.pull() for _ in range(1002)] == [PART] * 1001 + [None]
+    incoming.push(raw(Opcode.CONT, b"b"))
+    assert incoming.pull() == Text("ab")
+    assert incoming.is_empty
+
+
+def test_a_text_in_the_smallest_fragments_costs_no_more_than_what_is_counted() -> None:
+    incoming = FrameParser(64 * 1024)
+    incoming.push(raw(Opcode.TEXT, b"", fin=False))
+    incoming.pull()
+    fragment = raw(Opcode.CONT, "Ā".encode(), fin=False)
+    tracemalloc.start()
+    for _ in range(10_000):
+        incoming.push(fragment)
+        incoming.pull()
+    cost, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert incoming.held_bytes == 20_000
+    assert cost < 2 * incoming.held_bytes
+    incoming.push(raw(Opcode.CONT, b""))
+    assert incoming.pull() == Text("Ā" * 10_000)
+
+
+def test_a_ping_comes_through_between_the_fragments_of_a_message_that_is_full() -> None:
+    begun = raw(Opcode.BINARY, b"x" * MAX_BYTES, fin=False)
+    whole = Binary(b"x" * MAX_BYTES)
+    assert read(begun, raw(Opcode.PING, b"p" * 125), raw(Opcode.CONT, b"")) == [
+        Ping(b"p" * 125),
+        whole,
+    ]
+
+
+def test_a_close_says_why_or_nothing() -> None:
+    assert read(raw(Opcode.CLOSE, struct.pack("!H", 1001) + b"bye")) == [Close(1001, "bye")]
+    assert read(raw(Opcode.CLOSE, b"")) == [Close(1005, "")]

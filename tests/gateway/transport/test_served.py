@@ -1,0 +1,142 @@
+"""Whoever comes to a real server: on either loop, over TCP, TLS and a Unix socket."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+
+from gateway.transport.hub import Hub
+from gateway.transport.limits import Limits
+from gateway.transport.sniffer import websocket_options
+from gateway.transport.upgrade import Upgrade
+from shared.runtime.listening import listen
+from shared.runtime.process import Server, running, server_config
+from tests.fixtures.certificates import Authority
+from tests.gateway.serving import until
+from tests.gateway.transport.sockets import Echo, a_handshake
+
+HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
+CLOSE = RawFrame(Opcode.CLOSE, b"").serialize(mask=True)
+PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+class House:
+    """Echoes at ``/``; over HTTP all answers are 204."""
+
+    def __init__(self) -> None:
+        self.hub = Hub(Limits())
+        self.hosts: list[str | None] = []
+
+    def take(self, upgrade: Upgrade) -> None:
+        self.hosts.append(upgrade.client_host)
+        upgrade.take(Echo)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Door:
+    """Where the house is to be found."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._path = str(folder / "socket")
+        self._authority = Authority(folder)
+        self.kind = kind
+        self._port = 0
+
+    def options(self) -> dict[str, Any]:
+        if self.kind == "unix":
+            return {"uds": self._path}
+        if self.kind == "tls":
+            certificate, key = self._authority.sign("127.0.0.1")
+            return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+        return {}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Sequence[socket.socket] | None]:
+        with nullcontext() if self.kind == "unix" else listen("127.0.0.1", 0) as taken:
+            self._port = taken.getsockname()[1] if taken else 0
+            yield [taken] if taken else None
+
+    async def enter(self) -> Streams:
+        if self.kind == "unix":
+            return await asyncio.open_unix_connection(self._path)
+        trusted = ssl.create_default_context(cafile=self._authority.certificate)
+        context = trusted if self.kind == "tls" else None
+        return await asyncio.open_connection("127.0.0.1", self._port, ssl=context)
+
+
+@pytest.fixture(params=["tcp", "tls", "unix"])
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
+    return Door(request.param, tmp_path)
+
+
+@asynccontextmanager
+async def serving(house: House, door: Door) -> AsyncGenerator[None]:
+    stop = asyncio.Event()
+    options = websocket_options(house.hub, {"/": house.take}) | door.options()
+    config = server_config(house, forwarded_allow_ips="127.0.0.1", **options)
+    server = Server(config, stop=stop, drain=house.hub.drain)
+    async with (
+        house.hub.working(),
+        running(house.hub.run),
+        door.open() as taken,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(server.serve(sockets=None if taken is None else list(taken)))
+        await until(lambda: server.started)
+        yield
+        stop.set()
+
+
+async def conversation(door: Door, *pieces: bytes) -> bytes:
+    """All that comes back; the last piece has to end the connection."""
+    reader, writer = await door.enter()
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.02)  # so that most arrive for themselves; all has to be well if not
+    async with asyncio.timeout(10):
+        got = await reader.read()
+    writer.close()
+    return got
+
+
+async def test_a_connection_opens_and_loses_no_early_byte(door: Door) -> None:
+    handshake = a_handshake()
+    house = House()
+    async with serving(house, door):
+        for pieces in (
+            [handshake + HELLO + CLOSE],
+            [handshake[:40], handshake[40:] + HELLO[:4], HELLO[4:] + CLOSE],
+            [PLAIN, handshake, HELLO, CLOSE],
+            [PLAIN + handshake + HELLO + CLOSE],
+        ):
+            got = await conversation(door, *pieces)
+            earlier, _, opened = got.rpartition(b"HTTP/1.1 101 ")
+            assert earlier.count(b"HTTP/1.1 204 ") == pieces[0].startswith(PLAIN)
+            assert opened.partition(b"\r\n\r\n")[2] == b"\x81\x05hello\x88\x00"
+        await until(lambda: len(house.hub) == 0)
+
+
+async def test_an_endpoint_is_told_who_came(door: Door) -> None:
+    house = House()
+    async with serving(house, door):
+        await conversation(door, a_handshake() + CLOSE)
+    assert house.hosts == [None if door.kind == "unix" else "127.0.0.1"]

@@ -1,0 +1,283 @@
+"""One connection that reads, with a transport that does nothing by itself."""
+
+import asyncio
+import time
+
+import pytest
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+
+from gateway.errors import EndReason
+from gateway.transport.frames import Close, Frame, close_frame, pong_frame
+from gateway.transport.limits import Limits
+from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
+
+
+def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return RawFrame(opcode, data, fin).serialize(mask=True)
+
+
+def now() -> float:
+    return time.monotonic()
+
+
+async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
+    wire = a_wire()
+
+    wire.connection.pause_reading()
+    wire.connection.data_received(raw(Opcode.TEXT, b"a") + raw(Opcode.TEXT, b"b"))
+    assert wire.receiver.messages == []
+    wire.connection.resume_reading()
+
+    assert wire.receiver.messages == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "much",
+    [
+        raw(Opcode.PONG) * 2000,
+        raw(Opcode.TEXT, b"x") * 2000,
+        raw(Opcode.TEXT, fin=False) + raw(Opcode.CONT, fin=False) * 2000 + raw(Opcode.CONT),
+    ],
+    ids=["pongs", "messages", "fragments"],
+)
+async def test_whatever_a_peer_sends_others_have_their_turn_in_between(much: bytes) -> None:
+    wire = a_wire(bare_frames_per_second=10_000)
+
+    wire.connection.data_received(much + raw(Opcode.TEXT, b"last"))
+
+    assert "last" not in wire.receiver.messages
+    assert wire.transport.is_reading is False, "or yet more would come in this turn"
+    turns = 0
+    while "last" not in wire.receiver.messages:
+        turns += 1
+        await asyncio.sleep(0)
+        assert turns < 1000
+    assert turns > 100
+    assert wire.transport.is_reading
+    assert wire.connection._incoming is None
+
+
+async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
+    wire, other = a_wire(), a_wire()
+    for each in (wire, other):
+        each.connection.data_received(raw(Opcode.PONG) * 30 + raw(Opcode.CLOSE, b"\x03\xe8"))
+
+    wire.connection.close(EndReason.SESSION_ENDED)
+    other.lose()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert wire.transport.closed, "its answer to the close was read"
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
+    assert other.receiver.ended == Close(1006, "")
+
+
+async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
+    wire = a_wire()
+    wire.connection.send(Frame(b"a"))
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"last") + raw(Opcode.CLOSE, b"\x03\xe8bye"))
+
+    assert wire.receiver.messages == ["last"]
+    assert wire.receiver.ended == Close(1000, "bye")
+    assert wire.sent == b"a" + close_frame(Close(1000, "bye"))
+    assert wire.transport.closed
+    assert wire.engine.connections, "its socket may have to flush"
+    wire.connection.data_received(raw(Opcode.TEXT, b"too late"))
+    wire.lose()
+    assert wire.receiver.messages == ["last"]
+    assert not wire.engine.connections
+
+
+async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_dropped() -> None:
+    wire = a_wire()
+    wire.connection.pause_reading()
+    wire.connection.close(EndReason.SESSION_ENDED)
+    assert wire.transport.is_reading, "else the answer would never come"
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"x") + raw(Opcode.CLOSE, b"\x03\xf0"))
+
+    assert wire.transport.closed
+    assert wire.receiver.messages == []
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
+
+
+async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None:
+    wire = a_wire()
+
+    wire.connection.data_received(b"\x83\x80\0\0\0\0" + raw(Opcode.TEXT, b"x"))
+    wire.connection.data_received(raw(Opcode.TEXT, b"y"))
+
+    assert wire.receiver.messages == []
+    assert isinstance(wire.connection.closing, Close)
+    assert wire.connection.closing.code == 1002
+    assert wire.transport.has_written_eof
+
+
+async def test_a_ping_is_answered_with_its_payload() -> None:
+    wire = a_wire()
+    wire.connection.data_received(raw(Opcode.PING, b"1") + raw(Opcode.PING, b"2"))
+    assert wire.sent == pong_frame(b"1") + pong_frame(b"2")
+
+
+async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
+    wire = a_wire()
+    wire.connection.data_received(raw(Opcode.TEXT, b"whole"))
+    assert wire.connection._incoming is None
+    wire.connection.data_received(raw(Opcode.TEXT, b"in two")[:3])
+    assert wire.connection._incoming is not None
+
+
+async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest_goes() -> None:
+    engine = AnEngine(Limits(total_unfinished_bytes=150))
+    oldest, second, third = (a_wire(engine) for _ in range(3))
+    whole = raw(Opcode.TEXT, b"x" * 80)
+
+    oldest.connection.data_received(whole[:60])
+    second.connection.data_received(whole[:60])
+    oldest.connection.data_received(whole[60:65])
+    assert oldest.connection.is_open, "it has only grown"
+    third.connection.data_received(whole[:60])
+
+    assert oldest.connection.closing is EndReason.TOO_SLOW
+    assert 100 < engine.unfinished.bytes <= 120
+    for wire in (second, third):
+        wire.connection.data_received(whole[60:])
+        assert wire.receiver.messages == ["x" * 80]
+    third.connection.data_received(raw(Opcode.TEXT, b"x" * 80, fin=False))
+    assert third.connection.is_open, "there is room again"
+    third.lose()
+    assert engine.unfinished.bytes == 0
+
+
+async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -> None:
+    engine = AnEngine(Limits(total_unfinished_bytes=150, message_seconds=5))
+    talker, holder = a_wire(engine), a_wire(engine)
+    whole = raw(Opcode.TEXT, b"x" * 80)
+
+    talker.connection.data_received(whole[:60])
+    holder.connection.data_received(whole[:60])
+    talker.connection.data_received(whole[60:] + whole[:60])
+    a_wire(engine).connection.data_received(whole[:60])
+
+    assert holder.connection.closing is EndReason.TOO_SLOW
+    assert talker.connection.is_open
+
+
+async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None:
+    engine = AnEngine(Limits(message_seconds=5))
+    frame, parts, whole, idle = (a_wire(engine) for _ in range(4))
+    half = raw(Opcode.TEXT, b"half")
+    frame.connection.data_received(half[:4])
+    parts.connection.data_received(raw(Opcode.TEXT, b"a part", fin=False))
+    whole.connection.data_received(half[:4])
+    whole.connection.data_received(half[4:])
+
+    engine.unfinished.end_late(now() + 4)
+    assert frame.connection.is_open
+    assert parts.connection.is_open
+    frame.connection.data_received(half[4:8])
+    parts.connection.data_received(raw(Opcode.PING) + raw(Opcode.CONT, b"another", fin=False))
+    engine.unfinished.end_late(now() + 6)
+
+    assert frame.connection.closing == parts.connection.closing is EndReason.TOO_SLOW
+    assert whole.connection.is_open
+    assert idle.connection.is_open
+    assert engine.unfinished.bytes == 0
+
+
+async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() -> None:
+    engine = AnEngine(Limits(message_seconds=5))
+    wire = a_wire(engine)
+    wire.connection.data_received(raw(Opcode.TEXT, b"half")[:4])
+    wire.connection.pause_reading()
+
+    engine.unfinished.end_late(now() + 6)
+    wire.connection.resume_reading()
+    engine.unfinished.end_late(now() + 10)
+    assert wire.connection.is_open
+    engine.unfinished.end_late(now() + 12)
+
+    assert wire.connection.closing is EndReason.TOO_SLOW
+
+
+async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_is() -> None:
+    engine = AnEngine(Limits(total_unfinished_bytes=100))
+    wire = a_wire(engine)
+    wire.connection.pause_reading()
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 80))
+    assert engine.unfinished.bytes > 80
+    wire.connection.resume_reading()
+    assert engine.unfinished.bytes == 0
+
+    wire.connection.pause_reading()
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 120))
+    assert wire.connection.closing is EndReason.TOO_SLOW
+    assert engine.unfinished.bytes == 0
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [raw(Opcode.PING) * 1000],
+        [raw(Opcode.PONG)] * 1000,
+        [raw(Opcode.TEXT, fin=False), *[raw(Opcode.CONT, fin=False)] * 1000],
+        [bytes([each]) for each in raw(Opcode.TEXT, b"x" * 1000)],
+    ],
+    ids=["pings", "pongs", "fragments", "bytes"],
+)
+async def test_who_sends_much_that_brings_no_message_is_closed(pieces: list[bytes]) -> None:
+    wire = a_wire(bare_frames_per_second=10)
+
+    for piece in pieces:
+        wire.connection.data_received(piece)
+        await asyncio.sleep(0)
+
+    assert wire.connection.closing is EndReason.RATE_LIMIT
+    assert wire.connection._incoming is None
+    wire.connection.data_received(raw(Opcode.PING))
+    assert wire.sent.endswith(close_frame(CLOSE_CODES[EndReason.RATE_LIMIT]))
+
+
+async def test_messages_and_their_large_pieces_are_no_bare_frames() -> None:
+    wire = a_wire(bare_frames_per_second=10)
+    frame = raw(Opcode.TEXT, b"x" * 10_000)
+
+    for _ in range(30):
+        wire.connection.data_received(frame[:5000])
+        wire.connection.data_received(frame[5000:])
+
+    assert wire.connection.is_open
+    assert len(wire.receiver.messages) == 30
+
+
+async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None:
+    wire = a_wire(bare_frames_per_second=10)
+    wire.connection.close(EndReason.SESSION_ENDED)
+
+    wire.connection.data_received(raw(Opcode.TEXT, b"x") * 1000)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert wire.connection._incoming is None
+    assert wire.receiver.messages == []
+
+
+async def test_even_to_drop_what_nobody_wants_is_done_in_turns() -> None:
+    wire = a_wire()
+    wire.connection.data_received(b"\x83\x80\0\0\0\0")
+
+    wire.connection.data_received(b"x" * 100_000)
+
+    assert wire.transport.is_reading is False
+    await asyncio.sleep(0)
+    assert wire.transport.is_reading, "or its end would not be noticed"
+
+
+async def test_messages_that_come_whole_are_no_part_of_that_bound() -> None:
+    wire = a_wire(total_unfinished_bytes=0)
+    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 1000))
+    assert wire.receiver.messages == ["x" * 1000]
+    assert wire.connection.is_open

@@ -1,0 +1,121 @@
+"""A server without sockets, and peers whose bytes arrive in the pieces that a test wants."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, cast
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from gateway.transport.connection import Connection
+from gateway.transport.hub import Hub
+from gateway.transport.limits import Limits
+from gateway.transport.sniffer import websocket_options
+from gateway.transport.upgrade import Upgrade
+from shared.runtime.process import server_config
+from shared.web.http_protocol import BoundedHttp
+from shared.web.peers import Peers
+from tests.gateway.serving import until
+from tests.gateway.transport.sockets import Echo
+from tests.gateway.transport.transports import ATransport
+
+
+class Visitor(ATransport):
+    """A peer, and the transport that the server knows it by."""
+
+    def __init__(self, **known: object) -> None:
+        super().__init__()
+        self._known = known
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self._known.get(name, default)
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if not self.is_closing():
+                cast(asyncio.Protocol, self.protocol).data_received(piece)
+
+    def leave(self) -> None:
+        self.closed = True
+        assert self.protocol is not None
+        self.protocol.connection_lost(None)
+
+    @property
+    def got(self) -> bytes:
+        return b"".join(self.written)
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of the answers so far."""
+        return [int(rest[:3]) for rest in self.got.split(b"HTTP/1.1 ")[1:]]
+
+    async def answered(self, times: int = 1) -> list[int]:
+        await until(lambda: len(self.statuses) >= times or self.is_closing())
+        return self.statuses
+
+
+class House:
+    """``/`` takes connections; over HTTP all answers are 200, when they are let."""
+
+    def __init__(
+        self,
+        *,
+        proxies: str = "",
+        keep_alive_seconds: float = 5,
+        max_sockets: int | None = None,
+        **limits: float,
+    ) -> None:
+        self.hub = Hub(Limits(**limits))  # type: ignore[arg-type]
+        self.echoes: list[Echo] = []
+        self.hosts: list[str | None] = []
+        """Of those who asked for a WebSocket."""
+        self.clients: list[str | None] = []
+        """Of requests over HTTP."""
+        self.state = ServerState()
+        self.state.connections = Peers(max_sockets=max_sockets)  # type: ignore[assignment]
+        self.let = asyncio.Event()
+        self.let.set()
+        options = websocket_options(self.hub, {"/": self._take, "/fails": self._fail})
+        self._config = server_config(
+            self, forwarded_allow_ips=proxies, timeout_keep_alive=keep_alive_seconds, **options
+        )
+        self._config.load()
+
+    def visitor(self, **known: object) -> Visitor:
+        """Somebody who has just connected."""
+        visitor = Visitor(**known)
+        make = cast(Any, self._config.http_protocol_class)
+        sniffer = make(config=self._config, server_state=self.state, app_state={}, _loop=None)
+        visitor.set_protocol(sniffer)
+        sniffer.connection_made(visitor)
+        return visitor
+
+    @property
+    def known(self) -> Iterable[object]:
+        """Whom the server ends at its end."""
+        return set(self.state.connections)
+
+    def _take(self, upgrade: Upgrade) -> None:
+        self.hosts.append(upgrade.client_host)
+        upgrade.take(self._echo)
+
+    def _fail(self, upgrade: Upgrade) -> None:
+        if upgrade.request.query == b"late":
+            upgrade.take(self._echo)
+        raise RuntimeError("an endpoint that fails")
+
+    def _echo(self, connection: Connection) -> Echo:
+        self.echoes.append(Echo(connection))
+        return self.echoes[-1]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.let.wait()
+        self.clients.append(scope["client"][0] if scope["client"] else None)
+        length = (b"content-length", b"0")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def is_uvicorns(visitor: Visitor) -> bool:
+    """Whether the peer was handed on to uvicorn's protocol."""
+    return isinstance(visitor.protocol, BoundedHttp)

@@ -1,0 +1,162 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.contracts.events import Envelope
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import BadPublication, Publication, Sender
+from tests.fixtures.user_ids import user_ids
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=8,
+)
+SENDERS = st.none() | st.builds(
+    Sender, user_id=user_ids, name=st.text(st.characters(codec="utf-8"))
+)
+
+
+@given(st.builds(Publication, data=JSON, sender=SENDERS))
+def test_a_publication_survives_the_stream(publication: Publication) -> None:
+    assert Publication.decode(publication.encode()) == publication
+
+
+@pytest.mark.parametrize("user_id", [b"7", b'"7"'])
+def test_a_sender_is_stored_as_a_number_and_read_in_either_form(user_id: bytes) -> None:
+    stored = b'{"data":1,"sender":{"user_id":%b,"name":"Ann"}}'
+
+    read = Publication.decode(stored % user_id)
+
+    assert read == Publication(1, Sender(UserId("7"), "Ann"))
+    assert read.encode() == stored % b"7"
+
+
+@given(st.binary())
+def test_any_bytes_are_a_publication_or_a_bad_one(payload: bytes) -> None:
+    try:
+        Publication.decode(payload)
+    except BadPublication:
+        return
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", b"[]", b'{"sender": null}', b'{"data": 1, "sender": 2}']
+)
+def test_what_carries_no_data_is_no_publication(payload: bytes) -> None:
+    with pytest.raises(BadPublication):
+        Publication.decode(payload)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'"sender": {"user_id": "", "name": "Ann"}',
+        b'"sender": {"user_id": "a b", "name": "Ann"}',
+        b'"sender": {"user_id": 0, "name": "Ann"}',
+        b'"sender": {"user_id": 1.0, "name": "Ann"}',
+        b'"sender": {"user_id": true, "name": "Ann"}',
+        b'"sender": {"user_id": 1}',
+        b'"sender": {"name": "Ann"}',
+        b'"sender": {"user_id": 1, "name": null}',
+        b'"sender": [1, "Ann"]',
+        b'"event_id": 7',
+    ],
+)
+def test_what_is_said_of_its_origin_has_the_types_that_a_writer_gives_it(rest: bytes) -> None:
+    with pytest.raises(BadPublication):
+        Publication.decode(b'{"data": 1, %b}' % rest)
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+UNREADABLE_BY_SOME: list[Any] = [
+    float("nan"),
+    [float("inf")],
+    {"a": -float("inf")},
+    10**400,
+    10**5000,
+    "half a pair \ud83d",
+    {"\ude00": 1},
+    {1: "one", "1": "another"},
+    json.loads("[" * 61 + "]" * 61),
+    json.loads("[" * 300 + "]" * 300),
+    CIRCLE,
+    object(),
+    b"\xff",
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE_BY_SOME, ids=lambda data: type(data).__name__)
+def test_what_not_every_reader_can_read_is_not_stored(data: Any) -> None:
+    for publication in (Publication(data), Publication({"body": data}, Sender(UserId("1"), "Ann"))):
+        with pytest.raises(BadPublication):
+            publication.encode()
+    with pytest.raises(ValidationError):
+        Envelope(type="told", data={"of": data})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1e400",
+        b"[-1e400]",
+        b'{"a":%b}' % (b"9" * 400),
+        b"NaN",
+        b"Infinity",
+        b'"\\ud83d"',
+        b"[" * 61 + b"]" * 61,
+        b"[" * 200 + b"]" * 200,
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_what_somebody_stored_all_the_same_is_read_by_nobody(data: bytes) -> None:
+    with pytest.raises(BadPublication):
+        Publication.decode(b'{"data":%b}' % data)
+    with pytest.raises(ValidationError):
+        Envelope.model_validate_json(b'{"id":"1","type":"told","data":{"of":%b}}' % data)
+
+
+@given(JSON | st.floats(allow_nan=False, allow_infinity=False))
+def test_what_is_stored_is_json_to_a_reader_that_is_not_ours(data: Any) -> None:
+    stored = Publication(data).encode()
+
+    assert json.loads(stored) == {"data": data}
+    assert Publication.decode(stored).encode() == stored
+
+
+def test_what_has_a_form_in_json_is_stored_in_it() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert Publication.decode(Publication([moment, {1: (2.0,)}]).encode()) == Publication(
+        ["2026-01-01T00:00:00Z", {"1": [2.0]}]
+    )
+
+
+def test_a_field_of_a_newer_writer_is_ignored() -> None:
+    assert Publication.decode(b'{"data": null, "tags": {"a": "b"}}') == Publication(data=None)
+
+
+def test_an_event_is_published_under_its_name_and_id() -> None:
+    envelope = Envelope(
+        type="post_liked",
+        recipients=(UserId("1"),),
+        channels=(ChannelName("post:7"),),
+        data={"post_id": 7, "like_count": 3},
+    )
+
+    assert envelope.to_publication_data() == {
+        "post_id": 7,
+        "like_count": 3,
+        "event": "post_liked",
+        "id": envelope.id,
+    }
+    assert Envelope.model_validate_json(envelope.model_dump_json()) == envelope

@@ -1,0 +1,4 @@
+from shared.sql import migrations
+from tests.shared.sql.counting.tables import Base
+
+migrations.run(Base.metadata)

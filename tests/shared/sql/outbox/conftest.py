@@ -1,0 +1,35 @@
+"""A migrated database of the counting service, and the real publisher."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.nats.client import Bus
+from shared.sql.database import Sessions, connect_database
+from shared.sql.migrations import migrate
+
+
+@pytest.fixture
+async def migrated_url(database_url: str) -> str:
+    await migrate(database_url, "tests.shared.sql.counting")
+    return database_url
+
+
+@pytest.fixture
+async def sessions(migrated_url: str) -> AsyncGenerator[Sessions]:
+    async with connect_database(migrated_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def other_sessions(migrated_url: str) -> AsyncGenerator[Sessions]:
+    """As of another process, on the same database."""
+    async with connect_database(migrated_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def publisher(bus: Bus) -> AsyncGenerator[Publisher]:
+    async with start_publisher(bus) as started:
+        yield started

@@ -1,0 +1,69 @@
+"""One holder at a time, on either database."""
+
+import asyncio
+
+from shared.sql.database import Sessions
+from shared.sql.outbox.lease import Lease
+from tests.shared.sql.outbox.builders import until
+
+LONG_SECONDS = 3600
+SHORT_SECONDS = 0.3
+
+
+async def test_of_many_that_ask_together_one_gets_it(sessions: Sessions) -> None:
+    leases = [Lease(sessions, seconds=LONG_SECONDS) for _ in range(8)]
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(lease.hold()) for lease in leases]
+
+    assert sum(task.result() for task in asked) == 1
+    assert [lease.remaining_seconds > 0 for lease in leases] == [task.result() for task in asked]
+
+
+async def test_one_that_is_released_is_free_at_once(sessions: Sessions) -> None:
+    first, second = Lease(sessions, seconds=LONG_SECONDS), Lease(sessions, seconds=LONG_SECONDS)
+    assert await first.hold()
+    assert not await second.hold()
+
+    await first.release()
+
+    assert first.remaining_seconds <= 0
+    assert await second.hold()
+
+
+async def test_releasing_what_another_has_taken_changes_nothing(sessions: Sessions) -> None:
+    first, second = Lease(sessions, seconds=LONG_SECONDS), Lease(sessions, seconds=LONG_SECONDS)
+    assert await first.hold()
+
+    await second.release()
+
+    assert not await second.hold()
+
+
+async def test_one_that_is_not_renewed_expires(sessions: Sessions) -> None:
+    dead, heir = Lease(sessions, seconds=SHORT_SECONDS), Lease(sessions, seconds=LONG_SECONDS)
+    assert await dead.hold()
+
+    assert not await heir.hold()
+    await until(heir.hold)
+
+    assert dead.remaining_seconds <= 0
+
+
+async def test_one_that_is_renewed_stays(sessions: Sessions) -> None:
+    holder, other = Lease(sessions, seconds=1), Lease(sessions, seconds=1)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 2
+
+    while loop.time() < end:
+        assert await holder.hold()
+        assert not await other.hold()
+        await asyncio.sleep(0.01)
+
+
+async def test_a_holder_that_was_replaced_learns_of_it(sessions: Sessions) -> None:
+    slept, heir = Lease(sessions, seconds=SHORT_SECONDS), Lease(sessions, seconds=LONG_SECONDS)
+    assert await slept.hold()
+    await until(heir.hold)
+
+    assert not await slept.hold()
