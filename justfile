@@ -21,7 +21,7 @@ fix:
 
 # all tests, two workers a core; by one process, those that are named
 test *options:
-    uv run --group dev pytest -n auto --dist loadgroup {{options}}
+    uv run --group dev pytest {{options}}
 
 # measure; see bench/README.md
 bench *options:
