@@ -294,3 +294,7 @@ def end_late_peers(state: ServerState, now: float) -> None:
                 connection.end_if_late(now)
             except Exception:  # the server's own loop would end, and the process with it
                 log.exception("late_peer_not_ended")
+    if isinstance(state.connections, Peers):
+        gave_way, turned_away = state.connections.tell_crowding()
+        if gave_way or turned_away:
+            log.warning("sockets_all_taken", gave_way=gave_way, turned_away=turned_away)

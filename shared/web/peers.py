@@ -69,6 +69,8 @@ class Peers:
         """Of them, those who had an answer before, and sent nothing since."""
         # Who don't take what was sent, in the order in which that was noticed.
         self._unread: dict[Peer, None] = {}
+        self._gave_way = 0
+        self._turned_away = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -92,11 +94,19 @@ class Peers:
         if most is not None and len(self._all) + self.elsewhere() >= most:
             longest = next(iter(self._waited_for or self._unread), None)
             if longest is None:
+                self._turned_away += 1
                 return False
+            self._gave_way += 1
             self._end(longest)
         self._all.add(peer)
         self._waited_for[peer] = None
         return True
+
+    def tell_crowding(self) -> tuple[int, int]:
+        """How many gave way to newcomers, and how many newcomers found no room; counts anew."""
+        told = self._gave_way, self._turned_away
+        self._gave_way = self._turned_away = 0
+        return told
 
     def wait_for(self, peer: Peer, *, idle: bool) -> None:
         """Its next request is due, or has begun to come."""

@@ -1,5 +1,8 @@
 import pytest
+from structlog.testing import capture_logs
+from uvicorn.server import ServerState
 
+from shared.web.http_protocol import end_late_peers
 from shared.web.peers import Peer, PeerLimits, Peers
 
 
@@ -53,6 +56,26 @@ def test_nobody_gives_way_who_is_being_answered(gone: list[str]) -> None:
     peers.wait_for(b, idle=True)
     assert peers.enter(c)
     assert gone == ["b"]
+
+
+def test_one_line_a_second_tells_how_many_gave_way_and_how_many_found_no_room(
+    gone: list[str],
+) -> None:
+    peers = Peers(max_sockets=1)
+    state = ServerState()
+    state.connections = peers  # type: ignore[assignment]
+    peers.enter(a_peer("a", gone))
+    answered = a_peer("b", gone)
+    peers.enter(answered)
+    peers.serve(answered)
+    peers.enter(a_peer("c", gone))
+
+    with capture_logs() as logs:
+        end_late_peers(state, 0.0)
+        end_late_peers(state, 1.0)
+
+    [line] = logs
+    assert (line["event"], line["gave_way"], line["turned_away"]) == ("sockets_all_taken", 1, 1)
 
 
 def test_who_is_being_answered_and_does_not_read_gives_way_after_who_is_waited_for(
