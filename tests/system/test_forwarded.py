@@ -11,18 +11,20 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.routing import Route
 from websockets.asyncio.client import connect
 
+from gateway.transport.frames import text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
+from gateway.transport.upgrade import Upgrade
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, server_config
 from shared.runtime.settings import ServiceSettings
 from tests.auth_service.people import SIGNING_KEY
 from tests.fixtures.waiting import eventually
+from tests.gateway.transport.sockets import Echo
 from tests.system.processes import HubbubProcess, Processes
 
 TRUSTED = "127.0.0.0/8"
@@ -31,27 +33,22 @@ OTHERS = "10.0.0.0/8, fd00::/8"
 CALLER = "203.0.113.7"
 
 
-def _seen(scope_holder: Request | WebSocket) -> dict[str, str]:
-    assert scope_holder.client is not None
-    return {"client": scope_holder.client.host, "scheme": scope_holder.url.scheme}
-
-
 async def _http(request: Request) -> Response:
-    return JSONResponse(_seen(request))
+    assert request.client is not None
+    return JSONResponse({"client": request.client.host, "scheme": request.url.scheme})
 
 
-async def _websocket(socket: WebSocket) -> None:
-    await socket.accept()
-    await socket.send_json(_seen(socket))
-    await socket.close()
+def _websocket(upgrade: Upgrade) -> None:
+    client = json.dumps(upgrade.client_host)
+    upgrade.take(Echo).connection.send(text_frame(client.encode()))
 
 
 @asynccontextmanager
 async def _told_whom_it_sees(proxies: str) -> AsyncGenerator[int]:
     """An application, served as a gateway is, that tells its callers who they are."""
-    app = Starlette(routes=[Route("/", _http), WebSocketRoute("/ws", _websocket)])
+    app = Starlette(routes=[Route("/", _http)])
     trusting = ServiceSettings(forwarded_allow_ips=proxies).forwarded_allow_ips
-    options = websocket_options(Hub(Limits()), {})
+    options = websocket_options(Hub(Limits()), {"/ws": _websocket})
     stop = asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
         config = server_config(app, forwarded_allow_ips=trusting, **options)
@@ -86,7 +83,7 @@ async def test_only_what_a_trusted_proxy_forwards_is_believed(
             over_websocket = json.loads(await socket.recv())
 
     assert over_http == {"client": client, "scheme": "https" if secure else "http"}
-    assert over_websocket == {"client": client, "scheme": "wss" if secure else "ws"}
+    assert over_websocket == client
 
 
 def _auth_service(processes: Processes, home: Path, *, proxies: str) -> HubbubProcess:
