@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,14 +13,9 @@ import pytest
 
 from shared.sql.migrations import migrate
 from tests.auth_service.people import PASSWORD, SIGNING_KEY, bearer
+from tests.fixtures.ports import free_ports
 
 DEADLINE_SECONDS = 20
-
-
-def a_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
@@ -42,11 +36,11 @@ def test_it_serves_without_a_bus_ends_with_0_and_logs_no_secret(
     asyncio.run(migrate(sqlite_url, "auth_service"))
     key = tmp_path / "key.pem"
     key.write_text(SIGNING_KEY)
-    port = a_free_port()
+    port = free_ports()
     environment = {
         **os.environ,
         "HUBBUB_DATABASE_URL": sqlite_url,
-        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{a_free_port()}",
+        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{free_ports()}",
         "HUBBUB_AUTH_SIGNING_KEY_FILE": str(key),
     }
     main = f"from auth_service.__main__ import main; main('127.0.0.1', {port})"

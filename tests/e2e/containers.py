@@ -24,7 +24,7 @@ from tests.e2e.stack import (
     Answer,
     keep_logs,
 )
-from tests.system.processes import free_ports
+from tests.fixtures.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE_FILES = ("compose.yaml", "tests/e2e/faults.yaml")

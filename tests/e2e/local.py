@@ -26,7 +26,8 @@ from tests.e2e.reach import until_is_ready
 from tests.e2e.stack import COMMAND_SECONDS, GATEWAYS, START_SECONDS, STOP_SECONDS, Answer
 from tests.fixtures.databases import PostgresServer, execute
 from tests.fixtures.nats import NatsServer
-from tests.system.processes import HubbubProcess, Processes, free_ports, processes_in, until
+from tests.fixtures.ports import free_ports
+from tests.system.processes import HubbubProcess, Processes, processes_in, until
 
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNTS = ROOT / "deploy" / "nats" / "accounts.conf"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hubbub.health import reason_against
+from tests.fixtures.ports import free_ports
 from tests.hubbub.test_cli import SECRET, hubbub
-from tests.system.processes import HubbubProcess, Processes, free_ports, processes_in, until
+from tests.system.processes import HubbubProcess, Processes, processes_in, until
 
 PROBE_AND_TELL = """
 import sys

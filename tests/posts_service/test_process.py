@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,15 +12,10 @@ import httpx2
 import pytest
 
 from shared.sql.migrations import migrate
+from tests.fixtures.ports import free_ports
 from tests.posts_service.callers import HMAC_SECRET, a_token
 
 DEADLINE_SECONDS = 20
-
-
-def a_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
@@ -40,11 +34,11 @@ def test_sigterm_ends_the_process_with_0_even_without_a_bus(
     tmp_path: Path, sqlite_url: str
 ) -> None:
     asyncio.run(migrate(sqlite_url, "posts_service"))
-    port = a_free_port()
+    port = free_ports()
     environment = {
         **os.environ,
         "HUBBUB_DATABASE_URL": sqlite_url,
-        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{a_free_port()}",
+        "HUBBUB_NATS_URL": f"nats://127.0.0.1:{free_ports()}",
         "HUBBUB_HMAC_SECRET": HMAC_SECRET,
     }
     main = f"from posts_service.__main__ import main; main('127.0.0.1', {port})"

@@ -1,9 +1,7 @@
 """Whole processes for tests: started as an operator would, stopped for sure, their logs kept."""
 
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +13,14 @@ from typing import TypeVar
 import httpx2
 import psutil
 
+from tests.fixtures.ports import free_ports
+
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
 NOBODY = "http://127.0.0.1:9"
 PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOBODY)
 """The proxy of an office: it reaches none of our processes, so none may ask it."""
-
-PORTS = range(10_000, 32_768)  # above are those of outgoing connections
-PORTS_AT_ONCE = 8
-MAX_WORKERS = 64
 
 T = TypeVar("T")
 
@@ -36,31 +32,6 @@ def until(ask: Callable[[], T], *, seconds: float = READY_SECONDS, why: str = ""
         assert time.monotonic() < deadline, f"not within {seconds} s: {why}"
         time.sleep(POLL_SECONDS)
     return answer
-
-
-def free_ports(count: int = 1) -> int:
-    """The first of so many consecutive ports on which nobody listens now.
-
-    They are used in a moment only. So they are none that the kernel gives to whoever asks for
-    any, and none that another worker of the same run may choose.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    assert count <= PORTS_AT_ONCE
-    for _ in range(100):
-        turn = secrets.randbelow(len(PORTS) // PORTS_AT_ONCE // MAX_WORKERS)
-        first = PORTS[(turn * MAX_WORKERS + worker % MAX_WORKERS) * PORTS_AT_ONCE]
-        if all(map(_is_free, range(first, first + count))):
-            return first
-    raise AssertionError(f"no {count} free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def is_gone(process: psutil.Process) -> bool:

@@ -14,6 +14,7 @@ from shared.jetstream.subjects import CTL_PUB, RT_PUB
 from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.ports import free_ports
 from tests.fixtures.waiting import eventually
 from tests.system.conftest import API_KEY, SECRET, assert_no_secrets_and_no_tracebacks
 from tests.system.nats_accounts import (
@@ -23,7 +24,7 @@ from tests.system.nats_accounts import (
     url_of,
     violations,
 )
-from tests.system.processes import HubbubProcess, Processes, free_ports, until
+from tests.system.processes import HubbubProcess, Processes, until
 from tests.system.tab import Tab, open_tab
 
 ANSWER_SECONDS = 5.0

@@ -13,8 +13,9 @@ import pytest
 from tests.e2e import fault_proxy as module
 from tests.e2e.fault_control import FaultControl
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
+from tests.fixtures.ports import free_ports
 from tests.fixtures.waiting import eventually
-from tests.system.processes import free_ports, until
+from tests.system.processes import until
 
 ANSWER_SECONDS = 10.0
 LATE_SECONDS = 0.2

@@ -12,8 +12,8 @@ from shared.nats.client import connect_bus
 from tests.fixtures.certificates import Authority
 from tests.fixtures.nats import StartServer
 from tests.fixtures.nats_credentials import Key, credentials_file
+from tests.fixtures.ports import free_ports
 from tests.fixtures.waiting import eventually
-from tests.system.processes import free_ports
 
 
 @pytest.mark.parametrize(
