@@ -34,7 +34,7 @@ from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.transport.connection import Connection
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
+from gateway.transport.shared_state import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
@@ -96,7 +96,7 @@ class Gateway:
             on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
-        self.manager = ConnectionManager(self.hub.outgoing)
+        self.manager = ConnectionManager(self.hub.coalescer)
         self.clock_watch = ClockWatch(
             self._end_with_tokens, settle_seconds=settings.clock_settle_seconds
         )
@@ -277,7 +277,7 @@ class Gateway:
             return ChatSession(connection, handshake, self.chat)
 
         with suppress(ConnectionResetError):  # it went away in its own handshake
-            upgrade.take(session, subprotocol=handshake.subprotocol).open()
+            upgrade.accept(session, subprotocol=handshake.subprotocol).open()
 
     def _end_with_tokens(self) -> None:
         """Let all who are open end with their tokens, by the clock as it is now."""

@@ -1,10 +1,11 @@
-"""Frames on their way out: what is sent within one turn of the loop leaves in one write.
+"""What is sent within one turn of the loop leaves in one write.
 
 A publication goes to thousands of connections, and in a burst many publications go to the
 same thousands. So what is pending for a connection is one reference to a batch of frames. All
-that are to be sent the same frames share it, and it is joined once for all of them.
+connections that are sent the same frames share a batch, and it is joined once for all of them.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
@@ -12,7 +13,10 @@ from gateway.transport.frames import Frame
 
 
 class FrameBatch:
-    """Frames that leave together, shared by all connections that are sent the same."""
+    """Frames that leave together, shared by all connections that are sent the same.
+
+    It is a linked list: a batch with one more frame refers to the batch before it.
+    """
 
     __slots__ = ("_before", "_frame", "_joined")
 
@@ -33,34 +37,28 @@ class FrameBatch:
 
 
 NOTHING_MORE = FrameBatch(None, Frame(b""))
-"""Pending for a connection that is ending: it gets no more."""
+"""Pending for a connection that is ending: nothing more is sent on it."""
 
 STALLED = FrameBatch(None, Frame(b""))
-"""Pending for a connection whose socket takes nothing now: every frame for it is judged."""
+"""Pending for a connection whose socket takes nothing now: each frame is sent or offered alone."""
 
 _NOTHING_YET = FrameBatch(None, Frame(b""))
 
 
-class Socket(Protocol):
-    """Where a connection's frames go: an `asyncio.Transport`, as far as they are concerned."""
-
-    def write(self, data: bytes) -> None: ...
-
-
 class Sink(Protocol):
-    """A connection, as far as its frames are concerned."""
+    """What frames are written to: a connection."""
 
     pending: FrameBatch | None
 
     @property
-    def transport(self) -> Socket: ...
+    def transport(self) -> asyncio.WriteTransport: ...
 
     def abandon(self, error: Exception, event: str) -> None:
         """Writing raised: that costs this connection and no other."""
 
 
 class Listener(Protocol):
-    """Somebody who is to be sent what has an offset from some point on."""
+    """A subscription: whoever is above gives its connection, and from which offset it is live."""
 
     @property
     def connection(self) -> Sink: ...
@@ -73,7 +71,7 @@ L = TypeVar("L", bound=Listener)
 
 
 class WriteCoalescer:
-    """What is pending for all connections of one loop, until the turn ends."""
+    """Collects what is sent on all connections of one loop, and writes it when the turn ends."""
 
     def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
         """
@@ -84,18 +82,18 @@ class WriteCoalescer:
         self._sinks: list[Sink] = []
 
     def queue(self, sink: Sink, frame: Frame) -> None:
-        """Send one more frame to a sink that isn't stalled."""
+        """Send a frame to a sink that is neither stalled nor ending."""
         if sink.pending is None:
             self._note(sink)
         sink.pending = FrameBatch(sink.pending, frame)
 
     def fan_out(self, frame: Frame, listeners: Iterable[L], offset: int) -> tuple[int, list[L]]:
-        """Send one more frame to all listeners that are live at the offset.
+        """Send a frame to all listeners that are live at the offset, and not stalled or ending.
 
         This is the innermost loop of the gateway: it runs once for each delivery.
 
         Returns:
-            How many are, and those besides whose connections are stalled.
+            To how many it is sent; and those live listeners whose connections are stalled.
         """
         stalled: list[L] = []
         count = 0
@@ -137,9 +135,9 @@ class WriteCoalescer:
         self._sinks.append(sink)
 
     def _flush(self) -> None:
-        """Write what is pending, as `write_pending` does, spelled out: nearly all share a batch.
+        """Write what is pending for each sink, as `Connection.write_pending` does, but in line.
 
-        Keep the gap between writes short: an idle reader costs a wake-up.
+        Most sinks share a batch. Keep the gap between writes short: an idle reader costs a wake-up.
         """
         sinks, self._sinks = self._sinks, []
         last, data = _NOTHING_YET, b""
@@ -148,10 +146,10 @@ class WriteCoalescer:
                 pending = sink.pending
                 if pending is not last:
                     if pending is None or pending is STALLED or pending is NOTHING_MORE:
-                        continue  # written or ended within the turn
+                        continue  # it was written, stalled or ended within the turn
                     last, data = pending, pending.joined()
                 sink.pending = None
                 sink.transport.write(data)
             except Exception as error:
                 last = _NOTHING_YET
-                sink.abandon(error, "write_failed")  # there is a hole in what it was sent
+                sink.abandon(error, "write_failed")  # frames are missing in what it was sent

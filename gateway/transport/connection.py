@@ -1,73 +1,38 @@
-"""One open connection: what it is to be sent, its deadlines, and its life. No task, queue or timer.
+"""One open connection: what is sent on it, its deadlines and its life. No task, queue or timer.
 
-What its peer sends is for a class above, such as `websocket.WebSocketConnection`.
+How a peer is pinged, what it is told at the end, and what is read from it is for a subclass, such
+as `websocket.WebSocketConnection`. A stream from which nothing is read needs the first two only.
 """
 
 import asyncio
 import random
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import structlog
 
 from gateway.errors import EndReason
-from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
+from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
 from gateway.transport.frames import Close, Frame
-from gateway.transport.limits import Limits
-from gateway.transport.turns import Turns
-from gateway.transport.unfinished import Unfinished
+from gateway.transport.receiver import NOBODY, Receiver, close_for
+from gateway.transport.shared_state import SharedState
 from shared.contracts.ids import ConnectionId
 
 log = structlog.get_logger(__name__)
 
 NEVER = float("inf")
 LOST = Close(1006, "")
-"""Never sent: nobody reads it."""
+"""The socket ended without a close frame; RFC 6455 lets nobody send this code."""
 SILENT = Close(1006, "silent")
-"""Never sent either."""
+"""The peer did not answer a ping; never sent either."""
 
-
-class Receiver(Protocol):
-    """Whoever is above a connection. Called from the loop: it neither waits nor fails."""
-
-    close_codes: ClassVar[Mapping[EndReason, Close]]
-    """What its protocol tells a peer for each reason to end."""
-
-    def received(self, message: str | bytes) -> None:
-        """A whole message came, on a connection that is open."""
-
-    def lost(self, close: Close) -> None:
-        """It is over: nothing comes any more, and what is sent goes nowhere."""
-
-
-class Engine(Protocol):
-    """Whoever keeps the connections, and what they all share."""
-
-    loop: asyncio.AbstractEventLoop
-    """Asked for once: on some versions of Python that costs a system call."""
-    limits: Limits
-    outgoing: WriteCoalescer
-    stalled_bytes: int
-    """Pending on all stalled connections."""
-    turns: Turns
-    unfinished: Unfinished
-
-    def start(self, connection: "Connection", work: Coroutine[Any, Any, None]) -> None: ...
-
-    def begin_work(self) -> None: ...
-
-    def end_work(self) -> None: ...
-
-    def add(self, connection: "Connection") -> None: ...
-
-    def ended(self, close: Close) -> None: ...
-
-    def failed(self) -> None: ...
-
-    def remove(self, connection: "Connection") -> None: ...
+COMMANDS_WAIT = 1
+UNREAD_REPLIES = 2
+"""Why nothing is read now; both may hold at once. A subclass may have reasons of its own."""
 
 
 class State(Enum):
@@ -75,7 +40,7 @@ class State(Enum):
 
     OPEN = "open"
     CLOSING = "closing"
-    """We have said why it ends, or aborted it; the socket is still there."""
+    """We have sent why it ends, or aborted it; the socket is still there."""
     LOST = "lost"
     """The receiver was told; the socket may still have to flush."""
 
@@ -83,89 +48,66 @@ class State(Enum):
 _OPEN, _CLOSING, _LOST = State  # an enum's attribute is slow to read before Python 3.12
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One open socket, driven by callbacks: an idle one is this object and a transport.
 
-    Frames leave at the end of each turn of the loop. When the socket takes no more than
-    `Limits.stall_bytes`, the connection is *stalled*: what can be had again later is then
-    offered, not sent, and whoever is above may have to fetch it when the socket has drained.
+    Frames leave at the end of each turn of the loop. While the socket has more than
+    `Limits.stall_bytes` unsent, the connection is *stalled*: what can be fetched again later is
+    offered, not sent. What there is no room for, the session fetches once the socket has drained.
 
-    It knows when it has to be looked at again; the sweep over all connections does that.
+    A connection knows when it has to be checked next; the sweep over all of them does that.
     """
 
     __slots__ = (
-        "_close_at", "_counted_bytes", "_deadline", "_drained", "_engine", "_expiry", "_heard",
-        "_is_behind", "_ping_at", "_pinged", "_receiver", "closing", "id", "pending", "state",
-        "transport", "wakes_at",
+        "_close_at", "_counted_bytes", "_deadline", "_drained", "_expiry", "_heard", "_holds",
+        "_is_behind", "_ping_at", "_pinged", "_receiver", "_shared", "closing", "id", "pending",
+        "state", "transport", "wakes_at",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, engine: Engine) -> None:
+    def __init__(self, transport: asyncio.Transport, shared: SharedState["Connection"]) -> None:
         self.id = ConnectionId(secrets.token_hex(8))
         self.transport = transport
         self.state = _OPEN
         self.closing: EndReason | Close | None = None
         """Why we end it; a `Close` if that is for one of RFC 6455's own reasons."""
         self.pending: FrameBatch | None = None
-        """What is to be sent at the end of this turn; or `STALLED`, or `NOTHING_MORE`."""
-        self._engine = engine
-        self._receiver: Receiver = _NOBODY
+        """What is sent at the end of this turn; or `STALLED`, or `NOTHING_MORE`."""
+        self._shared = shared
+        self._receiver: Receiver = NOBODY
         self._counted_bytes = 0
         self._drained: asyncio.Future[None] | None = None
         self._is_behind = False
+        self._holds = 0
         self._deadline = NEVER
         self._close_at = NEVER
         self._expiry: EndReason
         self._heard = False
+        """Whether anything came from the peer since the last ping."""
         self._pinged = False
-        # Those that came together are not to be pinged together.
-        self._ping_at = time.monotonic() + engine.limits.ping_seconds * random.uniform(0.5, 1)
+        # Connections that came together are not pinged together.
+        self._ping_at = time.monotonic() + shared.limits.ping_seconds * random.uniform(0.5, 1)
         self.wakes_at = self._ping_at
         """Monotonic seconds; before it there is nothing to check."""
-        transport.set_write_buffer_limits(high=engine.limits.stall_bytes)
+        transport.set_write_buffer_limits(high=shared.limits.stall_bytes)
 
     def open(self, receiver: Receiver) -> None:
-        """Let it carry messages; it calls nobody before."""
+        """Let it carry messages; before this it calls nobody."""
         self._receiver = receiver
-        self._engine.add(self)
+        self._shared.add(self)
         self.transport.set_protocol(self)
 
-    # Said by the class above.
+    # Of a subclass. One that reads defines `data_received` too, and sets `_heard` there.
 
-    def pause_reading(self) -> None:
-        """Let the peer wait: it has sent more than is done."""
-        raise NotImplementedError
-
-    def resume_reading(self) -> None:
-        raise NotImplementedError
-
-    @property
-    def _is_read_from(self) -> bool:
-        """Whether what the peer sends is read now."""
-        raise NotImplementedError
-
-    def _await_drain(self) -> None:
-        """Read no more until the socket has drained: what is read would be answered."""
-        raise NotImplementedError
-
-    def _go_on_reading(self) -> None:
-        """The socket has drained."""
-        raise NotImplementedError
-
-    def _go_on_closing(self) -> None:
-        """Read what the peer answers to the close, whatever waits."""
-        raise NotImplementedError
-
-    def _stop_reading(self) -> None:
-        """Nothing that still comes can be understood."""
-        raise NotImplementedError
-
+    @abstractmethod
     def _ping(self) -> None:
-        """Send what the peer has to answer."""
-        raise NotImplementedError
+        """Send a ping. If its peer can't answer one, set `_heard`."""
 
+    @abstractmethod
     def _write_close(self, close: Close) -> None:
-        """Write to the socket why it ends."""
-        raise NotImplementedError
+        """Write why the connection ends. If its peer does not end it, `close_seconds` do."""
+
+    def _read_on(self) -> None:
+        """Read what was kept while reading was paused; that may pause it again."""
 
     # For the rooms above.
 
@@ -183,22 +125,22 @@ class Connection(asyncio.Protocol):
         return self.pending is STALLED
 
     def send(self, frame: Frame) -> None:
-        """Send a frame that is sent but once, such as an answer; never waits.
+        """Send a frame that can't be fetched again, such as a reply; never waits.
 
-        A peer that leaves too many of them unread is not read from, so it gets no more answers.
+        A peer that leaves too many of them unread is not read from, so it gets no more replies.
         """
         pending = self.pending
         if pending is STALLED:
             self.transport.write(frame)
             self._count_unsent()
         elif pending is not NOTHING_MORE:
-            self._engine.outgoing.queue(self, frame)
+            self._shared.coalescer.queue(self, frame)
 
     def offer(self, frame: Frame) -> bool:
         """Send a frame on a stalled connection if there is room for it; return whether there is."""
-        engine, limits = self._engine, self._engine.limits
+        shared, limits = self._shared, self._shared.limits
         size = self.transport.get_write_buffer_size() + len(frame)
-        total = engine.stalled_bytes - self._counted_bytes + size
+        total = shared.stalled_bytes - self._counted_bytes + size
         if size > limits.max_pending_bytes or total > limits.total_pending_bytes:
             return False
         self.transport.write(frame)
@@ -206,7 +148,7 @@ class Connection(asyncio.Protocol):
         return True
 
     async def until_drained(self) -> None:
-        """Hand over what is pending, and wait until the socket takes more, or it is over.
+        """Write what is pending, and wait until the socket takes more, or the connection is over.
 
         Bounded by `lag_seconds`. Others have their turn meanwhile in any case.
         """
@@ -214,19 +156,26 @@ class Connection(asyncio.Protocol):
         await asyncio.sleep(0)
         while self.pending is STALLED:
             if self._drained is None or self._drained.done():
-                self._drained = self._engine.loop.create_future()
+                self._drained = self._shared.loop.create_future()
             await asyncio.shield(self._drained)  # others wait for it too
 
+    def pause_reading(self) -> None:
+        """Let the peer wait: it has sent more than is done."""
+        self._hold(COMMANDS_WAIT)
+
+    def resume_reading(self) -> None:
+        self._release(COMMANDS_WAIT)
+
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something for this connection; it must end soon after ``is_open`` has turned."""
-        self._engine.start(self, work)
+        """Run a task for this connection; it must end soon after ``is_open`` has turned."""
+        self._shared.work.start(self._run(work))
 
     def begin_work(self) -> None:
-        """Say that something is under way though nothing runs; a drain waits for its end."""
-        self._engine.begin_work()
+        """Say that something is under way though no task runs; a drain waits for its end."""
+        self._shared.work.begin()
 
     def end_work(self) -> None:
-        self._engine.end_work()
+        self._shared.work.end()
 
     def close(self, reason: EndReason) -> None:
         """End the connection once what is pending has left; the first reason counts."""
@@ -247,13 +196,13 @@ class Connection(asyncio.Protocol):
             self.close(reason)
 
     def close_after(self, seconds: float, reason: EndReason) -> None:
-        """Close it when they are over, whatever clocks say; replaces what was said before."""
+        """Close it after so many seconds of the monotonic clock; replaces an earlier call."""
         self._close_at = time.monotonic() + seconds
         self._expiry = reason
         self._plan()
 
     def fall_behind(self) -> None:
-        """It missed something live, so it has `lag_seconds` to catch up.
+        """It missed a publication, so it has `lag_seconds` to catch up.
 
         They begin now, though its socket may have been stalled for nearly as long. A connection
         that never catches up can't fall behind again.
@@ -262,7 +211,7 @@ class Connection(asyncio.Protocol):
         self._restart_clock()
 
     def keep_up(self) -> None:
-        """It has caught up; for what its socket has not taken of that, it has the time anew."""
+        """It has caught up. If its socket has not taken all of that, the time begins anew."""
         self._is_behind = False
         if self.pending is STALLED:
             self._restart_clock()
@@ -272,20 +221,20 @@ class Connection(asyncio.Protocol):
     def abandon(self, error: Exception, event: str) -> None:
         """End the connection, since something that was done for it raised.
 
-        That costs this connection and no other: whoever has others to serve catches what is
-        raised for one, and calls this.
+        That costs this connection and no other: code that serves many catches what is raised
+        for one, and calls this.
 
         Args:
-            event: What to call it in the log.
+            event: Its name in the log.
         """
         log.error(event, connection_id=self.id, exc_info=error)
-        self._engine.failed()
+        self._shared.on_failed()
         if self.is_open:
             self.close(EndReason.INTERNAL_ERROR)
-        else:  # its end itself may be what failed
+        else:  # ending it may be what failed
             self.transport.abort()
 
-    # For the engine.
+    # For the hub and the coalescer.
 
     def check(self, now: float) -> None:
         """Do what is due by now (monotonic seconds): once per sweep, instead of timers."""
@@ -298,11 +247,11 @@ class Connection(asyncio.Protocol):
             if now >= self._close_at:
                 self._end(self._expiry)
             elif now >= self._ping_at:
-                self._look_for_life(now)
+                self._check_alive(now)
         self._plan()
 
     def write_pending(self) -> None:
-        """Hand what is pending to the socket."""
+        """Write what is pending to the socket."""
         batch = self.pending
         if batch is None or batch is STALLED or batch is NOTHING_MORE:
             return
@@ -310,10 +259,10 @@ class Connection(asyncio.Protocol):
         self.transport.write(batch.joined())
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without a close frame."""
         self.transport.abort()
 
-    # Called by the transport; `data_received` and `eof_received` are the class's above.
+    # Called by the transport.
 
     def pause_writing(self) -> None:
         if self.pending is not NOTHING_MORE:
@@ -321,18 +270,17 @@ class Connection(asyncio.Protocol):
             self.pending = STALLED
         self._count_unsent()
         if self._deadline == NEVER:
-            self._give_up_after(self._engine.limits.lag_seconds)
+            self._give_up_after(self._shared.limits.lag_seconds)
 
     def resume_writing(self) -> None:
         self._drain()
         self._stop_clock()
-        self._go_on_reading()
+        self._release(UNREAD_REPLIES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(LOST)
-        self._stop_reading()
         self._drain()
-        self._engine.remove(self)
+        self._shared.remove(self)
 
     # Writing.
 
@@ -345,26 +293,48 @@ class Connection(asyncio.Protocol):
         self._drained = None
 
     def _count_unsent(self) -> None:
-        engine, unsent = self._engine, self.transport.get_write_buffer_size()
+        shared, unsent = self._shared, self.transport.get_write_buffer_size()
         self._count(unsent)
-        limits = engine.limits
-        are_too_many = engine.stalled_bytes > limits.total_pending_bytes  # of all together
-        if unsent > limits.max_pending_bytes or (unsent and are_too_many):
-            self._await_drain()
+        limits = shared.limits
+        all_are_full = shared.stalled_bytes > limits.total_pending_bytes
+        if unsent > limits.max_pending_bytes or (unsent and all_are_full):
+            self._hold(UNREAD_REPLIES)  # what is read would be answered
 
     def _count(self, pending_bytes: int) -> None:
-        self._engine.stalled_bytes += pending_bytes - self._counted_bytes
+        self._shared.stalled_bytes += pending_bytes - self._counted_bytes
         self._counted_bytes = pending_bytes
+
+    # Reading.
+
+    @property
+    def _may_read(self) -> bool:
+        return not self._holds and not self.transport.is_closing()
+
+    def _hold(self, reason: int) -> None:
+        if not self.is_open:
+            return  # the peer's answer to the close has to be read
+        if self._may_read:
+            self.transport.pause_reading()
+        self._holds |= reason
+
+    def _release(self, reason: int) -> None:
+        if not self._holds & reason:
+            return
+        self._holds &= ~reason
+        if self._may_read:
+            self._read_on()
+        if self._may_read:
+            self.transport.resume_reading()
 
     # Deadlines.
 
-    def _look_for_life(self, now: float) -> None:
-        limits = self._engine.limits
+    def _check_alive(self, now: float) -> None:
+        limits = self._shared.limits
         if not self._pinged:
             self._heard, self._pinged = False, True
             self._ping()
             self._ping_at = now + limits.pong_seconds
-        elif self._heard or not self._is_read_from:  # what isn't read can't be heard
+        elif self._heard or self._holds:  # nothing is heard from a peer that isn't read from
             self._pinged = False
             self._ping_at = now + max(0.0, limits.ping_seconds - limits.pong_seconds)
         else:
@@ -372,7 +342,7 @@ class Connection(asyncio.Protocol):
 
     def _restart_clock(self) -> None:
         if self.is_open:
-            self._give_up_after(self._engine.limits.lag_seconds)
+            self._give_up_after(self._shared.limits.lag_seconds)
 
     def _stop_clock(self) -> None:
         if self.is_open and self.pending is not STALLED and not self._is_behind:
@@ -389,37 +359,39 @@ class Connection(asyncio.Protocol):
             return
         self.wakes_at = min(self._ping_at, self._deadline, self._close_at)
 
+    # Work.
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.abandon(error, "connection_work_failed")
+        except asyncio.CancelledError:
+            self.abort()  # nobody goes on with it
+            raise
+
     # Ending.
 
     def _end(self, why: EndReason | Close) -> None:
-        """From `OPEN` to `CLOSING`, with a word to the peer."""
+        """From `OPEN` to `CLOSING`: send what is pending, then why it ends."""
         self.state, self.closing = _CLOSING, why
         try:
             self.write_pending()
-            self._send_close(_as_told(why, self._receiver))
-        except Exception:  # whatever fails ends here, so this must not fail too
-            log.exception("goodbye_failed", connection_id=self.id)
+            self._send_close(close_for(why, self._receiver))
+        except Exception:  # `abandon` ends connections here, so this must not raise
+            log.exception("close_failed", connection_id=self.id)
             self.transport.abort()
-        self._go_on_closing()
+        self._release(COMMANDS_WAIT | UNREAD_REPLIES)  # the peer's answer has to be read
 
     def _abort_for(self, why: EndReason | Close) -> None:
-        """From `OPEN` to `CLOSING`, without a word."""
+        """From `OPEN` to `CLOSING`, and send nothing."""
         self.state, self.closing = _CLOSING, why
         self.transport.abort()
-
-    def _end_by_peer(self, close: Close) -> None:
-        """To `LOST`: the peer has closed it."""
-        self._stop_reading()
-        if self.is_open:
-            self.write_pending()
-            self._send_close(close)
-        self.transport.close()  # once all has left that is pending
-        self._lose(close)
 
     def _send_close(self, close: Close) -> None:
         self.pending = NOTHING_MORE
         self._write_close(close)
-        self._give_up_after(self._engine.limits.close_seconds)
+        self._give_up_after(self._shared.limits.close_seconds)
 
     def _lose(self, close: Close) -> None:
         """To `LOST`, as soon as that is known, though the socket may have to flush."""
@@ -427,28 +399,11 @@ class Connection(asyncio.Protocol):
             return
         self.state = _LOST
         self.pending = NOTHING_MORE
-        receiver, self._receiver = self._receiver, _NOBODY
+        receiver, self._receiver = self._receiver, NOBODY
         if self.closing is not None:
-            close = _as_told(self.closing, receiver)
-        self._engine.ended(close)
+            close = close_for(self.closing, receiver)
+        self._shared.on_closed(close)
         try:
             receiver.lost(close)
         except Exception as error:
             self.abandon(error, "receiver_failed")
-
-
-def _as_told(why: EndReason | Close, receiver: Receiver) -> Close:
-    return why if isinstance(why, Close) else receiver.close_codes[why]
-
-
-class _Nobody:
-    """Above a connection that is not open yet, or over."""
-
-    close_codes: ClassVar[Mapping[EndReason, Close]] = {}
-
-    def received(self, message: str | bytes) -> None: ...
-
-    def lost(self, close: Close) -> None: ...
-
-
-_NOBODY = _Nobody()

@@ -1,6 +1,6 @@
-"""The opening handshake of RFC 6455, section 4: the request, and the answers to it. Pure.
+"""The opening handshake of RFC 6455, section 4: the request, and the responses to it. Pure.
 
-The request was parsed by llhttp, so its form is sound; header names are in lower case.
+The request was parsed by llhttp, so its form is sound. Header names are in lower case.
 """
 
 from base64 import b64decode, b64encode
@@ -27,16 +27,16 @@ _SWITCHING = (
 
 
 class Head(NamedTuple):
-    """A request for a WebSocket; header names are in lower case."""
+    """A GET for a WebSocket, read from the bytes that came."""
 
     target: bytes
     headers: list[tuple[bytes, bytes]]
     length: int
-    """What comes behind is the first of what the WebSocket carries."""
+    """What comes after it belongs to the WebSocket."""
 
 
 class Request(NamedTuple):
-    """An upgrade request."""
+    """A valid opening handshake."""
 
     path: bytes
     query: bytes
@@ -45,8 +45,8 @@ class Request(NamedTuple):
     subprotocols: list[str]
 
 
-class Refused(Exception):
-    """The request asks for no WebSocket that we speak: answered with this status."""
+class InvalidHandshake(Exception):
+    """The request is no opening handshake of RFC 6455; it is answered with this status."""
 
     def __init__(self, status: HTTPStatus, reason: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(reason)
@@ -59,18 +59,18 @@ def read_head(data: bytes, *, max_bytes: int) -> Head | None:
     """Read a GET that asks for a WebSocket and came in one piece, as nearly all do.
 
     Returns:
-        None for anything else; the caller hands the bytes to a parser that goes on where they end.
+        None for anything else; a parser that can wait for more has to read it.
     """
     if not data.startswith(_METHOD):
         return None
     length = data.find(_END) + len(_END)
     if not len(_END) <= length <= max_bytes:
         return None
-    parsed = _Parsed()
+    parsed = _ParsedHead()
     try:
-        httptools.HttpRequestParser(parsed).feed_data(data[:length])  # thousands may follow
+        httptools.HttpRequestParser(parsed).feed_data(data[:length])  # not what comes after it
     except httptools.HttpParserUpgrade as upgrade:
-        # It stops elsewhere if the request has a body, or there was another before it.
+        # It stops elsewhere if the request has a body, or another request came before it.
         if upgrade.args[0] == length and asks_for_websocket(parsed.headers):
             return Head(parsed.target, parsed.headers, length)
     except httptools.HttpParserError:
@@ -79,34 +79,34 @@ def read_head(data: bytes, *, max_bytes: int) -> Head | None:
 
 
 def asks_for_websocket(headers: Headers) -> bool:
-    """Whether it is a WebSocket that a request for an upgrade asks for, be it among others."""
-    is_offered = is_for_us = False
+    """Whether a request asks for an upgrade, and WebSocket is among the protocols it names."""
+    names_websocket = asks_for_upgrade = False
     for name, value in headers:
         if name == b"upgrade":
-            is_offered = is_offered or _has(value, b"websocket")
+            names_websocket = names_websocket or _has(value, b"websocket")
         elif name == b"connection":
-            is_for_us = is_for_us or _has(value, b"upgrade")
-    return is_offered and is_for_us
+            asks_for_upgrade = asks_for_upgrade or _has(value, b"upgrade")
+    return names_websocket and asks_for_upgrade
 
 
 def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
     """Read a request that asks for a WebSocket.
 
     Raises:
-        Refused: for none that we speak.
+        InvalidHandshake: RFC 6455 does not allow it.
     """
     if method != b"GET":
-        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only", (b"allow", b"GET"))
+        raise InvalidHandshake(HTTPStatus.METHOD_NOT_ALLOWED, "GET only", (b"allow", b"GET"))
     key = version = None
     subprotocols: list[str] = []
     for name, value in headers:
         if not name.startswith(b"sec-websocket-"):
             if name == b"transfer-encoding" or (name == b"content-length" and int(value)):
-                raise Refused(HTTPStatus.BAD_REQUEST, "a handshake has no body")
+                raise InvalidHandshake(HTTPStatus.BAD_REQUEST, "a handshake has no body")
             continue
         if name == b"sec-websocket-key":
             if key is not None:
-                raise Refused(HTTPStatus.BAD_REQUEST, "more than one Sec-WebSocket-Key")
+                raise InvalidHandshake(HTTPStatus.BAD_REQUEST, "more than one Sec-WebSocket-Key")
             key = value
         elif name == b"sec-websocket-version":
             version = value
@@ -115,38 +115,38 @@ def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, by
             subprotocols.extend(each for each in offered if each)
     if version != _VERSION:
         supported = (b"sec-websocket-version", _VERSION)
-        raise Refused(HTTPStatus.UPGRADE_REQUIRED, "version 13 only", supported)
+        raise InvalidHandshake(HTTPStatus.UPGRADE_REQUIRED, "version 13 only", supported)
     path, _, query = origin_form(target).partition(b"?")
-    return Request(path, query, headers, _checked(key), subprotocols)
+    return Request(path, query, headers, _check_key(key), subprotocols)
 
 
-def switching(key: bytes, *, subprotocol: str | None, lines: bytes) -> bytes:
-    """The answer that opens the connection; ``lines`` are further headers, see `as_lines`."""
+def switching_protocols(key: bytes, *, subprotocol: str | None, lines: bytes) -> bytes:
+    """The response that opens the connection; ``lines`` are more headers, see `header_lines`."""
     accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
     if subprotocol is not None:
         lines += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1")
     return b"%b%b\r\n%b\r\n" % (_SWITCHING, accept, lines)
 
 
-def as_lines(headers: Headers) -> bytes:
+def header_lines(headers: Headers) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def response(status: int, headers: Headers, body: bytes) -> bytes:
-    """An ordinary answer, after which the connection is closed."""
+    """A whole response, after which the connection is closed."""
     return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
         status,
         _phrase(status),
-        as_lines(headers),
+        header_lines(headers),
         len(body),
         body,
     )
 
 
-def refusal(refused: Refused, headers: Headers) -> bytes:
-    """The answer to a request that asks for no WebSocket that we speak."""
+def rejection(invalid: InvalidHandshake, headers: Headers) -> bytes:
+    """The response to an invalid handshake."""
     plain = (b"content-type", b"text/plain; charset=utf-8")
-    return response(refused.status, [*headers, *refused.headers, plain], refused.reason.encode())
+    return response(invalid.status, [*headers, *invalid.headers, plain], invalid.reason.encode())
 
 
 def _has(value: bytes, token: bytes) -> bool:
@@ -155,13 +155,13 @@ def _has(value: bytes, token: bytes) -> bool:
     return value == token or token in [each.strip() for each in value.split(b",")]
 
 
-def _checked(key: bytes | None) -> bytes:
+def _check_key(key: bytes | None) -> bytes:
     try:
         if key is not None and len(b64decode(key, validate=True)) == _KEY_BYTES:
             return key
     except ValueError:
         pass
-    raise Refused(HTTPStatus.BAD_REQUEST, "no valid Sec-WebSocket-Key")
+    raise InvalidHandshake(HTTPStatus.BAD_REQUEST, "no valid Sec-WebSocket-Key")
 
 
 def _phrase(status: int) -> bytes:
@@ -171,8 +171,8 @@ def _phrase(status: int) -> bytes:
         return b""
 
 
-class _Parsed:
-    """Is called by the parser."""
+class _ParsedHead:
+    """Collects what httptools calls back with."""
 
     __slots__ = ("headers", "target")
 

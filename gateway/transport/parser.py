@@ -1,4 +1,4 @@
-"""Bytes of a peer to its messages, by RFC 6455. Pure."""
+"""Makes messages of the bytes that a peer sends, by RFC 6455. Pure."""
 
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Generator
@@ -14,7 +14,7 @@ from gateway.transport.frames import Close
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # on platforms for which it isn't built
+except ImportError:  # it is not built for every platform
     from websockets.utils import apply_mask
 
 NOT_UTF8 = Close(CloseCode.INVALID_DATA, "not UTF-8")
@@ -34,30 +34,30 @@ class Binary(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """To be answered with a pong that bears the same payload."""
+    """Answered with a pong that has the same payload."""
 
     payload: bytes
 
 
 class Pong(NamedTuple):
-    """The answer to a ping, or a sign of life."""
+    """The answer to a ping, or an unsolicited sign of life."""
 
     payload: bytes
 
 
-class Part:
-    """A frame of a message that isn't whole yet."""
+class Fragment:
+    """A frame of a message that is not whole yet."""
 
 
-Message = Text | Binary | Ping | Pong | Close | Part
-"""What one frame of a peer's makes; `Close` is its end of the connection."""
+Message = Text | Binary | Ping | Pong | Close | Fragment
+"""What one frame makes; `Close` is the peer's, and ends the connection."""
 
 
-PART = Part()
+FRAGMENT = Fragment()
 
 
 class Violation(Exception):
-    """What came is not to be read on: the connection ends with this."""
+    """The peer broke the protocol, or a limit: nothing more is read, and the connection ends."""
 
     def __init__(self, close: EndReason | Close) -> None:
         super().__init__(close)
@@ -65,10 +65,10 @@ class Violation(Exception):
 
 
 def parse_single_text_frame(data: bytes, max_bytes: int) -> Text | None:
-    """The message, if the bytes are one text message in one frame and nothing else.
+    """Return the message if the bytes are one text message in one frame, and nothing else.
 
-    Nearly all that peers send is, and reading it so costs a tenth. None says nothing: what
-    is long, in parts or wrong is for the parser to judge.
+    Nearly all that peers send is that, and this takes a tenth of the parser's time. None means
+    that the parser has to decide: the message may be long, in fragments or wrong.
     """
     length = len(data)
     if length < _MASK_END or data[0] != _WHOLE_TEXT:
@@ -87,38 +87,40 @@ def parse_single_text_frame(data: bytes, max_bytes: int) -> Text | None:
 
 
 class FrameParser:
-    """What has come of messages that aren't whole yet; thrown away once there is nothing left."""
+    """Holds what has come of messages that are not whole yet; dropped when it is empty."""
 
-    __slots__ = ("_begun", "_max_bytes", "_parsing", "_reader")
+    __slots__ = ("_fragments", "_max_bytes", "_parsing", "_reader")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max_bytes = max_message_bytes
         self._reader = StreamReader()
         self._parsing: Generator[None, None, Frame] | None = None
-        self._begun: _Fragments | None = None
+        self._fragments: _Fragments | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of a message is held."""
-        return self._parsing is None and self._begun is None and not self._reader.buffer
+        """Whether it holds nothing of a message."""
+        return self._parsing is None and self._fragments is None and not self._reader.buffer
 
     @property
     def held_bytes(self) -> int:
-        """Of what isn't whole yet, or not pulled yet."""
-        return len(self._reader.buffer) + (self._begun.size if self._begun is not None else 0)
+        """Of messages that are not whole yet, or not asked for yet."""
+        return len(self._reader.buffer) + (
+            self._fragments.size if self._fragments is not None else 0
+        )
 
-    def push(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:
         self._reader.feed_data(data)
 
-    def pull(self) -> Message | None:
+    def next_message(self) -> Message | None:
         """Return what the next frame makes; None if more bytes have to come first.
 
         Raises:
-            Violation: what came is no message; nothing may be pulled after it.
+            Violation: what came is no message; nothing may be asked for after it.
         """
         try:
             frame = self._next_frame()
-            return None if frame is None else self._take(frame)
+            return None if frame is None else self._read(frame)
         except UnicodeDecodeError as error:
             raise Violation(NOT_UTF8) from error
         except PayloadTooBig as error:
@@ -143,20 +145,20 @@ class FrameParser:
 
     @property
     def _room(self) -> int:
-        return self._max_bytes - (self._begun.size if self._begun is not None else 0)
+        return self._max_bytes - (self._fragments.size if self._fragments is not None else 0)
 
-    def _take(self, frame: Frame) -> Message:
+    def _read(self, frame: Frame) -> Message:
         data = frame.data
         match frame.opcode:
-            case Opcode.TEXT if frame.fin and self._begun is None:
-                return Text(str(data, "utf-8"))  # the one that comes all the time
+            case Opcode.TEXT if frame.fin and self._fragments is None:
+                return Text(str(data, "utf-8"))  # nearly every frame is one
             case Opcode.TEXT | Opcode.BINARY:
-                if self._begun is not None:
-                    raise ProtocolError("a message within a message")
-                self._begun = _Fragments(is_text=frame.opcode is Opcode.TEXT)
+                if self._fragments is not None:
+                    raise ProtocolError("expected a continuation frame")
+                self._fragments = _Fragments(is_text=frame.opcode is Opcode.TEXT)
             case Opcode.CONT:
-                if self._begun is None:
-                    raise ProtocolError("a continuation of no message")
+                if self._fragments is None:
+                    raise ProtocolError("unexpected continuation frame")
             case Opcode.PING:
                 return Ping(bytes(data))
             case Opcode.PONG:
@@ -166,18 +168,18 @@ class FrameParser:
                 return Close(payload.code, payload.reason)
         if len(data) > self._room:
             raise PayloadTooBig(len(data), self._room)
-        self._begun.add(bytes(data), is_last=frame.fin)
+        self._fragments.add(bytes(data), is_last=frame.fin)
         if not frame.fin:
-            return PART
-        message, self._begun = self._begun.joined(), None
+            return FRAGMENT
+        message, self._fragments = self._fragments.joined(), None
         return message
 
 
 class _Fragments:
-    """A message in several frames.
+    """The frames of one message.
 
-    Text is checked as it comes, so that nobody sends in vain, but kept as bytes: each piece as
-    a string of its own could cost 40 times what is counted.
+    Text is checked as it comes, so that a wrong one ends early. It is kept as bytes: a string for
+    each fragment could cost 40 times what is counted.
     """
 
     __slots__ = ("_bytes", "_decoder")

@@ -1,12 +1,12 @@
-"""The HTTP protocol that uvicorn is given: lets WebSockets by, and leaves the rest to uvicorn's.
+"""The protocol that uvicorn is given for its sockets: it tells WebSockets from other requests.
 
-Most who come to a gateway ask for a WebSocket, with a request that arrives in one piece. That
-is read here, once, and the connection never knows uvicorn. Whoever comes otherwise is handed
-on with his bytes, and can still ask for a WebSocket there: after other requests, or in pieces.
+Most clients of a gateway ask for a WebSocket, with a request that arrives in one piece. The
+sniffer reads it, once, and the connection never passes through uvicorn. All other bytes are handed
+to uvicorn's HTTP protocol. A client can still ask for a WebSocket there: after other requests, or
+with a request that comes in pieces.
 
-Leans on private seams of uvicorn's: ``http=`` may be any callable that is called with
-``config``, ``server_state``, ``app_state`` and ``_loop``. Source: uvicorn 0.54, server.py,
-``startup``.
+Depends on a private interface of uvicorn: ``http=`` may be any callable that takes ``config``,
+``server_state``, ``app_state`` and ``_loop``. Source: uvicorn 0.54, server.py, ``startup``.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.transport.handshake import (
-    Refused,
+    InvalidHandshake,
     asks_for_websocket,
     read_head,
     read_request,
-    refusal,
+    rejection,
 )
 from gateway.transport.hub import Hub
 from gateway.transport.upgrade import Endpoints, ServerContext, Upgrade
@@ -30,7 +30,7 @@ from shared.web.peers import Peer
 
 
 class ProtocolSniffer(Peer, asyncio.Protocol):
-    """A connection until its first bytes say what it is for."""
+    """A socket until its first bytes have come."""
 
     __slots__ = ("_due_at", "_http", "_server", "transport")
 
@@ -74,10 +74,13 @@ class ProtocolSniffer(Peer, asyncio.Protocol):
 
 
 class UpgradingHttp(BoundedHttp):
-    """Uvicorn's, whose connection becomes a WebSocket once earlier requests are answered."""
+    """Uvicorn's HTTP protocol, but a request for a WebSocket is answered by us.
+
+    It is answered after the requests that came before it on the same connection.
+    """
 
     _early: bytes | None = None
-    """What came behind a request for a WebSocket; None before there was one."""
+    """What came after a request for a WebSocket; None before there was one."""
     _context: Context
 
     def __init__(self, server: ServerContext) -> None:
@@ -97,7 +100,7 @@ class UpgradingHttp(BoundedHttp):
             return False
         self._early = bytes(rest)
         if self._is_answering:
-            self._context = copy_context()  # not that of whoever answers
+            self._context = copy_context()  # not that of the request before it
         else:
             self._upgrade()
         return True
@@ -111,8 +114,8 @@ class UpgradingHttp(BoundedHttp):
         if self.transport.is_closing():
             return
         if self.transport.get_write_buffer_size():
-            # Answers to earlier requests lie unread. A transport may have stalled by them,
-            # and would not say so to whoever comes next.
+            # The peer has not read earlier responses. They may have stalled the transport,
+            # which would not tell that to its next protocol.
             self.transport.abort()
             return
         self._unset_keepalive_if_required()
@@ -130,11 +133,11 @@ def upgrade(
     headers: list[tuple[bytes, bytes]],
     early: bytes,
 ) -> None:
-    """Answer a request for a WebSocket, whoever read it."""
+    """Answer a request for a WebSocket."""
     try:
         request = read_request(method, target, headers)
-    except Refused as refused:
-        transport.write(refusal(refused, server.state.default_headers))
+    except InvalidHandshake as invalid:
+        transport.write(rejection(invalid, server.state.default_headers))
         transport.close()
     else:
         Upgrade(server, transport, request).begin(early)
@@ -143,10 +146,10 @@ def upgrade(
 def websocket_options(
     hub: Hub, endpoints: Endpoints, *, http: type[UpgradingHttp] = UpgradingHttp
 ) -> dict[str, Any]:
-    """How the server has to be configured for WebSockets.
+    """Return the options that uvicorn needs to serve WebSockets.
 
     Args:
-        endpoints: By path; at any other there is no WebSocket.
+        endpoints: By path; at any other path a request for a WebSocket is answered with 403.
     """
     servers: list[ServerContext] = []
 
@@ -169,4 +172,4 @@ def websocket_options(
             ]
         return ProtocolSniffer(servers[0], http)
 
-    return {"http": sniffer, "ws": Upgrade}  # uvicorn asks of it only whether there is one
+    return {"http": sniffer, "ws": Upgrade}  # uvicorn only asks whether there is one

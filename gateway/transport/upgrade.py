@@ -1,7 +1,7 @@
-"""From a request for a WebSocket to an open connection, or to its refusal.
+"""From an opening handshake to an open connection, or to its rejection.
 
-The endpoint at the path is called at once. It takes the connection or refuses it; a connection
-that is taken keeps nothing of the request.
+The endpoint at the path is called at once. It accepts the connection or rejects it. An accepted
+connection keeps nothing of the request.
 """
 
 import asyncio
@@ -15,9 +15,10 @@ from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import ServerState
 
-from gateway.transport.connection import Connection, Receiver
-from gateway.transport.handshake import Request, as_lines, response, switching
+from gateway.transport.connection import Connection
+from gateway.transport.handshake import Request, header_lines, response, switching_protocols
 from gateway.transport.hub import Hub
+from gateway.transport.receiver import Receiver
 from gateway.transport.websocket import WebSocketConnection
 from shared.web.peers import Peers
 
@@ -26,13 +27,13 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R", bound=Receiver)
 
 Endpoint = Callable[["Upgrade"], None]
-"""Takes the connection or refuses it, and waits for nothing."""
+"""Accepts the connection or rejects it, and waits for nothing."""
 Endpoints = Mapping[str, Endpoint]
-"""By the path that they are at."""
+"""By path."""
 
 
 class ServerContext:
-    """Made with the server's first connection; knows what none of them has to find out."""
+    """What the connections of one server need to know of it; made for the first of them."""
 
     def __init__(
         self,
@@ -48,10 +49,11 @@ class ServerContext:
         self.config = config
         self.state = state
         self.peers = cast(Peers, state.connections)  # see `shared.runtime.process.Server`
-        """Whom the server ends at its end; until they are WebSockets, which the hub has."""
+        """The connections that the server closes when it ends: not the WebSockets, which are the
+        hub's."""
         self.peers.elsewhere = hub.__len__
         self.app_state = app_state
-        self.loop = loop  # to ask for the running one is a system call before Python 3.12
+        self.loop = loop
         self._endpoints = endpoints
         self._proxies = ProxyHeadersMiddleware(
             config.loaded_app, config.forwarded_allow_ips or ""
@@ -61,30 +63,33 @@ class ServerContext:
 
     @property
     def default_lines(self) -> bytes:
-        """The headers of every answer. Uvicorn makes a new list whenever the date changes."""
+        """The headers of every response. Uvicorn makes a new list whenever the date changes."""
         headers = self.state.default_headers
         if headers is not self._headers:
             self._headers = headers
-            self._lines = as_lines(headers)
+            self._lines = header_lines(headers)
         return self._lines
 
     def endpoint(self, request: Request) -> Endpoint | None:
         return self._endpoints.get(unquote(request.path.decode("latin-1")))
 
     def client_host(self, transport: asyncio.BaseTransport, request: Request) -> str | None:
-        """Who asks, or whom a proxy that we trust asks for: as in uvicorn's scopes."""
-        peer = _address(transport.get_extra_info("peername"))
-        host = peer[0] if peer else None
+        """The client's address; through a proxy that we trust, the one it forwards for.
+
+        It is what uvicorn would put into a scope.
+        """
+        peer = transport.get_extra_info("peername")
+        host = str(peer[0]) if isinstance(peer, tuple) else None  # a Unix socket has no address
         if host in self._proxies:
-            told = [value for name, value in request.headers if name == b"x-forwarded-for"]
-            if told:
-                line = b", ".join(told).decode("latin-1")
+            forwarded = [value for name, value in request.headers if name == b"x-forwarded-for"]
+            if forwarded:
+                line = b", ".join(forwarded).decode("latin-1")
                 host = self._proxies.get_trusted_client_address(line)[0] or host
         return host
 
 
 class Upgrade:
-    """One request for a WebSocket, while its endpoint answers it."""
+    """One opening handshake, while its endpoint answers it."""
 
     __slots__ = ("_connection", "_is_answered", "_server", "_transport", "request")
 
@@ -98,20 +103,20 @@ class Upgrade:
         self._connection: WebSocketConnection | None = None
 
     def begin(self, early: bytes) -> None:
-        """Have it answered; ``early`` came behind the request."""
+        """Let the endpoint answer it; ``early`` came after the request."""
         endpoint = self._server.endpoint(self.request)
         if endpoint is None:
-            self.refuse(HTTPStatus.FORBIDDEN)
+            self.reject(HTTPStatus.FORBIDDEN)
             return
         try:
             endpoint(self)
         except Exception:
             log.exception("endpoint_failed")
             if self._is_answered:
-                self._transport.abort()  # nobody knows how far it came
+                self._transport.abort()  # it may have failed anywhere
                 return
         if not self._is_answered:
-            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+            self.reject(HTTPStatus.INTERNAL_SERVER_ERROR)
         elif early and self._connection is not None:
             self._connection.data_received(early)
 
@@ -119,36 +124,31 @@ class Upgrade:
 
     @property
     def client_host(self) -> str | None:
-        """Who asks; None if that can't be known."""
+        """The client's address; None if that can't be known."""
         return self._server.client_host(self._transport, self.request)
 
-    def take(self, make: Callable[[Connection], R], *, subprotocol: str | None = None) -> R:
-        """Accept, and hand the connection to what ``make`` puts above it.
+    def accept(self, make: Callable[[Connection], R], *, subprotocol: str | None = None) -> R:
+        """Open the connection, and return the receiver that ``make`` puts above it.
 
         Raises:
-            ConnectionResetError: the peer has gone, or was refused.
+            ConnectionResetError: the peer is gone, or was answered before.
         """
         transport, server = self._transport, self._server
         if self._is_answered or transport.is_closing():
             raise ConnectionResetError
         self._is_answered = True
-        transport.write(
-            switching(self.request.key, subprotocol=subprotocol, lines=server.default_lines)
-        )
-        connection = WebSocketConnection(transport, server.hub)
+        key, lines = self.request.key, server.default_lines
+        transport.write(switching_protocols(key, subprotocol=subprotocol, lines=lines))
+        hub = server.hub
+        connection = WebSocketConnection(transport, hub.shared, hub.turns, hub.unfinished)
         receiver = make(connection)
         connection.open(receiver)
         self._connection = connection
         return receiver
 
-    def refuse(self, status: int) -> None:
-        """Answer as HTTP does, and close."""
+    def reject(self, status: int) -> None:
+        """Respond with an HTTP status, and close."""
         if not self._is_answered:
             self._is_answered = True
             self._transport.write(response(status, self._server.state.default_headers, b""))
             self._transport.close()
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    """Host and port of a TCP socket's name; a Unix socket has none."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

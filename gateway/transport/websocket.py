@@ -1,10 +1,16 @@
-"""A WebSocket: bytes of the peer to messages, while they are wanted, and its control frames."""
+"""A connection that is a WebSocket: it makes messages of what its peer sends, by RFC 6455.
+
+There is a parser only while a message is arriving. What peers send of messages without ending
+them is bounded for all of them together, and in time.
+"""
 
 import asyncio
 import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from gateway.errors import EndReason
-from gateway.transport.connection import Connection, Engine
+from gateway.transport.connection import COMMANDS_WAIT, UNREAD_REPLIES, Connection
 from gateway.transport.frames import Close, close_frame, ping_frame, pong_frame
 from gateway.transport.parser import (
     Binary,
@@ -15,69 +21,149 @@ from gateway.transport.parser import (
     Violation,
     parse_single_text_frame,
 )
-from gateway.transport.turns import FRAMES_AT_ONCE
+from gateway.transport.shared_state import Limits, SharedState
 
 PING = ping_frame()
-_COMMANDS_WAIT = 1
-_UNREAD_ANSWERS = 2
-_OTHERS_FIRST = 4
-"""Why nothing is read now; several may hold at once."""
 
-_CRUMB_BYTES = 128
-"""A piece of a frame that is smaller costs more to take than it brings."""
+_OTHERS_FIRST = 4
+"""Why nothing is read now, beside `COMMANDS_WAIT` and `UNREAD_REPLIES`."""
+
+_CONNECTIONS_A_TURN = 8
+_FRAMES_A_TURN = 8
+"""Read of one connection; hardly any peer sends so many together."""
+_SMALL_PIECE_BYTES = 128
+"""To take a piece of a frame that is smaller costs more than it brings."""
 _WHOLE = (Text, Binary)
 _NANOSECONDS = 1_000_000_000
 
 
+class ReadTurns:
+    """Connections that have more to read, in a queue; each turn of the loop serves a few.
+
+    Megabytes of the smallest frames may wait at each of thousands of connections. If all were
+    read at once, that turn would last for seconds, and every other connection would wait. Who is
+    in the queue brings no more bytes meanwhile; who sends little is never in it.
+    """
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
+        """
+        Args:
+            schedule: Calls what it is given in the next turn.
+        """
+        self._schedule = schedule
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def wait(self, read_on: Callable[[], None]) -> None:
+        """Call ``read_on`` once, after those that wait already. It must not raise."""
+        if not self._waiting:
+            self._schedule(self._serve)
+        self._waiting.append(read_on)
+
+    def _serve(self) -> None:
+        waiting = self._waiting
+        served = [waiting.popleft() for _ in range(min(len(waiting), _CONNECTIONS_A_TURN))]
+        if waiting:
+            self._schedule(self._serve)
+        for read_on in served:
+            read_on()
+
+
+class UnfinishedMessages:
+    """The connections that have sent a part of a message, the oldest part first.
+
+    When they hold too many bytes, the oldest ends: an honest message is whole in a moment. If the
+    one that grows next ended instead, peers that never end a message would leave no room to those
+    whose message comes in two pieces.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.bytes = 0
+        """Held for all together, with what is whole and not read yet because reading is paused."""
+        self._limits = limits
+        self._since: OrderedDict[WebSocketConnection, float] = OrderedDict()
+
+    def count(self, connection: "WebSocketConnection", grown: int, *, is_another: bool) -> None:
+        """Count what has come of a message.
+
+        Args:
+            grown: By how many bytes the connection holds more than before.
+            is_another: The message that had begun is whole now, and these are of the next.
+        """
+        self.bytes += grown
+        since = self._since
+        if is_another:
+            since.pop(connection, None)
+        if connection not in since:
+            since[connection] = time.monotonic()
+        while self.bytes > self._limits.total_unfinished_bytes and since:
+            since.popitem(last=False)[0].give_up()
+
+    def forget(self, connection: "WebSocketConnection", held: int) -> None:
+        """The connection holds nothing any more."""
+        self.bytes -= held
+        self._since.pop(connection, None)
+
+    def end_late(self, now: float) -> None:
+        """End those whose message takes longer than `message_seconds`: once per sweep."""
+        since = self._since
+        while since:
+            connection = next(iter(since))
+            if now < since[connection] + self._limits.message_seconds:
+                return
+            del since[connection]
+            if connection.lets_peer_wait:
+                since[connection] = now
+            else:
+                connection.give_up()
+
+
 class WebSocketConnection(Connection):
-    """A connection of messages; there is a parser only while one is arriving."""
+    """A connection of messages, pings, pongs and a close."""
 
-    __slots__ = ("_bare_until", "_holds", "_incoming", "_reading_stopped")
+    __slots__ = ("_bare_until", "_parser", "_reading_stopped", "_turns", "_unfinished")
 
-    def __init__(self, transport: asyncio.Transport, engine: Engine) -> None:
-        super().__init__(transport, engine)
-        self._incoming: _Counted | None = None
-        self._holds = 0
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        shared: SharedState[Connection],
+        turns: ReadTurns,
+        unfinished: UnfinishedMessages,
+    ) -> None:
+        super().__init__(transport, shared)
+        self._turns = turns
+        self._unfinished = unfinished
+        self._parser: _CountedParser | None = None
         self._reading_stopped = False
         self._bare_until = 0
-        """Nanoseconds of the monotonic clock; what has come of bare frames is then forgiven."""
+        """Nanoseconds of the monotonic clock, at which no bare frame counts any more."""
 
     # Called by the transport.
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self._push(data)
-        self.write_pending()  # much may come in one turn, and its answers are not to pile up
+        self._feed(data)
+        self.write_pending()  # much may come in one turn; its replies must not pile up
 
-    def eof_received(self) -> None:
-        """The peer sends no more: the transport closes itself."""
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_reading()
+        super().connection_lost(exc)
 
-    # For the rooms above.
-
-    def pause_reading(self) -> None:
-        self._hold(_COMMANDS_WAIT)
-
-    def resume_reading(self) -> None:
-        self._release(_COMMANDS_WAIT)
-
-    # For the connection.
+    # For `UnfinishedMessages`.
 
     @property
-    def _is_read_from(self) -> bool:
-        return not self._holds
+    def lets_peer_wait(self) -> bool:
+        """Whether the rest of its message may be there, and it is we who do not read it."""
+        return bool(self._holds & (COMMANDS_WAIT | UNREAD_REPLIES))
 
-    def _await_drain(self) -> None:
-        self._hold(_UNREAD_ANSWERS)
+    def give_up(self) -> None:
+        """End it, since its message takes too long, or too much; never raises."""
+        try:
+            self._stop_reading()
+            self._fail(EndReason.TOO_SLOW)
+        except Exception as error:  # the caller is the sweep, or another connection
+            self.abandon(error, "giving_up_failed")
 
-    def _go_on_reading(self) -> None:
-        self._release(_UNREAD_ANSWERS)
-
-    def _go_on_closing(self) -> None:
-        self._release(_COMMANDS_WAIT | _UNREAD_ANSWERS)
-
-    def _stop_reading(self) -> None:
-        self._reading_stopped = True
-        self._forget_unfinished()
+    # For the base class.
 
     def _ping(self) -> None:
         self.send(PING)
@@ -85,25 +171,51 @@ class WebSocketConnection(Connection):
     def _write_close(self, close: Close) -> None:
         self.transport.write(close_frame(close))
 
-    # For the engine.
-
-    def read_on(self) -> None:
-        """It is its turn again."""
-        self._release(_OTHERS_FIRST)
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether its peer waits for us, and not we for it."""
-        return bool(self._holds & ~_OTHERS_FIRST)
-
-    def give_up(self) -> None:
-        """Its message takes too long to come."""
-        self._stop_reading()
-        self._fail(EndReason.TOO_SLOW)
+    def _read_on(self, *, is_small: bool = False) -> None:
+        try:
+            self._make_messages(is_small=is_small)
+        except Violation as violation:
+            self._stop_reading()
+            self._fail(violation.close)
+        self._count_unfinished()
 
     # What comes.
 
-    def _take(self, message: Message) -> None:
+    def _feed(self, data: bytes) -> None:
+        if self._reading_stopped:
+            self._let_others_go_first()  # to read what nobody uses takes time too
+            return
+        if self._parser is None:
+            max_bytes = self._shared.limits.max_message_bytes
+            if not self._holds and (text := parse_single_text_frame(data, max_bytes)) is not None:
+                self._handle(text)
+                return
+            self._parser = _CountedParser(max_bytes)
+        self._parser.feed_data(data)
+        self._read_on(is_small=len(data) < _SMALL_PIECE_BYTES)
+
+    def _make_messages(self, *, is_small: bool) -> None:
+        """Until reading is paused, or `_FRAMES_A_TURN` are read and others have their turn."""
+        left = _FRAMES_A_TURN
+        while (parser := self._parser) is not None and not self._holds:
+            message = parser.next_message() if left else None
+            if message is None:
+                if parser.is_empty:
+                    self._forget_unfinished()
+                elif not left:
+                    self._let_others_go_first()
+                elif is_small:
+                    self._count_bare()
+                return
+            left -= 1
+            is_small = False
+            if self.is_open and isinstance(message, _WHOLE):
+                parser.is_another = True
+            elif not isinstance(message, Close):
+                self._count_bare()
+            self._handle(message)
+
+    def _handle(self, message: Message) -> None:
         if isinstance(message, Text):
             if self.is_open:
                 self._call_receiver(message.text)
@@ -114,13 +226,6 @@ class WebSocketConnection(Connection):
         elif isinstance(message, Binary) and self.is_open:
             self._call_receiver(message.data)
 
-    def _fail(self, close: EndReason | Close) -> None:
-        """What came is no message; nothing is read after it."""
-        if self.is_open:
-            self._end(close)
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
-
     def _call_receiver(self, message: str | bytes) -> None:
         """What is above must not fail; if it does, it costs this connection and no other."""
         try:
@@ -128,108 +233,68 @@ class WebSocketConnection(Connection):
         except Exception as error:
             self.abandon(error, "receiver_failed")
 
-    def _push(self, data: bytes) -> None:
-        """Take what has come."""
-        if self._reading_stopped:
-            self._let_others_go_first()  # to read what nobody wants takes its time too
-            return
-        if self._incoming is None:
-            most = self._engine.limits.max_message_bytes
-            if not self._holds and (message := parse_single_text_frame(data, most)) is not None:
-                self._take(message)
-                return
-            self._incoming = _Counted(most)
-        self._incoming.push(data)
-        self._read(is_crumb=len(data) < _CRUMB_BYTES)
+    def _end_by_peer(self, close: Close) -> None:
+        """RFC 6455, section 5.5.1: a close is answered with a close, unless we sent ours before."""
+        self._stop_reading()
+        if self.is_open:
+            self.write_pending()
+            self._send_close(close)
+        self.transport.close()  # once all has left that is pending
+        self._lose(close)
 
-    def _read(self, *, is_crumb: bool = False) -> None:
+    def _fail(self, close: EndReason | Close) -> None:
+        """RFC 6455, section 7.1.7: nothing is read after what was no message."""
+        if self.is_open:
+            self._end(close)
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _stop_reading(self) -> None:
+        self._reading_stopped = True
+        self._forget_unfinished()
+
+    def _let_others_go_first(self) -> None:
+        """Read on in a later turn; the transport would bring yet more within this one."""
+        if self._may_read:
+            self._holds = _OTHERS_FIRST
+            self.transport.pause_reading()
+            self._turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
         try:
-            self._make_messages(is_crumb=is_crumb)
-        except Violation as violation:
-            self._stop_reading()
-            self._fail(violation.close)
-        self._count_unfinished()
-
-    def _make_messages(self, *, is_crumb: bool) -> None:
-        """For as long as they are wanted; of many, some, before others' turn."""
-        left = FRAMES_AT_ONCE
-        while (incoming := self._incoming) is not None and not self._holds:
-            message = incoming.pull() if left else None
-            if message is None:
-                if incoming.is_empty:
-                    self._forget_unfinished()
-                elif not left:
-                    self._let_others_go_first()
-                elif is_crumb:
-                    self._count_bare()
-                return
-            left -= 1
-            is_crumb = False
-            if self.is_open and isinstance(message, _WHOLE):
-                incoming.is_another = True
-            elif not isinstance(message, Close):
-                self._count_bare()
-            self._take(message)
+            self._release(_OTHERS_FIRST)
+        except Exception as error:  # others have their turn after it
+            self.abandon(error, "reading_failed")
 
     def _count_bare(self) -> None:
-        """Bound what brings no message: its peers pay nothing for it, by no other limit.
+        """Bound bare frames: no other limit makes a peer pay for what brings no message.
 
         Raises:
-            Violation: it is too much.
+            Violation: there are more than `bare_frames_per_second`.
         """
-        limit, now = self._engine.limits.bare_frames_per_second, time.monotonic_ns()
+        limit, now = self._shared.limits.bare_frames_per_second, time.monotonic_ns()
         until = max(self._bare_until, now) + _NANOSECONDS // limit
         if until - now > _NANOSECONDS:
             raise Violation(EndReason.RATE_LIMIT)
         self._bare_until = until
 
-    @property
-    def _is_wanted(self) -> bool:
-        """Whether what its peer sends is to be read now."""
-        return not self._holds and not self.transport.is_closing()
-
-    def _let_others_go_first(self) -> None:
-        """Read on in a later turn; the transport would bring yet more within this one."""
-        if not self._is_wanted:
-            return
-        self._holds = _OTHERS_FIRST
-        self.transport.pause_reading()
-        self._engine.turns.wait(self)
-
-    def _hold(self, reason: int) -> None:
-        if not self.is_open:
-            return  # its answer to the close has to be read
-        if not self._holds and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._holds |= reason
-
-    def _release(self, reason: int) -> None:
-        if not self._holds & reason:
-            return
-        self._holds &= ~reason
-        if self._is_wanted:
-            self._read()
-        if self._is_wanted:
-            self.transport.resume_reading()
-
     def _count_unfinished(self) -> None:
-        """Let all that have a message under way share one bound."""
-        incoming = self._incoming
-        if incoming is None:
+        parser = self._parser
+        if parser is None:
             return
-        held = incoming.held_bytes
-        grown, incoming.counted_bytes = held - incoming.counted_bytes, held
-        is_another, incoming.is_another = incoming.is_another, False
-        self._engine.unfinished.count(self, grown, is_another=is_another)
+        held = parser.held_bytes
+        grown, parser.counted_bytes = held - parser.counted_bytes, held
+        is_another, parser.is_another = parser.is_another, False
+        self._unfinished.count(self, grown, is_another=is_another)
 
     def _forget_unfinished(self) -> None:
-        if self._incoming is not None:
-            self._engine.unfinished.forget(self, self._incoming.counted_bytes)
-            self._incoming = None
+        if self._parser is not None:
+            self._unfinished.forget(self, self._parser.counted_bytes)
+            self._parser = None
 
 
-class _Counted(FrameParser):
-    """Knows how much of it is counted, so that no connection has to while nothing arrives."""
+class _CountedParser(FrameParser):
+    """Knows how much of it is counted, so that an idle connection need not."""
 
     __slots__ = ("counted_bytes", "is_another")
 
@@ -237,4 +302,4 @@ class _Counted(FrameParser):
         super().__init__(max_message_bytes)
         self.counted_bytes = 0
         self.is_another = False
-        """Whether a message has become whole since then."""
+        """Whether a message has become whole since it was counted."""

@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from gateway.settings import GatewaySettings
-from gateway.transport.limits import Limits
 from hubbub.cli import cli
 from shared.web.http import operations_router
 from tests.deploy.manifests import (
@@ -79,9 +78,10 @@ def test_the_probes_ask_pages_that_the_services_have(service: str) -> None:
 def test_a_gateway_has_the_time_to_drain_before_it_is_killed() -> None:
     gateway = named("Deployment", "gateway")
     given = environment_of(gateway).get("HUBBUB_GATEWAY_DRAIN_SECONDS")
-    drain = float(given or GatewaySettings.model_fields["drain_seconds"].default)
+    defaults = GatewaySettings.model_fields
+    drain = float(given or defaults["drain_seconds"].default)
     sleep = container_of(gateway)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    needed = sleep + drain + Limits().close_seconds + TO_SPARE_SECONDS
+    needed = sleep + drain + defaults["close_seconds"].default + TO_SPARE_SECONDS
 
     assert pod_of(gateway)["terminationGracePeriodSeconds"] >= needed
 

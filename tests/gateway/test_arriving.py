@@ -8,8 +8,8 @@ import pytest
 from gateway.protocols.chat.codec import encode_welcome
 from gateway.session import arrival
 from gateway.settings import Namespace
+from gateway.transport.connection import Connection
 from gateway.transport.frames import Frame
-from gateway.transport.hub import Hub
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
 from shared.tokens.keys import FixedKeys, trusted_key
@@ -143,13 +143,13 @@ async def test_a_newcomer_who_misses_nothing_is_no_work_of_the_hub(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    start = Hub.start
+    start = Connection.start
 
-    def note(self: Hub, connection: Any, work: Any) -> None:
+    def note(self: Connection, work: Any) -> None:
         started.append(work.__qualname__)
-        start(self, connection, work)
+        start(self, work)
 
-    monkeypatch.setattr(Hub, "start", note)
+    monkeypatch.setattr(Connection, "start", note)
     room = a_room()
     async with gateway.tab(1, "Ann", room) as ann:
         offset, epoch = ann.welcome["offset"], ann.welcome["epoch"]

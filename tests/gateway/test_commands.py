@@ -18,10 +18,8 @@ from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
-from gateway.transport.connection import Connection
 from gateway.transport.frames import Close
-from gateway.transport.limits import Limits
-from gateway.transport.websocket import WebSocketConnection
+from gateway.transport.shared_state import Work
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Sender
@@ -29,7 +27,7 @@ from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
 from shared.tokens.access_tokens import Claims, InvalidToken
 from shared.web.user_rates import UserRates
-from tests.gateway.transport.transports import AnEngine, ATransport
+from tests.gateway.transport.transports import AHub, ATransport, a_connection
 
 CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=1)
 DUPLICATE = PubAck(9, duplicate=True)
@@ -84,13 +82,13 @@ class AGuard:
         return CLAIMS
 
 
-class AnEngineAtWork(AnEngine):
+class WorkInNoGroup(Work):
     def __init__(self) -> None:
-        super().__init__(Limits())
-        self.work: list[asyncio.Task[None]] = []
+        super().__init__(on_end=lambda: None)
+        self.tasks: list[asyncio.Task[None]] = []
 
-    def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
-        self.work.append(asyncio.get_running_loop().create_task(work))
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
 
 
 class ATab:
@@ -103,9 +101,10 @@ class ATab:
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     def __init__(self) -> None:
-        self.engine = AnEngineAtWork()
+        self.hub = AHub()
+        self.hub.shared.work = self.work = WorkInNoGroup()
         self.transport = ATransport()
-        self.connection = WebSocketConnection(cast(asyncio.Transport, self.transport), self.engine)
+        self.connection = a_connection(self.hub, self.transport)
         self.bus = ABus()
         self.guard = AGuard()
         self.metrics = GatewayMetrics(CollectorRegistry())
@@ -145,13 +144,13 @@ class ATab:
 
     async def until_done(self) -> None:
         async with asyncio.timeout(5):
-            for task in self.engine.work:
+            for task in self.work.tasks:
                 await task
 
     @property
     def told(self) -> list[Any]:
         """What it has been sent: type, and id or code."""
-        self.engine.end_turn()
+        self.hub.end_turn()
         texts = b"".join(self.transport.written).split(b"\x81")[1:]
         messages = [json.loads(text[1:]) for text in texts]
         return [(each["type"], each.get("code") or each.get("id")) for each in messages]
@@ -278,9 +277,9 @@ async def test_the_hub_knows_of_what_is_under_way_until_it_is_answered(
     tab: ATab, answer: int | PublishResult
 ) -> None:
     tab.say("a")
-    assert tab.engine.under_way == 1
+    assert not tab.work.is_done
     tab.bus.answer(answer)
-    assert tab.engine.under_way == 0
+    assert tab.work.is_done
     await tab.until_done()
 
 
@@ -291,7 +290,7 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
     tab.bus.answer(cast(PubAck, object()))
     assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle
-    assert tab.engine.under_way == 0
+    assert tab.work.is_done
     assert "command_failed" in capsys.readouterr().out
 
 
@@ -301,7 +300,7 @@ async def test_a_command_that_fails_costs_the_connection_and_what_waits_behind_i
     tab.guard.is_defect = True
     tab.send("auth", token="t")
     tab.say("behind")
-    await asyncio.wait(tab.engine.work)
+    await asyncio.wait(tab.work.tasks)
 
     assert tab.connection.closing is EndReason.INTERNAL_ERROR
     assert tab.commands.is_idle

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, server_config
 from shared.web.http_protocol import BoundedHttp
 from tests.fixtures.waiting import eventually
+from tests.gateway.transport.transports import some_limits
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def as_service() -> dict[str, Any]:
 
 
 def as_gateway() -> dict[str, Any]:
-    return websocket_options(Hub(Limits()), {})
+    return websocket_options(Hub(some_limits()), {})
 
 
 class Service:

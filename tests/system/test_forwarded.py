@@ -16,7 +16,6 @@ from websockets.asyncio.client import connect
 
 from gateway.transport.frames import text_frame
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.runtime.listening import listen
@@ -25,6 +24,7 @@ from shared.runtime.settings import ServiceSettings
 from tests.auth_service.people import SIGNING_KEY
 from tests.fixtures.waiting import eventually
 from tests.gateway.transport.sockets import Echo
+from tests.gateway.transport.transports import some_limits
 from tests.system.processes import HubbubProcess, Processes
 
 TRUSTED = "127.0.0.0/8"
@@ -40,7 +40,7 @@ async def _http(request: Request) -> Response:
 
 def _websocket(upgrade: Upgrade) -> None:
     client = json.dumps(upgrade.client_host)
-    upgrade.take(Echo).connection.send(text_frame(client.encode()))
+    upgrade.accept(Echo).connection.send(text_frame(client.encode()))
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def _told_whom_it_sees(proxies: str) -> AsyncGenerator[int]:
     """An application, served as a gateway is, that tells its callers who they are."""
     app = Starlette(routes=[Route("/", _http)])
     trusting = ServiceSettings(forwarded_allow_ips=proxies).forwarded_allow_ips
-    options = websocket_options(Hub(Limits()), {"/ws": _websocket})
+    options = websocket_options(Hub(some_limits()), {"/ws": _websocket})
     stop = asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
         config = server_config(app, forwarded_allow_ips=trusting, **options)

@@ -14,12 +14,11 @@ from gateway.errors import EndReason
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, binary_frame, text_frame
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.runtime.process import running
 from tests.gateway.serving import served
-from tests.gateway.transport.transports import CLOSE_CODES
+from tests.gateway.transport.transports import CLOSE_CODES, some_limits
 
 
 class Echo:
@@ -66,15 +65,15 @@ class Echo:
 
 
 class Gateway:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, **limits: float) -> None:
         self.echoes: list[Echo] = []
         self.closes: list[Close] = []
-        self.hub = Hub(limits, on_closed=self.closes.append)
+        self.hub = Hub(some_limits(**limits), on_closed=self.closes.append)
         self.app = FastAPI()
         self.port = 0
 
     def take(self, upgrade: Upgrade) -> None:
-        upgrade.take(self.open)
+        upgrade.accept(self.open)
 
     def open(self, connection: Connection) -> Echo:
         self.echoes.append(Echo(connection))
@@ -86,7 +85,7 @@ class Gateway:
 
 @asynccontextmanager
 async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
-    gateway = Gateway(Limits(**({"sweep_seconds": 0.05} | limits)))  # type: ignore[arg-type]
+    gateway = Gateway(**({"sweep_seconds": 0.05} | limits))
     async with (
         gateway.hub.working(),
         running(gateway.hub.run),

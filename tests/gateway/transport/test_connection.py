@@ -2,16 +2,17 @@
 
 import asyncio
 import time
+from typing import cast
 
 import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.errors import EndReason
-from gateway.transport.frames import Frame, close_frame
-from gateway.transport.limits import Limits
+from gateway.transport.connection import Connection
+from gateway.transport.frames import Close, Frame, close_frame
 from gateway.transport.websocket import PING
-from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
+from tests.gateway.transport.transports import CLOSE_CODES, AHub, AReceiver, ATransport, a_wire
 
 
 def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -42,16 +43,16 @@ async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_
 async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_they_are_due(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    engine = AnEngine(Limits())
-    first, failing, last = (a_wire(engine) for _ in range(3))
+    hub = AHub()
+    first, failing, last = (a_wire(hub) for _ in range(3))
     failing.transport.fails = True
     for wire in (first, failing, last):
         wire.connection.send(Frame(b"a"))
 
-    engine.end_turn()
+    hub.end_turn()
 
     assert failing.transport.aborted, "what it was sent has a hole"
-    assert engine.failures == 1, "it is counted"
+    assert hub.failures == 1, "it is counted"
     assert "write_failed" in capsys.readouterr().out
     last.connection.send(Frame(b"b"))
     assert (first.sent, last.sent) == (b"a", b"ab")
@@ -67,7 +68,7 @@ async def test_a_close_that_cannot_be_written_is_an_abort(
 
     assert wire.transport.aborted
     assert not wire.connection.is_open
-    assert "goodbye_failed" in capsys.readouterr().out
+    assert "close_failed" in capsys.readouterr().out
 
 
 async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:
@@ -105,20 +106,20 @@ async def test_a_stalled_connection_is_offered_what_its_bound_allows() -> None:
 
 
 async def test_all_stalled_connections_together_are_bounded_and_each_is_counted_once() -> None:
-    engine = AnEngine(a_wire(max_pending_bytes=100, total_pending_bytes=150).engine.limits)
-    one, other = a_wire(engine), a_wire(engine)
+    hub = AHub(max_pending_bytes=100, total_pending_bytes=150)
+    one, other = a_wire(hub), a_wire(hub)
     one.stall(unsent=80)
     other.stall(unsent=60)
 
-    assert engine.stalled_bytes == 140
+    assert hub.shared.stalled_bytes == 140
     assert not one.connection.offer(Frame(b"x" * 15))
     assert one.connection.offer(Frame(b"x" * 10))
-    assert engine.stalled_bytes == 150
+    assert hub.shared.stalled_bytes == 150
 
     one.drain()
-    assert engine.stalled_bytes == 60
+    assert hub.shared.stalled_bytes == 60
     other.lose()
-    assert engine.stalled_bytes == 0
+    assert hub.shared.stalled_bytes == 0
 
 
 async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_reads() -> None:
@@ -135,8 +136,8 @@ async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_read
 
 
 async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_many() -> None:
-    engine = AnEngine(Limits(total_pending_bytes=100))
-    one, other, reader = (a_wire(engine) for _ in range(3))
+    hub = AHub(total_pending_bytes=100)
+    one, other, reader = (a_wire(hub) for _ in range(3))
     one.stall(unsent=60)
     other.stall(unsent=30)
     pings = raw(Opcode.PING, b"x" * 20) * 50 + raw(Opcode.TEXT, b"later")
@@ -144,7 +145,7 @@ async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_ma
     for wire in (one, other, reader):
         wire.connection.data_received(pings)
     await turns(50)
-    assert engine.stalled_bytes <= 100 + 2 * 22, "one answer each at most"
+    assert hub.shared.stalled_bytes <= 100 + 2 * 22, "one answer each at most"
     assert (one.transport.is_reading, other.transport.is_reading) == (False, False)
     assert reader.receiver.messages == ["later"], "who reads is not concerned"
     one.drain()
@@ -301,7 +302,7 @@ async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
     assert wire.transport.aborted
     wire.lose()
     assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
-    assert wire.engine.ends == [CLOSE_CODES[EndReason.SESSION_ENDED]]
+    assert wire.hub.ends == [CLOSE_CODES[EndReason.SESSION_ENDED]]
 
 
 async def test_a_silent_peer_is_pinged_and_then_dropped() -> None:
@@ -334,3 +335,51 @@ async def test_who_is_not_read_from_is_not_silent() -> None:
     wire.connection.check(now() + 17)
 
     assert not wire.transport.aborted
+
+
+class AStream(Connection):
+    """A connection from which nothing is read, and whose peer answers neither ping nor close."""
+
+    __slots__ = ()
+
+    def _ping(self) -> None:
+        self.send(Frame(b"ping"))
+        self._heard = True
+
+    def _write_close(self, close: Close) -> None:
+        self.transport.write(b"%d" % close.code)
+        self.transport.close()
+
+
+async def test_a_connection_that_reads_nothing_is_pinged_and_never_taken_for_silent() -> None:
+    hub, transport = AHub(ping_seconds=10, pong_seconds=5), ATransport()
+    stream = AStream(cast(asyncio.Transport, transport), hub.shared)
+    stream.open(AReceiver())
+
+    for seconds in range(100):
+        stream.check(now() + seconds)
+        hub.end_turn()
+
+    assert len(transport.written) in range(8, 12)
+    assert stream.is_open
+
+
+async def test_a_connection_that_reads_nothing_stalls_and_drains_and_ends_like_others() -> None:
+    hub, transport, receiver = AHub(max_pending_bytes=100), ATransport(), AReceiver()
+    stream = AStream(cast(asyncio.Transport, transport), hub.shared)
+    stream.open(receiver)
+    transport.unsent = 90
+    stream.pause_writing()
+    assert not stream.offer(Frame(b"x" * 20))
+    transport.unsent = 0
+    stream.resume_writing()
+
+    stream.send(Frame(b"last"))
+    stream.close(EndReason.RESTARTING)
+    stream.connection_lost(None)
+
+    close = CLOSE_CODES[EndReason.RESTARTING]
+    assert transport.written == [b"last", b"%d" % close.code]
+    assert transport.closed
+    assert receiver.ended == close
+    assert not hub.shared.connections

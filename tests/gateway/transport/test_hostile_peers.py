@@ -121,7 +121,7 @@ async def test_a_peer_that_pings_and_never_reads_is_bounded_and_dropped() -> Non
 
         def watch() -> None:
             nonlocal most
-            most = max(most, gateway.hub.stalled_bytes)
+            most = max(most, gateway.hub.shared.stalled_bytes)
             if len(gateway.hub):
                 asyncio.get_running_loop().call_soon(watch)
 

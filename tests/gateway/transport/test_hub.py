@@ -1,7 +1,6 @@
 """The hub over real sockets, with receivers that know no protocol."""
 
 import asyncio
-from typing import cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -9,12 +8,17 @@ from websockets.asyncio.client import ClientConnection
 from gateway.errors import EndReason
 from gateway.transport.frames import Close, close_frame, text_frame
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.websocket import WebSocketConnection
 from shared.runtime.process import running
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import a_gateway, a_stalled_tab, ended, read_to_the_end
-from tests.gateway.transport.transports import CLOSE_CODES, AReceiver, ATransport
+from tests.gateway.transport.transports import (
+    CLOSE_CODES,
+    AReceiver,
+    ATransport,
+    a_connection,
+    some_limits,
+)
 
 
 async def test_texts_come_in_and_frames_go_out() -> None:
@@ -79,9 +83,9 @@ class Unchecked(WebSocketConnection):
 async def test_a_check_that_fails_costs_one_connection_and_the_sweep_goes_on() -> None:
     failures: list[None] = []
     late = EndReason.TOKEN_EXPIRED
-    hub = Hub(Limits(sweep_seconds=0.01), on_failed=lambda: failures.append(None))
+    hub = Hub(some_limits(sweep_seconds=0.01), on_failed=lambda: failures.append(None))
     kinds = (WebSocketConnection, Unchecked, WebSocketConnection)
-    connections = [kind(cast(asyncio.Transport, ATransport()), hub) for kind in kinds]
+    connections = [a_connection(hub, ATransport(), kind) for kind in kinds]
     for connection in connections:
         connection.open(AReceiver())
         connection.close_after(0, late)
@@ -103,18 +107,18 @@ class NotGivenUp(WebSocketConnection):
 
     __slots__ = ()
 
-    def give_up(self) -> None:
+    def _fail(self, close: EndReason | Close) -> None:
         raise RuntimeError("a connection that cannot be given up")
 
 
 async def test_who_cannot_be_given_up_by_the_sweep_costs_nobody_elses_work() -> None:
     failures: list[None] = []
     hub = Hub(
-        Limits(sweep_seconds=0.01, message_seconds=0.01), on_failed=lambda: failures.append(None)
+        some_limits(sweep_seconds=0.01, message_seconds=0.01),
+        on_failed=lambda: failures.append(None),
     )
     failing, working = (
-        kind(cast(asyncio.Transport, ATransport()), hub)
-        for kind in (NotGivenUp, WebSocketConnection)
+        a_connection(hub, ATransport(), kind) for kind in (NotGivenUp, WebSocketConnection)
     )
     for connection in (failing, working):
         connection.open(AReceiver())
@@ -129,8 +133,8 @@ async def test_who_cannot_be_given_up_by_the_sweep_costs_nobody_elses_work() -> 
 
 
 async def test_who_cannot_be_given_up_for_its_bytes_costs_not_who_counts_others() -> None:
-    hub = Hub(Limits(total_unfinished_bytes=100))
-    failing = NotGivenUp(cast(asyncio.Transport, ATransport()), hub)
+    hub = Hub(some_limits(total_unfinished_bytes=100))
+    failing = a_connection(hub, ATransport(), NotGivenUp)
     failing.open(AReceiver())
 
     hub.unfinished.count(failing, 101, is_another=False)
@@ -139,8 +143,8 @@ async def test_who_cannot_be_given_up_for_its_bytes_costs_not_who_counts_others(
 
 
 async def test_work_goes_on_while_the_sweep_is_started_again() -> None:
-    hub = Hub(Limits())
-    connection = WebSocketConnection(cast(asyncio.Transport, ATransport()), hub)
+    hub = Hub(some_limits())
+    connection = a_connection(hub, ATransport())
     done = asyncio.Event()
 
     async def work() -> None:
@@ -207,7 +211,7 @@ async def test_a_stalled_reader_is_bounded_and_told_and_holds_up_nobody() -> Non
                 else:
                     stalled.send(frame)
                 lively.send(frame)
-                assert gateway.hub.stalled_bytes <= 100_000
+                assert gateway.hub.shared.stalled_bytes <= 100_000
                 assert str(await tab.recv()).startswith(f"{sent}:")
 
             await until(lambda: stalled.closing is EndReason.TOO_SLOW)
@@ -230,7 +234,7 @@ async def test_a_reader_that_never_reads_again_is_dropped() -> None:
 
         await until(lambda: len(gateway.hub) == 0)
         assert gateway.closes == [CLOSE_CODES[EndReason.TOO_SLOW]]
-        assert gateway.hub.stalled_bytes == 0
+        assert gateway.hub.shared.stalled_bytes == 0
 
 
 async def test_the_socket_of_a_peer_that_ignores_the_close_does_not_linger() -> None:
@@ -279,13 +283,13 @@ async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
 
 
 async def test_who_comes_in_during_a_drain_is_told_though_nobody_else_ends() -> None:
-    hub = Hub(Limits(drain_seconds=0.5))
-    hub.begin_work()
+    hub = Hub(some_limits(drain_seconds=0.5))
+    hub.shared.work.begin()
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.drain())
         for _ in range(5):
             await asyncio.sleep(0)  # until it waits
-        connection = WebSocketConnection(cast(asyncio.Transport, ATransport()), hub)
+        connection = a_connection(hub, ATransport())
         connection.open(AReceiver())
         for _ in range(5):
             await asyncio.sleep(0)
@@ -297,14 +301,14 @@ async def test_a_drain_waits_for_what_is_under_way_without_a_task() -> None:
     async with a_gateway() as gateway, gateway.tab() as tab:
         await tab.send("here")
         await tab.recv()
-        gateway.hub.begin_work()
+        gateway.hub.shared.work.begin()
         async with asyncio.TaskGroup() as group:
             drained = group.create_task(gateway.hub.drain())
             assert await ended(tab) == CLOSE_CODES[EndReason.RESTARTING]
             await until(lambda: len(gateway.hub) == 0)
             await asyncio.sleep(0)
             waited = not drained.done()
-            gateway.hub.end_work()
+            gateway.hub.shared.work.end()
     assert waited
 
 

@@ -12,7 +12,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 
 from gateway.transport.frames import Close
 from gateway.transport.parser import (
-    PART,
+    FRAGMENT,
     Binary,
     FrameParser,
     Message,
@@ -32,16 +32,16 @@ def raw(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
 
 def read(*pieces: bytes, max_bytes: int = MAX_BYTES) -> list[Message]:
     """What the pieces amount to; a violation is the close that it ends with."""
-    incoming, messages = FrameParser(max_bytes), list[Message]()
+    parser, messages = FrameParser(max_bytes), list[Message]()
     try:
         for piece in pieces:
-            incoming.push(piece)
-            while (message := incoming.pull()) is not None:
-                if message is not PART:
+            parser.feed_data(piece)
+            while (message := parser.next_message()) is not None:
+                if message is not FRAGMENT:
                     messages.append(message)
     except Violation as violation:
         return [*messages, cast(Close, violation.close)]
-    assert incoming.is_empty or pieces, "nothing came and something is held"
+    assert parser.is_empty or pieces, "nothing came and something is held"
     return messages
 
 
@@ -106,9 +106,9 @@ def test_what_is_read_without_the_parser_is_what_the_parser_reads(
 ) -> None:
     text = parse_single_text_frame(data, max_bytes)
     parsed = FrameParser(max_bytes)
-    parsed.push(data)
+    parsed.feed_data(data)
     try:
-        first, rest = parsed.pull(), parsed.pull()
+        first, rest = parsed.next_message(), parsed.next_message()
     except Violation:
         first = rest = None
     is_lone = isinstance(first, Text) and rest is None and parsed.is_empty
@@ -172,29 +172,29 @@ def test_text_that_can_not_become_utf8_ends_it_before_the_message_is_whole() -> 
 
 
 def test_empty_fragments_are_not_kept_however_many_come() -> None:
-    incoming = FrameParser(MAX_BYTES)
-    incoming.push(raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.CONT, b"", fin=False) * 1000)
-    assert [incoming.pull() for _ in range(1002)] == [PART] * 1001 + [None]
-    incoming.push(raw(Opcode.CONT, b"b"))
-    assert incoming.pull() == Text("ab")
-    assert incoming.is_empty
+    parser = FrameParser(MAX_BYTES)
+    parser.feed_data(raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.CONT, b"", fin=False) * 1000)
+    assert [parser.next_message() for _ in range(1002)] == [FRAGMENT] * 1001 + [None]
+    parser.feed_data(raw(Opcode.CONT, b"b"))
+    assert parser.next_message() == Text("ab")
+    assert parser.is_empty
 
 
 def test_a_text_in_the_smallest_fragments_costs_no_more_than_what_is_counted() -> None:
-    incoming = FrameParser(64 * 1024)
-    incoming.push(raw(Opcode.TEXT, b"", fin=False))
-    incoming.pull()
+    parser = FrameParser(64 * 1024)
+    parser.feed_data(raw(Opcode.TEXT, b"", fin=False))
+    parser.next_message()
     fragment = raw(Opcode.CONT, "Ā".encode(), fin=False)
     tracemalloc.start()
     for _ in range(10_000):
-        incoming.push(fragment)
-        incoming.pull()
+        parser.feed_data(fragment)
+        parser.next_message()
     cost, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert incoming.held_bytes == 20_000
-    assert cost < 2 * incoming.held_bytes
-    incoming.push(raw(Opcode.CONT, b""))
-    assert incoming.pull() == Text("Ā" * 10_000)
+    assert parser.held_bytes == 20_000
+    assert cost < 2 * parser.held_bytes
+    parser.feed_data(raw(Opcode.CONT, b""))
+    assert parser.next_message() == Text("Ā" * 10_000)
 
 
 def test_a_ping_comes_through_between_the_fragments_of_a_message_that_is_full() -> None:

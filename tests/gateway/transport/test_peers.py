@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from gateway.transport.connection import Connection
 from gateway.transport.frames import text_frame
+from gateway.transport.websocket import WebSocketConnection
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import a_gateway, a_handshake, a_stalled_tab
 
@@ -74,7 +74,7 @@ async def test_connections_that_were_leave_nothing_behind() -> None:
 
 async def test_a_connection_that_was_is_freed_without_the_collector() -> None:
     def alive() -> int:
-        return sum(type(each) is Connection for each in gc.get_objects())
+        return sum(type(each) is WebSocketConnection for each in gc.get_objects())
 
     async with a_gateway() as gateway:
         gc.collect()
@@ -136,7 +136,7 @@ async def test_peers_that_flap_leave_nothing_and_make_no_traceback(
         await until(lambda: len(gateway.hub) == 0)
         await until(lambda: len(gateway.closes) == len(gateway.echoes))
         assert all(echo.ended is not None for echo in gateway.echoes)
-        assert gateway.hub.stalled_bytes == 0
+        assert gateway.hub.shared.stalled_bytes == 0
         await until(lambda: len(asyncio.all_tasks()) == tasks)
         async with gateway.tab() as tab:
             await tab.send("still here")
@@ -173,7 +173,7 @@ async def test_a_peer_that_leaves_with_much_unread_is_forgotten_and_costs_nobody
             for number in range(100):
                 assert await tab.recv() == str(number)
             await until(lambda: len(gateway.hub) == 1)
-        assert gateway.hub.stalled_bytes == 0
+        assert gateway.hub.shared.stalled_bytes == 0
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

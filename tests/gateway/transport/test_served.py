@@ -14,7 +14,6 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.runtime.listening import listen
@@ -22,6 +21,7 @@ from shared.runtime.process import Server, running, server_config
 from tests.fixtures.certificates import Authority
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import Echo, a_handshake
+from tests.gateway.transport.transports import some_limits
 
 HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
 CLOSE = RawFrame(Opcode.CLOSE, b"").serialize(mask=True)
@@ -39,12 +39,12 @@ class House:
     """Echoes at ``/``; over HTTP all answers are 204."""
 
     def __init__(self) -> None:
-        self.hub = Hub(Limits())
+        self.hub = Hub(some_limits())
         self.hosts: list[str | None] = []
 
     def take(self, upgrade: Upgrade) -> None:
         self.hosts.append(upgrade.client_host)
-        upgrade.take(Echo)
+        upgrade.accept(Echo)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import cast
 
 import pytest
 from websockets.frames import Frame as RawFrame
@@ -9,8 +10,8 @@ from websockets.frames import Opcode
 
 from gateway.errors import EndReason
 from gateway.transport.frames import Close, Frame, close_frame, pong_frame
-from gateway.transport.limits import Limits
-from tests.gateway.transport.transports import CLOSE_CODES, AnEngine, a_wire
+from gateway.transport.websocket import WebSocketConnection
+from tests.gateway.transport.transports import CLOSE_CODES, AHub, ATransport, a_wire
 
 
 def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -55,7 +56,28 @@ async def test_whatever_a_peer_sends_others_have_their_turn_in_between(much: byt
         assert turns < 1000
     assert turns > 100
     assert wire.transport.is_reading
-    assert wire.connection._incoming is None
+    assert wire.connection._parser is None
+
+
+class FailsInItsTurn(WebSocketConnection):
+    __slots__ = ()
+
+    def _read_on(self, *, is_small: bool = False) -> None:
+        if not cast(ATransport, self.transport).is_reading:
+            raise RuntimeError("a connection that cannot be read on")
+        super()._read_on(is_small=is_small)
+
+
+async def test_who_fails_in_its_turn_to_be_read_costs_nobody_else_theirs() -> None:
+    hub = AHub()
+    failing, other = a_wire(hub, FailsInItsTurn), a_wire(hub)
+    for each in (failing, other):
+        each.connection.data_received(raw(Opcode.TEXT, b"x") * 9)
+
+    await asyncio.sleep(0)
+
+    assert failing.connection.closing is EndReason.INTERNAL_ERROR
+    assert (hub.failures, len(other.receiver.messages)) == (1, 9)
 
 
 async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
@@ -83,11 +105,11 @@ async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
     assert wire.receiver.ended == Close(1000, "bye")
     assert wire.sent == b"a" + close_frame(Close(1000, "bye"))
     assert wire.transport.closed
-    assert wire.engine.connections, "its socket may have to flush"
+    assert wire.hub.shared.connections, "its socket may have to flush"
     wire.connection.data_received(raw(Opcode.TEXT, b"too late"))
     wire.lose()
     assert wire.receiver.messages == ["last"]
-    assert not wire.engine.connections
+    assert not wire.hub.shared.connections
 
 
 async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_dropped() -> None:
@@ -124,14 +146,14 @@ async def test_a_ping_is_answered_with_its_payload() -> None:
 async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
     wire = a_wire()
     wire.connection.data_received(raw(Opcode.TEXT, b"whole"))
-    assert wire.connection._incoming is None
+    assert wire.connection._parser is None
     wire.connection.data_received(raw(Opcode.TEXT, b"in two")[:3])
-    assert wire.connection._incoming is not None
+    assert wire.connection._parser is not None
 
 
 async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest_goes() -> None:
-    engine = AnEngine(Limits(total_unfinished_bytes=150))
-    oldest, second, third = (a_wire(engine) for _ in range(3))
+    hub = AHub(total_unfinished_bytes=150)
+    oldest, second, third = (a_wire(hub) for _ in range(3))
     whole = raw(Opcode.TEXT, b"x" * 80)
 
     oldest.connection.data_received(whole[:60])
@@ -141,81 +163,81 @@ async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest
     third.connection.data_received(whole[:60])
 
     assert oldest.connection.closing is EndReason.TOO_SLOW
-    assert 100 < engine.unfinished.bytes <= 120
+    assert 100 < hub.unfinished.bytes <= 120
     for wire in (second, third):
         wire.connection.data_received(whole[60:])
         assert wire.receiver.messages == ["x" * 80]
     third.connection.data_received(raw(Opcode.TEXT, b"x" * 80, fin=False))
     assert third.connection.is_open, "there is room again"
     third.lose()
-    assert engine.unfinished.bytes == 0
+    assert hub.unfinished.bytes == 0
 
 
 async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -> None:
-    engine = AnEngine(Limits(total_unfinished_bytes=150, message_seconds=5))
-    talker, holder = a_wire(engine), a_wire(engine)
+    hub = AHub(total_unfinished_bytes=150, message_seconds=5)
+    talker, holder = a_wire(hub), a_wire(hub)
     whole = raw(Opcode.TEXT, b"x" * 80)
 
     talker.connection.data_received(whole[:60])
     holder.connection.data_received(whole[:60])
     talker.connection.data_received(whole[60:] + whole[:60])
-    a_wire(engine).connection.data_received(whole[:60])
+    a_wire(hub).connection.data_received(whole[:60])
 
     assert holder.connection.closing is EndReason.TOO_SLOW
     assert talker.connection.is_open
 
 
 async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None:
-    engine = AnEngine(Limits(message_seconds=5))
-    frame, parts, whole, idle = (a_wire(engine) for _ in range(4))
+    hub = AHub(message_seconds=5)
+    frame, parts, whole, idle = (a_wire(hub) for _ in range(4))
     half = raw(Opcode.TEXT, b"half")
     frame.connection.data_received(half[:4])
     parts.connection.data_received(raw(Opcode.TEXT, b"a part", fin=False))
     whole.connection.data_received(half[:4])
     whole.connection.data_received(half[4:])
 
-    engine.unfinished.end_late(now() + 4)
+    hub.unfinished.end_late(now() + 4)
     assert frame.connection.is_open
     assert parts.connection.is_open
     frame.connection.data_received(half[4:8])
     parts.connection.data_received(raw(Opcode.PING) + raw(Opcode.CONT, b"another", fin=False))
-    engine.unfinished.end_late(now() + 6)
+    hub.unfinished.end_late(now() + 6)
 
     assert frame.connection.closing == parts.connection.closing is EndReason.TOO_SLOW
     assert whole.connection.is_open
     assert idle.connection.is_open
-    assert engine.unfinished.bytes == 0
+    assert hub.unfinished.bytes == 0
 
 
 async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() -> None:
-    engine = AnEngine(Limits(message_seconds=5))
-    wire = a_wire(engine)
+    hub = AHub(message_seconds=5)
+    wire = a_wire(hub)
     wire.connection.data_received(raw(Opcode.TEXT, b"half")[:4])
     wire.connection.pause_reading()
 
-    engine.unfinished.end_late(now() + 6)
+    hub.unfinished.end_late(now() + 6)
     wire.connection.resume_reading()
-    engine.unfinished.end_late(now() + 10)
+    hub.unfinished.end_late(now() + 10)
     assert wire.connection.is_open
-    engine.unfinished.end_late(now() + 12)
+    hub.unfinished.end_late(now() + 12)
 
     assert wire.connection.closing is EndReason.TOO_SLOW
 
 
 async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_is() -> None:
-    engine = AnEngine(Limits(total_unfinished_bytes=100))
-    wire = a_wire(engine)
+    hub = AHub(total_unfinished_bytes=100)
+    wire = a_wire(hub)
     wire.connection.pause_reading()
 
     wire.connection.data_received(raw(Opcode.TEXT, b"x" * 80))
-    assert engine.unfinished.bytes > 80
+    assert hub.unfinished.bytes > 80
     wire.connection.resume_reading()
-    assert engine.unfinished.bytes == 0
+    assert hub.unfinished.bytes == 0
 
     wire.connection.pause_reading()
     wire.connection.data_received(raw(Opcode.TEXT, b"x" * 120))
     assert wire.connection.closing is EndReason.TOO_SLOW
-    assert engine.unfinished.bytes == 0
+    assert hub.unfinished.bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -236,7 +258,7 @@ async def test_who_sends_much_that_brings_no_message_is_closed(pieces: list[byte
         await asyncio.sleep(0)
 
     assert wire.connection.closing is EndReason.RATE_LIMIT
-    assert wire.connection._incoming is None
+    assert wire.connection._parser is None
     wire.connection.data_received(raw(Opcode.PING))
     assert wire.sent.endswith(close_frame(CLOSE_CODES[EndReason.RATE_LIMIT]))
 
@@ -261,7 +283,7 @@ async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None
     for _ in range(3):
         await asyncio.sleep(0)
 
-    assert wire.connection._incoming is None
+    assert wire.connection._parser is None
     assert wire.receiver.messages == []
 
 

@@ -1,22 +1,42 @@
 """A transport that writes to a list, and stalls when a test says so."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import ClassVar, cast
 
 from gateway.errors import EndReason
 from gateway.transport.coalescer import WriteCoalescer
-from gateway.transport.connection import Connection
 from gateway.transport.frames import Close
-from gateway.transport.limits import Limits
-from gateway.transport.turns import Turns
-from gateway.transport.unfinished import Unfinished
+from gateway.transport.hub import Hub
+from gateway.transport.shared_state import Limits
 from gateway.transport.websocket import WebSocketConnection
 
 CLOSE_CODES: Mapping[EndReason, Close] = {
     reason: Close(4000 + number, reason.value) for number, reason in enumerate(EndReason)
 }
 """Those of no protocol: the transport has no codes of its own for any reason."""
+
+
+_LIMITS = Limits(
+    max_message_bytes=64 * 1024,
+    total_unfinished_bytes=64 * 1024 * 1024,
+    message_seconds=30,
+    bare_frames_per_second=200,
+    max_pending_bytes=256 * 1024,
+    total_pending_bytes=256 * 1024 * 1024,
+    lag_seconds=15,
+    ping_seconds=20,
+    pong_seconds=13,
+    close_seconds=5,
+    drain_seconds=3,
+    drain_closes_per_second=500,
+)
+
+
+def some_limits(**changed: float) -> Limits:
+    """Such as no test comes near, but for those that it changes."""
+    return replace(_LIMITS, **changed)  # type: ignore[arg-type]
 
 
 class ATransport:
@@ -71,48 +91,26 @@ class ATransport:
         self.aborted = True
 
 
-class AnEngine:
-    """What connections share, driven by hand."""
+class AHub(Hub):
+    """A hub whose connections write when a test says that the turn has ended."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.limits = limits
-        self.turn: list[Callable[[], None]] = []
-        self.outgoing = WriteCoalescer(self.turn.append)
-        self.turns = Turns(self.loop.call_soon)
-        self.unfinished = Unfinished(limits)
-        self.stalled_bytes = 0
-        self.under_way = 0
+    def __init__(self, **limits: float) -> None:
         self.ends: list[Close] = []
         self.failures = 0
-        self.connections: set[Connection] = set()
-
-    def start(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
-        raise NotImplementedError
-
-    def begin_work(self) -> None:
-        self.under_way += 1
-
-    def end_work(self) -> None:
-        self.under_way -= 1
-
-    def add(self, connection: Connection) -> None:
-        self.connections.add(connection)
-
-    def ended(self, close: Close) -> None:
-        self.ends.append(close)
-
-    def failed(self) -> None:
-        self.failures += 1
-
-    def remove(self, connection: Connection) -> None:
-        self.connections.remove(connection)
+        super().__init__(
+            some_limits(**limits), on_closed=self.ends.append, on_failed=self._count_failure
+        )
+        self._turn: list[Callable[[], None]] = []
+        self.shared.coalescer = WriteCoalescer(self._turn.append)
 
     def end_turn(self) -> None:
-        due = list(self.turn)
-        self.turn.clear()
+        due = list(self._turn)
+        self._turn.clear()
         for flush in due:
             flush()
+
+    def _count_failure(self) -> None:
+        self.failures += 1
 
 
 class AReceiver:
@@ -130,13 +128,20 @@ class AReceiver:
         self.ended = close
 
 
+def a_connection(
+    hub: Hub, transport: ATransport, kind: type[WebSocketConnection] = WebSocketConnection
+) -> WebSocketConnection:
+    """One that is not open yet."""
+    return kind(cast(asyncio.Transport, transport), hub.shared, hub.turns, hub.unfinished)
+
+
 class Wire:
     """One connection between a receiver and a transport, and a hand on both ends."""
 
-    def __init__(self, engine: AnEngine) -> None:
-        self.engine = engine
+    def __init__(self, hub: AHub, kind: type[WebSocketConnection]) -> None:
+        self.hub = hub
         self.transport = ATransport()
-        self.connection = WebSocketConnection(cast(asyncio.Transport, self.transport), engine)
+        self.connection = a_connection(hub, self.transport, kind)
         self.receiver = AReceiver()
         self.connection.open(self.receiver)
 
@@ -153,9 +158,13 @@ class Wire:
 
     @property
     def sent(self) -> bytes:
-        self.engine.end_turn()
+        self.hub.end_turn()
         return b"".join(self.transport.written)
 
 
-def a_wire(engine: AnEngine | None = None, **limits: float) -> Wire:
-    return Wire(engine or AnEngine(Limits(**limits)))  # type: ignore[arg-type]
+def a_wire(
+    hub: AHub | None = None,
+    kind: type[WebSocketConnection] = WebSocketConnection,
+    **limits: float,
+) -> Wire:
+    return Wire(AHub(**limits) if hub is None else hub, kind)

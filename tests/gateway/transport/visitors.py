@@ -9,7 +9,6 @@ from uvicorn.server import ServerState
 
 from gateway.transport.connection import Connection
 from gateway.transport.hub import Hub
-from gateway.transport.limits import Limits
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.runtime.process import server_config
@@ -17,7 +16,7 @@ from shared.web.http_protocol import BoundedHttp
 from shared.web.peers import Peers
 from tests.gateway.serving import until
 from tests.gateway.transport.sockets import Echo
-from tests.gateway.transport.transports import ATransport
+from tests.gateway.transport.transports import ATransport, some_limits
 
 
 class Visitor(ATransport):
@@ -65,7 +64,7 @@ class House:
         max_sockets: int | None = None,
         **limits: float,
     ) -> None:
-        self.hub = Hub(Limits(**limits))  # type: ignore[arg-type]
+        self.hub = Hub(some_limits(**limits))
         self.echoes: list[Echo] = []
         self.hosts: list[str | None] = []
         """Of those who asked for a WebSocket."""
@@ -97,11 +96,11 @@ class House:
 
     def _take(self, upgrade: Upgrade) -> None:
         self.hosts.append(upgrade.client_host)
-        upgrade.take(self._echo)
+        upgrade.accept(self._echo)
 
     def _fail(self, upgrade: Upgrade) -> None:
         if upgrade.request.query == b"late":
-            upgrade.take(self._echo)
+            upgrade.accept(self._echo)
         raise RuntimeError("an endpoint that fails")
 
     def _echo(self, connection: Connection) -> Echo:
