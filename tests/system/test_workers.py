@@ -78,14 +78,28 @@ class Workers:
 
     def until_all_serve(self) -> None:
         until(
-            lambda: sum(self.samples("hubbub_worker_up").values()) == COUNT,
+            self._all_serve,
             seconds=START_SECONDS,
             why=f"all workers serve\n{self.supervisor.log}",
         )
 
+    def _all_serve(self) -> bool:
+        """A worker tells its metrics some time before it is ready, and listens only then."""
+        tell = sum(self.samples("hubbub_worker_up").values()) == COUNT
+        return tell and all(map(listens, self.pids().values()))
+
     def until_empty(self) -> None:
         """Return when no earlier test's connection is left."""
         until(lambda: not any(self.samples("hubbub_connections").values()))
+
+
+def listens(pid: int) -> bool:
+    """Whether clients may come to that process."""
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.status == psutil.CONN_LISTEN for each in sockets)
 
 
 @contextmanager
@@ -261,7 +275,7 @@ def test_a_worker_that_hangs_is_said_to_be_missing_from_the_metrics(standing: Wo
 
     # Those whose connection came to the one that hangs were answered by nobody.
     told = [each.result() for each in asking if each.exception() is None]
-    assert told
+    assert told, [repr(each.exception()) for each in asking]
     assert told == [{"1": 0.0, "2": 1.0}] * len(told)
     standing.until_all_serve()
 
