@@ -29,9 +29,10 @@ from gateway.session.roster import Roster
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
-from gateway.streams.feed import Feed, RingLimits
+from gateway.streams.feed import Feed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
+from gateway.streams.ring import Ring
 from gateway.transport.connection import Connection
 from gateway.transport.hub import Hub
 from gateway.transport.shared_state import Limits
@@ -127,13 +128,13 @@ class Gateway:
         )
         self.feed = Feed(
             bus,
+            ring=Ring(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
             fan_out=self.fanout.publish,
             on_reset=self.fanout.start_over,
             on_filled=self.metrics.filled("RT"),
             on_skipped=self.metrics.skipped,
             on_undecodable=self.metrics.unreadable,
             after=self.control,
-            ring_limits=RingLimits(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
         )
         history = History(StreamReader(bus, "RT"))
         self.notifier = Notifier(

@@ -25,7 +25,7 @@ from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER
+from shared.jetstream.streams import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
 from shared.jetstream.subjects import event_message_id, publication_subject
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
@@ -39,18 +39,18 @@ _BEFORE_ALL_EVENTS = datetime(2000, 1, 1, tzinfo=UTC)
 class NotifyLimits:
     """How much is done at a time, and how long it may take."""
 
+    publish_seconds: float
     max_events: int = 50
     """At the same time, on this gateway."""
     max_publications: int = 50
     """Of one event at the same time."""
-    publish_seconds: float = 5.0
     wait_seconds: float = 5.0
     """For one request for work."""
     retry_seconds: float = 0.5
     """Between two tries."""
     working_seconds: float = 3.0
     """How often the bus is told what is in hand; well below its acknowledgement time."""
-    dedupe_seconds: float = 300.0
+    dedupe_seconds: float = RT_DEDUPE_SECONDS
     """The window in which the RT stream knows an id again."""
     clock_slack_seconds: float = 60.0
     """By how much the clocks of services and servers may differ."""
@@ -79,14 +79,14 @@ class Notifier:
         history: History,
         *,
         counters: NotifyCounters | None = None,
-        limits: NotifyLimits | None = None,
+        limits: NotifyLimits,
         now: Clock = our_clock,
     ) -> None:
         self._bus = bus
         self._publisher = publisher
         self._history = history
         self._counters = counters or NotifyCounters()
-        self._limits = limits or NotifyLimits()
+        self._limits = limits
         self._now = now
         self._last: dict[ChannelName, asyncio.Event] = {}
         """Of each channel, set when the last publication that was begun there is done."""

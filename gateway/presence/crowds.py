@@ -30,9 +30,7 @@ class NamesPush:
 class Crowds:
     """Which channels are crowds, and what their listeners have not been told yet."""
 
-    def __init__(
-        self, count: Callable[[ChannelName], int], *, size: int = 200, resume: int = 160
-    ) -> None:
+    def __init__(self, count: Callable[[ChannelName], int], *, size: int, resume: int) -> None:
         """
         Args:
             count: How many users a channel has.

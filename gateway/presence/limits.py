@@ -10,11 +10,11 @@ class PresenceLimits:
     A killed gateway's users leave after ``lease_seconds + hold_seconds`` and about a second.
     """
 
-    grace_seconds: float = 5.0
+    grace_seconds: float
     """From a user's last connection to the end of the entry; hides the reload of a page."""
-    lease_seconds: float = 10.0
+    lease_seconds: float
     """A node that did not renew its lease for as long is gone. At least 1."""
-    renew_seconds: float = 3.0
+    renew_seconds: float
     hold_seconds: float = 2.0
     """How long the users of an expired lease still count. A node that lives has announced them
     under a new lease by then, so nobody sees them leave and come."""

@@ -112,7 +112,7 @@ class Presence:
         publisher: Publisher,
         *,
         on_change: Callable[[PresenceChange], None] = lambda _change: None,
-        limits: PresenceLimits | None = None,
+        limits: PresenceLimits,
         follower_limits: FollowerLimits | None = None,
     ) -> None:
         """
@@ -121,7 +121,7 @@ class Presence:
                 already. Synchronous; should it raise, that is logged.
         """
         self._bus = bus
-        self._limits = limits or PresenceLimits()
+        self._limits = limits
         self._on_change = on_change
         self._table = PresenceTable()
         self._arrivals = Arrivals()

@@ -51,7 +51,7 @@ class Unrecoverable(Exception):
 class CatchUpLimits:
     """How much is replayed to one client, and how much of it at a time."""
 
-    replay_limit: int = 1000
+    replay_limit: int
     batch_count: int = 100
     batch_bytes: int = 64 * 1024
     """Of payloads, sent before asking whether the client keeps up. One always fits."""
@@ -60,10 +60,10 @@ class CatchUpLimits:
 class CatchUp:
     """Brings subscribers from where they were to live."""
 
-    def __init__(self, feed: Feed, history: History, limits: CatchUpLimits | None = None) -> None:
+    def __init__(self, feed: Feed, history: History, limits: CatchUpLimits) -> None:
         self._feed = feed
         self._history = history
-        self._limits = limits or CatchUpLimits()
+        self._limits = limits
 
     def at_once(self, offset: int, epoch: str | None) -> int | None:
         """The first offset that is to come live, if nothing was missed; None if `run` has to tell.

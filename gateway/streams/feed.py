@@ -1,7 +1,6 @@
 """Everything that is published, as it happens: from the RT stream to the ring and the listeners."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import structlog
@@ -23,15 +22,6 @@ FanOut = Callable[[ChannelName, int, bytes], None]
 """Gets channel, offset and payload of each publication, once and in the stream's order."""
 
 
-@dataclass(frozen=True, slots=True)
-class RingLimits:
-    """How much of the recent past stays in memory, over all channels."""
-
-    max_count: int = 10_000
-    max_bytes: int = 64 * 1024 * 1024
-    """Of payloads."""
-
-
 class Feed:
     """Where this gateway stands in the RT stream, and what it saw last."""
 
@@ -39,18 +29,19 @@ class Feed:
         self,
         bus: Bus,
         *,
+        ring: Ring,
         fan_out: FanOut,
         on_reset: Callable[[str], None] = lambda _reason: None,
         on_skipped: Callable[[int], None] = lambda _count: None,
         on_filled: Callable[[int], None] = lambda _count: None,
         on_undecodable: Callable[[int, str], None] = lambda _offset, _reason: None,
         after: Follower | None = None,
-        ring_limits: RingLimits | None = None,
         limits: FollowerLimits | None = None,
     ) -> None:
         """All callbacks are synchronous.
 
         Args:
+            ring: Gets each publication, for those who come back.
             on_reset: The position has jumped, for the given reason: listeners may have missed
                 something that can't be had any more.
             on_skipped: So many publications were removed from the stream before they came here.
@@ -59,8 +50,7 @@ class Feed:
                 channel: why not.
             after: Once stale, deliver nothing until that follower is verified.
         """
-        ring_limits = ring_limits or RingLimits()
-        self.ring = Ring(max_count=ring_limits.max_count, max_bytes=ring_limits.max_bytes)
+        self.ring = ring
         self.resets = 0
         """How often the position has jumped; who waited for something looks whether it grew."""
         self.last_reset = ""

@@ -67,9 +67,9 @@ OnDone = Callable[[PublishResult], None]
 class PublishingLimits:
     """How much may be published at once, and how long that may take."""
 
+    deadline_seconds: float
     max_payload_bytes: int = 72 * 1024
     """The longest body of a request, with what a publication adds to it."""
-    deadline_seconds: float = 5.0
     stuck_seconds: float = 10.0
     """For how long the bus counts as storing nothing, after it did not store in time."""
 
@@ -83,7 +83,7 @@ class ChannelPublisher:
         history: History,
         *,
         recent: Callable[[int], StoredPublication | None] = lambda _offset: None,
-        limits: PublishingLimits | None = None,
+        limits: PublishingLimits,
         on_answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """
@@ -94,7 +94,7 @@ class ChannelPublisher:
         self._publisher = publisher
         self._history = history
         self._recent = recent
-        self._limits = limits or PublishingLimits()
+        self._limits = limits
         self._on_answered = on_answered
         self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)

@@ -29,11 +29,14 @@ from shared.jetstream.subjects import (
 )
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, StreamMissing
+from shared.runtime.settings import MAX_TOKEN_SECONDS
 
 log = structlog.get_logger(__name__)
 
 STREAMS = ("RT", "PRES", "CTL", "EVENTS")
 NOTIFY_CONSUMER = "notify"
+RT_DEDUPE_SECONDS = 300.0
+"""For how long the RT stream knows an id again."""
 
 _EXISTS_DIFFERENTLY = 10058
 _FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
@@ -66,13 +69,13 @@ class StreamSettings:
     """Of each of them; with less room than that nothing is made."""
     rt_max_age_seconds: float = 24 * 3600
     rt_max_bytes: int = 1024 * 1024 * 1024
-    rt_dedupe_seconds: float = 300
+    rt_dedupe_seconds: float = RT_DEDUPE_SECONDS
     pres_max_bytes: int = 256 * 1024 * 1024
     """Some 300 bytes for each user of each channel on each gateway."""
     pres_dedupe_seconds: float = 10
     pres_marker_seconds: float = 60
     """How long the marker of an expired presence entry stays."""
-    ctl_max_age_seconds: float = 24 * 3600
+    ctl_max_age_seconds: float = MAX_TOKEN_SECONDS
     """The longest life of a token: a revocation has to outlive it."""
     ctl_max_bytes: int = 256 * 1024 * 1024
     """Of about 400 bytes for each ended session; past it no more can be ended."""

@@ -41,6 +41,11 @@ LogLevel = Annotated[
 """In upper or lower case."""
 
 
+MAX_TOKEN_SECONDS = 86_400
+"""Unless the settings say otherwise."""
+
+_PEER_DEFAULTS = PeerLimits()
+
 OWN_ISSUER = "hubbub"
 """What our auth service calls itself, unless it is told otherwise."""
 
@@ -87,7 +92,9 @@ class ServiceSettings(BaseSettings):
     hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
     token_issuer: str = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
-    max_token_seconds: Seconds = Field(86_400, validation_alias="HUBBUB_MAX_TOKEN_SECONDS")
+    max_token_seconds: Seconds = Field(
+        MAX_TOKEN_SECONDS, validation_alias="HUBBUB_MAX_TOKEN_SECONDS"
+    )
     """Longer-lived tokens are refused; revocations are kept for as long."""
     max_clock_offset_seconds: Seconds = Field(
         15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
@@ -102,11 +109,17 @@ class ServiceSettings(BaseSettings):
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
-    keep_alive_seconds: Seconds = Field(620, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS")
+    keep_alive_seconds: Seconds = Field(
+        _PEER_DEFAULTS.keep_alive_seconds, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS"
+    )
     """For the next request on an HTTP connection; longer than any proxy before us keeps it."""
-    max_idle_connections: Count = Field(1000, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS")
+    max_idle_connections: Count = Field(
+        _PEER_DEFAULTS.max_idle, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS"
+    )
     """Of this process, between two requests; with more, the longest idle ends."""
-    reserved_files: Count = Field(128, validation_alias="HUBBUB_RESERVED_FILES")
+    reserved_files: Count = Field(
+        _PEER_DEFAULTS.reserved_files, validation_alias="HUBBUB_RESERVED_FILES"
+    )
     """For the bus and the databases: of what this process may open, not for those who connect."""
 
     @property

@@ -142,7 +142,7 @@ class TokenVerifier:
         audience: str,
         hmac_secret: str | None,
         max_token_seconds: float,
-        remembered_tokens: int = 10_000,
+        remembered_tokens: int = 0,
         now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
     ) -> None:
         """Nothing is fetched here.

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from gateway.notify import Notifier
+from gateway.notify import Notifier, NotifyLimits
 from gateway.streams.history import History
 from shared.jetstream.publisher import start_publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -12,7 +12,8 @@ from shared.nats.client import connect_bus
 
 async def main(url: str) -> None:
     async with connect_bus(url, name="notify-worker") as bus, start_publisher(bus) as publisher:
-        await Notifier(bus, publisher, History(StreamReader(bus, "RT"))).run()
+        history, limits = History(StreamReader(bus, "RT")), NotifyLimits(publish_seconds=5)
+        await Notifier(bus, publisher, history, limits=limits).run()
 
 
 if __name__ == "__main__":

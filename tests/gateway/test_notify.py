@@ -110,7 +110,9 @@ async def connected(
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus, settings)
         history = History(StreamReader(bus, "RT"))
-        yield Notifying(bus, publisher, history, NotifyLimits(retry_seconds=0.05), Counter())
+        yield Notifying(
+            bus, publisher, history, NotifyLimits(publish_seconds=5, retry_seconds=0.05), Counter()
+        )
 
 
 @pytest.fixture
@@ -433,7 +435,7 @@ async def test_stopping_gives_back_what_is_in_hand_at_once(
     server = nats_server()
     async with connected(server) as notifying:
         stuck_publisher = Publisher(notifying.bus, window=0)
-        stuck = Notifier(notifying.bus, stuck_publisher, notifying.history)
+        stuck = Notifier(notifying.bus, stuck_publisher, notifying.history, limits=notifying.limits)
         await notifying.tell(a_like())
         async with running(stuck.run):
             await eventually(lambda: stuck_publisher.unanswered == 1)

@@ -277,7 +277,11 @@ async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
 
 async def test_before_the_stream_was_seen_nothing_is_published(bus: Bus) -> None:
     async with start_publisher(bus) as publisher:
-        publishing = ChannelPublisher(publisher, History(StreamReader(bus, "RT")))
+        publishing = ChannelPublisher(
+            publisher,
+            History(StreamReader(bus, "RT")),
+            limits=PublishingLimits(deadline_seconds=5),
+        )
         api = Api(publishing, is_known=lambda _channel: True, epoch=lambda: "")
         channel = a_channel()
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId
 from shared.jetstream.stream_reader import StreamReader
@@ -184,4 +183,4 @@ def test_limits_under_which_presence_could_not_work_are_refused(
     impossible: dict[str, float],
 ) -> None:
     with pytest.raises(ValueError, match=r"second|survive"):
-        PresenceLimits(**impossible)  # type: ignore[arg-type]
+        replace(QUICK, **impossible)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.snapshot import read_snapshot
 from gateway.presence.table import PresenceChange, PresenceTable
@@ -18,7 +17,7 @@ from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import QUICK, a_gateway
 from tests.gateway.presence.scripted import LOBBY, ScriptedStream, entry, lease, removal
 
-LIMITS = PresenceLimits(stale_read_seconds=0.001)
+LIMITS = replace(QUICK, stale_read_seconds=0.001)
 
 
 @pytest.fixture

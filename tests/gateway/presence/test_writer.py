@@ -27,6 +27,8 @@ from tests.fixtures.waiting import eventually
 ANN = UserId("1")
 QUICK = PresenceLimits(
     grace_seconds=0.03,
+    lease_seconds=10,
+    renew_seconds=3,
     refresh_seconds=0.01,
     retry_seconds=0.005,
     max_retry_seconds=0.02,

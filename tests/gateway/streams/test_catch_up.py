@@ -2,13 +2,15 @@
 
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
-from gateway.streams.feed import Feed, RingLimits
+from gateway.streams.feed import Feed
 from gateway.streams.history import History
+from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
@@ -22,6 +24,11 @@ from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
 Publish = Callable[[ChannelName], Awaitable[int]]
+LIMITS = CatchUpLimits(replay_limit=1000)
+
+
+def a_ring(max_count: int = 1000) -> Ring:
+    return Ring(max_count=max_count, max_bytes=1_000_000)
 
 
 class Client:
@@ -60,7 +67,7 @@ def personal(a_channel: Callable[[], ChannelName]) -> ChannelName:
 @pytest.fixture
 async def feed(bus: Bus) -> AsyncGenerator[Feed]:
     """A follower with a ring of three publications."""
-    feed = Feed(bus, fan_out=lambda *_: None, ring_limits=RingLimits(max_count=3))
+    feed = Feed(bus, ring=a_ring(max_count=3), fan_out=lambda *_: None)
     async with running(feed.run):
         await feed.until_caught_up()
         yield feed
@@ -101,7 +108,7 @@ async def test_a_newcomer_is_live_at_once_and_is_sent_nothing(
 ) -> None:
     await publish(room)
 
-    await come_back(CatchUp(feed, history), client, [room], feed.position)
+    await come_back(CatchUp(feed, history, LIMITS), client, [room], feed.position)
 
     assert client.got == []
     assert client.live_from == feed.position + 1
@@ -113,7 +120,7 @@ async def test_what_the_ring_holds_is_replayed_without_waiting(
     before = await publish(room)
     missed = [await publish(room), await publish(room)]
 
-    await come_back(CatchUp(feed, history), client, [room], before, feed.epoch)
+    await come_back(CatchUp(feed, history, LIMITS), client, [room], before, feed.epoch)
 
     assert client.got == missed
     assert client.live_from == feed.position + 1
@@ -130,7 +137,7 @@ async def test_what_the_ring_no_longer_holds_comes_from_the_stream_in_batches_an
 ) -> None:
     before = await publish(room)
     missed = [await publish(channel) for channel in [room, personal, room] * 10]
-    catch_up = CatchUp(feed, history, CatchUpLimits(batch_count=4))
+    catch_up = CatchUp(feed, history, replace(LIMITS, batch_count=4))
 
     await come_back(catch_up, client, [room, personal], before, feed.epoch)
 
@@ -144,11 +151,11 @@ async def test_a_gateway_that_has_just_started_replays_from_the_stream(
 ) -> None:
     before = await publish(room)
     missed = [await publish(room) for _ in range(5)]
-    fresh = Feed(bus, fan_out=lambda *_: None)
+    fresh = Feed(bus, ring=a_ring(), fan_out=lambda *_: None)
 
     async with running(fresh.run):
         await fresh.until_caught_up()
-        await come_back(CatchUp(fresh, history), client, [room], before, feed.epoch)
+        await come_back(CatchUp(fresh, history, LIMITS), client, [room], before, feed.epoch)
 
     assert client.got == missed
     assert client.live_from is not None
@@ -160,7 +167,7 @@ async def test_who_comes_from_a_gateway_that_was_ahead_is_live_after_its_own_off
     ahead = await publish(room)
     behind = FrozenFeed(feed, position=ahead - 1)
 
-    await come_back(CatchUp(cast(Feed, behind), history), client, [room], ahead, feed.epoch)
+    await come_back(CatchUp(cast(Feed, behind), history, LIMITS), client, [room], ahead, feed.epoch)
 
     assert client.got == []
     assert client.live_from == ahead + 1
@@ -183,7 +190,7 @@ async def test_an_offset_that_was_never_given_is_ahead(
     offset = await publish(room)
 
     with pytest.raises(Unrecoverable) as caught:
-        await come_back(CatchUp(feed, history), client, [room], offset + 1_000_000)
+        await come_back(CatchUp(feed, history, LIMITS), client, [room], offset + 1_000_000)
 
     assert caught.value.reason is Reason.AHEAD
     assert (client.got, client.live_from) == ([], None)
@@ -195,7 +202,7 @@ async def test_an_offset_of_another_epoch_is_refused(
     offset = await publish(room)
 
     with pytest.raises(Unrecoverable) as caught:
-        await come_back(CatchUp(feed, history), client, [room], offset, "another")
+        await come_back(CatchUp(feed, history, LIMITS), client, [room], offset, "another")
 
     assert caught.value.reason is Reason.EPOCH
     assert (client.got, client.live_from) == ([], None)
@@ -240,18 +247,20 @@ async def test_an_offset_that_the_stream_no_longer_continues_from_is_too_old(
         subject = publication_subject(room)
         for number in range(20):
             await publisher.publish(subject, bytes(400), message_id=str(number))
-        feed = Feed(bus, fan_out=lambda *_: None)
+        feed = Feed(bus, ring=a_ring(), fan_out=lambda *_: None)
         async with running(feed.run):
             await feed.until_caught_up()
             first = (await history.state()).first
             assert first > 2
 
             with pytest.raises(Unrecoverable) as caught:
-                await come_back(CatchUp(feed, history), client, [room], first - 2, feed.epoch)
+                await come_back(
+                    CatchUp(feed, history, LIMITS), client, [room], first - 2, feed.epoch
+                )
             assert caught.value.reason is Reason.TOO_OLD
             assert (client.got, client.live_from) == ([], None)
 
-            await come_back(CatchUp(feed, history), client, [room], first - 1, feed.epoch)
+            await come_back(CatchUp(feed, history, LIMITS), client, [room], first - 1, feed.epoch)
             assert client.got == list(range(first, 21))
 
 
@@ -264,6 +273,7 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
         resets: list[str] = []
         feed = Feed(
             bus,
+            ring=a_ring(),
             fan_out=lambda *_: None,
             on_reset=resets.append,
             limits=FollowerLimits(verify_seconds=0.1, idle_seconds=0.1),
@@ -280,7 +290,9 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
                 await bootstrap(bus)
                 await eventually(lambda: bool(resets), seconds=30)
 
-            catch_up = CatchUp(feed, History(StreamReader(bus, "RT")), CatchUpLimits(batch_count=2))
+            catch_up = CatchUp(
+                feed, History(StreamReader(bus, "RT")), replace(LIMITS, batch_count=2)
+            )
             with pytest.raises(Unrecoverable) as caught:
                 await catch_up.run(
                     [room], 0, None, send=client.send, drained=make_anew, go_live=client.go_live
@@ -294,10 +306,10 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
 async def test_before_the_stream_was_seen_nobody_is_told_anything(
     bus: Bus, history: History, client: Client, room: ChannelName
 ) -> None:
-    unstarted = Feed(bus, fan_out=lambda *_: None)
+    unstarted = Feed(bus, ring=a_ring(), fan_out=lambda *_: None)
 
     with pytest.raises(BusUnavailable):
-        await come_back(CatchUp(unstarted, history), client, [room], 5)
+        await come_back(CatchUp(unstarted, history, LIMITS), client, [room], 5)
 
 
 @pytest.mark.parametrize("count", [2, 5])  # of which the ring holds three
@@ -311,7 +323,7 @@ async def test_a_newcomer_is_sent_the_last_few_and_then_what_comes_next(
     count: int,
 ) -> None:
     offsets = [await publish(room) for _ in range(8)]
-    catch_up = CatchUp(feed, history)
+    catch_up = CatchUp(feed, history, LIMITS)
 
     position = await catch_up.newest(room, count, send=client.send, drained=client.drained)
     later = [await publish(personal), await publish(room)]

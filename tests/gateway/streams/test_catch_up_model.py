@@ -174,7 +174,9 @@ def test_a_stream_that_begins_anew_in_mid_replay_is_not_mixed_with_the_old_one(
     world.reset_at_step = data.draw(st.integers(0, 10))
 
     catch_up = CatchUp(
-        cast(Feed, world), History(world.stream, PATIENT), CatchUpLimits(batch_count=2)
+        cast(Feed, world),
+        History(world.stream, PATIENT),
+        CatchUpLimits(replay_limit=1000, batch_count=2),
     )
     asyncio.run(client.come_back(catch_up, world, None))
 

@@ -4,12 +4,17 @@ import uuid
 from collections.abc import Callable
 
 from gateway.streams.feed import Feed
+from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.subjects import publication_subject
 from shared.nats.client import Bus
 from shared.runtime.process import running
 from tests.fixtures.waiting import eventually
+
+
+def a_ring() -> Ring:
+    return Ring(max_count=1000, max_bytes=1_000_000)
 
 
 async def test_each_publication_reaches_the_ring_and_then_the_listeners_in_order(
@@ -24,7 +29,7 @@ async def test_each_publication_reaches_the_ring_and_then_the_listeners_in_order
         assert feed.position == offset
         heard.append((channel, offset, payload))
 
-    feed = Feed(bus, fan_out=fan_out)
+    feed = Feed(bus, ring=a_ring(), fan_out=fan_out)
     async with running(feed.run):
         await feed.until_caught_up()
         offsets = [
@@ -47,7 +52,9 @@ async def test_a_dot_in_a_channel_survives_the_journey(
     channel = ChannelName(f"{a_channel()}.with.dots")
     heard: list[ChannelName] = []
 
-    feed = Feed(bus, fan_out=lambda channel, _offset, _payload: heard.append(channel))
+    feed = Feed(
+        bus, ring=a_ring(), fan_out=lambda channel, _offset, _payload: heard.append(channel)
+    )
     async with running(feed.run):
         await feed.until_caught_up()
         await publisher.publish(publication_subject(channel), b"{}", message_id=str(uuid.uuid4()))
@@ -65,6 +72,7 @@ async def test_a_subject_that_names_no_channel_is_counted_and_stepped_over(
 
     feed = Feed(
         bus,
+        ring=a_ring(),
         fan_out=lambda channel, _offset, _payload: heard.append(channel),
         on_undecodable=lambda offset, _reason: undecodable.append(offset),
     )
@@ -89,7 +97,7 @@ async def test_a_listener_that_fails_does_not_stop_the_feed(
         if payload == b"bad":
             raise ValueError("nobody can read that")
 
-    feed = Feed(bus, fan_out=fan_out)
+    feed = Feed(bus, ring=a_ring(), fan_out=fan_out)
     async with running(feed.run):
         await feed.until_caught_up()
         for payload in (b"bad", b"good"):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from tests.fixtures.nats import NatsServer
 ANN = Sender(user_id=UserId("1"), name="Ann")
 BOB = Sender(user_id=UserId("2"), name="Bob")
 
+LIMITS = PublishingLimits(deadline_seconds=5)
+
 AChannel = Callable[[], ChannelName]
 
 
@@ -48,7 +51,7 @@ async def by_user(
 
 @pytest.fixture
 def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
-    return ChannelPublisher(publisher, history)
+    return ChannelPublisher(publisher, history, limits=LIMITS)
 
 
 async def test_a_publication_lies_at_its_offset_with_its_sender(
@@ -134,10 +137,10 @@ async def test_the_order_of_keys_makes_no_difference(
 
 
 async def test_what_is_in_memory_is_not_asked_of_the_stream(
-    publisher: Publisher, history: History, a_channel: AChannel
+    publishing: ChannelPublisher, publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
     channel = a_channel()
-    offset = await ChannelPublisher(publisher, history).publish_by_service(channel, 1, key="1")
+    offset = await publishing.publish_by_service(channel, 1, key="1")
     asked: list[int] = []
 
     def recent(offset: int) -> StoredPublication:
@@ -145,7 +148,7 @@ async def test_what_is_in_memory_is_not_asked_of_the_stream(
         return StoredPublication(offset, channel, Publication(data=2).encode())
 
     with pytest.raises(IdReused):
-        await ChannelPublisher(publisher, history, recent=recent).publish_by_service(
+        await ChannelPublisher(publisher, history, recent=recent, limits=LIMITS).publish_by_service(
             channel, 1, key="1"
         )
     assert asked == [offset]
@@ -154,7 +157,7 @@ async def test_what_is_in_memory_is_not_asked_of_the_stream(
 async def test_what_is_too_long_or_no_json_is_refused(
     publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
-    limits = PublishingLimits(max_payload_bytes=100)
+    limits = replace(LIMITS, max_payload_bytes=100)
     publishing = ChannelPublisher(publisher, history, limits=limits)
 
     with pytest.raises(PublicationTooLong, match="100 bytes"):
@@ -166,7 +169,7 @@ async def test_what_is_too_long_or_no_json_is_refused(
 async def test_what_the_server_would_not_take_is_too_long(
     publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
-    limits = PublishingLimits(max_payload_bytes=10**9)
+    limits = replace(LIMITS, max_payload_bytes=10**9)
 
     with pytest.raises(PublicationTooLong):
         await ChannelPublisher(publisher, history, limits=limits).publish_by_service(
