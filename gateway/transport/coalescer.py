@@ -58,7 +58,7 @@ class Sink(Protocol):
 
 
 class Listener(Protocol):
-    """A subscription: whoever is above gives its connection, and from which offset it is live."""
+    """A subscription of the session above: to which connection, and live from which offset."""
 
     @property
     def connection(self) -> Sink: ...

@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 NEVER = float("inf")
 LOST = Close(1006, "")
-"""The socket ended without a close frame; RFC 6455 lets nobody send this code."""
+"""The socket ended without a close frame. RFC 6455 reserves the code: it is never sent."""
 SILENT = Close(1006, "silent")
-"""The peer did not answer a ping; never sent either."""
+"""The peer did not answer a ping. Never sent either."""
 
 COMMANDS_WAIT = 1
 UNREAD_REPLIES = 2
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol, ABC):
         transport.set_write_buffer_limits(high=shared.limits.stall_bytes)
 
     def open(self, receiver: Receiver) -> None:
-        """Let it carry messages; before this it calls nobody."""
+        """Begin to call the receiver."""
         self._receiver = receiver
         self._shared.add(self)
         self.transport.set_protocol(self)
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol, ABC):
     async def until_drained(self) -> None:
         """Write what is pending, and wait until the socket takes more, or the connection is over.
 
-        Bounded by `lag_seconds`. Others have their turn meanwhile in any case.
+        Bounded by `lag_seconds`. Other tasks run meanwhile, even if it has not stalled.
         """
         self.write_pending()
         await asyncio.sleep(0)
@@ -160,18 +160,18 @@ class Connection(asyncio.Protocol, ABC):
             await asyncio.shield(self._drained)  # others wait for it too
 
     def pause_reading(self) -> None:
-        """Let the peer wait: it has sent more than is done."""
+        """Read nothing more for now: the peer has sent more commands than are done."""
         self._hold(COMMANDS_WAIT)
 
     def resume_reading(self) -> None:
         self._release(COMMANDS_WAIT)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task for this connection; it must end soon after ``is_open`` has turned."""
+        """Run a task for this connection. It must end soon after ``is_open`` has become false."""
         self._shared.work.start(self._run(work))
 
     def begin_work(self) -> None:
-        """Say that something is under way though no task runs; a drain waits for its end."""
+        """Say that something is under way without a task; a drain waits for `end_work`."""
         self._shared.work.begin()
 
     def end_work(self) -> None:
@@ -367,7 +367,7 @@ class Connection(asyncio.Protocol, ABC):
         except Exception as error:
             self.abandon(error, "connection_work_failed")
         except asyncio.CancelledError:
-            self.abort()  # nobody goes on with it
+            self.abort()  # the rest of its work will not be done
             raise
 
     # Ending.

@@ -1,4 +1,4 @@
-"""What the rooms above hand to a connection: finished WebSocket frames."""
+"""WebSocket frames, ready to be written, and how a connection ends."""
 
 from typing import NamedTuple, NewType
 
@@ -16,7 +16,7 @@ class Close(NamedTuple):
 
 
 def text_frame(text: bytes) -> Frame:
-    """A text message; ``text`` is UTF-8. All that is sent passes here, so it is spelled out."""
+    """A text message; ``text`` is UTF-8. Nearly all frames are made here, so it is in line."""
     size = len(text)
     if size < _TWO_BYTES_MORE:
         return Frame(b"\x81%c%b" % (size, text))
@@ -38,14 +38,14 @@ def pong_frame(payload: bytes) -> Frame:
 
 
 def close_frame(close: Close) -> Frame:
-    """The end of a connection; a code that may not be sent (1005, 1006) is left out."""
+    """A close frame; a code that may not be sent (1005, 1006) is left out."""
     if close.code in (frames.CloseCode.NO_STATUS_RCVD, frames.CloseCode.ABNORMAL_CLOSURE):
         return _serialized(frames.Opcode.CLOSE, b"")
     reason = close.reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
     return _serialized(frames.Opcode.CLOSE, frames.Close(close.code, reason).serialize())
 
 
-_TWO_BYTES_MORE = 126  # in place of a length, RFC 6455, section 5.2
+_TWO_BYTES_MORE = 126  # RFC 6455, section 5.2: in place of a length that follows in two bytes
 _MAX_REASON_BYTES = 123  # RFC 6455, section 5.5: 125 in a control frame, less the code
 
 

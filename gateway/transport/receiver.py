@@ -8,10 +8,10 @@ from gateway.transport.frames import Close
 
 
 class Receiver(Protocol):
-    """Whoever is above a connection. Called from the loop: it neither waits nor fails."""
+    """A session, as its connection sees it. Called from the loop: it must not wait, nor raise."""
 
     close_codes: ClassVar[Mapping[EndReason, Close]]
-    """What its protocol tells a peer for each reason to end."""
+    """What its protocol sends to the peer for each reason to end."""
 
     def received(self, message: str | bytes) -> None:
         """A whole message came, on a connection that is open."""
@@ -34,5 +34,5 @@ NOBODY = _Nobody()
 
 
 def close_for(why: EndReason | Close, receiver: Receiver) -> Close:
-    """What the peer is told; a `Close` is one of RFC 6455's own."""
+    """The close that is sent for a reason; a `Close` is one of RFC 6455's own."""
     return why if isinstance(why, Close) else receiver.close_codes[why]

@@ -32,7 +32,7 @@ class Limits:
     total_pending_bytes: int
     """Of all stalled connections together; with more, nothing live is written to any of them."""
     lag_seconds: float
-    """How long a connection may be stalled or behind before it is closed."""
+    """How long a connection may be stalled, or behind, until it is closed."""
     ping_seconds: float
     pong_seconds: float
     """From a ping until something has to come; a silent peer is gone after both, and a sweep."""

@@ -41,8 +41,8 @@ class ReadTurns:
     """Connections that have more to read, in a queue; each turn of the loop serves a few.
 
     Megabytes of the smallest frames may wait at each of thousands of connections. If all were
-    read at once, that turn would last for seconds, and every other connection would wait. Who is
-    in the queue brings no more bytes meanwhile; who sends little is never in it.
+    read at once, that turn would last for seconds, and every other connection would wait. The
+    transport of a connection in the queue is paused. A peer that sends little never comes here.
     """
 
     def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
@@ -135,7 +135,7 @@ class WebSocketConnection(Connection):
         self._parser: _CountedParser | None = None
         self._reading_stopped = False
         self._bare_until = 0
-        """Nanoseconds of the monotonic clock, at which no bare frame counts any more."""
+        """Nanoseconds of the monotonic clock; after it no bare frame counts any more."""
 
     # Called by the transport.
 
@@ -152,7 +152,7 @@ class WebSocketConnection(Connection):
 
     @property
     def lets_peer_wait(self) -> bool:
-        """Whether the rest of its message may be there, and it is we who do not read it."""
+        """Whether reading is paused for longer than a turn: its message can't become whole."""
         return bool(self._holds & (COMMANDS_WAIT | UNREAD_REPLIES))
 
     def give_up(self) -> None:
@@ -183,7 +183,7 @@ class WebSocketConnection(Connection):
 
     def _feed(self, data: bytes) -> None:
         if self._reading_stopped:
-            self._let_others_go_first()  # to read what nobody uses takes time too
+            self._let_others_go_first()  # bytes that are dropped take time too
             return
         if self._parser is None:
             max_bytes = self._shared.limits.max_message_bytes
@@ -227,7 +227,7 @@ class WebSocketConnection(Connection):
             self._call_receiver(message.data)
 
     def _call_receiver(self, message: str | bytes) -> None:
-        """What is above must not fail; if it does, it costs this connection and no other."""
+        """A receiver must not raise. If it does, that costs this connection and no other."""
         try:
             self._receiver.received(message)
         except Exception as error:

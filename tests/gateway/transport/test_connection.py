@@ -5,18 +5,14 @@ import time
 from typing import cast
 
 import pytest
-from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.errors import EndReason
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame, close_frame
 from gateway.transport.websocket import PING
+from tests.gateway.transport.peer_frames import masked
 from tests.gateway.transport.transports import CLOSE_CODES, AHub, AReceiver, ATransport, a_wire
-
-
-def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
-    return RawFrame(opcode, data, fin).serialize(mask=True)
 
 
 def now() -> float:
@@ -126,7 +122,7 @@ async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_read
     wire = a_wire(max_pending_bytes=100)
     wire.stall(unsent=60)
 
-    wire.connection.data_received(raw(Opcode.PING, b"x" * 60) + raw(Opcode.TEXT, b"later"))
+    wire.connection.data_received(masked(Opcode.PING, b"x" * 60) + masked(Opcode.TEXT, b"later"))
 
     assert wire.transport.is_reading is False
     assert wire.receiver.messages == []
@@ -140,7 +136,7 @@ async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_ma
     one, other, reader = (a_wire(hub) for _ in range(3))
     one.stall(unsent=60)
     other.stall(unsent=30)
-    pings = raw(Opcode.PING, b"x" * 20) * 50 + raw(Opcode.TEXT, b"later")
+    pings = masked(Opcode.PING, b"x" * 20) * 50 + masked(Opcode.TEXT, b"later")
 
     for wire in (one, other, reader):
         wire.connection.data_received(pings)
@@ -320,7 +316,7 @@ async def test_any_sign_of_life_keeps_a_connection() -> None:
     wire = a_wire(ping_seconds=10, pong_seconds=5)
 
     wire.connection.check(now() + 11)
-    wire.connection.data_received(raw(Opcode.PONG)[:1])  # not even whole
+    wire.connection.data_received(masked(Opcode.PONG)[:1])  # not even whole
     wire.connection.check(now() + 17)
     assert not wire.transport.aborted
     wire.connection.check(now() + 22)

@@ -3,17 +3,16 @@
 import asyncio
 import logging
 import socket
-import struct
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.transport.frames import text_frame
 from tests.gateway.serving import until
+from tests.gateway.transport.peer_frames import VIOLATIONS, masked
 from tests.gateway.transport.sockets import (
     a_gateway,
     a_handshake,
@@ -21,26 +20,8 @@ from tests.gateway.transport.sockets import (
     read_to_the_end,
 )
 
-HOSTILE = [
-    b"\x81\x02\xff\xfe",  # not masked
-    b"\xc1\x80\0\0\0\0",  # a reserved bit
-    b"\x83\x80\0\0\0\0",  # a reserved opcode
-    b"\x09\x80\0\0\0\0",  # a ping in parts
-    b"\x89\xfe\x00\xff\0\0\0\0" + b"x" * 255,  # a ping that is too long
-    b"\x80\x80\0\0\0\0",  # a continuation of nothing
-    b"\x88\x81\0\0\0\0\x03",  # a close with half a code
-    RawFrame(Opcode.CLOSE, struct.pack("!H", 999)).serialize(mask=True),
-    RawFrame(Opcode.CLOSE, struct.pack("!H", 1000) + b"\xff").serialize(mask=True),
-    RawFrame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True),
-    RawFrame(Opcode.TEXT, b"\xed\xa0\x80").serialize(mask=True),
-    RawFrame(Opcode.TEXT, b"\xc3", fin=False).serialize(mask=True)
-    + RawFrame(Opcode.CONT, b"(").serialize(mask=True),
-    b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
-    b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
-]
 
-
-@pytest.mark.parametrize("bytes_", HOSTILE)
+@pytest.mark.parametrize("bytes_", [sent for sent, _ in VIOLATIONS])
 async def test_no_bytes_make_a_traceback(bytes_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with a_gateway(close_seconds=0.5) as gateway, a_stalled_tab(gateway.port) as raw:
@@ -135,7 +116,7 @@ async def test_a_peer_that_pings_and_never_reads_is_bounded_and_dropped() -> Non
 
 
 async def _flood_with_pings(raw: socket.socket) -> None:
-    pings = RawFrame(Opcode.PING, b"x" * 125).serialize(mask=True) * 50
+    pings = masked(Opcode.PING, b"x" * 125) * 50
     async with asyncio.timeout(10):
         for _ in range(5_000):  # 32 MB, more than the kernel keeps
             await asyncio.get_running_loop().sock_sendall(raw, pings)

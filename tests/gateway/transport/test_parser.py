@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode, Opcode
 
 from gateway.transport.frames import Close
 from gateway.transport.parser import (
@@ -22,12 +22,9 @@ from gateway.transport.parser import (
     Violation,
     parse_single_text_frame,
 )
+from tests.gateway.transport.peer_frames import VIOLATIONS, masked
 
 MAX_BYTES = 300
-
-
-def raw(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
-    return Frame(opcode, data, fin).serialize(mask=True)
 
 
 def read(*pieces: bytes, max_bytes: int = MAX_BYTES) -> list[Message]:
@@ -63,13 +60,13 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Message]]:
             kind = opcode if number == 0 else Opcode.CONT
             last = number == len(fragments) - 1
             if not last and draw(st.booleans()):
-                sent += raw(kind, fragment, fin=False) + raw(Opcode.PING, b"p")
+                sent += masked(kind, fragment, fin=False) + masked(Opcode.PING, b"p")
                 said.append(Ping(b"p"))
             else:
-                sent += raw(kind, fragment, fin=last)
+                sent += masked(kind, fragment, fin=last)
         said.append(Text(text) if is_text else Binary(text.encode()))
         if draw(st.booleans()):
-            sent += raw(Opcode.PONG, b"q")
+            sent += masked(Opcode.PONG, b"q")
             said.append(Pong(b"q"))
     return sent, said
 
@@ -99,8 +96,8 @@ def nearly_lone_texts(draw: st.DrawFn) -> bytes:
 @example(b"\x81\xff" + b"x" * 131, MAX_BYTES)  # the form of 127, in as many bytes as that
 @example(b"\x81\xfe\x00\x00\0\0\0\0", MAX_BYTES)
 @example(b"\x81\x80\0\0\0\0", MAX_BYTES)
-@example(raw(Opcode.TEXT, b"x" * 130), 130)
-@example(raw(Opcode.TEXT, b"x" * 131), 130)
+@example(masked(Opcode.TEXT, b"x" * 130), 130)
+@example(masked(Opcode.TEXT, b"x" * 131), 130)
 def test_what_is_read_without_the_parser_is_what_the_parser_reads(
     data: bytes, max_bytes: int
 ) -> None:
@@ -127,35 +124,22 @@ def test_any_bytes_end_in_messages_or_a_close(pieces: list[bytes]) -> None:
 
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 400))
 def test_a_broken_frame_among_whole_ones_costs_only_what_follows_it(noise: bytes, at: int) -> None:
-    whole = raw(Opcode.TEXT, b"first")
-    second = bytearray(raw(Opcode.TEXT, b"second") + noise)
+    whole = masked(Opcode.TEXT, b"first")
+    second = bytearray(masked(Opcode.TEXT, b"second") + noise)
     second[at % len(second)] ^= 0xFF
     assert read(whole, bytes(second))[0] == Text("first")
 
 
-VIOLATIONS = [
-    (b"\x81\x02\xff\xfe", CloseCode.PROTOCOL_ERROR),  # not masked
-    (b"\xc1\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a reserved bit
-    (b"\x83\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a reserved opcode
-    (b"\x09\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a ping in parts
-    (b"\x89\xfe\x00\xff\0\0\0\0" + b"x" * 255, CloseCode.PROTOCOL_ERROR),  # too long a ping
-    (b"\x80\x80\0\0\0\0", CloseCode.PROTOCOL_ERROR),  # a continuation of nothing
-    (raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.TEXT, b"b"), CloseCode.PROTOCOL_ERROR),
-    (b"\x88\x81\0\0\0\0\x03", CloseCode.PROTOCOL_ERROR),  # a close with half a code
-    (raw(Opcode.CLOSE, struct.pack("!H", 999)), CloseCode.PROTOCOL_ERROR),
-    (raw(Opcode.CLOSE, struct.pack("!H", 1000) + b"\xff"), CloseCode.INVALID_DATA),
-    (raw(Opcode.TEXT, b"\xff\xfe"), CloseCode.INVALID_DATA),
-    (raw(Opcode.TEXT, b"\xed\xa0\x80"), CloseCode.INVALID_DATA),
-    (raw(Opcode.TEXT, b"x" * (MAX_BYTES + 1)), CloseCode.MESSAGE_TOO_BIG),
-    (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", CloseCode.MESSAGE_TOO_BIG),
+TOO_BIG = [
+    (masked(Opcode.TEXT, b"x" * (MAX_BYTES + 1)), CloseCode.MESSAGE_TOO_BIG),
     (
-        raw(Opcode.BINARY, b"x" * MAX_BYTES, fin=False) + raw(Opcode.CONT, b"x"),
+        masked(Opcode.BINARY, b"x" * MAX_BYTES, fin=False) + masked(Opcode.CONT, b"x"),
         CloseCode.MESSAGE_TOO_BIG,
     ),
 ]
 
 
-@pytest.mark.parametrize(("sent", "code"), VIOLATIONS)
+@pytest.mark.parametrize(("sent", "code"), [*VIOLATIONS, *TOO_BIG])
 def test_what_is_no_message_ends_with_the_code_that_says_so(sent: bytes, code: int) -> None:
     [close] = read(sent)
     assert isinstance(close, Close)
@@ -163,28 +147,30 @@ def test_what_is_no_message_ends_with_the_code_that_says_so(sent: bytes, code: i
 
 
 def test_text_that_can_not_become_utf8_ends_it_before_the_message_is_whole() -> None:
-    begun = raw(Opcode.TEXT, "aé".encode()[:-1], fin=False)
+    begun = masked(Opcode.TEXT, "aé".encode()[:-1], fin=False)
     assert read(begun) == []
-    [close] = read(begun, raw(Opcode.CONT, b"(", fin=False))
+    [close] = read(begun, masked(Opcode.CONT, b"(", fin=False))
     assert close == Close(CloseCode.INVALID_DATA, "not UTF-8")
-    [close] = read(begun, raw(Opcode.CONT, b"", fin=True))
+    [close] = read(begun, masked(Opcode.CONT, b"", fin=True))
     assert close == Close(CloseCode.INVALID_DATA, "not UTF-8")
 
 
 def test_empty_fragments_are_not_kept_however_many_come() -> None:
     parser = FrameParser(MAX_BYTES)
-    parser.feed_data(raw(Opcode.TEXT, b"a", fin=False) + raw(Opcode.CONT, b"", fin=False) * 1000)
+    parser.feed_data(
+        masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CONT, b"", fin=False) * 1000
+    )
     assert [parser.next_message() for _ in range(1002)] == [FRAGMENT] * 1001 + [None]
-    parser.feed_data(raw(Opcode.CONT, b"b"))
+    parser.feed_data(masked(Opcode.CONT, b"b"))
     assert parser.next_message() == Text("ab")
     assert parser.is_empty
 
 
 def test_a_text_in_the_smallest_fragments_costs_no_more_than_what_is_counted() -> None:
     parser = FrameParser(64 * 1024)
-    parser.feed_data(raw(Opcode.TEXT, b"", fin=False))
+    parser.feed_data(masked(Opcode.TEXT, b"", fin=False))
     parser.next_message()
-    fragment = raw(Opcode.CONT, "Ā".encode(), fin=False)
+    fragment = masked(Opcode.CONT, "Ā".encode(), fin=False)
     tracemalloc.start()
     for _ in range(10_000):
         parser.feed_data(fragment)
@@ -193,19 +179,19 @@ def test_a_text_in_the_smallest_fragments_costs_no_more_than_what_is_counted() -
     tracemalloc.stop()
     assert parser.held_bytes == 20_000
     assert cost < 2 * parser.held_bytes
-    parser.feed_data(raw(Opcode.CONT, b""))
+    parser.feed_data(masked(Opcode.CONT, b""))
     assert parser.next_message() == Text("Ā" * 10_000)
 
 
 def test_a_ping_comes_through_between_the_fragments_of_a_message_that_is_full() -> None:
-    begun = raw(Opcode.BINARY, b"x" * MAX_BYTES, fin=False)
+    begun = masked(Opcode.BINARY, b"x" * MAX_BYTES, fin=False)
     whole = Binary(b"x" * MAX_BYTES)
-    assert read(begun, raw(Opcode.PING, b"p" * 125), raw(Opcode.CONT, b"")) == [
+    assert read(begun, masked(Opcode.PING, b"p" * 125), masked(Opcode.CONT, b"")) == [
         Ping(b"p" * 125),
         whole,
     ]
 
 
 def test_a_close_says_why_or_nothing() -> None:
-    assert read(raw(Opcode.CLOSE, struct.pack("!H", 1001) + b"bye")) == [Close(1001, "bye")]
-    assert read(raw(Opcode.CLOSE, b"")) == [Close(1005, "")]
+    assert read(masked(Opcode.CLOSE, struct.pack("!H", 1001) + b"bye")) == [Close(1001, "bye")]
+    assert read(masked(Opcode.CLOSE, b"")) == [Close(1005, "")]

@@ -11,16 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.frames import Frame as RawFrame
-from websockets.frames import Opcode
 
 from gateway.transport.frames import text_frame
 from gateway.transport.websocket import WebSocketConnection
 from tests.gateway.serving import until
+from tests.gateway.transport.peer_frames import CLOSE, HELLO
 from tests.gateway.transport.sockets import a_gateway, a_handshake, a_stalled_tab
-
-CLOSE = RawFrame(Opcode.CLOSE, struct.pack("!H", 1000)).serialize(mask=True)
-TEXT = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
 
 
 @asynccontextmanager
@@ -55,7 +51,7 @@ async def test_connections_that_were_leave_nothing_behind() -> None:
     async def come_and_go(count: int) -> None:
         for _ in range(count):
             async with a_raw_tab(gateway.port) as raw:
-                await loop.sock_sendall(raw, TEXT + TEXT[:3])
+                await loop.sock_sendall(raw, HELLO + HELLO[:3])
         await until(lambda: len(gateway.hub) == 0)
         gateway.echoes.clear()
         gateway.closes.clear()
@@ -92,19 +88,19 @@ async def test_a_connection_that_was_is_freed_without_the_collector() -> None:
 
 
 async def closes(raw: socket.socket) -> None:
-    await asyncio.get_running_loop().sock_sendall(raw, TEXT + CLOSE)
+    await asyncio.get_running_loop().sock_sendall(raw, HELLO + CLOSE)
 
 
 async def is_gone(raw: socket.socket) -> None:
-    await asyncio.get_running_loop().sock_sendall(raw, TEXT)
+    await asyncio.get_running_loop().sock_sendall(raw, HELLO)
 
 
 async def is_gone_in_mid_frame(raw: socket.socket) -> None:
-    await asyncio.get_running_loop().sock_sendall(raw, TEXT + TEXT[:4])
+    await asyncio.get_running_loop().sock_sendall(raw, HELLO + HELLO[:4])
 
 
 async def resets(raw: socket.socket) -> None:
-    await asyncio.get_running_loop().sock_sendall(raw, TEXT)
+    await asyncio.get_running_loop().sock_sendall(raw, HELLO)
     reset(raw)
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
-from websockets.frames import Frame as RawFrame
-from websockets.frames import Opcode
 
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
@@ -20,11 +18,10 @@ from shared.runtime.listening import listen
 from shared.runtime.process import Server, running, server_config
 from tests.fixtures.certificates import Authority
 from tests.gateway.serving import until
+from tests.gateway.transport.peer_frames import CLOSE, HELLO
 from tests.gateway.transport.sockets import Echo, a_handshake
 from tests.gateway.transport.transports import some_limits
 
-HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
-CLOSE = RawFrame(Opcode.CLOSE, b"").serialize(mask=True)
 PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -131,7 +128,7 @@ async def test_a_connection_opens_and_loses_no_early_byte(door: Door) -> None:
             got = await conversation(door, *pieces)
             earlier, _, opened = got.rpartition(b"HTTP/1.1 101 ")
             assert earlier.count(b"HTTP/1.1 204 ") == pieces[0].startswith(PLAIN)
-            assert opened.partition(b"\r\n\r\n")[2] == b"\x81\x05hello\x88\x00"
+            assert opened.partition(b"\r\n\r\n")[2] == b"\x81\x05hello\x88\x02\x03\xe8"
         await until(lambda: len(house.hub) == 0)
 
 

@@ -7,19 +7,17 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import Frame as RawFrame
-from websockets.frames import Opcode
 
 from gateway.transport.connection import Connection
 from gateway.transport.sniffer import ProtocolSniffer, UpgradingHttp
 from shared.web.http_protocol import end_late_peers
 from tests.gateway.serving import until
+from tests.gateway.transport.peer_frames import HELLO
 from tests.gateway.transport.sockets import a_handshake
 from tests.gateway.transport.visitors import House, Visitor, is_uvicorns
 
 HANDSHAKE = a_handshake()
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
-HELLO = RawFrame(Opcode.TEXT, b"hello").serialize(mask=True)
 HELLO_BACK = b"\x81\x05hello"
 
 

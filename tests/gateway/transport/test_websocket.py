@@ -5,17 +5,13 @@ import time
 from typing import cast
 
 import pytest
-from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from gateway.errors import EndReason
 from gateway.transport.frames import Close, Frame, close_frame, pong_frame
 from gateway.transport.websocket import WebSocketConnection
+from tests.gateway.transport.peer_frames import masked
 from tests.gateway.transport.transports import CLOSE_CODES, AHub, ATransport, a_wire
-
-
-def raw(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
-    return RawFrame(opcode, data, fin).serialize(mask=True)
 
 
 def now() -> float:
@@ -26,7 +22,7 @@ async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
     wire = a_wire()
 
     wire.connection.pause_reading()
-    wire.connection.data_received(raw(Opcode.TEXT, b"a") + raw(Opcode.TEXT, b"b"))
+    wire.connection.data_received(masked(Opcode.TEXT, b"a") + masked(Opcode.TEXT, b"b"))
     assert wire.receiver.messages == []
     wire.connection.resume_reading()
 
@@ -36,16 +32,18 @@ async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
 @pytest.mark.parametrize(
     "much",
     [
-        raw(Opcode.PONG) * 2000,
-        raw(Opcode.TEXT, b"x") * 2000,
-        raw(Opcode.TEXT, fin=False) + raw(Opcode.CONT, fin=False) * 2000 + raw(Opcode.CONT),
+        masked(Opcode.PONG) * 2000,
+        masked(Opcode.TEXT, b"x") * 2000,
+        masked(Opcode.TEXT, fin=False)
+        + masked(Opcode.CONT, fin=False) * 2000
+        + masked(Opcode.CONT),
     ],
     ids=["pongs", "messages", "fragments"],
 )
 async def test_whatever_a_peer_sends_others_have_their_turn_in_between(much: bytes) -> None:
     wire = a_wire(bare_frames_per_second=10_000)
 
-    wire.connection.data_received(much + raw(Opcode.TEXT, b"last"))
+    wire.connection.data_received(much + masked(Opcode.TEXT, b"last"))
 
     assert "last" not in wire.receiver.messages
     assert wire.transport.is_reading is False, "or yet more would come in this turn"
@@ -72,7 +70,7 @@ async def test_who_fails_in_its_turn_to_be_read_costs_nobody_else_theirs() -> No
     hub = AHub()
     failing, other = a_wire(hub, FailsInItsTurn), a_wire(hub)
     for each in (failing, other):
-        each.connection.data_received(raw(Opcode.TEXT, b"x") * 9)
+        each.connection.data_received(masked(Opcode.TEXT, b"x") * 9)
 
     await asyncio.sleep(0)
 
@@ -83,7 +81,7 @@ async def test_who_fails_in_its_turn_to_be_read_costs_nobody_else_theirs() -> No
 async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
     wire, other = a_wire(), a_wire()
     for each in (wire, other):
-        each.connection.data_received(raw(Opcode.PONG) * 30 + raw(Opcode.CLOSE, b"\x03\xe8"))
+        each.connection.data_received(masked(Opcode.PONG) * 30 + masked(Opcode.CLOSE, b"\x03\xe8"))
 
     wire.connection.close(EndReason.SESSION_ENDED)
     other.lose()
@@ -99,14 +97,16 @@ async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))
 
-    wire.connection.data_received(raw(Opcode.TEXT, b"last") + raw(Opcode.CLOSE, b"\x03\xe8bye"))
+    wire.connection.data_received(
+        masked(Opcode.TEXT, b"last") + masked(Opcode.CLOSE, b"\x03\xe8bye")
+    )
 
     assert wire.receiver.messages == ["last"]
     assert wire.receiver.ended == Close(1000, "bye")
     assert wire.sent == b"a" + close_frame(Close(1000, "bye"))
     assert wire.transport.closed
     assert wire.hub.shared.connections, "its socket may have to flush"
-    wire.connection.data_received(raw(Opcode.TEXT, b"too late"))
+    wire.connection.data_received(masked(Opcode.TEXT, b"too late"))
     wire.lose()
     assert wire.receiver.messages == ["last"]
     assert not wire.hub.shared.connections
@@ -118,7 +118,7 @@ async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_
     wire.connection.close(EndReason.SESSION_ENDED)
     assert wire.transport.is_reading, "else the answer would never come"
 
-    wire.connection.data_received(raw(Opcode.TEXT, b"x") + raw(Opcode.CLOSE, b"\x03\xf0"))
+    wire.connection.data_received(masked(Opcode.TEXT, b"x") + masked(Opcode.CLOSE, b"\x03\xf0"))
 
     assert wire.transport.closed
     assert wire.receiver.messages == []
@@ -128,8 +128,8 @@ async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_
 async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None:
     wire = a_wire()
 
-    wire.connection.data_received(b"\x83\x80\0\0\0\0" + raw(Opcode.TEXT, b"x"))
-    wire.connection.data_received(raw(Opcode.TEXT, b"y"))
+    wire.connection.data_received(b"\x83\x80\0\0\0\0" + masked(Opcode.TEXT, b"x"))
+    wire.connection.data_received(masked(Opcode.TEXT, b"y"))
 
     assert wire.receiver.messages == []
     assert isinstance(wire.connection.closing, Close)
@@ -139,22 +139,22 @@ async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None
 
 async def test_a_ping_is_answered_with_its_payload() -> None:
     wire = a_wire()
-    wire.connection.data_received(raw(Opcode.PING, b"1") + raw(Opcode.PING, b"2"))
+    wire.connection.data_received(masked(Opcode.PING, b"1") + masked(Opcode.PING, b"2"))
     assert wire.sent == pong_frame(b"1") + pong_frame(b"2")
 
 
 async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
     wire = a_wire()
-    wire.connection.data_received(raw(Opcode.TEXT, b"whole"))
+    wire.connection.data_received(masked(Opcode.TEXT, b"whole"))
     assert wire.connection._parser is None
-    wire.connection.data_received(raw(Opcode.TEXT, b"in two")[:3])
+    wire.connection.data_received(masked(Opcode.TEXT, b"in two")[:3])
     assert wire.connection._parser is not None
 
 
 async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest_goes() -> None:
     hub = AHub(total_unfinished_bytes=150)
     oldest, second, third = (a_wire(hub) for _ in range(3))
-    whole = raw(Opcode.TEXT, b"x" * 80)
+    whole = masked(Opcode.TEXT, b"x" * 80)
 
     oldest.connection.data_received(whole[:60])
     second.connection.data_received(whole[:60])
@@ -167,7 +167,7 @@ async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest
     for wire in (second, third):
         wire.connection.data_received(whole[60:])
         assert wire.receiver.messages == ["x" * 80]
-    third.connection.data_received(raw(Opcode.TEXT, b"x" * 80, fin=False))
+    third.connection.data_received(masked(Opcode.TEXT, b"x" * 80, fin=False))
     assert third.connection.is_open, "there is room again"
     third.lose()
     assert hub.unfinished.bytes == 0
@@ -176,7 +176,7 @@ async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest
 async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -> None:
     hub = AHub(total_unfinished_bytes=150, message_seconds=5)
     talker, holder = a_wire(hub), a_wire(hub)
-    whole = raw(Opcode.TEXT, b"x" * 80)
+    whole = masked(Opcode.TEXT, b"x" * 80)
 
     talker.connection.data_received(whole[:60])
     holder.connection.data_received(whole[:60])
@@ -190,9 +190,9 @@ async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -
 async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None:
     hub = AHub(message_seconds=5)
     frame, parts, whole, idle = (a_wire(hub) for _ in range(4))
-    half = raw(Opcode.TEXT, b"half")
+    half = masked(Opcode.TEXT, b"half")
     frame.connection.data_received(half[:4])
-    parts.connection.data_received(raw(Opcode.TEXT, b"a part", fin=False))
+    parts.connection.data_received(masked(Opcode.TEXT, b"a part", fin=False))
     whole.connection.data_received(half[:4])
     whole.connection.data_received(half[4:])
 
@@ -200,7 +200,7 @@ async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None
     assert frame.connection.is_open
     assert parts.connection.is_open
     frame.connection.data_received(half[4:8])
-    parts.connection.data_received(raw(Opcode.PING) + raw(Opcode.CONT, b"another", fin=False))
+    parts.connection.data_received(masked(Opcode.PING) + masked(Opcode.CONT, b"another", fin=False))
     hub.unfinished.end_late(now() + 6)
 
     assert frame.connection.closing == parts.connection.closing is EndReason.TOO_SLOW
@@ -212,7 +212,7 @@ async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None
 async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() -> None:
     hub = AHub(message_seconds=5)
     wire = a_wire(hub)
-    wire.connection.data_received(raw(Opcode.TEXT, b"half")[:4])
+    wire.connection.data_received(masked(Opcode.TEXT, b"half")[:4])
     wire.connection.pause_reading()
 
     hub.unfinished.end_late(now() + 6)
@@ -229,13 +229,13 @@ async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_i
     wire = a_wire(hub)
     wire.connection.pause_reading()
 
-    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 80))
+    wire.connection.data_received(masked(Opcode.TEXT, b"x" * 80))
     assert hub.unfinished.bytes > 80
     wire.connection.resume_reading()
     assert hub.unfinished.bytes == 0
 
     wire.connection.pause_reading()
-    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 120))
+    wire.connection.data_received(masked(Opcode.TEXT, b"x" * 120))
     assert wire.connection.closing is EndReason.TOO_SLOW
     assert hub.unfinished.bytes == 0
 
@@ -243,10 +243,10 @@ async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_i
 @pytest.mark.parametrize(
     "pieces",
     [
-        [raw(Opcode.PING) * 1000],
-        [raw(Opcode.PONG)] * 1000,
-        [raw(Opcode.TEXT, fin=False), *[raw(Opcode.CONT, fin=False)] * 1000],
-        [bytes([each]) for each in raw(Opcode.TEXT, b"x" * 1000)],
+        [masked(Opcode.PING) * 1000],
+        [masked(Opcode.PONG)] * 1000,
+        [masked(Opcode.TEXT, fin=False), *[masked(Opcode.CONT, fin=False)] * 1000],
+        [bytes([each]) for each in masked(Opcode.TEXT, b"x" * 1000)],
     ],
     ids=["pings", "pongs", "fragments", "bytes"],
 )
@@ -259,13 +259,13 @@ async def test_who_sends_much_that_brings_no_message_is_closed(pieces: list[byte
 
     assert wire.connection.closing is EndReason.RATE_LIMIT
     assert wire.connection._parser is None
-    wire.connection.data_received(raw(Opcode.PING))
+    wire.connection.data_received(masked(Opcode.PING))
     assert wire.sent.endswith(close_frame(CLOSE_CODES[EndReason.RATE_LIMIT]))
 
 
 async def test_messages_and_their_large_pieces_are_no_bare_frames() -> None:
     wire = a_wire(bare_frames_per_second=10)
-    frame = raw(Opcode.TEXT, b"x" * 10_000)
+    frame = masked(Opcode.TEXT, b"x" * 10_000)
 
     for _ in range(30):
         wire.connection.data_received(frame[:5000])
@@ -279,7 +279,7 @@ async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None
     wire = a_wire(bare_frames_per_second=10)
     wire.connection.close(EndReason.SESSION_ENDED)
 
-    wire.connection.data_received(raw(Opcode.TEXT, b"x") * 1000)
+    wire.connection.data_received(masked(Opcode.TEXT, b"x") * 1000)
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -300,6 +300,6 @@ async def test_even_to_drop_what_nobody_wants_is_done_in_turns() -> None:
 
 async def test_messages_that_come_whole_are_no_part_of_that_bound() -> None:
     wire = a_wire(total_unfinished_bytes=0)
-    wire.connection.data_received(raw(Opcode.TEXT, b"x" * 1000))
+    wire.connection.data_received(masked(Opcode.TEXT, b"x" * 1000))
     assert wire.receiver.messages == ["x" * 1000]
     assert wire.connection.is_open
