@@ -1,14 +1,16 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
+from gateway.channels.fanout import Fanout
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.registry import ConnectionManager, for_each
 from gateway.control import Control
@@ -16,16 +18,15 @@ from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
+from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
+from gateway.protocols.chat.client import take
+from gateway.protocols.chat.service import ChatService, tell_hole
 from gateway.server_api import Api, create_api_router
-from gateway.session.capacity import Occupancy, UserLimit, connection_limit
-from gateway.session.chat import ChatSession
+from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
 from gateway.session.clock import ClockWatch
-from gateway.session.fanout import Fanout
-from gateway.session.handshake import read_handshake, read_query
-from gateway.session.parts import Authenticator, ChatParts
 from gateway.session.rate import RateLimits
-from gateway.session.roster import Roster
+from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
@@ -33,11 +34,9 @@ from gateway.streams.feed import Feed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.streams.ring import Ring
-from gateway.transport.connection import Connection
 from gateway.transport.hub import Hub
 from gateway.transport.shared_state import Limits
 from gateway.transport.sniffer import websocket_options
-from gateway.transport.upgrade import Upgrade
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher, start_publisher
@@ -114,23 +113,22 @@ class Gateway:
         self.presence = Presence(
             bus,
             presence_publisher,
-            on_change=lambda change: self.fanout.change_presence(change),
+            on_change=lambda change: self.announcements.announce(change),
             limits=_presence_limits(settings),
         )
-        self.fanout = Fanout(
+        self.announcements = Announcements(
             self.manager,
-            self.metrics,
-            names=self.presence.users,
-            count=self.presence.count,
+            self.presence,
             crowd_size=settings.crowd_size,
             crowd_resume=settings.crowd_resume,
             crowd_seconds=settings.crowd_seconds,
         )
+        fanout = Fanout(self.manager, self.metrics)
         self.feed = Feed(
             bus,
             ring=Ring(max_count=settings.ring_messages, max_bytes=settings.ring_bytes),
-            fan_out=self.fanout.publish,
-            on_reset=self.fanout.start_over,
+            fan_out=fanout.deliver,
+            on_reset=fanout.start_over,
             on_filled=self.metrics.filled("RT"),
             on_skipped=self.metrics.skipped,
             on_undecodable=self.metrics.unreadable,
@@ -151,24 +149,52 @@ class Gateway:
             limits=NotifyLimits(publish_seconds=settings.publish_seconds),
             now=now,
         )
-        self.chat = ChatParts(
-            guard=Authenticator(
+        namespaces = Namespaces(settings.namespaces)
+        self.publisher = ChannelPublisher(
+            publisher,
+            history,
+            recent=self.feed.ring.get,
+            limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
+            on_answered=self.metrics.publish_seconds.observe,
+        )
+        self.chat = ChatService(
+            sessions=SessionKind(
+                access=self._access(verifier),
+                manager=self.manager,
+                namespaces=namespaces,
+                catch_up=CatchUp(
+                    self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)
+                ),
+                publisher=self.publisher,
+                metrics=self.metrics,
+                enter=self.presence.enter,
+                leave=self.presence.leave,
+                on_hole=tell_hole,
+                on_caught_up=self.announcements.tell_who_is_here,
+            ),
+            presence=self.presence,
+            announcements=self.announcements,
+            rate_limits=RateLimits(
+                commands_per_second=settings.commands_per_second,
+                burst=settings.command_burst,
+                max_refusals=settings.max_rate_refusals,
+            ),
+            settings=settings,
+        )
+        bus.on_connected(self.publisher.bus_came_back)
+        self.api = Api(
+            self.publisher,
+            is_known=lambda channel: namespaces.options_of(channel) is not None,
+            epoch=lambda: self.feed.epoch,
+        )
+        self._observe()
+
+    def _access(self, verifier: TokenVerifier) -> Access:
+        settings = self.settings
+        return Access(
+            authenticator=Authenticator(
                 verifier, self._revocations, knows_revocations=self._knows_revocations
             ),
-            manager=self.manager,
-            namespaces=Namespaces(settings.namespaces),
-            presence=self.presence,
-            roster=Roster(self.presence, size=settings.crowd_size),
-            feed=self.feed,
-            catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
-            publisher=ChannelPublisher(
-                publisher,
-                history,
-                recent=self.feed.ring.get,
-                limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
-                on_answered=self.metrics.publish_seconds.observe,
-            ),
-            metrics=self.metrics,
             occupancy=Occupancy(
                 max_connections=connection_limit(
                     settings.max_connections, sockets=settings.peer_limits.max_sockets
@@ -180,26 +206,13 @@ class Gateway:
                 here=lambda user_id: len(self.manager.connections_of(user_id)),
                 elsewhere=self.presence.connections_elsewhere,
             ),
-            rate_limits=RateLimits(
-                commands_per_second=settings.commands_per_second,
-                burst=settings.command_burst,
-                max_refusals=settings.max_rate_refusals,
-            ),
             user_rates=UserRates(
                 units_per_second=settings.user_units_per_second,
                 burst=settings.user_burst,
                 max_users=settings.max_user_buckets,
             ),
-            settings=settings,
             not_ready=self.not_ready,
         )
-        bus.on_connected(self.chat.publisher.bus_came_back)
-        self.api = Api(
-            self.chat.publisher,
-            is_known=lambda channel: self.chat.namespaces.options_of(channel) is not None,
-            epoch=lambda: self.feed.epoch,
-        )
-        self._observe()
 
     def not_ready(self) -> list[str]:
         """Why nobody can be let in now, in the operator's words."""
@@ -228,7 +241,7 @@ class Gateway:
             reasons.append("who is present is not known")
         if not self.presence.lease_in_force:
             reasons.append("the bus does not take this gateway's lease")
-        if self.chat.publisher.stuck:
+        if self.publisher.stuck:
             reasons.append("the bus does not store publications")
         return reasons + self._supervisor.not_ready()
 
@@ -238,7 +251,7 @@ class Gateway:
             Loop("control", self.control.run),
             Loop("feed", self.feed.run),
             *self.presence.loops,
-            Loop("crowds", self.fanout.run, is_vital=False),
+            Loop("crowds", self.announcements.run, is_vital=False),
             Loop("notify", self.notifier.run, is_vital=False),
             Loop("sweep", self.hub.run),
             Loop("clock", self.clock_watch.run),
@@ -266,19 +279,6 @@ class Gateway:
         self._draining = True
         await self.hub.drain()
         await self.presence.withdraw()
-
-    def take(self, upgrade: Upgrade) -> None:
-        """Open a `/ws/chat` connection; nothing of the request is kept."""
-        request = upgrade.request
-        handshake = read_handshake(
-            read_query(request.query), request.subprotocols, address=upgrade.client_host
-        )
-
-        def session(connection: Connection) -> ChatSession:
-            return ChatSession(connection, handshake, self.chat)
-
-        with suppress(ConnectionResetError):  # it went away in its own handshake
-            upgrade.accept(session, subprotocol=handshake.subprotocol).open()
 
     def _end_with_tokens(self) -> None:
         """Let all who are open end with their tokens, by the clock as it is now."""
@@ -331,7 +331,9 @@ async def serving(
                 router=create_router(gateway),
                 ready=gateway.not_ready,
                 drain=gateway.drain,
-                server_options=websocket_options(gateway.hub, {"/ws/chat": gateway.take}),
+                server_options=websocket_options(
+                    gateway.hub, {"/ws/chat": partial(take, gateway.chat)}
+                ),
                 manager=gateway.manager,
             )
 

@@ -32,7 +32,7 @@ class Control:
         def end_if_covered(member: Member) -> None:
             nonlocal ended
             if revocation.covers(member.claims):
-                member.cut(EndReason.SESSION_ENDED)
+                member.connection.cut(EndReason.SESSION_ENDED)
                 ended += 1
 
         for_each(members, end_if_covered)

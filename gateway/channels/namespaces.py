@@ -2,13 +2,9 @@
 
 from collections.abc import Mapping
 
-from gateway.settings import DEFAULT_NAMESPACES, Namespace, Who
-from shared.contracts.channels import namespace_of, personal_channel
+from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, Who
+from shared.contracts.channels import PERSONAL, PRIVATE, namespace_of, personal_channel
 from shared.contracts.ids import ChannelName, UserId
-
-PERSONAL = "#"
-PRIVATE = "$"
-
 
 _USERS = Who.USERS  # as a member of the enum it costs half a microsecond each time
 PERSONAL_OPTIONS = Namespace(subscribe=Who.SERVICES)  # its owner has it without asking

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from gateway.channels.connection import Connection, Format, Frame
 from gateway.errors import EndReason
-from gateway.transport.coalescer import Sink, WriteCoalescer
-from gateway.transport.frames import Frame
+from gateway.transport.coalescer import WriteCoalescer
+from shared.contracts.channels import personal_channel
 from shared.contracts.ids import ChannelName, SessionId, UserId
+from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import Claims
 
 CATCHING_UP = sys.maxsize
@@ -20,59 +21,74 @@ Listeners = tuple["Subscription", ...] | dict["Member", "Subscription"]
 
 _FEW = 4
 
-Encode = Callable[[str], Frame]
-"""Makes the frame for one protocol; asked at most once for each, however many listen."""
 
+class Member:
+    """Somebody connected: whose the connection is, and what it is given.
 
-class Member(Protocol):
-    """What the registry knows of a session: whose it is, and where its frames go."""
+    What becomes of a hole in that is for the class above, `gateway.session.session.Session`.
+    """
 
-    @property
-    def user_id(self) -> UserId: ...
+    __slots__ = ("claims", "connection", "subscriptions")
 
-    @property
-    def claims(self) -> Claims:
+    def __init__(self, connection: Connection, claims: Claims) -> None:
+        self.connection = connection
+        self.claims = claims
         """What its token says, now."""
+        self.subscriptions: tuple[Subscription, ...] = ()
+        """Kept by the registry. Most have few, and a tuple is small."""
 
     @property
-    def protocol(self) -> str:
-        """Which frames it understands."""
-
-    @property
-    def connection(self) -> Sink:
-        """Where the publications for it go, as long as the socket takes them."""
+    def user_id(self) -> UserId:
+        return self.claims.user_id
 
     def send(self, frame: Frame) -> None:
-        """Never waits, never fails, never changes the registry."""
+        """Send what isn't stored, such as who came. Never waits, never changes the registry."""
+        connection = self.connection
+        if not (connection.is_stalled and self.is_live):
+            connection.send(frame)
+        elif not connection.offer(frame):
+            self.fall_behind()
 
     def offer(self, frame: Frame, offset: int) -> None:
-        """Take a publication though the socket is stalled, or fall behind."""
+        """Send a publication though the socket is stalled, or fall behind."""
+        if not self.connection.offer(frame):
+            self.fall_behind(offset - 1)
 
-    def close(self, reason: EndReason) -> None:
-        """End it; it leaves the registry later, by itself."""
+    @property
+    def is_live(self) -> bool:
+        """Whether it gets anything live."""
+        return any(each.live_from != CATCHING_UP for each in self.subscriptions)
 
-    def cut(self, reason: EndReason) -> None:
-        """End it at once: nothing that is queued for it is sent any more."""
+    def fall_behind(self, delivered_offset: int | None = None) -> None:
+        """It can take no more now; it gets nothing live until it has caught up.
+
+        Args:
+            delivered_offset: The last that it was given; None if that is all there was.
+        """
+        raise NotImplementedError
+
+    def start_over(self, reason: str) -> None:
+        """There is a hole in what everybody here was given."""
+        raise NotImplementedError
 
     def end_with_token(self) -> None:
         """From now on, when its token does by the clock as it is now."""
-
-    def start_over(self, reason: str) -> None:
-        """There is a hole in what it was sent, which it has to be told."""
-
-    def abandon(self, error: Exception, event: str) -> None:
-        """End it, since something that was done for it raised; that is logged and counted."""
+        seconds = self.claims.expires_at - our_clock()
+        self.connection.close_after(seconds, EndReason.TOKEN_EXPIRED)
 
 
 class Subscription:
     """One member in one channel: catching up, or live from an offset on."""
 
-    __slots__ = ("channel", "connection", "live_from", "member", "watches")
+    __slots__ = ("channel", "connection", "encode", "live_from", "member", "watches")
 
-    def __init__(self, member: Member, channel: ChannelName, live_from: int) -> None:
+    def __init__(
+        self, member: Member, channel: ChannelName, encode: Format, live_from: int
+    ) -> None:
         self.member = member
         self.connection = member.connection
         self.channel = channel
+        self.encode = encode
         self.live_from = live_from
         self.watches = False
         """Whether it hears who comes and goes."""
@@ -83,90 +99,93 @@ class ConnectionManager:
 
     def __init__(self, outgoing: WriteCoalescer) -> None:
         self._outgoing = outgoing
-        # Most have one connection a user and few channels each: tuples are small.
-        self._subscriptions: dict[Member, tuple[Subscription, ...]] = {}
-        self._listeners: dict[str, dict[ChannelName, Listeners]] = {}  # by protocol
+        self._members: dict[Member, None] = {}  # a set of as many takes three times the memory
+        self._listeners: dict[Format, dict[ChannelName, Listeners]] = {}
         self._users: dict[UserId, Members] = {}
         self._sessions: dict[SessionId, Members] = {}
-        self._session_of: dict[Member, SessionId] = {}
 
     def connect(self, member: Member) -> None:
-        """Add a member, or take note that one that is here has another token of its user."""
-        if member in self._subscriptions:
-            self._leave_session(member)
-        else:
-            self._subscriptions[member] = ()
+        """Add a member; harmless if it is here already."""
+        if member not in self._members:
+            self._members[member] = None
             _add(self._users, member.user_id, member)
-        session_id = member.claims.session_id
-        if session_id is not None:
-            self._session_of[member] = session_id
-            _add(self._sessions, session_id, member)
+            _add(self._sessions, member.claims.session_id, member)
+
+    def renew(self, member: Member, claims: Claims) -> None:
+        """Take note that a member goes on under another token of its user."""
+        if member in self._members:
+            _discard(self._sessions, member.claims.session_id, member)
+            _add(self._sessions, claims.session_id, member)
+            member.claims = claims
 
     def disconnect(self, member: Member) -> None:
         """Forget the member and its subscriptions; harmless if it is gone already."""
-        for subscription in self._subscriptions.get(member, ()):
-            self.unsubscribe(member, subscription.channel)
-        if self._subscriptions.pop(member, None) is not None:
+        if member in self._members:
+            for subscription in member.subscriptions:
+                self.unsubscribe(subscription)
+            del self._members[member]
             _discard(self._users, member.user_id, member)
-            self._leave_session(member)
+            _discard(self._sessions, member.claims.session_id, member)
 
     def subscribe(
-        self, member: Member, channel: ChannelName, live_from: int = CATCHING_UP
+        self,
+        member: Member,
+        channel: ChannelName,
+        encode: Format,
+        live_from: int = CATCHING_UP,
     ) -> Subscription:
         """Let a connected member listen; asked again, give the subscription that it has."""
-        subscriptions = self._subscriptions[member]
-        channels = self._listeners.setdefault(member.protocol, {})
-        listeners = channels.get(channel, ())
-        subscription = _find(listeners, member)
-        if subscription is None:
-            subscription = Subscription(member, channel, live_from)
-            channels[channel] = _with(listeners, subscription)
-            self._subscriptions[member] = (*subscriptions, subscription)
+        for subscription in member.subscriptions:
+            if subscription.channel == channel:
+                return subscription
+        if member not in self._members:
+            raise LookupError("who isn't connected can't listen")
+        subscription = Subscription(member, channel, encode, live_from)
+        channels = self._listeners.setdefault(encode, {})
+        channels[channel] = _with(channels.get(channel, ()), subscription)
+        member.subscriptions = (*member.subscriptions, subscription)
         return subscription
 
-    def unsubscribe(self, member: Member, channel: ChannelName) -> None:
-        """Let the member hear no more of the channel; harmless if it never did."""
-        channels = self._listeners.get(member.protocol, {})
-        listeners = channels.get(channel, ())
-        subscription = _find(listeners, member)
-        if subscription is None:
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Let its member hear no more of the channel; harmless if it is over already."""
+        member = subscription.member
+        left = tuple(each for each in member.subscriptions if each is not subscription)
+        if len(left) == len(member.subscriptions):
             return
-        left = tuple(each for each in self._subscriptions[member] if each is not subscription)
-        self._subscriptions[member] = left
-        listeners = _without(listeners, subscription)
+        member.subscriptions = left
+        channels = self._listeners[subscription.encode]
+        listeners = _without(channels[subscription.channel], subscription)
         if listeners:
-            channels[channel] = listeners
+            channels[subscription.channel] = listeners
         else:  # else one entry would stay for every room ever seen
-            del channels[channel]
+            del channels[subscription.channel]
 
-    def send_to_user(self, user_id: UserId, encode: Encode) -> int:
-        """Queue the frame on every connection of the user here; return on how many."""
-        return _send(self._users.get(user_id, ()), encode)
+    def send_to_user(self, user_id: UserId, offset: int, payload: bytes) -> int:
+        """Give a publication of the user's personal channel to all connections of the user here."""
+        return self.broadcast(personal_channel(user_id), offset, payload)
 
-    def broadcast(self, channel: ChannelName, encode: Encode, *, offset: int) -> int:
+    def broadcast(self, channel: ChannelName, offset: int, payload: bytes) -> int:
         """Give a publication to the channel's listeners here that are live; return to how many.
 
-        They are settled now, though what they are due leaves at the end of the turn. Nobody
-        is given anything if ``encode`` fails, which is asked only if somebody listens.
+        They are settled now, though what they are given leaves at the end of the turn.
+
+        Raises:
+            BadPublication: by the format of a group of listeners, which is given nothing then.
         """
         count = 0
-        for protocol, channels in self._listeners.items():
+        for encode, channels in self._listeners.items():
             listeners = channels.get(channel)
             if listeners:
-                frame = encode(protocol)
+                frame = encode(channel, offset, payload)
                 reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
                 count += reached
                 if stalled:
-                    members = [listener.member for listener in stalled]
-                    count += for_each(members, partial(_offer, frame, offset))
+                    count += _offer(frame, offset, stalled)
         return count
 
-    def listeners(self, channel: ChannelName) -> Iterator[Subscription]:
-        for channels in self._listeners.values():
-            yield from _each(channels.get(channel, ()))
-
-    def subscriptions_of(self, member: Member) -> Collection[Subscription]:
-        return self._subscriptions.get(member, ())
+    def listeners(self, channel: ChannelName, encode: Format) -> Iterator[Subscription]:
+        """Those of one format."""
+        yield from _each(self._listeners.get(encode, {}).get(channel, ()))
 
     def connections_of(self, user_id: UserId) -> Collection[Member]:
         return self._users.get(user_id, ())
@@ -175,7 +194,7 @@ class ConnectionManager:
         return self._sessions.get(session_id, ())
 
     def connections(self) -> Collection[Member]:
-        return self._subscriptions.keys()
+        return self._members.keys()
 
     def channels(self) -> Collection[ChannelName]:
         """The channels that somebody here listens to."""
@@ -185,12 +204,7 @@ class ConnectionManager:
         return len(self._users)
 
     def connection_count(self) -> int:
-        return len(self._subscriptions)
-
-    def _leave_session(self, member: Member) -> None:
-        session_id = self._session_of.pop(member, None)
-        if session_id is not None:
-            _discard(self._sessions, session_id, member)
+        return len(self._members)
 
 
 def for_each(members: Iterable[Member], step: Callable[[Member], None]) -> int:
@@ -204,27 +218,19 @@ def for_each(members: Iterable[Member], step: Callable[[Member], None]) -> int:
         try:
             step(member)
         except Exception as error:
-            member.abandon(error, "delivery_failed")
+            member.connection.abandon(error, "delivery_failed")
         else:
             count += 1
     return count
 
 
-def _offer(frame: Frame, offset: int, member: Member) -> None:
-    member.offer(frame, offset)
+def _offer(frame: Frame, offset: int, stalled: Iterable[Subscription]) -> int:
+    members = [subscription.member for subscription in stalled]
+    return for_each(members, lambda member: member.offer(frame, offset))
 
 
 def _each(listeners: Listeners) -> Collection[Subscription]:
     return listeners if isinstance(listeners, tuple) else listeners.values()
-
-
-def _find(listeners: Listeners, member: Member) -> Subscription | None:
-    if isinstance(listeners, dict):
-        return listeners.get(member)
-    for subscription in listeners:
-        if subscription.member is member:
-            return subscription
-    return None
 
 
 def _with(listeners: Listeners, subscription: Subscription) -> Listeners:
@@ -247,19 +253,16 @@ def _without(listeners: Listeners, subscription: Subscription) -> Listeners:
 Key = TypeVar("Key", bound=Hashable)
 
 
-def _add(index: dict[Key, Members], key: Key, member: Member) -> None:
-    index[key] = (*index.get(key, ()), member)
+def _add(index: dict[Key, Members], key: Key | None, member: Member) -> None:
+    if key is not None:
+        index[key] = (*index.get(key, ()), member)
 
 
-def _discard(index: dict[Key, Members], key: Key, member: Member) -> None:
+def _discard(index: dict[Key, Members], key: Key | None, member: Member) -> None:
+    if key is None:
+        return
     left = tuple(each for each in index[key] if each is not member)
     if left:
         index[key] = left
     else:
         del index[key]
-
-
-def _send(members: Iterable[Member], encode: Encode) -> int:
-    members = tuple(members)
-    frames = {protocol: encode(protocol) for protocol in {each.protocol for each in members}}
-    return for_each(members, lambda member: member.send(frames[member.protocol]))

@@ -9,19 +9,16 @@ count: what has stood for `clock_settle_seconds` is reckoned with anew, for all 
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
+
+from shared.jetstream.clock import Clock, our_clock
 
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _JUMP_SECONDS = 1.0
 """Less is how clocks are kept right, and moves no end by more than a sweep does."""
-
-
-def unix_now() -> float:
-    return datetime.now(UTC).timestamp()
 
 
 class ClockWatch:
@@ -32,7 +29,7 @@ class ClockWatch:
         on_settled: Callable[[], None],
         *,
         settle_seconds: float,
-        unix: Callable[[], float] = unix_now,
+        unix: Clock = our_clock,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``on_settled`` is called when a jump has stood for so long, once for each."""

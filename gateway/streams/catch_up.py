@@ -13,30 +13,15 @@ of live updates replaced by the ring.
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from enum import StrEnum
 
-from gateway.streams.feed import Feed
+from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, MergedHistory, bounded
 from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
-from shared.jetstream.position import RETENTION
 from shared.nats.errors import BusUnavailable
 
 Send = Callable[[int, ChannelName, bytes], None]
 """Gets offset, channel and payload, ascending."""
-
-
-class Reason(StrEnum):
-    """Why what was missed can't be replayed."""
-
-    EPOCH = "epoch"
-    """The offset belongs to another life of the stream."""
-    AHEAD = "ahead"
-    """The offset was never given."""
-    TOO_OLD = "too_old"
-    """The stream no longer holds what came next."""
-    TOO_MANY = "too_many"
-    """It would be more than the limit."""
 
 
 class Unrecoverable(Exception):
@@ -64,6 +49,20 @@ class CatchUp:
         self._feed = feed
         self._history = history
         self._limits = limits
+
+    @property
+    def position(self) -> int:
+        """The offset through which everything was given to those who are live."""
+        return self._feed.position
+
+    @property
+    def epoch(self) -> str:
+        """Of the position."""
+        return self._feed.epoch
+
+    def is_newest(self, channel: ChannelName, offset: int) -> bool:
+        """Whether nothing was published into the channel after the offset, as far as is known."""
+        return not self._feed.ring.count_after((channel,), offset)
 
     def at_once(self, offset: int, epoch: str | None) -> int | None:
         """The first offset that is to come live, if nothing was missed; None if `run` has to tell.
@@ -205,5 +204,4 @@ class CatchUp:
 
     def _check_reset(self, resets: int) -> None:
         if self._feed.resets != resets:
-            is_retention = self._feed.last_reset == RETENTION
-            raise Unrecoverable(Reason.TOO_OLD if is_retention else Reason.EPOCH)
+            raise Unrecoverable(self._feed.last_reset)

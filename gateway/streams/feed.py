@@ -1,6 +1,7 @@
 """Everything that is published, as it happens: from the RT stream to the ring and the listeners."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from functools import lru_cache
 
 import structlog
@@ -11,12 +12,29 @@ from shared.contracts.ids import ChannelName
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
+from shared.jetstream.position import RETENTION
 from shared.jetstream.subjects import RT_LIVE, channel_of
 from shared.nats.client import Bus
 
 log = structlog.get_logger(__name__)
 
 _CHECKED_TOKENS = 16_384  # some 4 MiB; of more channels than that some are checked again
+
+
+class Reason(StrEnum):
+    """Why what was missed can't be replayed."""
+
+    EPOCH = "epoch"
+    """The offset belongs to another life of the stream."""
+    AHEAD = "ahead"
+    """The offset was never given."""
+    TOO_OLD = "too_old"
+    """The stream no longer holds what came next."""
+    TOO_MANY = "too_many"
+    """It would be more than the limit."""
+    MALFORMED = "malformed"
+    """What was named is no offset."""
+
 
 FanOut = Callable[[ChannelName, int, bytes], None]
 """Gets channel, offset and payload of each publication, once and in the stream's order."""
@@ -31,7 +49,7 @@ class Feed:
         *,
         ring: Ring,
         fan_out: FanOut,
-        on_reset: Callable[[str], None] = lambda _reason: None,
+        on_reset: Callable[[Reason], None] = lambda _reason: None,
         on_skipped: Callable[[int], None] = lambda _count: None,
         on_filled: Callable[[int], None] = lambda _count: None,
         on_undecodable: Callable[[int, str], None] = lambda _offset, _reason: None,
@@ -53,7 +71,7 @@ class Feed:
         self.ring = ring
         self.resets = 0
         """How often the position has jumped; who waited for something looks whether it grew."""
-        self.last_reset = ""
+        self.last_reset = Reason.EPOCH
         self._fan_out = fan_out
         self._on_reset = on_reset
         self._on_skipped = on_skipped
@@ -108,8 +126,8 @@ class Feed:
     def _reset(self, reason: str) -> None:
         self.ring.clear()
         self.resets += 1
-        self.last_reset = reason
-        self._on_reset(reason)
+        self.last_reset = Reason.TOO_OLD if reason == RETENTION else Reason.EPOCH
+        self._on_reset(self.last_reset)
 
     def _skipped(self, first: int, last: int) -> None:
         log.warning("publications_skipped", first=first, last=last)

@@ -9,6 +9,8 @@ import re
 from shared.contracts.ids import ChannelName, PostId, UserId
 
 MAX_CHANNEL_BYTES = 255
+PERSONAL = "#"
+PRIVATE = "$"
 
 _CHANNEL = re.compile(r"[!-~]+")  # printable ASCII but the space
 
@@ -43,7 +45,12 @@ def room_channel(room: str) -> ChannelName:
 
 def personal_channel(user_id: UserId) -> ChannelName:
     """The channel that every connection of the user gets without asking."""
-    return ChannelName(f"#{user_id}")
+    return ChannelName(f"{PERSONAL}{user_id}")
+
+
+def owner_of(channel: ChannelName) -> UserId | None:
+    """Whose personal channel it is; None if it is nobody's."""
+    return UserId(channel[1:]) if channel.startswith(PERSONAL) else None
 
 
 def post_channel(post_id: PostId) -> ChannelName:
@@ -53,5 +60,5 @@ def post_channel(post_id: PostId) -> ChannelName:
 
 def namespace_of(channel: ChannelName) -> str:
     """The text before the first ``:`` after a leading ``$``; empty if there is none."""
-    head, colon, _ = channel.removeprefix("$").partition(":")
+    head, colon, _ = channel.removeprefix(PRIVATE).partition(":")
     return head if colon else ""

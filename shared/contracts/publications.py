@@ -7,6 +7,7 @@ There is one check of what may be published, wherever it comes from, and readers
 anew: what is stored is what every reader can read.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -85,6 +86,29 @@ class Publication(NamedTuple):
         if fault is not None:
             raise BadPublication(fault)
         return cls(data, sender, event_id)
+
+
+class PlainMessage(NamedTuple):
+    """What a user said in plain text; each part is JSON as it stands in the payload."""
+
+    body: bytes
+    user_id: bytes
+    name: bytes
+
+
+_PLAIN_TEXT = rb'"[ !#-\[\]-~]*"'  # ASCII, and nothing that is escaped in JSON
+_PLAIN_USER_ID = rb'[1-9][0-9]{0,14}|"(?![1-9][0-9]*")[!#-\[\]-~]{1,128}"'  # 7, and never "7"
+_PLAIN_MESSAGE = re.compile(
+    rb'\{"data":\{"body":(%b)\},"sender":\{"user_id":(%b),"name":(%b)\}\}'
+    % (_PLAIN_TEXT, _PLAIN_USER_ID, _PLAIN_TEXT)
+)
+"""Byte for byte what `Publication.encode` makes of it; a test holds the two together."""
+
+
+def plain_message(payload: bytes) -> PlainMessage | None:
+    """A plain message without reading it as JSON, in a tenth of the time; None is for all else."""
+    plain = _PLAIN_MESSAGE.fullmatch(payload)
+    return None if plain is None else PlainMessage(*plain.groups())
 
 
 def _is_said(data: Any) -> bool:

@@ -1,9 +1,7 @@
 """What the documents claim about the code is so."""
 
-import importlib
 import json
 import re
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +25,7 @@ from shared.runtime.settings import ServiceSettings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bench/README.md"]
-STOP = re.compile(r"`([a-z_]+(?:/[a-z_]+)*\.py):([A-Za-z_.]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-
-
-def _stops() -> list[tuple[str, str]]:
-    return STOP.findall((ROOT / "docs/walk.md").read_text())
-
-
-def test_both_walks_have_stops() -> None:
-    assert len(_stops()) > 20
-
-
-@pytest.mark.parametrize(("file", "name"), _stops())
-def test_every_stop_of_the_walks_exists(file: str, name: str) -> None:
-    assert (ROOT / file).is_file()
-    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-    assert callable(reduce(getattr, name.split("."), module))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from gateway.channels.options import Namespace
+from gateway.protocols.chat import arrival
 from gateway.protocols.chat.codec import encode_welcome
-from gateway.session import arrival
-from gateway.settings import Namespace
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Frame
 from shared.contracts.ids import SessionId, UserId

@@ -3,55 +3,41 @@
 from gateway.channels.registry import ConnectionManager
 from gateway.control import Control
 from gateway.errors import EndReason
-from gateway.transport.coalescer import WriteCoalescer
+from gateway.transport.coalescer import FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.api import StoredMessage
-from shared.tokens.access_tokens import Claims
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
-from tests.gateway.sinks import ASink
+from tests.gateway.connections import AConnection
+from tests.gateway.members import AMember, claims_of
 
 ANN = UserId("1")
 
 
-class AMember:
-    protocol = "chat"
-    user_id = ANN
-
-    def __init__(self, session_id: str) -> None:
-        self.claims = Claims(ANN, "Ann", SessionId(session_id), issued_at=0, expires_at=1)
-        self.connection = ASink()
-        self.cuts: list[EndReason] = []
-        self.fails = False
-        self.abandoned = False
-
+class AConnectionThatFails(AConnection):
     def cut(self, reason: EndReason) -> None:
-        if self.fails:
-            raise RuntimeError("a member that fails")
-        self.cuts.append(reason)
+        raise RuntimeError("a connection that fails")
 
-    def abandon(self, error: Exception, event: str) -> None:
-        self.abandoned = True
 
-    def close(self, reason: EndReason) -> None:
-        raise NotImplementedError
+def a_tab(session_id: str, connection: AConnection | None = None) -> AMember:
+    """It has something pending, which leaves at the end of the turn."""
+    tab = AMember(ANN, SessionId(session_id), connection=connection)
+    tab.connection.pending = FrameBatch(None, Frame(b"pending"))
+    return tab
 
-    def end_with_token(self) -> None: ...
 
-    def start_over(self, reason: str) -> None:
-        raise NotImplementedError
-
-    def offer(self, frame: Frame, offset: int) -> None:
-        raise NotImplementedError
-
-    def send(self, frame: Frame) -> None:
-        raise NotImplementedError
+def a_manager() -> ConnectionManager:
+    return ConnectionManager(WriteCoalescer(lambda _flush: None))
 
 
 def end_session(session_id: str, *members: AMember) -> None:
-    manager = ConnectionManager(WriteCoalescer(lambda _flush: None))
+    manager = a_manager()
     for member in members:
         manager.connect(member)
+    heed_end_of(session_id, manager)
+
+
+def heed_end_of(session_id: str, manager: ConnectionManager) -> None:
     revoked = SessionRevoked(session_id=SessionId(session_id), user_id=ANN)
     Control(Revocations(max_token_seconds=60), manager).heed(
         StoredMessage(
@@ -61,19 +47,36 @@ def end_session(session_id: str, *members: AMember) -> None:
 
 
 def test_one_connection_that_cannot_be_cut_spares_none_behind_it() -> None:
-    tabs = [AMember("ended"), AMember("ended"), AMember("ended")]
-    tabs[1].fails = True
+    tabs = [a_tab("ended"), a_tab("ended", AConnectionThatFails()), a_tab("ended")]
 
     end_session("ended", *tabs)
 
-    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [], [EndReason.SESSION_ENDED]]
-    assert [tab.abandoned for tab in tabs] == [False, True, False]
+    closing = [tab.connection.closing for tab in tabs]
+    assert closing == [
+        EndReason.SESSION_ENDED, EndReason.INTERNAL_ERROR, EndReason.SESSION_ENDED
+    ]  # fmt: skip
+    assert [len(tab.connection.failures) for tab in tabs] == [0, 1, 0]
 
 
 def test_the_connections_of_an_ended_session_are_cut_and_no_others() -> None:
-    tabs, other = [AMember("ended"), AMember("ended")], AMember("another")
+    tabs, other = [a_tab("ended"), a_tab("ended")], a_tab("another")
 
     end_session("ended", *tabs, other)
 
-    assert [tab.cuts for tab in tabs] == [[EndReason.SESSION_ENDED], [EndReason.SESSION_ENDED]]
-    assert other.cuts == []
+    for tab in tabs:
+        assert tab.connection.closing is EndReason.SESSION_ENDED
+        assert tab.connection.sent == [], "what was pending is not for it any more"
+    assert other.connection.is_open
+
+
+def test_who_goes_on_under_another_token_ends_with_the_session_of_that_one() -> None:
+    manager, stays, goes = a_manager(), a_tab("ended"), a_tab("another")
+    for tab in (stays, goes):
+        manager.connect(tab)
+    manager.renew(stays, claims_of(ANN, SessionId("another")))
+    manager.renew(goes, claims_of(ANN, SessionId("ended")))
+
+    heed_end_of("ended", manager)
+
+    assert stays.connection.is_open
+    assert goes.connection.closing is EndReason.SESSION_ENDED

@@ -12,8 +12,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.session.chat import ChatSession
-from gateway.settings import Namespace, Who
+from gateway.channels.options import Namespace, Who
+from gateway.protocols.chat.client import ChatClient
+from gateway.session.session import Session
 from gateway.transport.frames import text_frame
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import SessionId, UserId
@@ -186,7 +187,7 @@ async def test_a_stalled_tab_is_not_told_of_all_who_come_and_go_but_of_who_is_he
     ):
         await tab.until("welcome")
         [session] = gateway.parts.manager.connections()
-        assert isinstance(session, ChatSession)
+        assert isinstance(session, Session)
         tab.socket.transport.pause_reading()
         joined = text_frame(json.dumps({"type": "user_joined", "name": "x" * 1000}).encode())
         for _ in range(10_000):  # 10 MB, by far more than the kernel takes for him
@@ -217,7 +218,7 @@ async def test_a_tab_that_never_reads_again_is_sent_away(
             await publish(publisher, room_channel(room), a_long_one(number))
         await until(lambda: gateway.metric("hubbub_lagging_total") == 1)
         [session] = gateway.parts.manager.connections()
-        assert isinstance(session, ChatSession)
+        assert isinstance(session, Session)
         await until(lambda: not session.connection.is_open)
         stalled.socket.transport.resume_reading()
 
@@ -239,7 +240,7 @@ async def test_a_session_that_was_is_freed_without_the_collector(
     gateway: RunningGateway,
 ) -> None:
     def alive() -> int:
-        return sum(type(each) is ChatSession for each in gc.get_objects())
+        return sum(type(each) in (ChatClient, Session) for each in gc.get_objects())
 
     gc.collect()
     before = alive()

@@ -6,7 +6,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway.channels.registry import for_each
-from gateway.session.chat import ChatSession
+from gateway.session.session import Session
 from shared.contracts.ids import UserId
 from tests.fixtures.tokens import (
     FOREIGN,
@@ -181,8 +181,8 @@ async def test_who_is_here_ends_by_the_clock_as_it_is_when_a_jump_counts(
         members = {member.user_id: member for member in gateway.parts.manager.connections()}
         for user_id, lives_on in ((1, 60), (2, -60)):
             member = members[UserId(str(user_id))]
-            assert isinstance(member, ChatSession)
-            member._claims = replace(member.claims, expires_at=now() + lives_on)
+            assert isinstance(member, Session)
+            member.claims = replace(member.claims, expires_at=now() + lives_on)
 
         for_each(members.values(), lambda member: member.end_with_token())
 

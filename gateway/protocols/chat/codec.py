@@ -1,6 +1,5 @@
-"""`/ws/chat` in plain JSON: text to commands, publications and answers to frames."""
+"""`/ws/chat` in plain JSON: text to commands, publications and answers to WebSocket frames."""
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,11 +8,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
 from gateway.transport.frames import Frame, text_frame
+from shared.contracts.channels import owner_of
 from shared.contracts.ids import ChannelName, UserId, user_id_to_json
 from shared.contracts.json_values import read_json
-from shared.contracts.publications import Publication
-
-PROTOCOL = "chat"
+from shared.contracts.publications import Publication, plain_message
 
 ChatCommand = PublishMessage | Ping | Authenticate
 
@@ -25,12 +23,6 @@ _VALIDATE: dict[str, Callable[[object], ChatCommand]] = {
 """Less the wrapping of `model_validate`, which would cost half as much again."""
 _NOT_JSON = object()
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
-_PLAIN_TEXT = rb'"[ !#-\[\]-~]*"'  # ASCII, and nothing that is escaped in JSON
-_PLAIN_USER_ID = rb'[1-9][0-9]{0,14}|"(?![1-9][0-9]*")[!#-\[\]-~]{1,128}"'  # 7, and never "7"
-_PLAINLY_SAID = re.compile(
-    rb'\{"data":\{"body":(%b)\},"sender":\{"user_id":(%b),"name":(%b)\}\}'
-    % (_PLAIN_TEXT, _PLAIN_USER_ID, _PLAIN_TEXT)
-)
 CODE_OF_FIELD = {"body": "bad_body", "id": "bad_id", "token": "invalid_token"}
 
 
@@ -113,30 +105,27 @@ def encode_welcome(
     )
 
 
-def encode_message(offset: int, payload: bytes) -> Frame | None:
-    """What was said in the room, as `encode_publication` has it, without reading it as JSON.
+def encode_publication(channel: ChannelName, offset: int, payload: bytes) -> Frame:
+    """A stored publication, as the room's listeners or the owner of the personal channel see it.
 
-    Nearly all that is said is plain text as our own publisher writes it; None is for all else.
+    Nearly all that is said in rooms is plain text, and is not even read as JSON.
+
+    Raises:
+        BadPublication: not everybody could read it.
     """
-    said = _PLAINLY_SAID.fullmatch(payload)
-    if said is None:
-        return None
-    body, user_id, name = said.groups()
-    return text_frame(
-        b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d}'
-        % (user_id, name, body, offset)
-    )
-
-
-def encode_publication(
-    channel: ChannelName, offset: int, publication: Publication, *, personal: bool
-) -> Frame:
-    """A publication as the room's listeners, or the owner of the personal channel, see it."""
+    is_personal = owner_of(channel) is not None
+    plain = None if is_personal else plain_message(payload)
+    if plain is not None:
+        return text_frame(
+            b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d}'
+            % (plain.user_id, plain.name, plain.body, offset)
+        )
+    publication = Publication.decode(payload)
     data, sender = publication.data, publication.sender
     message: dict[str, Any]
-    if personal and isinstance(data, dict) and isinstance(data.get("event"), str):
+    if is_personal and isinstance(data, dict) and isinstance(data.get("event"), str):
         message = {**data, "type": "notification"}
-    elif personal:
+    elif is_personal:
         message = {"type": "publication", "channel": channel, "data": data}
     elif sender is not None and isinstance(data, dict) and isinstance(data.get("body"), str):
         message = {"type": "message", "user_id": user_id_to_json(sender.user_id)}

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.channels.namespaces import Namespaces
-from gateway.settings import GatewaySettings, Namespace, Who
+from gateway.channels.options import Namespace, Who
+from gateway.settings import GatewaySettings
 from shared.contracts.channels import parse_channel, personal_channel
 from shared.contracts.ids import ChannelName, UserId
 

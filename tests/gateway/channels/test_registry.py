@@ -1,162 +1,195 @@
 """The registry against the plainest model of it: a set of connections and a set of listeners."""
 
-from collections.abc import Callable
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import cast
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
 
-from gateway.channels.registry import CATCHING_UP, ConnectionManager, Encode
+from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription
 from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import ChannelName, SessionId, UserId
+from shared.contracts.publications import BadPublication
+from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import Claims
-from tests.gateway.sinks import ASink
+from tests.gateway.members import AMember, claims_of
 
 USERS = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
 SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
 CHANNELS = st.sampled_from([ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")])
+FORMATS = st.sampled_from(["chat", "centrifuge"])
 OFFSETS = st.integers(0, 20)
+LIVE_FROM = st.one_of(OFFSETS, st.just(CATCHING_UP))
 
 
-class AMember:
-    def __init__(self, user_id: UserId, session_id: SessionId | None, protocol: str) -> None:
-        self.user_id = user_id
-        self.protocol = protocol
-        self.connection = ASink()
-        self.sent: list[Frame] = []
-        self.sign_in(session_id)
+class AFormat:
+    """Encodes so that one sees what; counts how often."""
 
-    @property
-    def got(self) -> list[bytes]:
-        return [*self.connection.written, *self.sent]
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asked = 0
 
-    def sign_in(self, session_id: SessionId | None) -> None:
-        self.claims = Claims(self.user_id, "Ann", session_id, issued_at=0, expires_at=1)
+    def __call__(self, channel: ChannelName, offset: int, payload: bytes) -> Frame:
+        self.asked += 1
+        return self.seen(channel, offset, payload)
 
-    def close(self, reason: EndReason) -> None:
-        raise NotImplementedError
+    def seen(self, channel: ChannelName, offset: int, payload: bytes) -> Frame:
+        return Frame(f"{self.name} {channel} {offset} {payload!r}".encode())
 
-    def cut(self, reason: EndReason) -> None:
-        raise NotImplementedError
 
-    def end_with_token(self) -> None: ...
+def a_manager() -> ConnectionManager:
+    """One whose turns are over at once."""
+    return ConnectionManager(WriteCoalescer(lambda flush: flush()))
 
-    def start_over(self, reason: str) -> None:
-        raise NotImplementedError
 
-    def abandon(self, error: Exception, event: str) -> None:
-        raise error
+@dataclass(eq=False)
+class Listening:
+    """What the model knows of a subscription."""
 
-    def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
-
-    def offer(self, frame: Frame, offset: int) -> None:
-        assert self.connection.pending is STALLED
-        self.sent.append(frame)
+    subscription: Subscription
+    format: AFormat
+    live_from: int
 
 
 class Registry(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.turn: list[Callable[[], None]] = []
-        self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
+        self.manager = a_manager()
+        self.formats = {name: AFormat(name) for name in ("chat", "centrifuge")}
+        self.everybody: list[AMember] = []
         self.here: dict[AMember, SessionId | None] = {}
-        self.listens: dict[tuple[AMember, ChannelName], int] = {}
+        self.listens: dict[tuple[AMember, ChannelName], Listening] = {}
 
     members = Bundle("members")
+    subscriptions = Bundle("subscriptions")
 
-    @rule(
-        target=members,
-        user=USERS,
-        session=SESSIONS,
-        protocol=st.sampled_from(["chat", "centrifuge"]),
-    )
-    def connect(self, user: UserId, session: SessionId | None, protocol: str) -> AMember:
-        member = AMember(user, session, protocol)
+    @rule(target=members, user=USERS, session=SESSIONS)
+    def connect(self, user: UserId, session: SessionId | None) -> AMember:
+        member = AMember(user, session)
         self.manager.connect(member)
+        self.everybody.append(member)
         self.here[member] = session
         return member
 
+    @rule(member=members)
+    def connect_again(self, member: AMember) -> None:
+        self.manager.connect(member)
+        self.here.setdefault(member, member.claims.session_id)
+
     @rule(member=members, session=SESSIONS)
-    def move_to_another_session(self, member: AMember, session: SessionId | None) -> None:
+    def renew(self, member: AMember, session: SessionId | None) -> None:
+        before, claims = member.claims, claims_of(member.user_id, session)
+
+        self.manager.renew(member, claims)
+
         if member in self.here:
-            member.sign_in(session)
-            self.manager.connect(member)
             self.here[member] = session
+            assert member.claims is claims
+        else:
+            assert member.claims is before
 
     @rule(member=st.one_of(members, consumes(members)))
     def disconnect(self, member: AMember) -> None:
         self.manager.disconnect(member)
         self.here.pop(member, None)
-        self.listens = {key: at for key, at in self.listens.items() if key[0] is not member}
+        self.listens = {key: kept for key, kept in self.listens.items() if key[0] is not member}
+        assert member.subscriptions == ()
 
-    @rule(member=members, channel=CHANNELS, live_from=st.one_of(OFFSETS, st.just(CATCHING_UP)))
-    def subscribe(self, member: AMember, channel: ChannelName, live_from: int) -> None:
-        if member in self.here:
-            subscription = self.manager.subscribe(member, channel, live_from)
-            kept = self.listens.setdefault((member, channel), live_from)
-            assert subscription.live_from == kept
+    @rule(target=subscriptions, member=members, channel=CHANNELS, name=FORMATS, live_from=LIVE_FROM)
+    def subscribe(
+        self, member: AMember, channel: ChannelName, name: str, live_from: int
+    ) -> Subscription | MultipleResults[Subscription]:
+        encode = self.formats[name]
+        if member not in self.here:
+            with pytest.raises(LookupError):
+                self.manager.subscribe(member, channel, encode, live_from)
+            return multiple()
+        subscription = self.manager.subscribe(member, channel, encode, live_from)
+        known = self.listens.setdefault(
+            (member, channel), Listening(subscription, encode, live_from)
+        )
+        assert subscription is known.subscription
+        assert (subscription.member, subscription.channel) == (member, channel)
+        assert (subscription.encode, subscription.live_from) == (known.format, known.live_from)
+        return subscription
 
-    @rule(member=members, channel=CHANNELS, offset=OFFSETS)
-    def turn_live(self, member: AMember, channel: ChannelName, offset: int) -> None:
-        if (member, channel) in self.listens:
-            self.manager.subscribe(member, channel).live_from = offset
-            self.listens[member, channel] = offset
+    @rule(member=members, channel=CHANNELS, live_from=LIVE_FROM)
+    def turn_live_or_catch_up(self, member: AMember, channel: ChannelName, live_from: int) -> None:
+        listening = self.listens.get((member, channel))
+        if listening is not None:
+            listening.subscription.live_from = listening.live_from = live_from
 
-    @rule(member=members, channel=CHANNELS)
-    def unsubscribe(self, member: AMember, channel: ChannelName) -> None:
-        self.manager.unsubscribe(member, channel)
-        self.listens.pop((member, channel), None)
+    @rule(subscription=subscriptions)
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Also one that is over, though its member may have come back to the channel."""
+        self.manager.unsubscribe(subscription)
+        key = cast(AMember, subscription.member), subscription.channel
+        if key in self.listens and self.listens[key].subscription is subscription:
+            del self.listens[key]
 
-    @rule(member=members, due=st.sampled_from([None, STALLED, NOTHING_MORE]))
-    def stall_or_end_or_go_on(self, member: AMember, due: FrameBatch | None) -> None:
-        member.connection.pending = due
+    @rule(
+        member=members, due=st.sampled_from([None, STALLED, NOTHING_MORE]), has_room=st.booleans()
+    )
+    def stall_or_end_or_go_on(
+        self, member: AMember, due: FrameBatch | None, *, has_room: bool
+    ) -> None:
+        member.connection.pending, member.connection.has_room = due, has_room
 
     @rule(channel=CHANNELS, offset=OFFSETS)
     def broadcast(self, channel: ChannelName, offset: int) -> None:
-        expected = {
-            member
-            for (member, listened), live_from in self.listens.items()
-            if listened == channel and offset >= live_from
+        count = self.manager.broadcast(channel, offset, b"said")
+        self._assert_it_reached(channel, offset, b"said", count)
+
+    @rule(user=USERS, offset=OFFSETS)
+    def send_to_user(self, user: UserId, offset: int) -> None:
+        count = self.manager.send_to_user(user, offset, b"for you")
+        self._assert_it_reached(ChannelName(f"#{user}"), offset, b"for you", count)
+
+    def _assert_it_reached(
+        self, channel: ChannelName, offset: int, payload: bytes, count: int
+    ) -> None:
+        """Who is live, unless nothing more is sent to it; stalled and full, it falls behind."""
+        listeners = {
+            member: listening
+            for (member, listened), listening in self.listens.items()
+            if listened == channel
         }
-        heard = {member for member in expected if member.connection.pending is not NOTHING_MORE}
-        protocols = {member.protocol for (member, heard) in self.listens if heard == channel}
-        encoded: list[str] = []
-
-        count = self.manager.broadcast(channel, self._encode_into(encoded), offset=offset)
-
-        for flush in self.turn:
-            flush()
-        self.turn.clear()
-        self._assert_got_it(heard, count)
-        assert sorted(encoded) == sorted(protocols), "encoded once"
-
-    @rule(user=USERS)
-    def send_to_user(self, user: UserId) -> None:
-        expected = {member for member in self.here if member.user_id == user}
-        encoded: list[str] = []
-
-        count = self.manager.send_to_user(user, self._encode_into(encoded))
-
-        self._assert_got_it(expected, count)
-        assert sorted(encoded) == sorted({member.protocol for member in expected}), "encoded once"
-
-    def _encode_into(self, encoded: list[str]) -> Encode:
-        def encode(protocol: str) -> Frame:
-            encoded.append(protocol)
-            return Frame(protocol.encode())
-
-        return encode
-
-    def _assert_got_it(self, expected: set[AMember], count: int) -> None:
-        assert count == len(expected)
-        for member in self.here:
-            assert member.got == ([member.protocol.encode()] if member in expected else [])
-            member.sent.clear()
-            member.connection.written.clear()
+        reached = {
+            member
+            for member, listening in listeners.items()
+            if offset >= listening.live_from and member.connection.pending is not NOTHING_MORE
+        }
+        full = {
+            member
+            for member in reached
+            if member.connection.is_stalled and not member.connection.has_room
+        }
+        assert count == len(reached)
+        for member in self.everybody:
+            connection = member.connection
+            gets_it = member in reached and member not in full
+            seen = [listeners[member].format.seen(channel, offset, payload)] if gets_it else []
+            assert connection.sent == seen
+            assert member.behind_from == ([offset - 1] if member in full else [])
+            assert not connection.failures
+            connection.sent.clear()
+            member.behind_from.clear()
+        listened_in = {listening.format for listening in listeners.values()}
+        for encode in self.formats.values():
+            assert encode.asked == (encode in listened_in), "once for all, and not for nobody"
+            encode.asked = 0
 
     @invariant()
     def it_agrees_with_the_model(self) -> None:
@@ -165,10 +198,13 @@ class Registry(RuleBasedStateMachine):
         assert manager.connection_count() == len(self.here)
         assert manager.active_user_count() == len({member.user_id for member in self.here})
         assert set(manager.channels()) == {channel for _, channel in self.listens}
-        for member in self.here:
-            assert {s.channel for s in manager.subscriptions_of(member)} == {
-                channel for listener, channel in self.listens if listener is member
-            }
+        for member, session in self.here.items():
+            assert member.claims.session_id == session
+            assert list(member.subscriptions) == [
+                listening.subscription
+                for (listener, _), listening in self.listens.items()
+                if listener is member
+            ]
         for session in (SessionId("s1"), SessionId("s2")):
             assert set(manager.connections_of_session(session)) == {
                 member for member, its_session in self.here.items() if its_session == session
@@ -177,14 +213,21 @@ class Registry(RuleBasedStateMachine):
             assert set(manager.connections_of(user)) == {
                 member for member in self.here if member.user_id == user
             }
+        for encode in self.formats.values():
+            for channel in ("chat:a", "chat:b", "#1"):
+                listeners = list(manager.listeners(ChannelName(channel), encode))
+                assert listeners == [
+                    listening.subscription
+                    for (_, listened), listening in self.listens.items()
+                    if listened == channel and listening.format is encode
+                ]
 
     @invariant()
     def nothing_empty_is_kept(self) -> None:
         manager = self.manager
         kept = [*manager._listeners.values(), manager._users, manager._sessions]
-        for index in cast(list[dict[object, object]], kept):
+        for index in cast(list[dict[object, Collection[object]]], kept):
             assert all(index.values()), "a leak changes no behaviour, so it is looked for here"
-        assert len(manager._session_of) == sum(s is not None for s in self.here.values())
 
 
 TestRegistry = Registry.TestCase
@@ -195,18 +238,96 @@ def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
     *, first: bool
 ) -> None:
     """Few of them are kept in another way than many."""
-    manager, channel = ConnectionManager(WriteCoalescer(lambda _flush: None)), ChannelName("chat:a")
-    members = [AMember(UserId(str(number)), None, "chat") for number in range(10)]
+    manager, channel, encode = a_manager(), ChannelName("chat:a"), AFormat("chat")
+    members = [AMember(UserId(str(number))) for number in range(10)]
+    subscriptions: list[Subscription] = []
 
-    def heard() -> list[AMember]:
-        return [cast(AMember, listener.member) for listener in manager.listeners(channel)]
-
-    for count, member in enumerate(members, start=1):
+    for member in members:
         manager.connect(member)
-        subscription = manager.subscribe(member, channel)
-        assert manager.subscribe(member, channel) is subscription
-        assert heard() == members[:count]
-    while members:
-        manager.unsubscribe(members.pop(0 if first else -1), channel)
-        assert heard() == members
+        subscriptions.append(manager.subscribe(member, channel, encode))
+        assert manager.subscribe(member, channel, encode) is subscriptions[-1]
+        assert list(manager.listeners(channel, encode)) == subscriptions
+    while subscriptions:
+        manager.unsubscribe(subscriptions.pop(0 if first else -1))
+        assert list(manager.listeners(channel, encode)) == subscriptions
     assert channel not in manager.channels()
+
+
+def test_what_cannot_be_encoded_reaches_nobody_of_its_format() -> None:
+    def refuse(_channel: ChannelName, _offset: int, _payload: bytes) -> Frame:
+        raise BadPublication("nothing to see")
+
+    manager, channel, member = a_manager(), ChannelName("chat:a"), AMember(UserId("1"))
+    manager.connect(member)
+    manager.subscribe(member, channel, refuse, 0)
+
+    with pytest.raises(BadPublication):
+        manager.broadcast(channel, 5, b"said")
+
+    assert member.connection.sent == []
+
+
+@pytest.fixture
+def live() -> AMember:
+    manager, member = a_manager(), AMember(UserId("1"))
+    manager.connect(member)
+    manager.subscribe(member, ChannelName("chat:a"), AFormat("chat"))
+    manager.subscribe(member, ChannelName("#1"), AFormat("chat"), 7)
+    return member
+
+
+def catch_up(member: AMember) -> None:
+    for subscription in member.subscriptions:
+        subscription.live_from = CATCHING_UP
+
+
+def test_who_gets_anything_live_is_live(live: AMember) -> None:
+    assert live.is_live
+
+    catch_up(live)
+
+    assert not live.is_live
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_what_is_not_stored_is_sent_to_who_is_not_stalled_whatever_room_there_is(
+    live: AMember, *, has_room: bool
+) -> None:
+    live.connection.has_room = has_room
+
+    live.send(Frame(b"came"))
+
+    assert (live.connection.sent, live.behind_from) == ([b"came"], [])
+
+
+def test_who_is_stalled_gets_what_is_not_stored_while_there_is_room_and_else_falls_behind(
+    live: AMember,
+) -> None:
+    live.connection.stall()
+    live.send(Frame(b"came"))
+    live.connection.has_room = False
+    live.send(Frame(b"went"))
+
+    assert live.connection.sent == [b"came"]
+    assert live.behind_from == [None], "it was given all that was published"
+
+
+def test_who_is_catching_up_cannot_fall_behind(live: AMember) -> None:
+    catch_up(live)
+    live.connection.stall()
+    live.connection.has_room = False
+
+    live.send(Frame(b"came"))
+
+    assert (live.connection.sent, live.behind_from) == ([b"came"], [])
+
+
+def test_a_member_ends_with_its_token(live: AMember) -> None:
+    live.claims = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=our_clock() + 3600)
+
+    live.end_with_token()
+
+    assert live.connection.closes_after is not None
+    seconds, reason = live.connection.closes_after
+    assert 3000 < seconds < 4000
+    assert reason is EndReason.TOKEN_EXPIRED

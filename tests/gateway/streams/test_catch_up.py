@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
-from gateway.streams.feed import Feed
+from gateway.streams.catch_up import CatchUp, CatchUpLimits, Unrecoverable
+from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
@@ -179,7 +179,7 @@ class FrozenFeed:
     def __init__(self, feed: Feed, position: int) -> None:
         self.ring = feed.ring
         self.resets = feed.resets
-        self.last_reset = ""
+        self.last_reset = feed.last_reset
         self.epoch = feed.epoch
         self.position = position
 
@@ -270,7 +270,7 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
     server = nats_server()
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
-        resets: list[str] = []
+        resets: list[Reason] = []
         feed = Feed(
             bus,
             ring=a_ring(),

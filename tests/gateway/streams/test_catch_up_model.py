@@ -6,12 +6,11 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.streams.catch_up import CatchUp, CatchUpLimits, Reason, Unrecoverable
-from gateway.streams.feed import Feed
+from gateway.streams.catch_up import CatchUp, CatchUpLimits, Unrecoverable
+from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
-from shared.jetstream.position import EPOCH_CHANGED
 from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_stream import ModelStream
 
@@ -29,7 +28,7 @@ class World:
         self.stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
         self.ring = Ring(max_count=data.draw(st.integers(1, 8)), max_bytes=10_000)
         self.resets = 0
-        self.last_reset = ""
+        self.last_reset = Reason.TOO_OLD
         self.epoch = self.stream.epoch
         self.position = 0
         self.steps_left = data.draw(st.integers(0, 25))
@@ -74,7 +73,7 @@ class World:
     def begin_anew(self) -> None:
         """The stream is another one, and the follower has found out."""
         self.resets += 1
-        self.last_reset = EPOCH_CHANGED
+        self.last_reset = Reason.EPOCH
         self.epoch = self.stream.epoch = "epoch-2"
         self.ring.clear()
 

@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import Callable
 
-from gateway.streams.feed import Feed
+from gateway.streams.feed import Feed, Reason
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
+from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus
+from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
+from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
 
@@ -107,3 +109,46 @@ async def test_a_listener_that_fails_does_not_stop_the_feed(
         await eventually(lambda: len(heard) == 2)
 
     assert heard == [b"bad", b"good"]
+
+
+async def test_a_jump_is_told_once_the_ring_is_empty_as_too_old_or_as_another_epoch(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, told = nats_server(), list[Reason]()
+    subject = publication_subject(ChannelName("chat:a"))
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bootstrap(bus)
+
+        async def publish() -> int:
+            message_id = str(uuid.uuid4())
+            return (await publisher.publish(subject, b"{}", message_id=message_id)).offset
+
+        def note(reason: Reason) -> None:
+            assert feed.last_reset is reason
+            assert feed.ring.get(before) is None
+            told.append(reason)
+            assert feed.resets == len(told)
+
+        feed = Feed(
+            bus,
+            ring=Ring(max_count=100, max_bytes=10_000),
+            fan_out=lambda *_: None,
+            on_reset=note,
+        )
+        async with running(feed.run):
+            await feed.until_caught_up()
+            before = await publish()
+            await eventually(lambda: feed.ring.get(before) is not None)
+
+        last = [await publish() for _ in range(3)][-1]
+        await bus.request("$JS.API.STREAM.PURGE.RT", b'{"seq":%d}' % last, timeout_seconds=5)
+        async with running(feed.run):
+            await eventually(lambda: told == [Reason.TOO_OLD])
+            await feed.until_caught_up()
+            before = await publish()
+            await eventually(lambda: feed.ring.get(before) is not None)
+
+        await bus.request("$JS.API.STREAM.DELETE.RT", b"", timeout_seconds=5)
+        await bootstrap(bus)
+        async with running(feed.run):
+            await eventually(lambda: told == [Reason.TOO_OLD, Reason.EPOCH])

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, WriteCoalescer
 from gateway.transport.frames import Frame
-from tests.gateway.sinks import ASink
+from tests.gateway.connections import AConnection
 
 
 class AListener:
     def __init__(self, live_from: int) -> None:
         self.live_from = live_from
-        self.connection = ASink()
+        self.connection = AConnection()
 
 
 class Loop:
@@ -74,7 +74,7 @@ def test_each_gets_its_frames_in_order_and_in_one_write_a_turn(
             expected[who].append(frame)
     turn()
 
-    assert [listener.connection.written for listener in listeners] == writes
+    assert [listener.connection.sent for listener in listeners] == writes
 
 
 def test_all_that_are_due_the_same_are_written_the_very_same_bytes() -> None:
@@ -85,7 +85,7 @@ def test_all_that_are_due_the_same_are_written_the_very_same_bytes() -> None:
         loop.outgoing.fan_out(Frame(b"%d" % number), listeners, number)
     loop.turn()
 
-    one, other, third = (listener.connection.written for listener in listeners)
+    one, other, third = (listener.connection.sent for listener in listeners)
     assert one == [b"0123"]
     assert one[0] is other[0], "joined once for both"
     assert third == [b"before0123"]
@@ -98,7 +98,7 @@ def test_who_is_stalled_is_named_and_who_is_ending_is_left_out() -> None:
     assert loop.outgoing.fan_out(Frame(b"x"), listeners, 1) == (1, [listeners[0]])
     loop.turn()
 
-    assert [listener.connection.written for listener in listeners] == [[], [], [b"x"]]
+    assert [listener.connection.sent for listener in listeners] == [[], [], [b"x"]]
     assert listeners[0].connection.pending is STALLED
     assert listeners[1].connection.pending is NOTHING_MORE
 
@@ -111,5 +111,5 @@ def test_who_stalls_or_ends_within_the_turn_is_not_written_to() -> None:
 
     loop.turn()
 
-    assert listeners[0].connection.written == [b"x"]
-    assert listeners[1].connection.written == [b"x"]
+    assert listeners[0].connection.sent == [b"x"]
+    assert listeners[1].connection.sent == [b"x"]

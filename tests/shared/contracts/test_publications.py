@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.contracts.events import Envelope
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import BadPublication, Publication, Sender
+from shared.contracts.ids import ChannelName, UserId, user_id_from_json, user_id_to_json
+from shared.contracts.publications import BadPublication, Publication, Sender, plain_message
 from tests.fixtures.user_ids import user_ids
 
 JSON = st.recursive(
@@ -160,3 +161,83 @@ def test_an_event_is_published_under_its_name_and_id() -> None:
         "id": envelope.id,
     }
     assert Envelope.model_validate_json(envelope.model_dump_json()) == envelope
+
+
+PLAIN_TEXT = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\')
+)
+PLAIN_NUMBERS = st.integers(1, 10**15 - 1).map(str)
+PLAIN_IDS = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\'),
+    min_size=1,
+    max_size=128,
+).filter(lambda text: not re.fullmatch("[1-9][0-9]*", text))
+PLAIN_USER_IDS = (PLAIN_NUMBERS | PLAIN_IDS).map(UserId)
+
+
+@given(PLAIN_TEXT, PLAIN_TEXT, PLAIN_USER_IDS)
+def test_what_a_user_says_in_plain_text_is_recognised_as_it_is_stored(
+    body: str, name: str, user_id: UserId
+) -> None:
+    stored = Publication({"body": body}, Sender(user_id, name)).encode()
+
+    plain = plain_message(stored)
+
+    assert plain is not None, "a change of the encoder would make all that is said slow"
+    assert json.loads(plain.body) == body
+    assert json.loads(plain.user_id) == user_id_to_json(user_id)
+    assert json.loads(plain.name) == name
+
+
+SOMETHING_SAID = st.builds(
+    lambda body, user_id, name: (
+        b'{"data":{"body":%b},"sender":{"user_id":%b,"name":%b}}' % (body, user_id, name)
+    ),
+    body=PLAIN_TEXT.map(lambda text: b'"%b"' % text.encode())
+    | st.sampled_from([b'"\\n"', b'"\x7f"', b'"\xff"', b'"\n"', b"1", b"null", b'"a"b"', b'"a" ']),
+    user_id=PLAIN_NUMBERS.map(str.encode)
+    | st.sampled_from([b"0", b"01", b"-1", b"1.0", b"%d" % 2**53, b"9" * 16, b'""', b'"a b"'])
+    | (user_ids | PLAIN_IDS | st.just("a" * 129)).map(lambda text: b'"%b"' % text.encode()),
+    name=PLAIN_TEXT.map(lambda text: b'"%b"' % text.encode()),
+)
+
+
+@given(
+    SOMETHING_SAID,
+    st.sampled_from([b"", b" ", b"\n", b",", b'"', b"{", b"\\", b"\x00", b"1", b"a"]),
+    st.integers(0),
+)
+def test_what_is_recognised_as_plain_text_means_the_same_to_whoever_decodes_it(
+    said: bytes, more: bytes, at: int
+) -> None:
+    at %= len(said) + 1
+    payload = said[:at] + more + said[at:]
+
+    plain = plain_message(payload)
+
+    if plain is not None:
+        body, user_id, name = (json.loads(part) for part in plain)
+        decoded = Publication.decode(payload)
+        assert decoded == Publication({"body": body}, Sender(user_id_from_json(user_id), name))
+        assert decoded.encode() == payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(
+            b'{"data":{"body":%b},"sender":{"user_id":1,"name":"Ann"}}' % body
+            for body in (b'"\\n"', b'"\x7f"', b'"\xff"', b'"\n"', b"1")
+        ),
+        b'{"data":{"body":"a"},"sender":{"user_id":"7","name":"A"}}',
+        b'{"data":{"body":"a"},"sender":{"user_id":01,"name":"A"}}',
+        b'{"data":{"body":"a"},"sender":{"user_id":7,"name":"A"},"event_id":"e"}',
+        b'{"data":{"body":"a"}}',
+        b'{"data":{"text":"a"},"sender":{"user_id":7,"name":"A"}}',
+        b' {"data":{"body":"a"},"sender":{"user_id":7,"name":"A"}}',
+        b'{"data":{"body":"a"},"sender":{"user_id":7,"name":"A"}}\n',
+    ],
+    ids=repr,
+)
+def test_all_else_has_to_be_read_as_json(payload: bytes) -> None:
+    assert plain_message(payload) is None

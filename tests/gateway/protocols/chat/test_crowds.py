@@ -1,14 +1,22 @@
 """Crowds: who is announced one by one, and where only the count is told."""
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.presence.crowds import CountPush, Crowds, NamesPush
 from gateway.presence.table import PresenceChange
+from gateway.protocols.chat.announcements import Crowds
 from shared.contracts.ids import ChannelName, UserId
 
 ROOM, OTHER = ChannelName("chat:big"), ChannelName("chat:small")
+
+
+class Told(NamedTuple):
+    channel: ChannelName
+    users: int
+    by_name: bool
 
 
 class Rooms:
@@ -23,25 +31,32 @@ class Rooms:
         count = self.counts[room]
         return self.crowds.note(PresenceChange(room, UserId(str(count)), "x", by > 0, count))
 
+    def tick(self) -> list[Told]:
+        """What the listeners of each changed channel are told after a tick."""
+        return [
+            Told(channel, self.counts[channel], by_name=not self.crowds.is_crowd(channel))
+            for channel in self.crowds.tick()
+        ]
+
 
 def test_250_users_cross_the_line_both_ways() -> None:
     rooms = Rooms()
 
     arrivals = [rooms.change(+1) for _ in range(250)]
-    first_tick, idle_tick = rooms.crowds.tick(), rooms.crowds.tick()
+    first_tick, idle_tick = rooms.tick(), rooms.tick()
     leaves = [rooms.change(-1) for _ in range(90)]
-    at_160 = rooms.crowds.tick()
+    at_160 = rooms.tick()
     below = rooms.change(-1)
-    resumed = rooms.crowds.tick()
+    resumed = rooms.tick()
 
     assert arrivals == [True] * 200 + [False] * 50
-    assert (first_tick, idle_tick) == ([CountPush(ROOM, 250)], [])
+    assert (first_tick, idle_tick) == ([Told(ROOM, 250, by_name=False)], [])
     assert not any(leaves)
-    assert at_160 == [CountPush(ROOM, 160)]
+    assert at_160 == [Told(ROOM, 160, by_name=False)]
     assert not below, "the names tell of it"
-    assert resumed == [NamesPush(ROOM, 159)]
+    assert resumed == [Told(ROOM, 159, by_name=True)]
     assert rooms.change(-1), "one by one again"
-    assert rooms.crowds.tick() == []
+    assert rooms.tick() == []
 
 
 def test_a_crowd_next_door_changes_nothing() -> None:
@@ -59,7 +74,7 @@ def test_a_crowd_that_all_leave_at_once_is_no_crowd() -> None:
     for by in (+1, +1, +1, -1, -1, -1):
         rooms.change(by)
 
-    assert rooms.crowds.tick() == [NamesPush(ROOM, 0)]
+    assert rooms.tick() == [Told(ROOM, 0, by_name=True)]
     assert not rooms.crowds.is_crowd(ROOM)
 
 
@@ -70,31 +85,40 @@ def test_lines_that_could_not_work_are_refused(size: int, resume: int) -> None:
 
 
 class ListenersKnowTheCount(RuleBasedStateMachine):
-    """Whoever takes every push knows the count after a tick, and outside crowds always."""
+    """Whoever takes every push knows the count after a tick, and outside crowds always.
+
+    There he knows the names, too: those that came and went unannounced are told anew.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.rooms = Rooms(size=5, resume=3)
         self.known = 0
+        self.names_are_known = True
 
     @rule(by=st.sampled_from([+1, +1, -1]))
     def somebody_comes_or_goes(self, by: int) -> None:
-        if self.rooms.counts[ROOM] + by >= 0 and self.rooms.change(by):
-            self.known = self.rooms.counts[ROOM]
+        if self.rooms.counts[ROOM] + by >= 0:
+            if self.rooms.change(by):
+                self.known = self.rooms.counts[ROOM]
+            else:
+                self.names_are_known = False
 
     @rule()
     def a_tick(self) -> None:
-        pushes = self.rooms.crowds.tick()
+        pushes = self.rooms.tick()
         assert len(pushes) <= 1
         for push in pushes:
-            self.known = push.count
+            self.known = push.users
+            self.names_are_known = push.by_name
         assert self.known == self.rooms.counts[ROOM]
         assert self.rooms.crowds.is_crowd(ROOM) or self.known <= 5
 
     @invariant()
-    def outside_crowds_the_count_is_known(self) -> None:
+    def outside_crowds_all_is_known(self) -> None:
         if not self.rooms.crowds.is_crowd(ROOM):
             assert self.known == self.rooms.counts[ROOM]
+            assert self.names_are_known
 
 
 TestListenersKnowTheCount = ListenersKnowTheCount.TestCase

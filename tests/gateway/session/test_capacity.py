@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.errors import EndReason
-from gateway.session.capacity import Occupancy, UserLimit, connection_limit
+from gateway.session.access import Occupancy, UserLimit, connection_limit
 from shared.contracts.ids import UserId
 from shared.web.addresses import network_of
 from shared.web.open_files import allow_open_files, open_files_limit

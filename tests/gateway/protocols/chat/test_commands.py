@@ -1,26 +1,31 @@
 """In which turn commands are executed, and what ends that; the bus answers when told to."""
 
 import asyncio
+import gc
 import json
-from collections.abc import Coroutine, Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
+from gateway.channels.registry import ConnectionManager
 from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
-from gateway.protocols.chat.close_codes import CLOSE_CODES
+from gateway.presence.presence import Presence
+from gateway.protocols.chat.announcements import Announcements
+from gateway.protocols.chat.client import ChatClient
 from gateway.protocols.chat.codec import BadCommand, decode_command
-from gateway.session.commands import Commands
-from gateway.session.parts import Authenticator, ChatParts
+from gateway.protocols.chat.handshake import read_handshake
+from gateway.protocols.chat.service import ChatService, tell_hole
+from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
 from gateway.session.rate import RateLimits
+from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
+from gateway.streams.catch_up import CatchUp
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
-from gateway.transport.frames import Close
 from gateway.transport.shared_state import Work
-from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Sender
 from shared.jetstream.publisher import PubAck
@@ -29,7 +34,7 @@ from shared.tokens.access_tokens import Claims, InvalidToken
 from shared.web.user_rates import UserRates
 from tests.gateway.transport.transports import AHub, ATransport, a_connection
 
-CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=1)
+CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=2**40)
 DUPLICATE = PubAck(9, duplicate=True)
 OF_ANOTHER = PubAck(8, duplicate=True)
 
@@ -64,10 +69,14 @@ class ABus(ChannelPublisher):
         return ack.offset
 
 
-class AGuard:
+class AnAuthenticator:
     def __init__(self) -> None:
         self.over = False
         self.is_defect = False
+        self.renewed = 0
+
+    def verify_at_once(self, token: str) -> Claims:
+        return CLAIMS
 
     def confirm(self, claims: Claims) -> None:
         if self.over:
@@ -79,7 +88,44 @@ class AGuard:
             raise RuntimeError("a defect")
         if token == "bad":
             raise InvalidToken("bad")
+        self.renewed += 1
         return CLAIMS
+
+
+class AStream(CatchUp):
+    """Stands at an offset, so that whoever comes has missed nothing."""
+
+    def __init__(self) -> None: ...
+
+    position = 7
+    epoch = "e"
+
+    def at_once(self, offset: int, epoch: str | None) -> int:
+        return offset + 1
+
+
+class APresence:
+    """Says when a tab is present; that is when it is welcomed."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[bool], None]] = []
+
+    def arrive(self) -> None:
+        self._waiting.pop()(True)
+
+    def when_present(
+        self, _channel: ChannelName, _user: UserId, _seconds: float, tell: Callable[[bool], None]
+    ) -> None:
+        self._waiting.append(tell)
+
+    def count(self, _channel: ChannelName) -> int:
+        return 1
+
+    def has(self, _channel: ChannelName, _user: UserId) -> bool:
+        return False
+
+    def users(self, _channel: ChannelName, _limit: int) -> list[tuple[UserId, str]]:
+        return []
 
 
 class WorkInNoGroup(Work):
@@ -92,13 +138,7 @@ class WorkInNoGroup(Work):
 
 
 class ATab:
-    """A session that has nothing but commands, two of which may wait."""
-
-    claims = CLAIMS
-    admitted_as = CLAIMS.user_id
-    room = room_channel("lobby")
-    place = 7
-    close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
+    """A client that was admitted, two of whose commands may wait."""
 
     def __init__(self) -> None:
         self.hub = AHub()
@@ -106,41 +146,54 @@ class ATab:
         self.transport = ATransport()
         self.connection = a_connection(self.hub, self.transport)
         self.bus = ABus()
-        self.guard = AGuard()
+        self.authenticator = AnAuthenticator()
+        self.presence = APresence()
         self.metrics = GatewayMetrics(CollectorRegistry())
-        self.renewed = 0
-        self.is_silent = False
-        parts = {
-            "guard": cast(Authenticator, self.guard),
-            "publisher": self.bus,
-            "namespaces": Namespaces(),
-            "metrics": self.metrics,
-            "rate_limits": RateLimits(commands_per_second=0, burst=1, max_refusals=1),
-            "user_rates": UserRates(units_per_second=0, burst=1, max_users=1),
-            "settings": GatewaySettings(nats_url="nats://nowhere", max_waiting_commands=2),
-        }
-        needless = dict.fromkeys(ChatParts.__slots__)
-        self.commands = Commands(self, ChatParts(**{**needless, **parts}))  # type: ignore[arg-type]
-        self.connection.open(self)
+        manager = ConnectionManager(self.hub.shared.coalescer)
+        presence = cast(Presence, self.presence)
+        announcements = Announcements(
+            manager, presence, crowd_size=9, crowd_resume=8, crowd_seconds=1
+        )
+        sessions = SessionKind(
+            access=Access(
+                cast(Authenticator, self.authenticator),
+                Occupancy(max_connections=0, max_per_address=0),
+                UserLimit(0, here=lambda _: 0, elsewhere=lambda _: 0),
+                UserRates(units_per_second=0, burst=1, max_users=1),
+                not_ready=list,
+            ),
+            manager=manager,
+            namespaces=Namespaces(),
+            catch_up=AStream(),
+            publisher=self.bus,
+            metrics=self.metrics,
+            enter=lambda *_: None,
+            leave=lambda *_: None,
+            on_hole=tell_hole,
+            on_caught_up=announcements.tell_who_is_here,
+        )
+        service = ChatService(
+            sessions,
+            presence,
+            announcements,
+            RateLimits(commands_per_second=0, burst=1, max_refusals=1),
+            GatewaySettings(nats_url="nats://nowhere", max_waiting_commands=2),
+        )
+        self.client = ChatClient(self.connection, read_handshake({"token": "t"}, []), service)
+        self.connection.open(self.client)
+        self.client.open()
 
-    def renew(self, claims: Claims) -> None:
-        self.renewed += 1
-
-    def let_go(self) -> None:
-        self.is_silent = True
-
-    def received(self, message: str | bytes) -> None:
-        assert isinstance(message, str)
-        self.commands.take(message)
-
-    def lost(self, close: Close) -> None: ...
+    def welcome(self) -> None:
+        self.presence.arrive()
+        assert self.told == [("welcome", None)]
+        self.transport.written.clear()
 
     def say(self, *bodies: str) -> None:
         for body in bodies:
-            self.commands.take(json.dumps({"type": "message", "id": body, "body": body}))
+            self.send("message", id=body, body=body)
 
     def send(self, kind: str, **fields: str) -> None:
-        self.commands.take(json.dumps({"type": kind, **fields}))
+        self.client.received(json.dumps({"type": kind, **fields}))
 
     async def until_done(self) -> None:
         async with asyncio.timeout(5):
@@ -151,15 +204,24 @@ class ATab:
     def told(self) -> list[Any]:
         """What it has been sent: type, and id or code."""
         self.hub.end_turn()
-        texts = b"".join(self.transport.written).split(b"\x81")[1:]
-        messages = [json.loads(text[1:]) for text in texts]
+        texts = [_text(each) for each in b"".join(self.transport.written).split(b"\x81")[1:]]
+        messages = [json.loads(text) for text in texts]
         return [(each["type"], each.get("code") or each.get("id")) for each in messages]
+
+
+def clients() -> int:
+    """How many there are in this process."""
+    return sum(type(each) is ChatClient for each in gc.get_objects())
+
+
+def _text(frame: bytes) -> bytes:
+    return frame[frame.index(b"{") :]
 
 
 @pytest.fixture
 async def tab() -> ATab:
     tab = ATab()
-    tab.commands.open()
+    tab.welcome()
     return tab
 
 
@@ -189,8 +251,8 @@ async def test_before_the_welcome_everything_waits_even_a_ping() -> None:
     tab.send("ping")
     tab.say("a")
     assert (tab.told, tab.bus.sent) == ([], [])
-    tab.commands.open()
-    assert (tab.told, tab.bus.sent) == ([("pong", None)], ["a"])
+    tab.presence.arrive()
+    assert (tab.told, tab.bus.sent) == ([("welcome", None), ("pong", None)], ["a"])
 
 
 async def test_the_peer_waits_while_too_many_wait_and_what_it_sent_stays_in_order(
@@ -241,12 +303,12 @@ async def test_what_comes_behind_a_new_token_waits_for_its_check(
     assert tab.bus.sent == []
     await tab.until_done()
     assert tab.bus.sent == ["a"]
-    assert tab.renewed == renewed
+    assert tab.authenticator.renewed == renewed
 
 
 async def test_what_waited_of_a_session_that_ended_is_not_published(tab: ATab) -> None:
     tab.say("a", "b")
-    tab.guard.over = True
+    tab.authenticator.over = True
     tab.bus.answer(11)
     assert tab.bus.sent == ["a"]
     assert tab.told == [("ack", "a"), ("error", "invalid_token")]
@@ -255,12 +317,17 @@ async def test_what_waited_of_a_session_that_ended_is_not_published(tab: ATab) -
 async def test_what_came_before_the_peer_left_is_done_and_then_nothing_is_kept(tab: ATab) -> None:
     tab.say("a", "b")
     tab.connection.connection_lost(None)
-    assert not tab.commands.is_idle
-    tab.bus.answer(11)
-    assert not tab.is_silent
-    tab.bus.answer(12)
-    assert tab.bus.sent == ["a", "b"]
-    assert tab.is_silent
+    before = clients()
+    del tab.client
+    gc.disable()
+    try:
+        tab.bus.answer(11)
+        assert clients() == before
+        tab.bus.answer(12)
+        assert tab.bus.sent == ["a", "b"]
+        assert clients() == before - 1, "nothing refers to it any more, itself neither"
+    finally:
+        gc.enable()
 
 
 async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
@@ -269,7 +336,7 @@ async def test_what_waits_when_we_close_is_not_done(tab: ATab) -> None:
     tab.connection.connection_lost(None)
     tab.bus.answer(11)
     assert tab.bus.sent == ["a"]
-    assert tab.is_silent
+    assert tab.work.is_done
 
 
 @pytest.mark.parametrize("answer", [11, BusUnavailable("no answer"), DUPLICATE])
@@ -289,7 +356,6 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
     tab.say("a")
     tab.bus.answer(cast(PubAck, object()))
     assert tab.connection.closing is EndReason.INTERNAL_ERROR
-    assert tab.commands.is_idle
     assert tab.work.is_done
     assert "command_failed" in capsys.readouterr().out
 
@@ -297,13 +363,12 @@ async def test_an_answer_that_fails_ends_this_connection_and_is_logged(
 async def test_a_command_that_fails_costs_the_connection_and_what_waits_behind_it(
     tab: ATab,
 ) -> None:
-    tab.guard.is_defect = True
+    tab.authenticator.is_defect = True
     tab.send("auth", token="t")
     tab.say("behind")
     await asyncio.wait(tab.work.tasks)
 
     assert tab.connection.closing is EndReason.INTERNAL_ERROR
-    assert tab.commands.is_idle
     assert tab.bus.sent == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.session.parts import Authenticator
+from gateway.session.access import Authenticator
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import SessionId, UserId
 from shared.tokens.access_tokens import InvalidToken, TokenVerifier

@@ -1,0 +1,177 @@
+"""How a tab gets from admitted to live: welcome, what it missed, and then all that happens.
+
+`welcome` waits a moment for the tab's own presence entry, so that the count it gives is the
+count that others see. It is made in one synchronous step, in which the tab also begins to hear
+who comes and goes; and no sooner than it is known whether what was missed can be had. There is
+a task only if something has to be read for that.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from gateway.channels.connection import isolate_failure
+from gateway.channels.options import Namespace
+from gateway.channels.registry import Subscription
+from gateway.errors import EndReason
+from gateway.protocols.chat.codec import encode_welcome
+from gateway.protocols.chat.handshake import ChatHandshake
+from gateway.protocols.chat.service import ChatService
+from gateway.session.rate import units_of_replay
+from gateway.session.recovery import ConnectionLost, Recovery
+from gateway.session.session import Session
+from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.feed import Reason
+from shared.contracts.errors import Unavailable
+from shared.web.user_rates import TooFast
+
+log = structlog.get_logger(__name__)
+
+
+class Arrival:
+    """One tab on its way to live, in its room and its personal channel."""
+
+    def __init__(
+        self,
+        service: ChatService,
+        session: Session,
+        handshake: ChatHandshake,
+        room: Subscription,
+        personal: Subscription,
+        options: Namespace,
+        *,
+        on_welcomed: Callable[[], None],
+    ) -> None:
+        """``options`` are the room's."""
+        self._service = service
+        self._session = session
+        self._connection = session.connection
+        self._handshake = handshake
+        self._room = room
+        self._subscriptions = room, personal
+        self._options = options
+        self._on_welcomed = on_welcomed
+        self._is_welcomed = False
+
+    def begin(self) -> None:
+        """Welcome the tab when it is present, replay, and turn it live; or close it."""
+        if self._options.presence:
+            self._service.presence.when_present(
+                self._room.channel,
+                self._session.user_id,
+                self._service.settings.presence_wait_seconds,
+                self._go_on,
+            )
+        else:
+            self._arrive()
+
+    def _go_on(self, _is_present: bool) -> None:
+        isolate_failure(self._connection, self._arrive)
+
+    def _arrive(self) -> None:
+        if not self._connection.is_open:
+            return
+        offset, epoch = self._starting_point()
+        if offset is not None and self._session.go_live_at_once(self._subscriptions, offset, epoch):
+            self._welcome(offset)
+        else:
+            self._connection.start(self._run_to_live())
+
+    def _starting_point(self) -> tuple[int | None, str | None]:
+        """The offset and its epoch; None if there is more to it than that."""
+        since = self._handshake.since
+        if since is None:
+            return None if self._wanted else self._service.sessions.catch_up.position, None
+        return since.offset if self._options.history else None, since.epoch
+
+    @property
+    def _wanted(self) -> int:
+        """How many of the room's last publications a newcomer is to get."""
+        return self._handshake.history if self._options.history else 0
+
+    async def _run_to_live(self) -> None:
+        with self._session.recovering(*self._subscriptions) as recovery:
+            try:
+                hole = await self._come_back(recovery)
+                if not recovery.is_live:
+                    await self._begin_anew(recovery, hole)
+            except ConnectionLost:
+                pass
+            except Unavailable as unavailable:  # what was sent so far has no hole
+                reason = str(unavailable)
+                log.info("arrival_failed", connection_id=self._connection.id, reason=reason)
+                self._connection.close(EndReason.NOT_READY)
+            except TooFast:
+                log.info("replay_refused", connection_id=self._connection.id)
+                self._connection.close(EndReason.RATE_LIMIT)
+
+    async def _come_back(self, recovery: Recovery) -> Reason | None:
+        """Replay what came after the tab's offset; say why not, if that can't be had."""
+        since = self._handshake.since
+        if since is None:
+            return None
+        if since.offset is None:
+            return Reason.MALFORMED
+        if not self._options.history:
+            return Reason.TOO_OLD
+        offset = since.offset
+        try:
+            await recovery.run(
+                offset,
+                since.epoch,
+                before_first=lambda: self._welcome(offset, recovery),
+                admit=self._pay_for,
+            )
+        except Unrecoverable as hole:
+            return hole.reason
+        return None
+
+    async def _begin_anew(self, recovery: Recovery, hole: Reason | None) -> None:
+        """Start where the stream stands, as a newcomer or after what can't be had."""
+        wanted = self._wanted
+        while not recovery.is_live:
+            offset = self._service.sessions.catch_up.position
+            recovery.delivered_offset = offset
+            self._welcome(offset, recovery)
+            if hole is not None:
+                self._session.tell_hole(hole)
+            try:
+                if wanted:
+                    count, wanted = wanted, 0
+                    offset = await recovery.send_newest(self._room.channel, count)
+                await recovery.run(offset, None)
+            except Unrecoverable as unrecoverable:
+                hole = unrecoverable.reason  # at the second time there is nothing to wait for
+
+    def _pay_for(self, count: int) -> None:
+        access = self._service.sessions.access
+        access.user_rates.charge(self._session.user_id, units_of_replay(count))
+
+    def _welcome(self, offset: int, recovery: Recovery | None = None) -> None:
+        """Say who is here, and from now on also who comes and goes."""
+        if self._is_welcomed:
+            return
+        self._is_welcomed = True
+        if recovery is not None:
+            recovery.delivered_offset = offset
+        channel, claims = self._room.channel, self._session.claims
+        presence, announcements = self._service.presence, self._service.announcements
+        count = presence.count(channel)
+        if presence.has(channel, claims.user_id):
+            users = announcements.encoded_users(channel)
+        else:  # its own entry is late
+            count += 1
+            users = announcements.encoded_users_with(channel, claims.user_id, claims.name)
+        self._room.watches = self._options.join_leave
+        self._connection.send(
+            encode_welcome(
+                user_id=claims.user_id,
+                name=claims.name,
+                room=self._handshake.room,
+                count=count,
+                users=users,
+                offset=offset,
+                epoch=self._service.sessions.catch_up.epoch,
+            )
+        )
+        self._on_welcomed()

@@ -1,0 +1,190 @@
+"""From an offset to live: subscriptions are sent what they miss, in order.
+
+A session that comes back, or is new, starts from the offset that it names. A slow consumer starts
+from the last that it was given: its socket took too little, so it gets nothing live, and costs no
+more than what its socket holds. Once that has drained it is sent what it missed from the stream,
+in bounded batches at its own pace; the transport ends it if that takes longer than `lag_seconds`.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from gateway.channels.connection import Connection
+from gateway.channels.registry import CATCHING_UP, Subscription
+from gateway.metrics import GatewayMetrics
+from gateway.streams.catch_up import CatchUp, Unrecoverable
+from gateway.streams.feed import Reason
+from shared.contracts.errors import Unavailable
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import BadPublication
+
+_RETRY_SECONDS = 0.5
+
+
+class ConnectionLost(Exception):
+    """The connection ended meanwhile."""
+
+
+class Recovery:
+    """Some subscriptions of one connection that are not live yet, and turn live together."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        subscriptions: Collection[Subscription],
+        catch_up: CatchUp,
+        metrics: GatewayMetrics,
+        *,
+        delivered_offset: int = 0,
+    ) -> None:
+        self.connection = connection
+        self.subscriptions = {each.channel: each for each in subscriptions}
+        self.delivered_offset = delivered_offset
+        """Nothing at or below it is missing from what was sent."""
+        self._catch_up = catch_up
+        self._metrics = metrics
+
+    @property
+    def is_live(self) -> bool:
+        return all(each.live_from != CATCHING_UP for each in self.subscriptions.values())
+
+    async def run(
+        self,
+        offset: int,
+        epoch: str | None,
+        *,
+        before_first: Callable[[], None] = lambda: None,
+        admit: Callable[[int], None] = lambda _count: None,
+        on_live: Callable[[], None] = lambda: None,
+        unlimited: bool = False,
+    ) -> None:
+        """Send what came after the offset, and turn the subscriptions live.
+
+        Args:
+            before_first: Called in the step in which something is sent first, or they turn live.
+            admit: As `CatchUp.run` says.
+            on_live: Called in the step in which they turn live.
+            unlimited: However much it is.
+
+        Raises:
+            Unrecoverable, Unavailable: as `CatchUp.run` says.
+            ConnectionLost: the connection ended.
+        """
+
+        def send(at: int, channel: ChannelName, payload: bytes) -> None:
+            before_first()
+            self._send(at, channel, payload)
+            self.delivered_offset = at
+            self._metrics.replayed.inc()
+
+        def go_live(live_from: int) -> None:
+            before_first()
+            self.go_live(live_from)
+            on_live()
+
+        await self._catch_up.run(
+            self.subscriptions.keys(),
+            offset,
+            epoch,
+            send=send,
+            drained=self._drained,
+            go_live=go_live,
+            admit=admit,
+            unlimited=unlimited,
+        )
+
+    async def send_newest(self, channel: ChannelName, count: int) -> int:
+        """Send the channel's last publications; return the offset from which to `run`.
+
+        Raises:
+            Unrecoverable, Unavailable: as `CatchUp.newest` says.
+            ConnectionLost: the connection ended.
+        """
+        return await self._catch_up.newest(channel, count, send=self._send, drained=self._drained)
+
+    def go_live(self, live_from: int) -> None:
+        """In the step in which nothing before ``live_from`` is missing."""
+        for subscription in self.subscriptions.values():
+            subscription.live_from = live_from
+
+    def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+        try:
+            frame = self.subscriptions[channel].encode(channel, offset, payload)
+        except BadPublication:
+            return  # as for those who were live
+        self.connection.send(frame)
+
+    async def _drained(self) -> None:
+        await self.connection.until_drained()
+        self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        if not self.connection.is_open:
+            raise ConnectionLost
+
+
+class SlowConsumer(Recovery):
+    """Subscriptions that missed something live, until they are live again."""
+
+    _lost: Reason | None = None
+    _newest_only: frozenset[ChannelName] = frozenset()
+    _watching: tuple[Subscription, ...] = ()
+
+    def begin(self, *, newest_only: frozenset[ChannelName]) -> None:
+        """From now on nothing comes live.
+
+        Args:
+            newest_only: Channels without history. They are not read back: of what was missed the
+                newest publication stands for all.
+        """
+        self._newest_only = newest_only
+        self._watching = tuple(each for each in self.subscriptions.values() if each.watches)
+        for subscription in self.subscriptions.values():
+            subscription.live_from = CATCHING_UP
+            subscription.watches = False
+        self.connection.fall_behind()
+        self._metrics.lagging.inc()
+
+    async def run_to_live(
+        self,
+        *,
+        on_hole: Callable[[Reason], None],
+        on_live: Callable[[tuple[Subscription, ...]], None],
+    ) -> None:
+        """Catch up, and be live again.
+
+        Args:
+            on_hole: Told why something that was missed can't be had.
+            on_live: Called in the step in which they turn live, with those that hear again who
+                comes and goes.
+
+        Raises:
+            ConnectionLost: the connection ended.
+        """
+
+        def live_again() -> None:
+            for subscription in self._watching:
+                subscription.watches = True
+            on_live(self._watching)
+
+        await self._drained()
+        while not self.is_live:
+            try:
+                if self._lost is not None:  # its offset may exist, and be another, in a new stream
+                    raise Unrecoverable(self._lost)
+                await self.run(self.delivered_offset, None, on_live=live_again, unlimited=True)
+            except Unrecoverable as hole:
+                on_hole(hole.reason)
+                self._lost = None
+                self.delivered_offset = self._catch_up.position
+            except Unavailable:
+                await asyncio.sleep(_RETRY_SECONDS)  # the transport's deadline goes on
+                self._look_for_end()
+
+    def start_over(self, reason: Reason) -> None:
+        """The stream's offsets began anew, or some are lost to everybody here."""
+        self._lost = reason
+
+    def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+        if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
+            super()._send(offset, channel, payload)

@@ -1,0 +1,194 @@
+"""A session and its subscriptions: N of them live, behind, recovering; over a list."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import MayNotSubscribe
+from gateway.streams.feed import Reason
+from shared.contracts.ids import ChannelName
+from tests.gateway.connections import AConnection
+from tests.gateway.session.world import ANN, BRIEF, A, B, C, World, encode, offsets, settled
+
+
+def test_what_is_live_in_three_channels_is_sent_in_one_order() -> None:
+    world, tab = World(), AConnection()
+    session = world.session(tab, A, B, C)
+    world.publish(A, C, B, ChannelName("post:other"), A)
+    world.deliver()
+
+    assert offsets(tab) == [1, 2, 3, 5]
+    assert session.delivered_offset == 5
+
+
+def test_nothing_comes_live_before_a_subscription_has_recovered() -> None:
+    world, tab = World(), AConnection()
+    session = world.session(tab, A)
+    session.subscribe(B, encode)
+    world.publish(A, B)
+    world.deliver()
+
+    assert offsets(tab) == [1]
+
+
+def test_a_subscription_that_ended_hears_no_more_and_the_others_go_on() -> None:
+    world, tab = World(), AConnection()
+    session = world.session(tab, A, B)
+    session.unsubscribe(session.subscriptions[0])
+    world.publish(A, B)
+    world.deliver()
+
+    assert offsets(tab) == [2]
+    assert [each.channel for each in session.subscriptions] == [B]
+
+
+@pytest.mark.parametrize("channel", ["$secret", "#2", "unknown:x", "nonsense"])
+def test_what_is_not_for_the_user_cannot_be_subscribed(channel: str) -> None:
+    world = World()
+    session = world.session(AConnection())
+    with pytest.raises(MayNotSubscribe):
+        session.subscribe(ChannelName(channel), encode)
+    session.subscribe(ChannelName(f"#{ANN}"), encode)
+
+
+async def test_what_one_channel_missed_is_replayed_while_the_others_are_live() -> None:
+    world, tab = World(ring_size=100), AConnection()
+    session = world.session(tab, A)
+    world.publish(*[B] * 5)
+    world.deliver()
+    with session.recovering(session.subscribe(B, encode)) as recovery:
+        tab.stall()
+        recovering = asyncio.ensure_future(recovery.run(0, None))
+        await settled(lambda: offsets(tab) == [1, 2])
+        assert session.delivered_offset == 2
+        tab.drain()
+        world.publish(A, B)
+        world.deliver()
+        await recovering
+
+    assert sorted(offsets(tab)) == [1, 2, 3, 4, 5, 6, 7]
+    assert [each for each in offsets(tab) if each != 6] == [1, 2, 3, 4, 5, 7], "B has its order"
+    assert session.delivered_offset == 7
+
+
+async def test_a_slow_consumer_is_sent_what_all_its_channels_missed_once_and_in_order() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(), AConnection(group)
+        session = world.session(tab, A, B, C)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A, B, C, A, B, C, A, B, C)
+        world.deliver()
+        assert (offsets(tab), tab.is_behind) == ([], True)
+        assert session.delivered_offset == 0
+
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        world.publish(A)
+        world.deliver()
+
+        assert offsets(tab) == list(range(1, 11))
+        assert world.registry.get_sample_value("hubbub_lagging_total") == 1
+
+
+async def test_of_a_channel_without_history_a_slow_consumer_gets_the_newest_alone() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        world.session(tab, A, BRIEF)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A, BRIEF, BRIEF, A, BRIEF, A)
+        world.deliver()
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+
+        assert offsets(tab) == [1, 4, 5, 6]
+
+
+async def test_a_slow_consumer_is_told_when_the_stream_began_anew_meanwhile() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(), AConnection(group)
+        world.session(tab, A)
+        world.publish(A, A)
+        world.deliver()
+        tab.stall()
+        tab.has_room = False
+        world.publish(A)
+        world.deliver()
+        world.begin_anew()
+        world.publish(A, A, A, A)
+        world.deliver()
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        world.publish(A)
+        world.deliver()
+
+        assert world.holes == [Reason.EPOCH]
+        assert offsets(tab) == [1, 2, 5]
+
+
+def test_who_is_live_is_told_of_a_hole_once_however_many_its_subscriptions() -> None:
+    world, tab = World(), AConnection()
+    world.session(tab, A, B, C)
+    world.begin_anew()
+    world.publish(B)
+    world.deliver()
+
+    assert world.holes == [Reason.EPOCH]
+    assert offsets(tab) == [1]
+
+
+async def test_a_slow_consumer_that_is_lost_ends_its_work() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(), AConnection(group)
+        session = world.session(tab, A)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A)
+        world.deliver()
+        tab.lose()
+        session.end()
+        world.publish(A)
+        world.deliver()
+
+    assert offsets(tab) == []
+    assert not world.manager.connections()
+    assert not world.manager.channels()
+
+
+STEPS = st.lists(
+    st.sampled_from(["publish a", "publish b", "publish c", "deliver", "stall", "drain", "wait"]),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 6))
+def test_whatever_stalls_everything_is_sent_once_and_in_order(
+    steps: list[str], ring_size: int
+) -> None:
+    async def live_through() -> None:
+        async with asyncio.TaskGroup() as group:
+            world, tab = World(ring_size=ring_size), AConnection(group)
+            world.session(tab, A, B, C)
+            tab.has_room = False
+            for step in steps:
+                match step.split():
+                    case ["publish", name]:
+                        world.publish(ChannelName(f"post:{name}"))
+                    case ["deliver"]:
+                        world.deliver(1)
+                    case ["stall"]:
+                        tab.stall()
+                    case ["drain"] if tab.is_stalled:
+                        tab.drain()
+                    case _:
+                        await asyncio.sleep(0)
+            if tab.is_stalled:
+                tab.drain()
+            world.deliver()
+            await settled(lambda: not tab.is_behind)
+            assert offsets(tab) == list(range(1, world.position + 1))
+
+    asyncio.run(live_through())
