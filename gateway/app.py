@@ -278,7 +278,7 @@ class Gateway:
     async def drain(self) -> None:
         self._draining = True
         await self.hub.drain()
-        await self.presence.withdraw()
+        await self.presence.release_lease()
 
     def _end_with_tokens(self) -> None:
         """Let all who are open end with their tokens, by the clock as it is now."""

@@ -1,14 +1,14 @@
-"""This node's lease: the claim that its entries are true, which expires unless it is renewed.
+"""This node's lease: its entries count as long as the lease is renewed.
 
-The lease is written before the first entry. Each renewal names the sequence that it
-replaces, and the bus refuses it otherwise; so a lease that has expired never comes back,
-and a node that was away for too long takes a new name and announces everything anew.
+The lease is written before the first entry. Each renewal names the sequence that it replaces, and
+the bus refuses it if that is not the last one. So an expired lease never comes back: a node that
+was away for too long takes a new name and writes all its entries anew.
 
-A node that stops in order neither removes its entries nor ends its lease at once: its users are
-reconnecting to other gateways, and everybody would see them leave and come. It renews its lease
-for a last time, so short that with the hold after every expiry it makes up the usual grace. A
-user who is on another gateway by then never left; one who isn't leaves after the grace, as by
-closing the tab. The process may exit at once: nothing of this needs it.
+A node that stops neither removes its entries nor ends its lease. Its users are reconnecting to
+other gateways, and everybody would see them leave and come back. Instead it renews the lease once
+more, for so short a time that with the hold after the expiry it lasts as long as the usual grace.
+A user who is on another gateway by then was never seen to leave; others leave as if they had
+closed the tab. The process may exit at once after that renewal.
 """
 
 import asyncio
@@ -20,21 +20,24 @@ from contextlib import suppress
 import structlog
 
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import LeaseRecord, LeaseState, lease_subject
-from gateway.presence.writer import ttl
+from gateway.presence.records import (
+    EXPECTED_SEQUENCE,
+    LeaseRecord,
+    LeaseState,
+    lease_subject,
+    ttl,
+)
 from shared.contracts.ids import NodeId
 from shared.jetstream.publisher import Publisher
 from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 
-EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
-
 _BODY = b'{"v":1}'
 
 
 class NodeLease:
-    """Holds one lease after the other, for as long as `run` runs."""
+    """Takes a lease and renews it, and takes a new one when it is lost."""
 
     def __init__(
         self,
@@ -49,40 +52,40 @@ class NodeLease:
         self._on_held = on_held
         self._on_lost = on_lost
         self.node: NodeId | None = None
-        """Whose entries we may write now."""
+        """The name under which entries may be written now."""
         self._sequence = 0
         self._renewed_at = 0.0
         self._lost = asyncio.Event()
-        self._leaving = asyncio.Event()
-        self._left = asyncio.Event()
+        self._releasing = asyncio.Event()
+        self._released = asyncio.Event()
 
     @property
     def in_force(self) -> bool:
-        """Whether there is one, which has not run out for want of renewal."""
+        """Whether there is a lease that was renewed in time."""
         age = time.monotonic() - self._renewed_at
         return self.node is not None and age < self._limits.lease_seconds
 
-    def see(self, record: LeaseRecord) -> None:
-        """The stream shows a lease."""
+    def observe(self, record: LeaseRecord) -> None:
+        """The follower has delivered a lease of any node."""
         if record.key.node != self.node:
             return
-        if record.state is LeaseState.LIVE:  # perhaps a renewal whose answer got lost
+        if record.state is LeaseState.LIVE:  # perhaps a renewal whose ack was lost
             self._sequence = max(self._sequence, record.sequence)
         else:
             self.lose("it has expired")
 
     def lose(self, reason: str) -> None:
-        """Take a new one, under a new name."""
+        """Let `run` take a new lease under a new name."""
         if not self._lost.is_set():
             log.warning("presence_lease_lost", node=self.node, reason=reason)
             self._lost.set()
 
     async def run(self) -> None:
-        """Until cancelled, or until `withdraw` has shortened the lease."""
-        while not self._leaving.is_set():
+        """Hold a lease until cancelled, or until `release` has shortened it."""
+        while not self._releasing.is_set():
             self._lost.clear()
-            node = await self._take()
-            if self._leaving.is_set():
+            node = await self._acquire()
+            if self._releasing.is_set():
                 break
             self.node = node
             self._on_held(node)
@@ -96,19 +99,19 @@ class NodeLease:
             finally:
                 self.node = None
                 self._on_lost()
-        self._left.set()
+        self._released.set()
 
-    async def withdraw(self, deadline_seconds: float) -> None:
-        """Shorten the lease, after the last connection was closed; `run` ends by it."""
-        self._leaving.set()
+    async def release(self, deadline_seconds: float) -> None:
+        """Shorten the lease, and wait until `run` has returned."""
+        self._releasing.set()
         if self.node is None:
             return
-        with suppress(TimeoutError):  # the lease runs out by itself, later
+        with suppress(TimeoutError):  # the lease expires by itself, later
             async with asyncio.timeout(deadline_seconds):
-                await self._left.wait()
+                await self._released.wait()
 
-    async def _take(self) -> NodeId:
-        """A lease under a fresh name; after an unknown outcome under another one."""
+    async def _acquire(self) -> NodeId:
+        """Take a lease under a new name. After a failure try another: it may have been stored."""
         pause = self._limits.retry_seconds
         while True:
             node = NodeId(secrets.token_hex(8))
@@ -127,26 +130,26 @@ class NodeLease:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._leaving.wait()
-            leaving = self._leaving.is_set()
-            seconds = self._limits.leave_seconds if leaving else self._limits.lease_seconds
+                    await self._releasing.wait()
+            releasing = self._releasing.is_set()
+            seconds = self._limits.leave_seconds if releasing else self._limits.lease_seconds
             try:
                 await self._write(node, seconds, replacing=self._sequence)
             except BusUnavailable as unavailable:
                 log.info("presence_renewal_failed", node=node, reason=str(unavailable))
                 pause = self._limits.retry_seconds
             except MessageRejected as rejected:
-                # Either it has expired, or an earlier try was stored and its answer got lost.
-                # `see` tells which, unless the lease's marker has expired too.
+                # Either the lease has expired, or an earlier try was stored and its ack was lost.
+                # `observe` finds out which, unless the lease's marker has expired too.
                 if time.monotonic() - self._renewed_at > self._limits.lease_seconds:
                     self.lose(str(rejected))
                     return
                 pause = self._limits.retry_seconds
             else:
                 pause = self._limits.renew_seconds
-                if leaving:
+                if releasing:
                     return
-            if leaving:
+            if releasing:
                 await asyncio.sleep(pause)
 
     async def _write(self, node: NodeId, seconds: float, *, replacing: int) -> None:

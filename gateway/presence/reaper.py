@@ -1,8 +1,8 @@
-"""Ends the leases that expired, and removes their nodes' entries from the stream.
+"""Ends expired leases, and removes their nodes' entries from the stream.
 
-Every gateway tries, since any of them may die; the end of a lease names the marker that it
-replaces, so the bus takes one of them. The end is a message of the stream and not a timer in each
-gateway, so all gateways see the same users leave at the same sequence.
+Every gateway tries, since any of them may die. The end of a lease names the marker that it
+replaces, so the bus stores it once. It is a message of the stream, and not a timer in each
+gateway, so that all gateways see the same users leave at the same sequence.
 """
 
 import asyncio
@@ -13,11 +13,15 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.presence.lease import EXPECTED_SEQUENCE
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import entries_of, lease_subject
+from gateway.presence.records import (
+    EXPECTED_SEQUENCE,
+    REMOVAL_HEADERS,
+    entries_of,
+    lease_subject,
+    ttl,
+)
 from gateway.presence.table import PresenceTable
-from gateway.presence.writer import REMOVAL_HEADERS, ttl
 from shared.contracts.ids import NodeId
 from shared.jetstream.api import JetStreamApi
 from shared.jetstream.publisher import Publisher
@@ -29,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class LeaseReaper:
-    """Looks at the table every tick."""
+    """Looks for expired leases and orphaned entries in the table, every tick."""
 
     def __init__(
         self,
@@ -43,8 +47,8 @@ class LeaseReaper:
     ) -> None:
         """
         Args:
-            is_current: Whether the table is as the stream is; nothing is done while it isn't.
-            mark_stale: Called when the table seems not to be.
+            is_current: Whether the table is the same as the stream; else nothing is done.
+            mark_stale: Called when the table seems to differ from the stream.
         """
         self._reader = StreamReader(bus, "PRES", answer_seconds=limits.answer_seconds)
         self._api = JetStreamApi(bus, timeout_seconds=limits.answer_seconds)
@@ -54,14 +58,16 @@ class LeaseReaper:
         self._is_current = is_current
         self._mark_stale = mark_stale
         self._due: dict[NodeId, float] = {}
+        """When to act on each node, by the monotonic clock."""
         self._refused: set[NodeId] = set()
+        """Nodes whose lease the bus did not let us end."""
 
     async def run(self) -> None:
-        """Until cancelled; what fails is tried again."""
+        """Run until cancelled; what fails is tried again."""
         while True:
             await asyncio.sleep(self._limits.tick_seconds)
             if not self._is_current():
-                self._due.clear()  # their waits begin anew when the table is current
+                self._due.clear()  # all waits begin anew once the table is current
                 continue
             try:
                 await self._tick()
@@ -72,7 +78,7 @@ class LeaseReaper:
         expired = self._table.expired_leases()
         orphaned = self._table.orphaned_nodes()
         now = time.monotonic()
-        # Not all gateways at once: mostly the first has done it before the second looks.
+        # A random wait, so that usually one gateway is done before the next one tries.
         hold = self._limits.hold_seconds * random.uniform(1, 1.25)
         waits = {
             **dict.fromkeys(orphaned, self._limits.lease_seconds),
@@ -82,12 +88,12 @@ class LeaseReaper:
         self._refused &= expired.keys()
         for node in [node for node, due in self._due.items() if due <= now]:
             if node in expired:
-                await self._end(node, expired[node])
+                await self._end_lease(node, expired[node])
             else:
-                await self._sweep(node)
+                await self._purge_orphan(node)
             self._due.pop(node, None)
 
-    async def _end(self, node: NodeId, marker: int) -> None:
+    async def _end_lease(self, node: NodeId, marker: int) -> None:
         try:
             await self._publisher.publish(
                 lease_subject(node),
@@ -98,8 +104,8 @@ class LeaseReaper:
                 headers={**REMOVAL_HEADERS, EXPECTED_SEQUENCE: str(marker)},
             )
         except MessageRejected:
-            # Another gateway ended it, and if that one did not purge, the node is orphaned. If the
-            # table shows the lease at the next try too, its marker has expired without a trace.
+            # Another gateway has ended it. If that one did not purge, the node is orphaned. If the
+            # table still has the lease at the next try, the marker has expired without a message.
             if node in self._refused:
                 self._mark_stale()
             self._refused.add(node)
@@ -107,12 +113,12 @@ class LeaseReaper:
         log.info("presence_lease_ended", node=node)
         await self._purge(node)
 
-    async def _sweep(self, node: NodeId) -> None:
-        """Remove entries without a lease: their node writes no more, or wrote too late."""
+    async def _purge_orphan(self, node: NodeId) -> None:
+        """Remove entries without a lease: the node has stopped, or wrote them too late."""
         subject = lease_subject(node)
         found = await self._reader.last_of(subject)
         if found is not None and found.payload:
-            return  # a lease: its live copy is on the way
+            return  # it has a lease, whose live copy is on the way
         await self._purge(node)
         self._table.forget(node)
 

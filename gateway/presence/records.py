@@ -1,7 +1,7 @@
-"""The records of the PRES stream: their subjects, and what one message of it says. Pure.
+"""The messages of the PRES stream: their subjects, headers and bodies. Pure.
 
-An entry's subject has three tokens, ``<channel>.<user>.<node>``, a lease's two, ``_node.<node>``.
-So even a channel that is named ``_node`` can't be mistaken.
+An entry's subject has three tokens, ``<channel>.<user>.<node>``, and a lease's has two,
+``_node.<node>``. So the entries of a channel named ``_node`` are not taken for leases.
 """
 
 import math
@@ -18,43 +18,53 @@ from shared.nats.headers import header
 
 log = structlog.get_logger(__name__)
 
-Place = tuple[ChannelName, UserId]
-"""A user in a channel, by any node."""
+Membership = tuple[ChannelName, UserId]
+"""A user in a channel, on any node."""
+
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+"""The bus stores the message only if the subject's last one has this sequence; 0 for none."""
+REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
+"""A message with these can expire without leaving a marker."""
 
 _LEASE = "_node"
 
 
-class EntryKey(NamedTuple):
-    """Whose entry it is."""
+def ttl(seconds: float) -> str:
+    """A time to live as the bus reads it."""
+    return f"{round(seconds * 1000)}ms"
 
-    place: Place
+
+class EntryKey(NamedTuple):
+    """One user in one channel on one node."""
+
+    membership: Membership
     node: NodeId
 
 
 class LeaseKey(NamedTuple):
-    """Whose lease it is."""
+    """The lease of one node."""
 
     node: NodeId
 
 
 def entry_name(key: EntryKey) -> str:
-    """The entry's subject without its prefix; `parse` reads it."""
+    """The entry's subject without its prefix; `parse` is the inverse."""
     (channel, user_id), node = key
     return f"{token_of(channel)}.{token_of(user_id)}.{node}"
 
 
 def entry_subject(key: EntryKey) -> str:
-    """Where the entry is written."""
+    """The subject of an entry."""
     return f"{PRES_PUB}{entry_name(key)}"
 
 
 def lease_subject(node: NodeId) -> str:
-    """Where the node's lease is written."""
+    """The subject of a node's lease."""
     return f"{PRES_PUB}{_LEASE}.{node}"
 
 
 def entries_of(node: NodeId) -> str:
-    """The filter that matches all entries of the node and not its lease."""
+    """A filter for all entries of the node, without its lease."""
     return f"{PRES_PUB}*.*.{node}"
 
 
@@ -72,11 +82,12 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
 
 
 class Entry(NamedTuple):
-    """The body of an entry: one user in one channel on one node."""
+    """The body of an entry."""
 
     name: str
     since: float
-    """When the first connection came, in unix seconds by that node's clock; orders the users."""
+    """When the user's first connection came: Unix seconds of the node's clock. Users are listed in
+    this order."""
     connections: tuple[ConnectionId, ...]
 
     def encode(self) -> bytes:
@@ -86,16 +97,16 @@ class Entry(NamedTuple):
 
 
 class LeaseState(Enum):
-    """Whether a node's entries count: until its lease has ended."""
+    """A node's entries count until its lease has ended."""
 
     LIVE = "live"
     EXPIRED = "expired"
-    """It wasn't renewed in time. Soon a gateway ends it, and then all read that it ended."""
+    """Not renewed in time. Some gateway will soon write its end, which all gateways read."""
     ENDED = "ended"
 
 
 class EntryRecord(NamedTuple):
-    """The entry is this; None if there is none."""
+    """The state of an entry; None once it is removed."""
 
     key: EntryKey
     sequence: int
@@ -103,7 +114,7 @@ class EntryRecord(NamedTuple):
 
 
 class LeaseRecord(NamedTuple):
-    """The lease is in this state."""
+    """The state of a lease."""
 
     key: LeaseKey
     sequence: int
@@ -114,7 +125,7 @@ Record = EntryRecord | LeaseRecord
 
 
 def read_record(name: str, sequence: int, payload: bytes, headers: bytes) -> Record | None:
-    """Read a message; None if it is none of ours. One with an unreadable body removes.
+    """Read a message; None if its subject is not ours. An unreadable entry counts as removed.
 
     Args:
         name: The subject, without its prefix.
@@ -132,7 +143,7 @@ def read_record(name: str, sequence: int, payload: bytes, headers: bytes) -> Rec
 def _read_entry(name: str, payload: bytes) -> Entry | None:
     try:
         entry = _entry_of(pydantic_core.from_json(payload, cache_strings="keys"))
-    except (ValueError, OverflowError):  # no JSON, or a number that no float can be
+    except (ValueError, OverflowError):  # not JSON, or a number too large for a float
         entry = None
     if entry is None:
         log.warning("presence_entry_unreadable", subject=name)
@@ -140,7 +151,7 @@ def _read_entry(name: str, payload: bytes) -> Entry | None:
 
 
 def _entry_of(body: Any) -> Entry | None:
-    """Check by hand what a schema would: it is done for every arrival in the cluster."""
+    """Checked by hand, since a schema is slower: this runs for every arrival in the cluster."""
     if type(body) is not dict:
         return None
     name, since, connections = body.get("name"), body.get("since"), body.get("connections")
@@ -148,7 +159,7 @@ def _entry_of(body: Any) -> Entry | None:
         return None
     if type(since) is not float and type(since) is not int:
         return None
-    if not math.isfinite(since) or not all(type(one) is str for one in connections):
+    if not math.isfinite(since) or not all(type(each) is str for each in connections):
         return None
     return Entry(name, float(since), tuple(connections))
 

@@ -1,4 +1,4 @@
-"""Reads all of the PRES stream into a new table."""
+"""Reads the whole PRES stream into a new table."""
 
 import asyncio
 
@@ -14,17 +14,17 @@ _EVERYTHING = f"{PRES_PUB}>"
 
 
 async def read_snapshot(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
-    """Read the stream in pages, up to where it ended after the first reading.
+    """Read the stream in pages, up to the end that the leader reports after the first pass.
 
-    Each page may come from another replica. A message that moves to the stream's end between two
-    pages is in neither if the last page's replica lags; but it lies before the end that the
-    leader tells, so reading up to there misses nothing.
+    Each page may come from another replica. An entry that is written anew between two pages moves
+    to the end of the stream. It is in neither page if the last replica lags, but it lies before
+    the leader's end, so nothing is missed by reading up to there.
 
     Returns:
-        The table, and the last sequence that it tells of.
+        The table, and the last sequence that it includes.
 
     Raises:
-        BusUnavailable: no answer.
+        BusUnavailable: no answer in time.
     """
     try:
         async with asyncio.timeout(limits.snapshot_seconds):
@@ -59,7 +59,7 @@ async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
             return table, position
         if batch.messages:
             continue
-        # Either the end itself was removed since, or the replica lags: the leader knows.
+        # Either the last message was removed since, or the replica lags: ask the leader.
         if await reader.next_on_leader(_EVERYTHING, position + 1) is None:
             return table, end
         await asyncio.sleep(limits.stale_read_seconds)

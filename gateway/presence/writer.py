@@ -1,8 +1,8 @@
-"""Writes this node's presence entries: compares what is wanted with what is written.
+"""Writes this node's presence entries until the stream has what is wanted.
 
-What is wanted is kept here, however long the bus is away. One write per entry is in flight, and
-when it ends the entry is compared again, so repeated and reordered writes end in what is wanted
-too. An entry costs no task and no timer: what is due later lies in one heap.
+The wanted state is kept here, however long the bus is away. An entry has at most one write in
+flight. When it ends, the entry is compared with the wanted state again, so lost, repeated and
+reordered writes are put right. An entry needs no task and no timer: one heap holds what is due.
 """
 
 import asyncio
@@ -20,7 +20,15 @@ from typing import NamedTuple
 import structlog
 
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import Entry, EntryKey, EntryRecord, Place, entry_name
+from gateway.presence.records import (
+    REMOVAL_HEADERS,
+    Entry,
+    EntryKey,
+    EntryRecord,
+    Membership,
+    entry_name,
+    ttl,
+)
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
 from shared.jetstream.publisher import PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import PRES_PUB
@@ -36,13 +44,13 @@ class _OwnWrite(NamedTuple):
 
 
 class OwnWrites:
-    """What was written, until its live copy comes, so that the copy need not be parsed."""
+    """Remembers each write until its live copy comes, so that the copy need not be parsed."""
 
     def __init__(self, *, max_expected: int = 4096) -> None:
         """
         Args:
-            max_expected: With so many the live copies are not coming; all are forgotten, and what
-                comes later is parsed.
+            max_expected: When so many copies are missing, forget all writes; copies that come
+                later are parsed.
         """
         self._max_expected = max_expected
         self._expected: dict[str, _OwnWrite] = {}
@@ -51,13 +59,13 @@ class OwnWrites:
         return len(self._expected)
 
     def expect(self, name: str, key: EntryKey, body: bytes, entry: Entry | None) -> None:
-        """This is being written under the name, in place of what was before."""
+        """Expect the live copy of this write, and of no earlier one under the same name."""
         if len(self._expected) >= self._max_expected:
             self._expected.clear()
         self._expected[name] = _OwnWrite(key, body, entry)
 
     def recall(self, name: str, sequence: int, payload: bytes) -> EntryRecord | None:
-        """What the message says if it is the last that was written there; told once."""
+        """The record of the message, if it is the last write under that name; returned once."""
         written = self._expected.pop(name, None)
         if written is None or written.body != payload:
             return None
@@ -65,35 +73,36 @@ class OwnWrites:
 
 
 _FEW = 8
+"""Connections that are kept in a tuple, which takes less memory than a dict."""
 _NEVER = -1
 
 
 class EntryState:
-    """One entry: what is wanted of it, and what was done about that."""
+    """The wanted state of one entry, and what was written of it."""
 
-    __slots__ = ("acknowledged", "connections", "due", "left_at", "name", "node", "place",
-                 "seen", "since", "version", "written", "written_at")  # fmt: skip
+    __slots__ = ("acknowledged", "connections", "due", "left_at", "membership", "name",
+                 "node", "seen", "since", "version", "written", "written_at")  # fmt: skip
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
         self.connections: tuple[ConnectionId, ...] | dict[ConnectionId, None] = ()
-        """In the order in which they came; a dict past a few."""
+        """In the order in which they came; a dict if they are more than `_FEW`."""
         self.name = ""
         self.since = 0.0
         self.version = 0
-        """Counts the changes of what is wanted."""
+        """Grows with each change of the wanted state."""
         self.written = _NEVER
         """The version that the stream has."""
         self.node: NodeId | None = None
-        """Under which the stream may hold an entry; None if there is none."""
+        """The name under which the stream may hold the entry; None if it holds none."""
         self.acknowledged = 0
-        """The sequence of the last write that was answered."""
+        """The sequence of the last write that was acknowledged."""
         self.seen = 0
-        """The last sequence that the stream showed of it."""
+        """The sequence of the last record that the follower delivered."""
         self.left_at = 0.0
         self.written_at = 0.0
         self.due: float | None = None
-        """When to look at it again, unless something happens before."""
+        """When to plan it again, unless something happens before."""
 
     @property
     def is_written(self) -> bool:
@@ -109,47 +118,40 @@ class EntryState:
 
     def remove(self, connection: ConnectionId) -> None:
         if isinstance(self.connections, tuple):
-            self.connections = tuple(one for one in self.connections if one != connection)
+            self.connections = tuple(each for each in self.connections if each != connection)
         else:
             del self.connections[connection]
 
     def entry(self, max_connections: int) -> Entry:
-        """What is wanted; lists at most so many of the connections."""
-        listed = tuple(self.connections)  # which copies no tuple
+        """The wanted entry, with at most so many of the connections."""
+        listed = tuple(self.connections)  # a tuple is not copied by this
         return Entry(self.name, self.since, listed[:max_connections])
 
     def mark_stale(self, node: NodeId | None) -> None:
-        """The stream has something else than what was written last, under this node's name."""
+        """The stream no longer holds what was written last; it may hold an entry of ``node``."""
         self.node, self.written = node, _NEVER
 
     def forget_written(self) -> None:
-        """It was under another name, or in another life of the stream."""
+        """Earlier writes went to another name or to another life of the stream."""
         self.mark_stale(None)
         self.acknowledged = self.seen = 0
 
 
-REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
-"""With these a removal expires without a marker of its own."""
-
-_REST_SECONDS = 0.02
-"""Between two looks at what is due, so that many are written at a time."""
-
-
-def ttl(seconds: float) -> str:
-    """A time to live as the bus reads it."""
-    return f"{round(seconds * 1000)}ms"
+_MIN_WAIT_SECONDS = 0.02
+"""Between two looks at the heap, so that many entries are written at a time."""
 
 
 class PresenceWriter:
-    """Is told what is wanted, without waiting; writes it for as long as `run` runs."""
+    """`enter` and `leave` change the wanted state without waiting; `run` writes it."""
 
     def __init__(self, publisher: Publisher, limits: PresenceLimits) -> None:
         self._publisher = publisher
         self._limits = limits
         self._node: NodeId | None = None
-        self._states: dict[Place, EntryState] = {}
+        self._states: dict[Membership, EntryState] = {}
         self._ready: OrderedDict[EntryState, None] = OrderedDict()
-        self._later: list[tuple[float, Place]] = []
+        self._later: list[tuple[float, Membership]] = []
+        """A heap of when to plan which entry. Outdated items are ignored when they are due."""
         self._in_flight: dict[EntryState, Sending] = {}
         self._is_running = False
         self._message_numbers = itertools.count(1)
@@ -158,7 +160,7 @@ class PresenceWriter:
         self._tombstone_ttl = ttl(limits.tombstone_seconds)
         self._wake = asyncio.Event()
         self.own_writes = OwnWrites()
-        """Knows the live copies of what is written here."""
+        """For whoever reads the live copies."""
 
     @property
     def unwritten(self) -> int:
@@ -166,19 +168,19 @@ class PresenceWriter:
         return len(self._ready) + len(self._in_flight)
 
     @property
-    def known(self) -> int:
-        """Entries that are wanted, or not yet removed."""
+    def tracked(self) -> int:
+        """Entries that are wanted or not yet removed."""
         return len(self._states)
 
     def enter(
         self, channel: ChannelName, user_id: UserId, name: str, connection: ConnectionId
     ) -> None:
-        """The connection is there; telling it twice changes nothing."""
-        place = (channel, user_id)
-        state = self._states.get(place)
+        """The connection is in the channel; a second call changes nothing."""
+        membership = (channel, user_id)
+        state = self._states.get(membership)
         if state is None:
-            state = self._states[place] = EntryState(place)
-        if not name.isascii():  # a lone surrogate fits into no message
+            state = self._states[membership] = EntryState(membership)
+        if not name.isascii():  # it may have a lone surrogate, which UTF-8 can't encode
             name = name.encode(errors="replace").decode()
         is_known = connection in state.connections
         if is_known and state.name == name:
@@ -192,7 +194,7 @@ class PresenceWriter:
         self._plan(state)
 
     def leave(self, channel: ChannelName, user_id: UserId, connection: ConnectionId) -> None:
-        """The connection is gone; of one that never came nothing changes."""
+        """The connection has left; one that never entered is ignored."""
         state = self._states.get((channel, user_id))
         if state is None or connection not in state.connections:
             return
@@ -202,14 +204,14 @@ class PresenceWriter:
         self._plan(state)
 
     def connections(self, channel: ChannelName, user_id: UserId) -> Collection[ConnectionId]:
-        """The user's connections in the channel, here."""
+        """The user's connections in the channel on this gateway."""
         state = self._states.get((channel, user_id))
         return state.connections if state is not None else ()
 
-    def begin(self, node: NodeId) -> None:
-        """Write everything under this node's name; of an earlier one nothing is left.
+    def resume(self, node: NodeId) -> None:
+        """Write all entries under this name; those of an earlier one are lost with its lease.
 
-        There is no grace for who left meanwhile: that entry was lost, and isn't renewed.
+        A user who left meanwhile gets no grace, since the lost entry is not written again.
         """
         self._node = node
         for state in list(self._states.values()):
@@ -218,25 +220,27 @@ class PresenceWriter:
         self._wake.set()
 
     def pause(self) -> None:
-        """Write nothing until `begin`."""
+        """Write nothing until `resume`."""
         self._node = None
 
-    def see(self, place: Place, sequence: int, *, present: bool) -> None:
-        """The stream shows an entry of this node.
+    def observe(self, record: EntryRecord) -> None:
+        """The follower has delivered an entry of this node.
 
-        A write that timed out long ago may still arrive, by another way through a cluster and
-        after a later one. It shows here, as it isn't the last that was acknowledged.
+        A write that timed out may still be stored much later, after a newer one. It is noticed
+        here, because its sequence is above that of the last acknowledged write.
         """
-        state = self._states.get(place)
+        membership, sequence = record.key.membership, record.sequence
+        is_present = record.entry is not None
+        state = self._states.get(membership)
         if state is None:
-            if not present:
+            if not is_present:
                 return
-            state = self._states[place] = EntryState(place)
+            state = self._states[membership] = EntryState(membership)
         if sequence > state.seen:
             state.seen = state.acknowledged if sequence == state.acknowledged else sequence
         if state in self._in_flight or sequence <= state.acknowledged:
             return
-        state.mark_stale(self._node if present else None)
+        state.mark_stale(self._node if is_present else None)
         self._plan(state)
 
     async def run(self) -> None:
@@ -244,39 +248,39 @@ class PresenceWriter:
         self._is_running = True
         try:
             while True:
-                self._take_due()
+                self._plan_due()
                 self._write_ready()
-                await self._rest()
+                await self._wait()
         finally:
             self._is_running = False
             unanswered, self._in_flight = self._in_flight, {}
             for state, sending in unanswered.items():
                 self._publisher.forget(sending)
-                self._plan(state)  # it may be stored or not
+                self._plan(state)  # nobody knows whether it was stored
 
-    async def _rest(self) -> None:
-        """Until something may be due, or somebody says so."""
+    async def _wait(self) -> None:
+        """Wait until something may be due, or something has changed."""
         now = time.monotonic()
         until: list[float] = [self._later[0][0]] if self._later else []
         if self._paused_until > now:
             until.append(self._paused_until)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(min(until) - now, _REST_SECONDS) if until else None):
+            async with asyncio.timeout(max(min(until) - now, _MIN_WAIT_SECONDS) if until else None):
                 await self._wake.wait()
         self._wake.clear()
 
-    def _take_due(self) -> None:
+    def _plan_due(self) -> None:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
-            due, place = heapq.heappop(self._later)
-            state = self._states.get(place)
+            due, membership = heapq.heappop(self._later)
+            state = self._states.get(membership)
             if state is not None and state.due == due:
                 self._plan(state)
 
     def _plan(self, state: EntryState) -> None:
-        """The one rule: what is to be done about this entry, and when."""
+        """Decide what to do about this entry, and when. All changes of an entry end here."""
         if state in self._in_flight:
-            return  # planned when that has ended
+            return  # planned again by `_take_result`
         was_due, state.due = state.due, None
         if state.connections:
             if state.is_written:
@@ -285,7 +289,7 @@ class PresenceWriter:
             due = 0.0 if state.node is None else state.written_at + self._limits.refresh_seconds
         elif state.node is None:
             self._ready.pop(state, None)
-            del self._states[state.place]
+            del self._states[state.membership]
             return
         else:
             due = state.left_at + self._limits.grace_seconds
@@ -298,24 +302,24 @@ class PresenceWriter:
         if due != was_due:
             if not self._later or due < self._later[0][0]:
                 self._wake.set()
-            heapq.heappush(self._later, (due, state.place))
+            heapq.heappush(self._later, (due, state.membership))
 
     def _write_ready(self) -> None:
-        """Write as much as may be in flight; the end of each write makes room for the next."""
-        node, most = self._node, self._limits.max_writes_in_flight
+        """Write as many entries as may be in flight; each result starts the next."""
+        node, max_writes = self._node, self._limits.max_writes_in_flight
         if node is None or not self._is_running or time.monotonic() < self._paused_until:
             return
-        while self._ready and len(self._in_flight) < most:
+        while self._ready and len(self._in_flight) < max_writes:
             state, _ = self._ready.popitem(last=False)
             self._write(state, node)
 
     def _write(self, state: EntryState, node: NodeId) -> None:
         body, entry = b"", None
         if state.connections:
-            state.node = node  # from here on the stream may hold it
+            state.node = node  # from now on the stream may hold it
             entry = state.entry(self._limits.max_listed_connections)
             body = entry.encode()
-        key = EntryKey(state.place, node)
+        key = EntryKey(state.membership, node)
         name = entry_name(key)
         self.own_writes.expect(name, key, body, entry)
         self._in_flight[state] = self._publisher.send(
@@ -329,24 +333,24 @@ class PresenceWriter:
         )
 
     def _take_result(
-        self, state: EntryState, node: NodeId, version: int, is_there: bool, result: PubAckResult
+        self, state: EntryState, node: NodeId, version: int, is_present: bool, result: PubAckResult
     ) -> None:
-        """Note the result of a write, and plan the entry anew whatever it is."""
+        """Note the result of a write, and plan the entry again."""
         del self._in_flight[state]
         if isinstance(result, BusUnavailable):
             self._back_off(result)
-        elif isinstance(result, MessageRejected):  # another version may be taken
-            channel, user_id = state.place
+        elif isinstance(result, MessageRejected):  # not tried again; the next version is
+            channel, user_id = state.membership
             log.error(
                 "presence_rejected",
                 reason=str(result),
                 channel=channel,
                 user_id=user_id_to_json(user_id),
             )
-            self._written(state, version, node if is_there else None, 0)
+            self._note_written(state, version, node if is_present else None, 0)
         else:
             self._retry_seconds = 0.0
-            self._written(state, version, node if is_there else None, result.offset)
+            self._note_written(state, version, node if is_present else None, result.offset)
         if node != self._node:
             state.forget_written()
         elif state.seen > state.acknowledged > 0:
@@ -355,9 +359,11 @@ class PresenceWriter:
         if self._ready:
             self._write_ready()
 
-    def _written(self, state: EntryState, version: int, node: NodeId | None, sequence: int) -> None:
+    def _note_written(
+        self, state: EntryState, version: int, node: NodeId | None, sequence: int
+    ) -> None:
         state.written, state.node = version, node
-        if sequence:  # share the int object with `seen`, there are many entries
+        if sequence:  # one int object for both saves memory: there are many entries
             state.acknowledged = state.seen if sequence == state.seen else sequence
         state.written_at = time.monotonic()
 

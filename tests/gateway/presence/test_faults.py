@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.presence.lease import EXPECTED_SEQUENCE
+from gateway.presence.records import EXPECTED_SEQUENCE
 from shared.jetstream.publisher import PubAck, Publisher
 from shared.jetstream.streams import bootstrap
 from shared.nats.errors import BusUnavailable

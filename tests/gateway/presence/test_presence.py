@@ -115,7 +115,7 @@ async def test_goodbye_lets_users_move_unseen_and_the_others_leave_soon(
             await eventually(lambda: stays.users == {ANN, BOB})
             stops.leave(ANN)
             stops.leave(BOB)
-            await stops.presence.withdraw()
+            await stops.presence.release_lease()
         stays.enter(ANN)
         await eventually(lambda: stays.users == {ANN}, seconds=limits.grace_seconds + 2)
         await never(lambda: len(stays.changes) > 3, seconds=0.3)

@@ -47,9 +47,9 @@ def test_a_channel_named_like_the_leases_is_still_a_channel() -> None:
 def test_an_entry_survives_the_way_through_the_stream() -> None:
     entry = Entry("Ann Ågren", 1.5, (ConnectionId("a"), ConnectionId("b")))
 
-    fact = read_record("chat:lobby.7.0f", 3, entry.encode(), b"")
+    record = read_record("chat:lobby.7.0f", 3, entry.encode(), b"")
 
-    assert fact == EntryRecord(EntryKey((ChannelName("chat:lobby"), UserId("7")), NODE), 3, entry)
+    assert record == EntryRecord(EntryKey((ChannelName("chat:lobby"), UserId("7")), NODE), 3, entry)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_lease_is_live_expired_or_ended(
 
 
 @given(st.text() | st.sampled_from(["c.1.n", "c.x.n", "_node.n"]), st.binary())
-def test_whatever_lies_in_the_stream_is_a_fact_or_nothing(name: str, payload: bytes) -> None:
+def test_whatever_lies_in_the_stream_is_a_record_or_nothing(name: str, payload: bytes) -> None:
     read_record(name, 1, payload, b"NATS/1.0\r\n\r\n")
 
 
@@ -79,10 +79,10 @@ def test_an_entry_is_written_as_plain_json() -> None:
 
 @given(st.text(), st.floats(0, 1e12), st.lists(st.text().map(ConnectionId)).map(tuple))
 def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ...]) -> None:
-    fact = read_record("c.1.n", 1, Entry(name, since, ids).encode(), b"")
+    record = read_record("c.1.n", 1, Entry(name, since, ids).encode(), b"")
 
-    assert isinstance(fact, EntryRecord)
-    assert fact.entry == Entry(name, since, ids)
+    assert isinstance(record, EntryRecord)
+    assert record.entry == Entry(name, since, ids)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ..
     ],
 )
 def test_an_unreadable_entry_counts_as_none(body: bytes) -> None:
-    fact = read_record("c.1.n", 1, body, b"")
+    record = read_record("c.1.n", 1, body, b"")
 
-    assert isinstance(fact, EntryRecord)
-    assert fact.entry is None
+    assert isinstance(record, EntryRecord)
+    assert record.entry is None

@@ -37,16 +37,16 @@ def no_entry(node: str, sequence: int, user_id: UserId = ANN) -> EntryRecord:
     return EntryRecord(EntryKey((CHANNEL, user_id), NodeId(node)), sequence, None)
 
 
-def removes(fact: Record) -> bool:
-    if isinstance(fact, LeaseRecord):
-        return fact.state is LeaseState.ENDED
-    return fact.entry is None
+def removes(record: Record) -> bool:
+    if isinstance(record, LeaseRecord):
+        return record.state is LeaseState.ENDED
+    return record.entry is None
 
 
-def a_table(*facts: Record) -> PresenceTable:
+def a_table(*records: Record) -> PresenceTable:
     table = PresenceTable()
-    for fact in facts:
-        table.apply(fact)
+    for record in records:
+        table.apply(record)
     return table
 
 
@@ -54,8 +54,8 @@ def test_a_user_on_two_nodes_joins_once_and_leaves_once() -> None:
     table = a_table(lease("a", 1), lease("b", 2))
 
     changes = [
-        table.apply(fact)
-        for fact in (entry("a", 3), entry("b", 4), no_entry("a", 5), no_entry("b", 6))
+        table.apply(record)
+        for record in (entry("a", 3), entry("b", 4), no_entry("a", 5), no_entry("b", 6))
     ]
 
     assert changes == [
@@ -97,8 +97,8 @@ def test_nobody_leaves_who_is_announced_anew_before_the_end() -> None:
     table = a_table(lease("a", 1), entry("a", 2), lease("a", 3, LeaseState.EXPIRED))
 
     changes = [
-        table.apply(fact)
-        for fact in (lease("a2", 4), entry("a2", 5), lease("a", 6, LeaseState.ENDED))
+        table.apply(record)
+        for record in (lease("a2", 4), entry("a2", 5), lease("a", 6, LeaseState.ENDED))
     ]
 
     assert changes == [[], [], []]
@@ -123,9 +123,9 @@ class Gateway:
 
     def take(self, changes: list[PresenceChange]) -> None:
         for change in changes:
-            place = (change.channel, change.user_id)
-            assert (place in self.believed) is not change.joined, "strictly one after the other"
-            self.believed ^= {place}
+            membership = (change.channel, change.user_id)
+            assert (membership in self.believed) is not change.joined, "in turns"
+            self.believed ^= {membership}
             assert change.count == sum(channel == change.channel for channel, _ in self.believed)
 
 
@@ -140,13 +140,13 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         self.present, self.absent = Gateway(), Gateway()
         self.missed: list[Record] | None = None
 
-    def store(self, fact: Record) -> None:
-        self.content[fact.key] = fact
-        self.present.take(self.present.table.apply(fact))
+    def store(self, record: Record) -> None:
+        self.content[record.key] = record
+        self.present.take(self.present.table.apply(record))
         if self.missed is None:
-            self.absent.take(self.absent.table.apply(fact))
+            self.absent.take(self.absent.table.apply(record))
         else:
-            self.missed.append(fact)
+            self.missed.append(record)
 
     def next_sequence(self) -> int:
         self.sequence += 1
@@ -154,9 +154,9 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
 
     def nodes_in(self, *states: LeaseState) -> list[NodeId]:
         return [
-            fact.key.node
-            for fact in self.content.values()
-            if isinstance(fact, LeaseRecord) and fact.state in states
+            record.key.node
+            for record in self.content.values()
+            if isinstance(record, LeaseRecord) and record.state in states
         ]
 
     @precondition(lambda self: self.nodes < 6)
@@ -193,7 +193,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
 
     @rule()
     def removals_expire(self) -> None:  # without a trace
-        self.content = {key: fact for key, fact in self.content.items() if not removes(fact)}
+        self.content = {key: record for key, record in self.content.items() if not removes(record)}
 
     @precondition(lambda self: self.missed is None)
     @rule()
@@ -204,18 +204,18 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     @rule()
     def one_comes_back(self) -> None:
         assert self.missed is not None
-        stored = sorted(self.content.values(), key=lambda fact: fact.sequence)
+        stored = sorted(self.content.values(), key=lambda record: record.sequence)
         self.absent.take(self.absent.table.become(a_table(*stored), self.sequence))
-        for fact in self.missed:  # as by a follower that lags behind the snapshot
-            assert self.absent.table.apply(fact) == []
+        for record in self.missed:  # as by a follower that lags behind the snapshot
+            assert self.absent.table.apply(record) == []
         self.missed = None
 
     def truth(self) -> set[tuple[ChannelName, UserId]]:
         counting = self.nodes_in(LeaseState.LIVE, LeaseState.EXPIRED)
         return {
-            fact.key.place
-            for fact in self.content.values()
-            if isinstance(fact, EntryRecord) and fact.entry and fact.key.node in counting
+            record.key.membership
+            for record in self.content.values()
+            if isinstance(record, EntryRecord) and record.entry and record.key.node in counting
         }
 
     @invariant()

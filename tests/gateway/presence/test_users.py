@@ -33,7 +33,7 @@ def test_users_are_those_of_the_entries_in_order(
 ) -> None:
     users, model = ChannelUsers(LOBBY), Model()
     for user_id, node, entry in walk:
-        before, version = told(model), users.head_changes
+        before, version = told(model), users.head_version
         found = model.get(user_id, {})
         if entry is not None:
             assert users.put(user_id, node, entry) is not bool(found)
@@ -53,18 +53,18 @@ def test_users_are_those_of_the_entries_in_order(
             assert user is not None
             assert user.entries == by_node
         if told(model) != before:
-            assert users.head_changes != version
+            assert users.head_version != version
 
 
 def test_who_comes_after_the_first_200_changes_nothing_about_them() -> None:
     users = ChannelUsers(LOBBY)
     for number in range(HEAD + 5):
         users.put(UserId(str(number)), NodeId("a"), Entry("Ann", float(number), ()))
-    version = users.head_changes
+    version = users.head_version
 
     users.put(UserId("1000"), NodeId("a"), Entry("Ann", 1000.0, ()))
     users.put(UserId("1"), NodeId("a"), Entry("Ann", 1.0, ()))  # another tab
-    assert users.head_changes == version
+    assert users.head_version == version
 
     users.put(UserId("2"), NodeId("a"), Entry("Bea", 2.0, ()))
-    assert users.head_changes != version
+    assert users.head_version != version

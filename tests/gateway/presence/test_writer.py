@@ -116,16 +116,16 @@ class Desk:
         claims: Claims = {}
         for message in found.messages:
             name = message.subject.removeprefix(PRES_PUB)
-            fact = read_record(name, message.sequence, message.payload, message.headers)
-            assert isinstance(fact, EntryRecord)
-            if fact.entry is not None:
-                claims[fact.key.place[1]] = set(fact.entry.connections)
+            record = read_record(name, message.sequence, message.payload, message.headers)
+            assert isinstance(record, EntryRecord)
+            if record.entry is not None:
+                claims[record.key.membership[1]] = set(record.entry.connections)
         return claims
 
     async def until_idle(self, limits: PresenceLimits) -> None:
         """Until nothing is to be written, nor will be."""
         await eventually(
-            lambda: self.writer.unwritten == 0 and self.writer.known == len(self.wanted)
+            lambda: self.writer.unwritten == 0 and self.writer.tracked == len(self.wanted)
         )
         await asyncio.sleep(limits.refresh_seconds * 2)
         await eventually(lambda: self.writer.unwritten == 0)
@@ -166,7 +166,7 @@ def test_the_stream_ends_up_with_what_is_wanted(
     async def run() -> None:
         async with a_desk(nats_url, fates=fates) as desk:
             node = NodeId(uuid.uuid4().hex)
-            desk.writer.begin(node)
+            desk.writer.resume(node)
             for what, user_id, tab in walk:
                 if what == "enter":
                     desk.enter(user_id, tab)
@@ -174,7 +174,7 @@ def test_the_stream_ends_up_with_what_is_wanted(
                     desk.leave(user_id, tab)
                 elif what == "rename":
                     node = NodeId(uuid.uuid4().hex)
-                    desk.writer.begin(node)
+                    desk.writer.resume(node)
                 else:
                     await asyncio.sleep(0.02)
             await desk.until_idle(QUICK)
@@ -186,7 +186,7 @@ def test_the_stream_ends_up_with_what_is_wanted(
 async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
     async with a_desk(nats_url, replace(QUICK, refresh_seconds=1)) as desk:
         node = NodeId(uuid.uuid4().hex)
-        desk.writer.begin(node)
+        desk.writer.resume(node)
         for number in range(20):
             desk.enter(ANN, f"tab {number}")
             await asyncio.sleep(0.005)  # long enough for a write each
@@ -199,7 +199,7 @@ async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
 
 async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
     async with a_desk(nats_url, fates=(Fate.SLOW,) * 10) as desk:
-        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.writer.resume(NodeId(uuid.uuid4().hex))
         for number in range(1, 11):
             desk.enter(UserId(str(number)), "tab")
         await desk.until_idle(QUICK)
@@ -211,7 +211,7 @@ async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: st
     slow = replace(QUICK, retry_seconds=0.2, max_retry_seconds=0.2)
     async with a_desk(nats_url, slow, fates=(Fate.LOST,)) as desk:
         node = NodeId(uuid.uuid4().hex)
-        desk.writer.begin(node)
+        desk.writer.resume(node)
         desk.enter(ANN, "tab")
         await eventually(lambda: desk.publisher.writes == 1)
         desk.leave(ANN, "tab")
@@ -224,7 +224,7 @@ async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: st
 
 async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str) -> None:
     async with a_desk(nats_url) as desk:
-        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.writer.resume(NodeId(uuid.uuid4().hex))
         desk.enter(ANN, "tab")
         await desk.until_idle(QUICK)
     desk.enter(UserId("2"), "tab")
@@ -236,7 +236,7 @@ async def test_what_was_not_answered_when_a_writer_ended_is_written_when_it_runs
     nats_url: str,
 ) -> None:
     async with a_desk(nats_url) as desk, asyncio.TaskGroup() as group:
-        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.writer.resume(NodeId(uuid.uuid4().hex))
         await asyncio.sleep(0)  # for it to run
         desk.enter(ANN, "tab")
         assert desk.publisher.unanswered == 1
@@ -257,17 +257,17 @@ async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
         await asyncio.sleep(0.05)
         assert desk.publisher.writes == 0
 
-        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.writer.resume(NodeId(uuid.uuid4().hex))
         await eventually(lambda: desk.publisher.writes == 1)
 
 
 async def test_an_entry_that_is_gone_costs_nothing_more(nats_url: str) -> None:
     async with a_desk(nats_url) as desk:
-        desk.writer.begin(NodeId(uuid.uuid4().hex))
+        desk.writer.resume(NodeId(uuid.uuid4().hex))
         desk.enter(ANN, "tab")
         await desk.until_idle(QUICK)
         desk.leave(ANN, "tab")
-        await eventually(lambda: desk.writer.known == 0)
+        await eventually(lambda: desk.writer.tracked == 0)
 
 
 async def test_an_entry_without_end_is_listed_up_to_a_limit(nats_url: str) -> None:
@@ -275,7 +275,7 @@ async def test_an_entry_without_end_is_listed_up_to_a_limit(nats_url: str) -> No
         node = NodeId(uuid.uuid4().hex)
         for number in range(10):
             desk.enter(ANN, f"tab {number}")
-        desk.writer.begin(node)
+        desk.writer.resume(node)
         await desk.until_idle(QUICK)
 
         assert len((await desk.written(node))[ANN]) == 3
@@ -294,14 +294,14 @@ class Refusing(Fateful):
 async def test_what_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
     publisher = Refusing(bus)
     writer = PresenceWriter(publisher, QUICK)
-    writer.begin(NodeId("n"))
+    writer.resume(NodeId("n"))
     channel = ChannelName("test:refused")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(writer.run())
         writer.enter(channel, ANN, "Ann", ConnectionId("tab"))
         await eventually(lambda: publisher.writes == 1)
         writer.leave(channel, ANN, ConnectionId("tab"))
-        await eventually(lambda: writer.known == 0)
+        await eventually(lambda: writer.tracked == 0)
         running.cancel()
 
     assert publisher.writes == 2

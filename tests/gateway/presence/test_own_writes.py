@@ -1,4 +1,4 @@
-"""Our own writes, known again when they come back."""
+"""Our own writes are recognised when their live copies come."""
 
 import pytest
 
@@ -12,17 +12,17 @@ ENTRY = Entry("Ann Ågren", 1.5, (ConnectionId("a"),))
 
 
 @pytest.mark.parametrize("entry", [ENTRY, None])
-def test_what_is_known_again_is_what_would_have_been_read(entry: Entry | None) -> None:
+def test_a_recognised_write_gives_the_record_that_would_have_been_read(entry: Entry | None) -> None:
     body = entry.encode() if entry is not None else b""
     own_writes = OwnWrites()
     own_writes.expect(NAME, KEY, body, entry)
 
-    fact = own_writes.recall(NAME, 3, body)
+    record = own_writes.recall(NAME, 3, body)
 
-    assert fact == EntryRecord(KEY, 3, entry) == read_record(NAME, 3, body, b"")
+    assert record == EntryRecord(KEY, 3, entry) == read_record(NAME, 3, body, b"")
 
 
-def test_what_somebody_else_wrote_there_has_to_be_read() -> None:
+def test_another_write_under_the_same_name_is_not_recognised() -> None:
     own_writes = OwnWrites()
     own_writes.expect(NAME, KEY, ENTRY.encode(), ENTRY)
 
@@ -30,7 +30,7 @@ def test_what_somebody_else_wrote_there_has_to_be_read() -> None:
     assert own_writes.recall("chat:lobby.8.0f", 4, ENTRY.encode()) is None
 
 
-def test_an_echo_is_told_once() -> None:
+def test_a_write_is_recognised_once() -> None:
     own_writes = OwnWrites()
     own_writes.expect(NAME, KEY, ENTRY.encode(), ENTRY)
     own_writes.recall(NAME, 3, ENTRY.encode())
@@ -39,7 +39,7 @@ def test_an_echo_is_told_once() -> None:
     assert len(own_writes) == 0
 
 
-def test_echoes_that_never_come_are_forgotten() -> None:
+def test_writes_whose_copies_never_come_are_forgotten() -> None:
     own_writes = OwnWrites(max_expected=10)
 
     for number in range(100):

@@ -1,0 +1,54 @@
+"""The writer's state of one entry, with a few connections or thousands."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.presence.writer import EntryState
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+
+MEMBERSHIP = (ChannelName("chat:lobby"), UserId("1"))
+NODE = NodeId("0f")
+
+tabs = st.integers(1, 14).map(lambda number: ConnectionId(f"tab {number}"))
+
+
+@given(st.lists(tabs, max_size=60))
+def test_connections_are_listed_in_the_order_in_which_they_came(walk: list[ConnectionId]) -> None:
+    state, expected = EntryState(MEMBERSHIP), dict[ConnectionId, None]()
+
+    for tab in walk:  # each comes and goes in turn
+        if tab in expected:
+            del expected[tab]
+            state.remove(tab)
+        else:
+            expected[tab] = None
+            state.add(tab)
+
+        assert list(state.connections) == list(expected)
+        assert bool(state.connections) is bool(expected)
+        assert (tab in state.connections) is (tab in expected)
+        assert state.entry(5).connections == tuple(expected)[:5]
+
+
+def test_what_is_written_is_the_version_that_was_sent() -> None:
+    state = EntryState(MEMBERSHIP)
+    assert not state.is_written
+    state.version, state.written, state.node = 1, 1, NODE
+    assert state.is_written
+
+    state.mark_stale(NODE)
+
+    assert not state.is_written
+    assert state.node == NODE
+
+
+def test_what_was_written_under_an_earlier_name_is_forgotten() -> None:
+    state = EntryState(MEMBERSHIP)
+    state.version, state.written, state.node = 1, 1, NODE
+    state.acknowledged = state.seen = 7
+
+    state.forget_written()
+
+    assert not state.is_written
+    assert state.node is None
+    assert state.acknowledged == state.seen == 0
