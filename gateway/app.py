@@ -10,9 +10,8 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from gateway.channels.fanout import Fanout
 from gateway.channels.namespaces import Namespaces
-from gateway.channels.registry import ConnectionManager, for_each
+from gateway.channels.registry import ConnectionManager, Fanout, for_each
 from gateway.control import Control
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits

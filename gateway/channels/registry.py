@@ -1,4 +1,4 @@
-"""The registry of connections: who is here, and who listens to what, on this gateway."""
+"""The registry of connections: who is here, who listens to what, and is given what is published."""
 
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from gateway.channels.connection import Connection, Format, Frame
 from gateway.errors import EndReason
+from gateway.metrics import GatewayMetrics
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.channels import personal_channel
+from shared.contracts.channels import owner_of, personal_channel
 from shared.contracts.ids import ChannelName, SessionId, UserId
+from shared.contracts.publications import BadPublication
 from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import Claims
 
@@ -205,6 +207,35 @@ class ConnectionManager:
 
     def connection_count(self) -> int:
         return len(self._members)
+
+
+class Fanout:
+    """What the feed calls."""
+
+    def __init__(self, manager: ConnectionManager, metrics: GatewayMetrics) -> None:
+        self._manager = manager
+        self._metrics = metrics
+
+    def deliver(self, channel: ChannelName, offset: int, payload: bytes) -> None:
+        """Give a publication to the channel's listeners; it is encoded only if there are any."""
+        owner = owner_of(channel)
+        try:
+            if owner is None:
+                reached = self._manager.broadcast(channel, offset, payload)
+            else:
+                reached = self._manager.send_to_user(owner, offset, payload)
+        except BadPublication as bad:
+            self._metrics.unreadable(offset, str(bad))
+        else:
+            self._metrics.deliveries.inc(reached)
+
+    def start_over(self, reason: str) -> None:
+        """The feed's position has jumped: there is a hole for everybody here.
+
+        Args:
+            reason: A `gateway.streams.feed.Reason`.
+        """
+        for_each(self._manager.connections(), lambda member: member.start_over(reason))
 
 
 def for_each(members: Iterable[Member], step: Callable[[Member], None]) -> int:

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any
 
 from gateway.channels.connection import Connection, Format, isolate_failure
-from gateway.channels.namespaces import Namespaces
-from gateway.channels.options import Namespace
+from gateway.channels.namespaces import Namespace, Namespaces
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Subscription
 from gateway.errors import MayNotPublish, MayNotSubscribe, OtherUser
 from gateway.metrics import GatewayMetrics

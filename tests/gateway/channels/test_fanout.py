@@ -6,8 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway.channels.fanout import Fanout
-from gateway.channels.registry import ConnectionManager
+from gateway.channels.registry import ConnectionManager, Fanout
 from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
 from gateway.protocols.chat.codec import encode_publication

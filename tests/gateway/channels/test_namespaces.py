@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.channels.namespaces import Namespaces
-from gateway.channels.options import Namespace, Who
+from gateway.channels.namespaces import Namespace, Namespaces, Who
 from gateway.settings import GatewaySettings
 from shared.contracts.channels import parse_channel, personal_channel
 from shared.contracts.ids import ChannelName, UserId
