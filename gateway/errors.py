@@ -27,6 +27,18 @@ class EndReason(Enum):
     FULL = "process_limit"
 
 
+class Refusal(Enum):
+    """Why somebody may not do something in a channel; each protocol has a code for each."""
+
+    UNKNOWN_CHANNEL = "unknown_channel"
+    """It is in no namespace that there is."""
+    PERMISSION_DENIED = "permission_denied"
+    NOT_AVAILABLE = "not_available"
+    """To nobody: the namespace has it off."""
+    BAD_REQUEST = "bad_request"
+    """No channel of that namespace is called so, or takes such data."""
+
+
 class OtherUser(AppError):
     """A connection can't change hands: the new token is of another user."""
 
@@ -34,18 +46,23 @@ class OtherUser(AppError):
     code: ClassVar[str] = "invalid_token"
 
 
-class MayNotSubscribe(AppError):
+class Refused(AppError):
+    """What the user may not do in a channel."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.FORBIDDEN
+    code: ClassVar[str] = "forbidden"
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+
+
+class MayNotSubscribe(Refused):
     """The user may not listen there."""
 
-    kind: ClassVar[ErrorKind] = ErrorKind.FORBIDDEN
-    code: ClassVar[str] = "forbidden"
 
-
-class MayNotPublish(AppError):
-    """Only services publish there."""
-
-    kind: ClassVar[ErrorKind] = ErrorKind.FORBIDDEN
-    code: ClassVar[str] = "forbidden"
+class MayNotPublish(Refused):
+    """The user may not publish there, or not that."""
 
 
 class TooManyConnections(AppError):

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gateway.channels.namespaces import DEFAULT_NAMESPACES, Namespace
+from gateway.channels.options import DEFAULT_NAMESPACES, Namespace
 from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 

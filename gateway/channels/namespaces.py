@@ -1,86 +1,130 @@
-"""Namespaces: which channels there are, with which options, and who may do what in them. Pure."""
+"""Namespaces: which channels there are, and who may do what in them. Pure."""
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from gateway.channels.options import DEFAULT_NAMESPACES, Allowed, Namespace, PersonalOptions
+from gateway.errors import Refusal
+from shared.contracts.channels import PERSONAL, PRIVATE, namespace_of, owner_of
+from shared.contracts.ids import ANONYMOUS, ChannelName, UserId
 
-from shared.contracts.channels import PERSONAL, PRIVATE, namespace_of, personal_channel
-from shared.contracts.ids import ChannelName, UserId
-
-
-class Who(StrEnum):
-    """Who may subscribe to a channel, or publish into it."""
-
-    USERS = "users"
-    """Any signed-in user, and services."""
-    SERVICES = "services"
-    """Nobody over a connection."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Who | None":
-        """As it is spelled in upper case, or with blanks around it."""
-        spelled = value.strip().lower() if isinstance(value, str) else value
-        return next((who for who in cls if who == spelled), None)
-
-
-class Namespace(BaseModel):
-    """The options of all channels that begin with one word."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subscribe: Who = Who.USERS
-    publish: Who = Who.SERVICES
-    history: bool = True
-    """Whether what was published may be read again: `since`, history, recovery."""
-    presence: bool = False
-    """Whether it is kept who is in the channel."""
-    join_leave: bool = False
-    """Whether its subscribers hear who comes and goes."""
-
-    @model_validator(mode="after")
-    def _check_join_leave(self) -> Self:
-        if self.join_leave and not self.presence:
-            raise ValueError("join_leave needs presence")
-        return self
-
-
-DEFAULT_NAMESPACES: Mapping[str, Namespace] = {
-    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
-    "post": Namespace(),
-}
-
-_USERS = Who.USERS  # as a member of the enum it costs half a microsecond each time
-PERSONAL_OPTIONS = Namespace(subscribe=Who.SERVICES)  # its owner has it without asking
+_PERSONAL_OPTIONS = PersonalOptions()
 
 
 class Namespaces:
-    """Answers every question of the form "may this user do that there?"."""
+    """Answers every question of the form "why may this user not do that there?"; None if so."""
 
-    def __init__(self, options: Mapping[str, Namespace] = DEFAULT_NAMESPACES) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Namespace] = DEFAULT_NAMESPACES,
+        *,
+        without_namespace: Namespace | None = None,
+        personal: Namespace = _PERSONAL_OPTIONS,
+        insecure: bool = False,
+    ) -> None:
+        """
+        Args:
+            without_namespace: Of the channels without one; None if there are no such channels.
+            personal: Of everybody's personal channel.
+            insecure: Whether everybody may do what is only not permitted. Channels that are for
+                somebody stay theirs.
+        """
         self._options = dict(options)
+        if without_namespace is not None:
+            self._options[""] = without_namespace
+        self._personal = personal
+        self._insecure = insecure
 
     def options_of(self, channel: ChannelName) -> Namespace | None:
         """The options of the channel, or None if there is no such namespace."""
         if channel.startswith(PERSONAL):
-            return PERSONAL_OPTIONS
+            return self._personal if owner_of(channel) else None
         return self._options.get(namespace_of(channel))
 
-    def may_subscribe(self, channel: ChannelName, user_id: UserId) -> bool:
-        """Whether the user may listen, with no subscription token."""
-        if channel.startswith(PERSONAL):
-            return channel == personal_channel(user_id)
-        if channel.startswith(PRIVATE):
-            return False
+    def why_not(self, channel: ChannelName) -> Refusal | None:
+        """Why there can be no such channel."""
         options = self.options_of(channel)
-        return options is not None and options.subscribe is _USERS
+        if options is None:
+            return Refusal.UNKNOWN_CHANNEL
+        return None if options.takes_name(channel) else Refusal.BAD_REQUEST
 
-    def may_publish(self, channel: ChannelName, user_id: UserId) -> bool:
-        """Whether the user may publish over a connection that listens to the channel."""
+    def why_not_subscribe(
+        self, channel: ChannelName, user_id: UserId, *, by_token: bool = False
+    ) -> Refusal | None:
+        """Why the user may not listen.
+
+        Args:
+            by_token: Whether a token says that they shall; who asks has checked it.
+        """
         options = self.options_of(channel)
-        return (
-            options is not None
-            and options.publish is _USERS
-            and self.may_subscribe(channel, user_id)
+        if options is None or not options.takes_name(channel):
+            return self.why_not(channel)
+        if not _is_for(channel, user_id, options, is_invited=by_token):
+            return Refusal.PERMISSION_DENIED
+        is_anonymous = user_id == ANONYMOUS
+        may = (
+            by_token
+            or channel.startswith(PERSONAL)
+            or options.users_listed_in(channel) is not None
+            or self._insecure
+            or (
+                options.allow_subscribe_for_client
+                and (not is_anonymous or options.allow_subscribe_for_anonymous)
+            )
         )
+        return None if may else Refusal.PERMISSION_DENIED
+
+    def why_not_publish(
+        self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
+    ) -> Refusal | None:
+        """Why the user may not publish over a connection; any subscription of it counts."""
+        options = self.options_of(channel)
+        if options is None or not options.takes_name(channel):
+            return self.why_not(channel)
+        return self._why_not(channel, user_id, options, options.publishing, is_subscribed)
+
+    def why_not_see_presence(
+        self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
+    ) -> Refusal | None:
+        """Why the user may not see who is there, or hear who comes and goes."""
+        options = self.options_of(channel)
+        if options is None or not options.takes_name(channel):
+            return self.why_not(channel)
+        if not options.presence:
+            return Refusal.NOT_AVAILABLE
+        return self._why_not(channel, user_id, options, options.seeing_presence, is_subscribed)
+
+    def why_not_read_history(
+        self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
+    ) -> Refusal | None:
+        """Why the user may not read what was published."""
+        options = self.options_of(channel)
+        if options is None or not options.takes_name(channel):
+            return self.why_not(channel)
+        if not options.history:
+            return Refusal.NOT_AVAILABLE
+        return self._why_not(channel, user_id, options, options.reading_history, is_subscribed)
+
+    def _why_not(
+        self,
+        channel: ChannelName,
+        user_id: UserId,
+        options: Namespace,
+        allowed: Allowed,
+        is_subscribed: bool,
+    ) -> Refusal | None:
+        if not _is_for(channel, user_id, options, is_invited=is_subscribed):
+            return Refusal.PERMISSION_DENIED
+        may = allowed.for_client or (allowed.for_subscriber and is_subscribed)
+        if user_id == ANONYMOUS:
+            may = may and allowed.for_anonymous
+        return None if may or self._insecure else Refusal.PERMISSION_DENIED
+
+
+def _is_for(channel: ChannelName, user_id: UserId, options: Namespace, *, is_invited: bool) -> bool:
+    """Whether nothing in the channel's name keeps the user out."""
+    if channel.startswith(PERSONAL):
+        return owner_of(channel) == user_id
+    if is_invited:
+        return True
+    listed = options.users_listed_in(channel)
+    return not channel.startswith(PRIVATE) and (listed is None or user_id in listed)

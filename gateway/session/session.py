@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from gateway.channels.connection import Connection, Format, isolate_failure
-from gateway.channels.namespaces import Namespace, Namespaces
+from gateway.channels.namespaces import Namespaces
+from gateway.channels.options import Namespace
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Subscription
 from gateway.errors import MayNotPublish, MayNotSubscribe, OtherUser
 from gateway.metrics import GatewayMetrics
@@ -91,8 +92,10 @@ class Session(Member):
         """
         namespaces = self._kind.namespaces
         options = namespaces.options_of(channel)
-        if options is None or not namespaces.may_subscribe(channel, self.user_id):
-            raise MayNotSubscribe(f"no subscribing to {channel}")
+        refusal = namespaces.why_not_subscribe(channel, self.user_id)
+        if refusal is not None:
+            raise MayNotSubscribe(f"no subscribing to {channel}", refusal)
+        assert options is not None
         return options
 
     def subscribe(self, channel: ChannelName, encode: Format) -> Subscription:
@@ -132,8 +135,12 @@ class Session(Member):
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
         kind, claims = self._kind, self.claims
-        if not kind.namespaces.may_publish(channel, claims.user_id):
-            raise MayNotPublish("only services publish here")
+        is_subscribed = any(each.channel == channel for each in self.subscriptions)
+        refusal = kind.namespaces.why_not_publish(
+            channel, claims.user_id, is_subscribed=is_subscribed
+        )
+        if refusal is not None:
+            raise MayNotPublish("only services publish here", refusal)
         kind.access.authenticator.confirm(claims)  # what waited behind others, too
         kind.publisher.send_by_user(
             channel,

@@ -1,16 +1,20 @@
 """Channel names: the only place that knows their grammar.
 
 A channel is ``namespace:name``; ``#<user id>`` is a user's personal channel and a
-leading ``$`` marks one that needs a subscription token.
+leading ``$`` marks one that needs a subscription token. Where a namespace has it so, a name that
+ends with ``#<user id>,<user id>`` lists the users whom the channel is for.
 """
 
 import re
+from collections.abc import Collection
 
 from shared.contracts.ids import ChannelName, PostId, UserId
 
 MAX_CHANNEL_BYTES = 255
 PERSONAL = "#"
 PRIVATE = "$"
+LISTED = "#"
+"""Of the users whom a channel is for."""
 
 _CHANNEL = re.compile(r"[!-~]+")  # printable ASCII but the space
 
@@ -62,3 +66,18 @@ def namespace_of(channel: ChannelName) -> str:
     """The text before the first ``:`` after a leading ``$``; empty if there is none."""
     head, colon, _ = channel.removeprefix(PRIVATE).partition(":")
     return head if colon else ""
+
+
+def name_of(channel: ChannelName) -> str:
+    """What stands behind the namespace."""
+    head, colon, name = channel.removeprefix(PRIVATE).partition(":")
+    return name if colon else head
+
+
+def listed_users(channel: ChannelName) -> Collection[UserId] | None:
+    """The users behind the last ``#`` of a name; None if there is none. Nobody else is among them.
+
+    The anonymous user can't be listed, nor one whose id has a ``,`` or a ``#``.
+    """
+    _, mark, users = channel.rpartition(LISTED)
+    return [UserId(each) for each in users.split(",") if each] if mark else None

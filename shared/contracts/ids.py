@@ -9,6 +9,8 @@ MAX_USER_ID_CHARS = 128
 
 UserId = NewType("UserId", str)
 """The `sub` of a user's tokens, opaque; made only by `parse_user_id` and `user_id_from_json`."""
+ANONYMOUS = UserId("")
+"""Who connected without a token, or with one that names nobody."""
 SessionId = NewType("SessionId", str)
 """A sign-in: the `sid` of every token that descends from it."""
 PostId = NewType("PostId", int)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.channels.namespaces import Namespace
+from gateway.channels.options import Namespace
 from gateway.protocols.chat import arrival
 from gateway.protocols.chat.codec import encode_welcome
 from gateway.transport.connection import Connection

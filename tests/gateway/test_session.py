@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.channels.namespaces import Namespace, Who
+from gateway.channels.options import Namespace, Who
 from gateway.protocols.chat.client import ChatClient
 from gateway.session.session import Session
 from gateway.transport.frames import text_frame

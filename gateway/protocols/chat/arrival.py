@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.channels.connection import isolate_failure
-from gateway.channels.namespaces import Namespace
+from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.errors import EndReason
 from gateway.protocols.chat.codec import encode_welcome

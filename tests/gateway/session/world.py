@@ -7,7 +7,8 @@ from typing import cast
 from prometheus_client import CollectorRegistry
 
 from gateway.channels.connection import Frame
-from gateway.channels.namespaces import Namespace, Namespaces
+from gateway.channels.namespaces import Namespaces
+from gateway.channels.options import Namespace
 from gateway.channels.registry import ConnectionManager, Fanout
 from gateway.metrics import GatewayMetrics
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
