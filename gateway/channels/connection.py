@@ -6,12 +6,13 @@ from typing import Any, Protocol
 from gateway.errors import EndReason
 from gateway.transport.coalescer import Sink
 from gateway.transport.frames import Frame
-from shared.contracts.ids import ChannelName, ConnectionId
+from shared.contracts.ids import ConnectionId
+from shared.contracts.publications import StoredPublication
 
 __all__ = ["Connection", "Format", "Frame"]
 
-Format = Callable[[ChannelName, int, bytes], Frame]
-"""How a protocol's listeners see a publication: makes a frame of its channel, offset and payload.
+Format = Callable[[StoredPublication], Frame]
+"""How a protocol's listeners see a publication.
 
 Listeners are grouped by it, so it is one object for all who are sent the same. It is asked once
 for each publication, however many listen. `BadPublication` says that there is nothing to see.

@@ -10,7 +10,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.channels import owner_of, personal_channel
 from shared.contracts.ids import ChannelName, SessionId, UserId
-from shared.contracts.publications import BadPublication
+from shared.contracts.publications import BadPublication, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import Claims
 
@@ -162,11 +162,11 @@ class ConnectionManager:
         else:  # else one entry would stay for every room ever seen
             del channels[subscription.channel]
 
-    def send_to_user(self, user_id: UserId, offset: int, payload: bytes) -> int:
+    def send_to_user(self, user_id: UserId, publication: StoredPublication) -> int:
         """Give a publication of the user's personal channel to all connections of the user here."""
-        return self.broadcast(personal_channel(user_id), offset, payload)
+        return self.broadcast(personal_channel(user_id), publication)
 
-    def broadcast(self, channel: ChannelName, offset: int, payload: bytes) -> int:
+    def broadcast(self, channel: ChannelName, publication: StoredPublication) -> int:
         """Give a publication to the channel's listeners here that are live; return to how many.
 
         They are settled now, though what they are given leaves at the end of the turn.
@@ -174,11 +174,11 @@ class ConnectionManager:
         Raises:
             BadPublication: by the format of a group of listeners, which is given nothing then.
         """
-        count = 0
+        count, offset = 0, publication.offset
         for encode, channels in self._listeners.items():
             listeners = channels.get(channel)
             if listeners:
-                frame = encode(channel, offset, payload)
+                frame = encode(publication)
                 reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
                 count += reached
                 if stalled:
@@ -216,16 +216,16 @@ class Fanout:
         self._manager = manager
         self._metrics = metrics
 
-    def deliver(self, channel: ChannelName, offset: int, payload: bytes) -> None:
+    def deliver(self, publication: StoredPublication) -> None:
         """Give a publication to the channel's listeners; it is encoded only if there are any."""
-        owner = owner_of(channel)
+        owner = owner_of(publication.channel)
         try:
             if owner is None:
-                reached = self._manager.broadcast(channel, offset, payload)
+                reached = self._manager.broadcast(publication.channel, publication)
             else:
-                reached = self._manager.send_to_user(owner, offset, payload)
+                reached = self._manager.send_to_user(owner, publication)
         except BadPublication as bad:
-            self._metrics.unreadable(offset, str(bad))
+            self._metrics.unreadable(publication.offset, str(bad))
         else:
             self._metrics.deliveries.inc(reached)
 

@@ -16,7 +16,7 @@ from gateway.streams.catch_up import CatchUp, Unrecoverable
 from gateway.streams.feed import Reason
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication
+from shared.contracts.publications import BadPublication, StoredPublication
 
 _RETRY_SECONDS = 0.5
 
@@ -71,10 +71,10 @@ class Recovery:
             ConnectionLost: the connection ended.
         """
 
-        def send(at: int, channel: ChannelName, payload: bytes) -> None:
+        def send(publication: StoredPublication) -> None:
             before_first()
-            self._send(at, channel, payload)
-            self.delivered_offset = at
+            self._send(publication)
+            self.delivered_offset = publication.offset
             self._metrics.replayed.inc()
 
         def go_live(live_from: int) -> None:
@@ -107,9 +107,9 @@ class Recovery:
         for subscription in self.subscriptions.values():
             subscription.live_from = live_from
 
-    def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+    def _send(self, publication: StoredPublication) -> None:
         try:
-            frame = self.subscriptions[channel].encode(channel, offset, payload)
+            frame = self.subscriptions[publication.channel].encode(publication)
         except BadPublication:
             return  # as for those who were live
         self.connection.send(frame)
@@ -185,6 +185,7 @@ class SlowConsumer(Recovery):
         """The stream's offsets began anew, or some are lost to everybody here."""
         self._lost = reason
 
-    def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+    def _send(self, publication: StoredPublication) -> None:
+        offset, channel, *_ = publication
         if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
-            super()._send(offset, channel, payload)
+            super()._send(publication)

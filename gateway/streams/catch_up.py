@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, MergedHistory, bounded
-from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.nats.errors import BusUnavailable
 
-Send = Callable[[int, ChannelName, bytes], None]
-"""Gets offset, channel and payload, ascending."""
+Send = Callable[[StoredPublication], None]
+"""Gets each publication, ascending."""
 
 
 class Unrecoverable(Exception):
@@ -132,7 +132,7 @@ class CatchUp:
             else:
                 batch, at = self._from_ring(channels, at)
             for kept in batch:
-                send(kept.offset, kept.channel, kept.payload)
+                send(kept)
             if at < feed.position:
                 await drained()
                 self._check_reset(resets)
@@ -160,7 +160,7 @@ class CatchUp:
         while newest:
             batch, _ = bounded(newest, *self._bounds)
             for kept in batch:
-                send(kept.offset, kept.channel, kept.payload)
+                send(kept)
             newest = newest[len(batch) :]
             await drained()
             self._check_reset(resets)

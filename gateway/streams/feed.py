@@ -9,6 +9,7 @@ import structlog
 from gateway.streams.ring import Ring
 from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
@@ -36,8 +37,8 @@ class Reason(StrEnum):
     """What was named is no offset."""
 
 
-FanOut = Callable[[ChannelName, int, bytes], None]
-"""Gets channel, offset and payload of each publication, once and in the stream's order."""
+FanOut = Callable[[StoredPublication], None]
+"""Gets each publication, once and in the stream's order."""
 
 
 class Feed:
@@ -120,8 +121,9 @@ class Feed:
         except BadChannelName as error:
             self._on_undecodable(message.sequence, str(error))
             return
-        self.ring.append(message.sequence, channel, message.payload)
-        self._fan_out(channel, message.sequence, message.payload)
+        publication = StoredPublication(message.sequence, channel, message.payload, message.time)
+        self.ring.append(publication)
+        self._fan_out(publication)
 
     def _reset(self, reason: str) -> None:
         self.ring.clear()

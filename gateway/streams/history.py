@@ -13,8 +13,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.api import StoredMessage, StreamState
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.subjects import RT_PUB, channel_of, publication_subject
@@ -209,7 +209,7 @@ async def _boxed(message: Awaitable[StoredMessage | None]) -> tuple[StoredMessag
 
 def _kept(message: StoredMessage) -> StoredPublication:
     channel = channel_of(message.subject.removeprefix(RT_PUB))
-    return StoredPublication(message.sequence, channel, message.payload)
+    return StoredPublication(message.sequence, channel, message.payload, message.time)
 
 
 def _message_id(message: StoredMessage) -> str:

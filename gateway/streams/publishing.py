@@ -13,10 +13,9 @@ from typing import Any
 import structlog
 
 from gateway.streams.history import History
-from gateway.streams.ring import StoredPublication
 from shared.contracts.errors import AppError, ErrorKind
 from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Publication, Sender
+from shared.contracts.publications import BadPublication, Publication, Sender, StoredPublication
 from shared.jetstream.publisher import PubAck, PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import api_message_id, publication_subject, user_message_id
 from shared.nats.client import TOO_LARGE

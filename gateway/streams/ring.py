@@ -6,20 +6,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple
 
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 
 NOTHING = sys.maxsize
 """The floor of a ring that has seen nothing yet."""
-
-
-class StoredPublication(NamedTuple):
-    """A publication as the stream holds it."""
-
-    offset: int
-    channel: ChannelName
-    payload: bytes
 
 
 class Ring:
@@ -34,8 +26,7 @@ class Ring:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._bytes = 0
-        # Bare tuples: making a `StoredPublication` costs more than `append`, and few are read.
-        self._kept: OrderedDict[int, tuple[ChannelName, bytes]] = OrderedDict()
+        self._kept: OrderedDict[int, StoredPublication] = OrderedDict()
         self._offsets: dict[ChannelName, _Offsets] = {}
 
     def __len__(self) -> int:
@@ -50,11 +41,12 @@ class Ring:
     def payload_bytes(self) -> int:
         return self._bytes
 
-    def append(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+    def append(self, publication: StoredPublication) -> None:
         """Add the next publication of the stream: nothing lies between it and the last one."""
+        offset, channel, payload, _time = publication
         if self.floor == NOTHING:
             self.floor = offset - 1
-        self._kept[offset] = (channel, payload)
+        self._kept[offset] = publication
         self._bytes += len(payload)
         offsets = self._offsets.get(channel)
         if offsets is None:
@@ -71,7 +63,7 @@ class Ring:
         self._offsets.clear()
 
     def get(self, offset: int) -> StoredPublication | None:
-        return self._at(offset) if offset in self._kept else None
+        return self._kept.get(offset)
 
     def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[StoredPublication]:
         """What the channels have after an offset, ascending; read it before the ring changes."""
@@ -81,7 +73,7 @@ class Ring:
             if (found := self._offsets.get(channel)) is not None
         ]
         merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
-        return map(self._at, merged)
+        return map(self._kept.__getitem__, merged)
 
     def count_after(self, channels: Iterable[ChannelName], offset: int) -> int:
         """How many `after` would give."""
@@ -97,13 +89,10 @@ class Ring:
         newest = offsets.last(count) if offsets is not None else []
         if len(newest) < count and self.floor != 0:
             return None
-        return [self._at(offset) for offset in newest]
-
-    def _at(self, offset: int) -> StoredPublication:
-        return StoredPublication(offset, *self._kept[offset])
+        return [self._kept[offset] for offset in newest]
 
     def _evict(self) -> None:
-        offset, (channel, payload) = self._kept.popitem(last=False)
+        offset, (_offset, channel, payload, _time) = self._kept.popitem(last=False)
         self.floor = offset
         self._bytes -= len(payload)
         offsets = self._offsets[channel]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pydantic_core
 
-from shared.contracts.ids import BadUserId, UserId, user_id_from_json, user_id_to_json
+from shared.contracts.ids import BadUserId, ChannelName, UserId, user_id_from_json, user_id_to_json
 from shared.contracts.json_values import fault_of
 
 
@@ -86,6 +86,17 @@ class Publication(NamedTuple):
         if fault is not None:
             raise BadPublication(fault)
         return cls(data, sender, event_id)
+
+
+class StoredPublication(NamedTuple):
+    """A publication as the stream holds it."""
+
+    offset: int
+    channel: ChannelName
+    payload: bytes
+    """What `Publication.encode` made."""
+    time: str = ""
+    """When it was stored: RFC 3339, as NATS writes it."""
 
 
 class PlainMessage(NamedTuple):

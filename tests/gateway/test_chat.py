@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -48,7 +49,13 @@ async def test_a_message_reaches_everybody_on_every_gateway_the_sender_too(
         message = await ben.until("message")
         offset = message["offset"]
 
-        assert message == {"type": "message", **ANN, "body": "hello <b>", "offset": offset}
+        assert message == {
+            "type": "message",
+            **ANN,
+            "body": "hello <b>",
+            "offset": offset,
+            "time": ANY,
+        }
         assert await ann.until("message") == message
         assert await ann.until("ack") == {"type": "ack", "id": "m1", "offset": offset}
 
@@ -119,7 +126,7 @@ async def test_what_a_service_publishes_into_the_room_is_a_publication(
     async with gateway.tab(1, "Ann", room) as ann:
         stored = await publish(publisher, room_channel(room), data)
 
-        expected = {"type": "publication", "data": data, "offset": stored.offset}
+        expected = {"type": "publication", "data": data, "offset": stored.offset, "time": ANY}
         assert await ann.get() == expected
 
 
@@ -133,7 +140,7 @@ async def test_a_notification_reaches_all_tabs_of_its_user_and_nobody_else(
         gateway.tab(102, "Ben", a_room()) as ben,
     ):
         stored = await publish(publisher, personal_channel(UserId("101")), liked)
-        expected = liked | {"type": "notification", "offset": stored.offset}
+        expected = liked | {"type": "notification", "offset": stored.offset, "time": ANY}
 
         assert await one.get() == expected
         assert await two.get() == expected
@@ -167,7 +174,7 @@ async def test_anything_else_in_the_personal_channel_is_a_publication_that_names
         stored = await publish(publisher, personal_channel(UserId("103")), {"x": 1})
 
         expected = {"type": "publication", "channel": "#103", "data": {"x": 1}}
-        assert await ann.get() == expected | {"offset": stored.offset}
+        assert await ann.get() == expected | {"offset": stored.offset, "time": ANY}
 
 
 async def test_a_pong_tells_where_the_stream_stands_beyond_the_own_room(

@@ -5,6 +5,7 @@ import base64
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
+from unittest.mock import ANY
 
 import httpx2
 import pytest
@@ -65,7 +66,7 @@ async def test_what_is_published_is_answered_with_its_position_and_heard_in_the_
 
     offset = answer["result"]["offset"]
     assert answer == {"result": {"offset": offset, "epoch": tab.welcome["epoch"]}}
-    assert heard == {"type": "publication", "data": {"text": "hi"}, "offset": offset}
+    assert heard == {"type": "publication", "data": {"text": "hi"}, "offset": offset, "time": ANY}
 
 
 async def test_an_event_in_a_personal_channel_is_a_notification(
@@ -76,7 +77,13 @@ async def test_an_event_in_a_personal_channel_is_a_notification(
         heard = await tab.until("notification")
 
     offset = answer["result"]["offset"]
-    assert heard == {"type": "notification", "event": "invoice_paid", "sum": 5, "offset": offset}
+    assert heard == {
+        "type": "notification",
+        "event": "invoice_paid",
+        "sum": 5,
+        "offset": offset,
+        "time": ANY,
+    }
 
 
 async def test_the_same_key_is_stored_once_in_its_channel(api: httpx2.AsyncClient) -> None:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
 from gateway.transport.frames import Frame, text_frame
 from shared.contracts.channels import owner_of
-from shared.contracts.ids import ChannelName, UserId, user_id_to_json
+from shared.contracts.ids import UserId, user_id_to_json
 from shared.contracts.json_values import read_json
-from shared.contracts.publications import Publication, plain_message
+from shared.contracts.publications import Publication, StoredPublication, plain_message
 
 ChatCommand = PublishMessage | Ping | Authenticate
 
@@ -105,7 +105,7 @@ def encode_welcome(
     )
 
 
-def encode_publication(channel: ChannelName, offset: int, payload: bytes) -> Frame:
+def encode_publication(stored: StoredPublication) -> Frame:
     """A stored publication, as the room's listeners or the owner of the personal channel see it.
 
     Nearly all that is said in rooms is plain text, and is not even read as JSON.
@@ -113,12 +113,13 @@ def encode_publication(channel: ChannelName, offset: int, payload: bytes) -> Fra
     Raises:
         BadPublication: not everybody could read it.
     """
+    offset, channel, payload, time = stored
     is_personal = owner_of(channel) is not None
     plain = None if is_personal else plain_message(payload)
     if plain is not None:
         return text_frame(
-            b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d}'
-            % (plain.user_id, plain.name, plain.body, offset)
+            b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d,"time":"%b"}'
+            % (plain.user_id, plain.name, plain.body, offset, time.encode())
         )
     publication = Publication.decode(payload)
     data, sender = publication.data, publication.sender
@@ -133,6 +134,7 @@ def encode_publication(channel: ChannelName, offset: int, payload: bytes) -> Fra
     else:
         message = {"type": "publication", "data": data}
     message["offset"] = offset
+    message["time"] = time
     return text_frame(pydantic_core.to_json(message))
 
 

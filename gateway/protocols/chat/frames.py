@@ -143,6 +143,8 @@ class Message(BaseModel):
     name: str
     body: str
     offset: int
+    time: str
+    """When it was stored, RFC 3339."""
 
 
 class ServicePublication(BaseModel):
@@ -152,6 +154,8 @@ class ServicePublication(BaseModel):
     channel: ChannelName | None = None
     data: Any
     offset: int
+    time: str
+    """When it was stored, RFC 3339."""
 
 
 class Notification(BaseModel):
@@ -162,6 +166,8 @@ class Notification(BaseModel):
     type: Literal["notification"] = "notification"
     event: str
     offset: int
+    time: str
+    """When it was stored, RFC 3339."""
 
 
 class Ack(BaseModel):

@@ -14,7 +14,7 @@ from gateway.streams.feed import Reason
 from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.channels import personal_channel, room_channel
 from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication
+from shared.contracts.publications import Publication, StoredPublication
 from tests.gateway.members import AFailingMember, AMember
 
 ROOM = room_channel("lobby")
@@ -55,11 +55,11 @@ def test_all_who_are_live_get_the_very_same_frame(lobby: Lobby) -> None:
     ann, ben = lobby.enter(AMember(ANN)), lobby.enter(AMember(BEN))
     arriving = lobby.enter(AMember(CEM), live_from=6)
 
-    lobby.fanout.deliver(ROOM, 5, Publication(data=1).encode())
+    lobby.fanout.deliver(StoredPublication(5, ROOM, Publication(data=1).encode()))
 
     assert lobby.turn, "they are due now, and leave at the end of the turn"
     lobby.end_turn()
-    assert ann.connection.messages == [{"type": "publication", "data": 1, "offset": 5}]
+    assert ann.connection.messages == [{"type": "publication", "data": 1, "offset": 5, "time": ""}]
     assert ann.connection.sent[0] is ben.connection.sent[0]
     assert arriving.connection.sent == []
     assert lobby.deliveries == 2
@@ -71,10 +71,10 @@ def test_what_is_published_for_a_user_reaches_all_of_the_users_tabs_and_nobody_e
     tabs = [lobby.enter(AMember(ANN), personal_channel(ANN)) for _ in range(2)]
     ben = lobby.enter(AMember(BEN), personal_channel(BEN))
 
-    lobby.fanout.deliver(personal_channel(ANN), 5, Publication(data=1).encode())
+    lobby.fanout.deliver(StoredPublication(5, personal_channel(ANN), Publication(data=1).encode()))
 
     lobby.end_turn()
-    told = {"type": "publication", "channel": "#1", "data": 1, "offset": 5}
+    told = {"type": "publication", "channel": "#1", "data": 1, "offset": 5, "time": ""}
     assert [tab.connection.messages for tab in tabs] == [[told], [told]]
     assert ben.connection.sent == []
     assert lobby.deliveries == 2
@@ -84,7 +84,7 @@ def test_what_nobody_listens_to_is_not_even_read(lobby: Lobby) -> None:
     lobby.enter(AMember(ANN))
 
     for channel in (room_channel("elsewhere"), personal_channel(ANN)):
-        lobby.fanout.deliver(channel, 5, b"nothing that anybody could read")
+        lobby.fanout.deliver(StoredPublication(5, channel, b"nothing that anybody could read"))
 
     assert (lobby.deliveries, lobby.skipped) == (0, 0)
 
@@ -112,7 +112,7 @@ def test_what_nobody_can_read_is_skipped_and_counted(
 ) -> None:
     ann = lobby.enter(AMember(ANN), channel)
 
-    lobby.fanout.deliver(channel, 5, payload)
+    lobby.fanout.deliver(StoredPublication(5, channel, payload))
 
     assert not lobby.turn
     assert not ann.connection.sent
@@ -124,7 +124,7 @@ def test_a_flood_of_what_nobody_can_read_is_counted_and_said_once(lobby: Lobby) 
 
     with capture_logs() as logs:
         for offset in range(5, 105):
-            lobby.fanout.deliver(ROOM, offset, b'{"data":1e400}')
+            lobby.fanout.deliver(StoredPublication(offset, ROOM, b'{"data":1e400}'))
 
     assert lobby.skipped == 100
     assert [line for line in logs if line["event"] == "publication_unreadable"] == [
@@ -138,11 +138,11 @@ def test_a_flood_of_what_nobody_can_read_is_counted_and_said_once(lobby: Lobby) 
 
 
 def publish_in_the_room(lobby: Lobby) -> None:
-    lobby.fanout.deliver(ROOM, 5, Publication(data=1).encode())
+    lobby.fanout.deliver(StoredPublication(5, ROOM, Publication(data=1).encode()))
 
 
 def publish_for_the_user(lobby: Lobby) -> None:
-    lobby.fanout.deliver(personal_channel(ANN), 5, Publication(data=1).encode())
+    lobby.fanout.deliver(StoredPublication(5, personal_channel(ANN), Publication(data=1).encode()))
 
 
 def start_over(lobby: Lobby) -> None:

@@ -21,7 +21,7 @@ from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import ChannelName, SessionId, UserId
-from shared.contracts.publications import BadPublication
+from shared.contracts.publications import BadPublication, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import Claims
 from tests.gateway.members import AMember, claims_of
@@ -41,11 +41,12 @@ class AFormat:
         self.name = name
         self.asked = 0
 
-    def __call__(self, channel: ChannelName, offset: int, payload: bytes) -> Frame:
+    def __call__(self, publication: StoredPublication) -> Frame:
         self.asked += 1
-        return self.seen(channel, offset, payload)
+        return self.seen(publication)
 
-    def seen(self, channel: ChannelName, offset: int, payload: bytes) -> Frame:
+    def seen(self, publication: StoredPublication) -> Frame:
+        offset, channel, payload, _time = publication
         return Frame(f"{self.name} {channel} {offset} {payload!r}".encode())
 
 
@@ -149,12 +150,14 @@ class Registry(RuleBasedStateMachine):
 
     @rule(channel=CHANNELS, offset=OFFSETS)
     def broadcast(self, channel: ChannelName, offset: int) -> None:
-        count = self.manager.broadcast(channel, offset, b"said")
+        count = self.manager.broadcast(channel, StoredPublication(offset, channel, b"said"))
         self._assert_it_reached(channel, offset, b"said", count)
 
     @rule(user=USERS, offset=OFFSETS)
     def send_to_user(self, user: UserId, offset: int) -> None:
-        count = self.manager.send_to_user(user, offset, b"for you")
+        count = self.manager.send_to_user(
+            user, StoredPublication(offset, ChannelName(f"#{user}"), b"for you")
+        )
         self._assert_it_reached(ChannelName(f"#{user}"), offset, b"for you", count)
 
     def _assert_it_reached(
@@ -180,7 +183,11 @@ class Registry(RuleBasedStateMachine):
         for member in self.everybody:
             connection = member.connection
             gets_it = member in reached and member not in full
-            seen = [listeners[member].format.seen(channel, offset, payload)] if gets_it else []
+            seen = (
+                [listeners[member].format.seen(StoredPublication(offset, channel, payload))]
+                if gets_it
+                else []
+            )
             assert connection.sent == seen
             assert member.behind_from == ([offset - 1] if member in full else [])
             assert not connection.failures
@@ -254,7 +261,7 @@ def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
 
 
 def test_what_cannot_be_encoded_reaches_nobody_of_its_format() -> None:
-    def refuse(_channel: ChannelName, _offset: int, _payload: bytes) -> Frame:
+    def refuse(_publication: StoredPublication) -> Frame:
         raise BadPublication("nothing to see")
 
     manager, channel, member = a_manager(), ChannelName("chat:a"), AMember(UserId("1"))
@@ -262,7 +269,7 @@ def test_what_cannot_be_encoded_reaches_nobody_of_its_format() -> None:
     manager.subscribe(member, channel, refuse, 0)
 
     with pytest.raises(BadPublication):
-        manager.broadcast(channel, 5, b"said")
+        manager.broadcast(channel, StoredPublication(5, channel, b"said"))
 
     assert member.connection.sent == []
 

@@ -20,8 +20,7 @@ from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame, text_frame
 from shared.contracts.channels import parse_channel
 from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Publication
+from shared.contracts.publications import Publication, StoredPublication
 from shared.tokens.access_tokens import Claims
 
 
@@ -29,8 +28,9 @@ def line(*words: object) -> Frame:
     return text_frame(" ".join(map(str, words)).encode())
 
 
-def encode(channel: ChannelName, offset: int, payload: bytes) -> Frame:
-    return line(channel, offset, json.dumps(Publication.decode(payload).data))
+def encode(publication: StoredPublication) -> Frame:
+    data = Publication.decode(publication.payload).data
+    return line(publication.channel, publication.offset, json.dumps(data))
 
 
 class ToyClient:

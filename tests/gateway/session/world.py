@@ -20,6 +20,7 @@ from gateway.streams.publishing import ChannelPublisher
 from gateway.streams.ring import Ring
 from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
 from shared.tokens.access_tokens import Claims
 from shared.web.user_rates import UserRates
@@ -32,8 +33,8 @@ BRIEF = ChannelName("brief:x")
 NAMESPACES = {"post": Namespace(), "brief": Namespace(history=False)}
 
 
-def encode(_channel: ChannelName, offset: int, _payload: bytes) -> Frame:
-    return Frame(b"%d " % offset)
+def encode(publication: StoredPublication) -> Frame:
+    return Frame(b"%d " % publication.offset)
 
 
 class World:
@@ -92,8 +93,9 @@ class World:
         for message in self.stream.messages[self.position :][:count]:
             channel = ChannelName(message.subject.removeprefix(RT_PUB))
             self.position = message.sequence
-            self.ring.append(message.sequence, channel, message.payload)
-            self.fanout.deliver(channel, message.sequence, message.payload)
+            publication = StoredPublication(message.sequence, channel, message.payload)
+            self.ring.append(publication)
+            self.fanout.deliver(publication)
             self.end_turn()
 
     def end_turn(self) -> None:

@@ -12,6 +12,7 @@ from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -39,8 +40,8 @@ class Client:
         self.live_from: int | None = None
         self.drains = 0
 
-    def send(self, offset: int, _channel: ChannelName, _payload: bytes) -> None:
-        self.got.append(offset)
+    def send(self, publication: StoredPublication) -> None:
+        self.got.append(publication.offset)
 
     def go_live(self, from_offset: int) -> None:
         self.live_from = from_offset

@@ -11,6 +11,7 @@ from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_stream import ModelStream
 
@@ -48,7 +49,7 @@ class World:
         for message in self.stream.messages[self.position : self.position + count]:
             channel = ChannelName(message.subject.removeprefix(RT_PUB))
             self.position = message.sequence
-            self.ring.append(message.sequence, channel, message.payload)
+            self.ring.append(StoredPublication(message.sequence, channel, message.payload))
             for client in self.clients:
                 client.hear(message.sequence, channel)
 
@@ -91,9 +92,9 @@ class Client:
         self.got: list[int] = []
         self.refused: Reason | None = None
 
-    def send(self, offset: int, _channel: ChannelName, _payload: bytes) -> None:
+    def send(self, publication: StoredPublication) -> None:
         assert self.live_from is None
-        self.got.append(offset)
+        self.got.append(publication.offset)
 
     def go_live(self, from_offset: int) -> None:
         self.live_from = from_offset

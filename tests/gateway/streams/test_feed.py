@@ -2,10 +2,12 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import publication_subject
@@ -23,13 +25,13 @@ async def test_each_publication_reaches_the_ring_and_then_the_listeners_in_order
     bus: Bus, publisher: Publisher, a_channel: Callable[[], ChannelName]
 ) -> None:
     channel = a_channel()
-    heard: list[tuple[ChannelName, int, bytes]] = []
+    heard: list[StoredPublication] = []
 
-    def fan_out(channel: ChannelName, offset: int, payload: bytes) -> None:
-        kept = feed.ring.get(offset)
-        assert kept is not None
-        assert feed.position == offset
-        heard.append((channel, offset, payload))
+    def fan_out(publication: StoredPublication) -> None:
+        assert feed.ring.get(publication.offset) is publication
+        assert feed.position == publication.offset
+        assert datetime.fromisoformat(publication.time).tzinfo is not None
+        heard.append(publication)
 
     feed = Feed(bus, ring=a_ring(), fan_out=fan_out)
     async with running(feed.run):
@@ -44,7 +46,9 @@ async def test_each_publication_reaches_the_ring_and_then_the_listeners_in_order
         ]
         await eventually(lambda: len(heard) == 10)
 
-    assert heard == [(channel, offset, b"%d" % number) for number, offset in enumerate(offsets)]
+    assert [each[:3] for each in heard] == [
+        (offset, channel, b"%d" % number) for number, offset in enumerate(offsets)
+    ]
     assert feed.epoch
 
 
@@ -54,9 +58,7 @@ async def test_a_dot_in_a_channel_survives_the_journey(
     channel = ChannelName(f"{a_channel()}.with.dots")
     heard: list[ChannelName] = []
 
-    feed = Feed(
-        bus, ring=a_ring(), fan_out=lambda channel, _offset, _payload: heard.append(channel)
-    )
+    feed = Feed(bus, ring=a_ring(), fan_out=lambda publication: heard.append(publication.channel))
     async with running(feed.run):
         await feed.until_caught_up()
         await publisher.publish(publication_subject(channel), b"{}", message_id=str(uuid.uuid4()))
@@ -75,7 +77,7 @@ async def test_a_subject_that_names_no_channel_is_counted_and_stepped_over(
     feed = Feed(
         bus,
         ring=a_ring(),
-        fan_out=lambda channel, _offset, _payload: heard.append(channel),
+        fan_out=lambda publication: heard.append(publication.channel),
         on_undecodable=lambda offset, _reason: undecodable.append(offset),
     )
     async with running(feed.run):
@@ -94,9 +96,9 @@ async def test_a_listener_that_fails_does_not_stop_the_feed(
     channel = a_channel()
     heard: list[bytes] = []
 
-    def fan_out(_channel: ChannelName, _offset: int, payload: bytes) -> None:
-        heard.append(payload)
-        if payload == b"bad":
+    def fan_out(publication: StoredPublication) -> None:
+        heard.append(publication.payload)
+        if publication.payload == b"bad":
             raise ValueError("nobody can read that")
 
     feed = Feed(bus, ring=a_ring(), fan_out=fan_out)

@@ -16,9 +16,8 @@ from gateway.streams.publishing import (
     PublishingLimits,
     PublishResult,
 )
-from gateway.streams.ring import StoredPublication
 from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, Sender
+from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.publisher import PubAck, Publisher, start_publisher
 from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import connect_bus

@@ -4,8 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.streams.ring import NOTHING, Ring, StoredPublication
+from gateway.streams.ring import NOTHING, Ring
 from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
 
 CHANNELS = [ChannelName(f"chat:{name}") for name in "abc"]
 
@@ -29,7 +30,7 @@ class RingMachine(RuleBasedStateMachine):
     def publish(self, channel: ChannelName, size: int, skipped: int) -> None:
         self.position += 1 + skipped
         self.published.append(StoredPublication(self.position, channel, bytes(size)))
-        self.ring.append(*self.published[-1])
+        self.ring.append(self.published[-1])
 
     @rule()
     def begin_anew(self) -> None:
@@ -87,7 +88,7 @@ TestRing.settings = settings(max_examples=60, stateful_step_count=40)
 
 def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> None:
     ring = Ring(max_count=10, max_bytes=1000)
-    ring.append(1, CHANNELS[0], b"first of all")
+    ring.append(StoredPublication(1, CHANNELS[0], b"first of all"))
 
     assert ring.last(CHANNELS[1], 5) == []
     assert ring.last(CHANNELS[0], 5) == [StoredPublication(1, CHANNELS[0], b"first of all")]
@@ -96,6 +97,6 @@ def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> Non
 def test_channels_that_nothing_is_kept_of_cost_nothing() -> None:
     ring = Ring(max_count=3, max_bytes=1000)
     for offset in range(1, 1000):
-        ring.append(offset, ChannelName(f"chat:{offset}"), b"x")
+        ring.append(StoredPublication(offset, ChannelName(f"chat:{offset}"), b"x"))
 
     assert ring.channel_count == 3

@@ -18,6 +18,7 @@ from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.channels import room_channel
 from shared.contracts.ids import ChannelName, NodeId, UserId
+from shared.contracts.publications import StoredPublication
 from shared.runtime.process import running
 from tests.gateway.members import AFailingMember, AMember
 from tests.gateway.serving import until
@@ -103,8 +104,8 @@ def test_all_who_watch_are_told_in_the_very_same_frame() -> None:
 
 
 def test_who_sees_publications_in_another_format_is_told_nothing_in_this_one() -> None:
-    def encode_otherwise(_channel: ChannelName, _offset: int, payload: bytes) -> Frame:
-        return Frame(payload)
+    def encode_otherwise(publication: StoredPublication) -> Frame:
+        return Frame(publication.payload)
 
     lobby, another = Lobby(), AMember(BEN)
     lobby.manager.connect(another)

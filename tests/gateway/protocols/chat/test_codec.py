@@ -18,7 +18,13 @@ from gateway.protocols.chat.frames import Ack, Authenticate, Error, Ping, Publis
 from gateway.transport.frames import Frame
 from shared.contracts.channels import parse_channel
 from shared.contracts.ids import UserId
-from shared.contracts.publications import BadPublication, Publication, Sender, plain_message
+from shared.contracts.publications import (
+    BadPublication,
+    Publication,
+    Sender,
+    StoredPublication,
+    plain_message,
+)
 from tests.fixtures.user_ids import user_ids
 from tests.gateway.connections import texts_in
 
@@ -34,6 +40,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates and NUL too
+
+TIME = "2026-11-30T06:15:54.123456789Z"
 
 
 def text_of(frame: Frame) -> str:
@@ -152,36 +160,45 @@ def test_the_longest_body_and_id_are_taken() -> None:
 def test_what_a_user_said_is_a_message() -> None:
     said = Publication(data={"body": "hi", "x": 1}, sender=ANN)
 
-    frame = encode_publication(ROOM, 17, said.encode())
+    frame = encode_publication(StoredPublication(17, ROOM, said.encode(), TIME))
 
     assert json.loads(text_of(frame)) == {
-        "type": "message", "user_id": 1, "name": "Ann", "body": "hi", "offset": 17,
+        "type": "message", "user_id": 1, "name": "Ann", "body": "hi", "offset": 17, "time": TIME,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [None, 7, "x", [], {"body": "looks like one"}])
 def test_what_a_service_published_is_a_publication(data: Any) -> None:
-    frame = encode_publication(ROOM, 18, Publication(data=data).encode())
+    frame = encode_publication(StoredPublication(18, ROOM, Publication(data=data).encode(), TIME))
 
-    assert json.loads(text_of(frame)) == {"type": "publication", "data": data, "offset": 18}
+    assert json.loads(text_of(frame)) == {
+        "type": "publication",
+        "data": data,
+        "offset": 18,
+        "time": TIME,
+    }
 
 
 def test_an_event_in_the_personal_channel_is_a_notification() -> None:
     data = {"event": "post_liked", "id": "e1", "post_id": 7, "type": "x", "offset": "y", "z": None}
 
-    frame = encode_publication(PERSONAL, 21, Publication(data=data, event_id="e1").encode())
+    frame = encode_publication(
+        StoredPublication(21, PERSONAL, Publication(data=data, event_id="e1").encode(), TIME)
+    )
 
     assert json.loads(text_of(frame)) == {
         "type": "notification", "event": "post_liked", "id": "e1", "post_id": 7, "z": None,
-        "offset": 21,
+        "offset": 21, "time": TIME,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [None, [1], {"event": 7}, {"body": "hi"}])
 def test_anything_else_in_the_personal_channel_names_its_channel(data: Any) -> None:
-    frame = encode_publication(PERSONAL, 22, Publication(data=data, sender=ANN).encode())
+    frame = encode_publication(
+        StoredPublication(22, PERSONAL, Publication(data=data, sender=ANN).encode(), TIME)
+    )
 
-    expected = {"type": "publication", "channel": "#1", "data": data, "offset": 22}
+    expected = {"type": "publication", "channel": "#1", "data": data, "offset": 22, "time": TIME}
     assert json.loads(text_of(frame)) == expected
 
 
@@ -201,7 +218,9 @@ def test_every_publication_is_valid_json_and_fits_its_schema(
 ) -> None:
     publication = Publication(data=data, sender=ANN if sent else None)
 
-    frame = encode_publication(PERSONAL if personal else ROOM, 1, publication.encode())
+    frame = encode_publication(
+        StoredPublication(1, PERSONAL if personal else ROOM, publication.encode(), TIME)
+    )
 
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -232,7 +251,7 @@ def test_what_is_said_reads_alike_with_json_and_without(
 
 def encoded_or_bad(payload: bytes) -> Frame | None:
     try:
-        return encode_publication(ROOM, 7, payload)
+        return encode_publication(StoredPublication(7, ROOM, payload, TIME))
     except BadPublication:
         return None
 
