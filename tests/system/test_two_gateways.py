@@ -1,6 +1,7 @@
 """What users of two gateways see of each other."""
 
 from contextlib import AsyncExitStack
+from unittest.mock import ANY
 
 from shared.contracts.ids import UserId
 from shared.jetstream.publisher import start_publisher
