@@ -1,0 +1,1 @@
+"""`/connection/…`, the Centrifuge protocol."""
