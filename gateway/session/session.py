@@ -116,6 +116,9 @@ class Session(Member):
         if options is not None and options.presence:
             self._kind.leave(subscription.channel, self.user_id, self.connection.id)
 
+    def is_subscribed(self, channel: ChannelName) -> bool:
+        return any(each.channel == channel for each in self.subscriptions)
+
     def publish(
         self,
         channel: ChannelName,
@@ -123,6 +126,7 @@ class Session(Member):
         on_done: Callable[[PublishResult], None],
         *,
         client_id: str | None = None,
+        as_subscriber: bool = False,
     ) -> None:
         """Store what the user says in a channel, and say what became of it. Never waits.
 
@@ -130,14 +134,14 @@ class Session(Member):
             on_done: Called once, and not before this has returned. An ack is of this very data,
                 though it may have been stored before.
             client_id: The user's own; within the dedupe window the channel gets it once.
+            as_subscriber: It was subscribed when it asked, though it may be gone since.
 
         Raises:
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
         kind, claims = self._kind, self.claims
-        is_subscribed = any(each.channel == channel for each in self.subscriptions)
         refusal = kind.namespaces.why_not_publish(
-            channel, claims.user_id, is_subscribed=is_subscribed
+            channel, claims.user_id, is_subscribed=as_subscriber or self.is_subscribed(channel)
         )
         if refusal is not None:
             raise MayNotPublish("only services publish here", refusal)

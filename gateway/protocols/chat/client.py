@@ -249,6 +249,7 @@ class ChatClient:
                 {"body": command.body},
                 partial(self._published, command),
                 client_id=command.id,
+                as_subscriber=True,
             )
         except AppError as error:
             self._fail(error, command.id)
