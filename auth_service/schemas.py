@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from auth_service.passwords import normalised
-from shared.tokens.access_tokens import MAX_NAME_CHARS, shown_name
+from shared.tokens.claims import MAX_NAME_CHARS, shown_name
 
 MAX_EMAIL_CHARS = 254
 MIN_PASSWORD_CHARS = 8

@@ -9,7 +9,9 @@ from gateway.channels.connection import Connection
 from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
 from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import UserId
-from shared.tokens.access_tokens import Claims, InvalidToken, TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
+from shared.tokens.errors import InvalidToken
 from shared.tokens.revocations import Revocations
 from shared.web.addresses import network_of
 from shared.web.user_rates import TooFast, UserRates
@@ -19,7 +21,7 @@ log = structlog.get_logger(__name__)
 _SHARE_OF_SOCKETS = 0.9
 """The others are for HTTP, and those that are being sent away."""
 
-_END_REASONS: dict[type[AppError], EndReason] = {
+_END_REASONS: dict[type, EndReason] = {
     InvalidToken: EndReason.INVALID_TOKEN,
     MayNotSubscribe: EndReason.INVALID_CHANNEL,
     TooManyConnections: EndReason.TOO_MANY_OF_USER,
@@ -36,7 +38,7 @@ class Authenticator:
     knows_revocations: Callable[[], bool]
     """Whether all that were stored have reached us; who isn't sure lets nobody do anything."""
 
-    def verify_at_once(self, token: str) -> Claims | None:
+    def verify_at_once(self, token: str, *, allow_anonymous: bool = False) -> Claims | None:
         """Check a token; None if its issuer has to be asked for that.
 
         Who makes use of the claims in this same step needs no `confirm`.
@@ -44,23 +46,47 @@ class Authenticator:
         Raises:
             InvalidToken, Unavailable: as `verify` says.
         """
-        claims = self.verifier.verify_at_once(token)
+        claims = self.verifier.verify_at_once(token, allow_anonymous=allow_anonymous)
         if claims is not None:
             self._look_for_end(token, claims)
         return claims
 
-    async def verify(self, token: str) -> Claims:
+    async def verify(self, token: str, *, allow_anonymous: bool = False) -> Claims:
         """Check a token; what can change with time has to be confirmed afterwards.
 
         Raises:
-            InvalidToken: for whatever is wrong with it.
+            InvalidToken: for whatever is wrong with it; such as `TokenExpired`.
             Unavailable: it can't be judged now.
         """
-        claims = await self.verifier.verify(token)
+        claims = await self.verifier.verify(token, allow_anonymous=allow_anonymous)
         self._look_for_end(token, claims)
         return claims
 
-    def confirm(self, claims: Claims) -> None:
+    def verify_subscription_at_once(
+        self, token: str, subscriber: Subscriber
+    ) -> SubscriptionClaims | None:
+        """Check a subscription's token; None if its issuer has to be asked for that.
+
+        Raises:
+            InvalidToken, Unavailable: as `verify_subscription` says.
+        """
+        claims = self.verifier.verify_subscription_at_once(token, subscriber)
+        if claims is not None:
+            self._look_for_end(token, claims)
+        return claims
+
+    async def verify_subscription(self, token: str, subscriber: Subscriber) -> SubscriptionClaims:
+        """Check a subscription's token; see `TokenVerifier.verify_subscription`.
+
+        Raises:
+            InvalidToken: for whatever is wrong with it; such as `TokenExpired`, `TokenMismatch`.
+            Unavailable: it can't be judged now.
+        """
+        claims = await self.verifier.verify_subscription(token, subscriber)
+        self._look_for_end(token, claims)
+        return claims
+
+    def confirm(self, claims: Claims | SubscriptionClaims) -> None:
         """Ask anew for expiry, trust and revocation; in the step that makes use of the claims.
 
         Raises:
@@ -71,12 +97,12 @@ class Authenticator:
         if self._is_revoked(claims):
             raise InvalidToken("the session is over")
 
-    def _look_for_end(self, token: str, claims: Claims) -> None:
+    def _look_for_end(self, token: str, claims: Claims | SubscriptionClaims) -> None:
         if self._is_revoked(claims):
             self.verifier.forget(token)
             raise InvalidToken("the session is over")
 
-    def _is_revoked(self, claims: Claims) -> bool:
+    def _is_revoked(self, claims: Claims | SubscriptionClaims) -> bool:
         if not self.knows_revocations():
             raise Unavailable("what was revoked lately is not known now")
         return self.revocations.is_revoked(claims)
@@ -173,6 +199,7 @@ class Access:
         *,
         admit: Callable[[Claims], None],
         refuse: Callable[[AppError], None],
+        allow_anonymous: bool = False,
     ) -> None:
         """Have a token judged: at once, or when its issuer was asked for keys.
 
@@ -182,16 +209,17 @@ class Access:
             admit: Gets the claims, in the step in which they were found to hold. May raise an
                 `AppError` that refuses.
             refuse: Gets what speaks against it.
+            allow_anonymous: Whether the token may be of nobody in particular.
         """
         try:
-            claims = self.authenticator.verify_at_once(token)
+            claims = self.authenticator.verify_at_once(token, allow_anonymous=allow_anonymous)
             if claims is not None:
                 admit(claims)
                 return
         except AppError as error:
             refuse(error)
             return
-        connection.start(self._sign_in_later(token, connection, admit, refuse))
+        connection.start(self._sign_in_later(token, connection, admit, refuse, allow_anonymous))
 
     async def _sign_in_later(
         self,
@@ -199,9 +227,10 @@ class Access:
         connection: Connection,
         admit: Callable[[Claims], None],
         refuse: Callable[[AppError], None],
+        allow_anonymous: bool,
     ) -> None:
         try:
-            claims = await self.authenticator.verify(token)
+            claims = await self.authenticator.verify(token, allow_anonymous=allow_anonymous)
             if not connection.is_open:
                 return
             if self.not_ready():  # such as: what was revoked may not have reached us
@@ -225,7 +254,10 @@ class Access:
 
 def end_reason(error: AppError) -> EndReason:
     """Why a connection ends that is refused for this; what may be tried again is `NOT_READY`."""
-    return _END_REASONS.get(type(error), EndReason.NOT_READY)
+    for kind in type(error).__mro__:
+        if kind in _END_REASONS:
+            return _END_REASONS[kind]
+    return EndReason.NOT_READY
 
 
 def connection_limit(wanted: int, *, sockets: int | None) -> int:

@@ -184,7 +184,7 @@ class Session(Member):
             OtherUser: a connection can't change hands.
         """
         authenticator = self._kind.access.authenticator
-        claims = await authenticator.verify(token)
+        claims = await authenticator.verify(token, allow_anonymous=not self.user_id)
         if self.connection.is_open:
             authenticator.confirm(claims)
             if claims.user_id != self.user_id:

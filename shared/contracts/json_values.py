@@ -4,9 +4,12 @@ import json
 import re
 import sys
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NewType, NoReturn
 
 import pydantic_core
+
+RawJson = NewType("RawJson", bytes)
+"""One JSON value as it is written in a frame: compact, in UTF-8, and readable by all."""
 
 MAX_LEVELS = 60
 """Of arrays and objects within each other. Some readers take 64 of them unless told

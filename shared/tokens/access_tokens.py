@@ -3,21 +3,40 @@
 import hashlib
 import re
 import secrets
-import unicodedata
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+import pydantic_core
 import structlog
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
-from shared.contracts.ids import BadUserId, SessionId, UserId, parse_user_id
+from shared.contracts.ids import (
+    BadUserId,
+    SessionId,
+    UserId,
+    parse_user_id,
+)
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
+from shared.tokens.claims import (
+    ANONYMOUS,
+    MAX_SESSION_ID_CHARS,
+    Subscriber,
+    SubscriptionClaims,
+    read_channel,
+    read_channels,
+    read_end,
+    read_grant,
+    read_raw,
+    read_time,
+)
+from shared.tokens.claims import Claims as Claims
+from shared.tokens.claims import shown_name as shown_name
+from shared.tokens.errors import GrantExpired, TokenExpired, TokenMismatch
+from shared.tokens.errors import InvalidToken as InvalidToken
+from shared.tokens.errors import KeysUnknown as KeysUnknown
 from shared.tokens.keys import FixedKeys, KeySource, TrustedKey, jwks_keys
 from shared.tokens.signatures import (
     BadSignature,
@@ -75,56 +94,11 @@ def _digest(token: str) -> bytes:
 log = structlog.get_logger(__name__)
 
 MAX_TOKEN_BYTES = 8 * 1024
-MAX_NAME_CHARS = 64
-MAX_SESSION_ID_CHARS = 64
 CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
 
 _COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
-_BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-class InvalidToken(AppError):
-    """The token is not one that we believe. The reason is ours; no part of the token is in it."""
-
-    kind = ErrorKind.UNAUTHENTICATED
-    code = "invalid_token"
-
-
-class KeysUnknown(Unavailable):
-    """The issuer's keys were never fetched, so its tokens can't be judged yet."""
-
-    code = "keys_unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a token says, verified. Times are unix seconds."""
-
-    user_id: UserId
-    name: str
-    session_id: SessionId | None
-    issued_at: float | None
-    expires_at: float
-    key: str | None = None
-    """What vouches for it: the thumbprint of a public key, or the name of an HMAC secret."""
-
-
-class _Payload(BaseModel):
-    """Strict, so that neither ``"exp": "12"`` nor ``"exp": true`` is a time."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    sub: str
-    exp: FiniteFloat
-    iat: FiniteFloat | None = None
-    nbf: FiniteFloat | None = None
-    sid: str | None = None
-    iss: Any = None
-    aud: Any = None
-    jti: Any = None
-    name: Any = None
+_Values = Mapping[str, Any]
 
 
 class TokenVerifier:
@@ -157,7 +131,9 @@ class TokenVerifier:
         self._audience = audience
         self._max_token_seconds = max_token_seconds
         self._now = now
-        self._remembered: RememberedTokens[Claims] = RememberedTokens(remembered_tokens)
+        self._remembered: RememberedTokens[Claims | SubscriptionClaims] = RememberedTokens(
+            remembered_tokens
+        )
         self._eddsa = eddsa_opener()
         self._hs256 = hs256_opener()
 
@@ -178,69 +154,120 @@ class TokenVerifier:
         claims are remembered: what can change in the meantime is asked anew, and what has
         changed is forgotten.
         """
-        if len(token) > MAX_TOKEN_BYTES:
-            return None
-        claims = self._remembered.get(token)
-        if claims is None or self._what_is_over(claims) is None:
-            return claims
-        self._remembered.drop(token)
-        return None
+        claims = self._recall(token)
+        return claims if isinstance(claims, Claims) else None
 
     def forget(self, token: str) -> None:
         """Verify it in full, should it come again."""
         self._remembered.drop(token)
 
-    async def verify(self, token: str) -> Claims:
-        """Check a token, unless that was done before and still holds.
+    async def verify(self, token: str, *, allow_anonymous: bool = False) -> Claims:
+        """Check a connection's token, unless that was done before and still holds.
+
+        Args:
+            allow_anonymous: Whether it may be of nobody in particular, whose user id is empty.
 
         Raises:
-            InvalidToken: for whatever is wrong with it.
+            InvalidToken: for whatever is wrong with it; such as `TokenExpired`.
             KeysUnknown: its issuer's keys were never seen; later it may be fine.
         """
-        claims = self.verify_at_once(token)
-        if claims is None and self._keys is not None:
-            await self._keys.look_again()
-            claims = self.verify_at_once(token)
+        claims = self.verify_at_once(token, allow_anonymous=allow_anonymous)
+        if claims is None:
+            await self._look_again()
+            claims = self.verify_at_once(token, allow_anonymous=allow_anonymous)
         if claims is None:
             raise InvalidToken("the token's key is not trusted")
         return claims
 
-    def verify_at_once(self, token: str) -> Claims | None:
+    def verify_at_once(self, token: str, *, allow_anonymous: bool = False) -> Claims | None:
         """What `verify` says, or None if its issuer has to be asked for another key first.
 
         Raises:
             InvalidToken, KeysUnknown: as `verify` says.
         """
-        claims = self.recall(token)
-        if claims is None:
-            claims = self._check(token)
-            if claims is not None:
-                self._remembered.put(token, claims)
+        claims = self._recall(token)
+        if not isinstance(claims, Claims):
+            opened = self._open(token)
+            if opened is None:
+                return None
+            claims = self._claims(*opened)
+            self._remembered.put(token, claims)
+        if not (claims.user_id or allow_anonymous):
+            raise InvalidToken("the token names no user")
         return claims
 
-    def confirm(self, claims: Claims) -> None:
+    async def verify_subscription(self, token: str, subscriber: Subscriber) -> SubscriptionClaims:
+        """Check a token that is for one subscription of one user.
+
+        Raises:
+            InvalidToken: for whatever is wrong with it; such as `TokenExpired`, or
+                `TokenMismatch` where it is of another user, connection or channel.
+            KeysUnknown: its issuer's keys were never seen; later it may be fine.
+        """
+        claims = self.verify_subscription_at_once(token, subscriber)
+        if claims is None:
+            await self._look_again()
+            claims = self.verify_subscription_at_once(token, subscriber)
+        if claims is None:
+            raise InvalidToken("the token's key is not trusted")
+        return claims
+
+    def verify_subscription_at_once(
+        self, token: str, subscriber: Subscriber
+    ) -> SubscriptionClaims | None:
+        """What `verify_subscription` says, or None if its issuer has to be asked first.
+
+        Raises:
+            InvalidToken, KeysUnknown: as `verify_subscription` says.
+        """
+        claims = self._recall(token)
+        if not isinstance(claims, SubscriptionClaims):
+            opened = self._open(token)
+            if opened is None:
+                return None
+            claims = self._subscription_claims(*opened)
+            self._remembered.put(token, claims)
+        if claims.user_id != subscriber.user_id:
+            raise TokenMismatch("the subscription token is of another user")
+        if claims.client_id not in (None, subscriber.client_id):
+            raise TokenMismatch("the subscription token is of another connection")
+        if subscriber.channel not in (None, claims.channel):
+            raise TokenMismatch("the subscription token is for another channel")
+        return claims
+
+    def confirm(self, claims: Claims | SubscriptionClaims) -> None:
         """Ask again what changes with time: the expiry, and whether we trust the key still.
 
         Raises:
             InvalidToken: one of them is over.
         """
-        over = self._what_is_over(claims)
-        if over is not None:
-            raise InvalidToken(over)
-
-    def _what_is_over(self, claims: Claims) -> str | None:
-        if claims.expires_at <= self._now():
-            return "the token has expired"
         if not self._trusts(claims.key):
-            return "the token's key is not trusted"
+            raise InvalidToken("the token's key is not trusted")
+        self._check_end(claims, self._now())
+
+    def _recall(self, token: str) -> Claims | SubscriptionClaims | None:
+        if len(token) > MAX_TOKEN_BYTES:
+            return None
+        claims = self._remembered.get(token)
+        if claims is None:
+            return None
+        now = self._now()
+        if now < claims.token_expires_at and now < claims.expires_at and self._trusts(claims.key):
+            return claims
+        self._remembered.drop(token)
         return None
+
+    async def _look_again(self) -> None:
+        if self._keys is not None:
+            await self._keys.look_again()
 
     def _trusts(self, key: str | None) -> bool:
         if self._secret is not None and key == self._secret_name:
             return True
         return key is not None and self._keys is not None and self._keys.trusts(key)
 
-    def _check(self, token: str) -> Claims | None:
+    def _open(self, token: str) -> tuple[_Values, str] | None:
+        """What a key that we trust signed, and which; None if its issuer has to be asked."""
         if len(token) > MAX_TOKEN_BYTES or not _COMPACT_JWS.fullmatch(token):
             raise InvalidToken("the token is not a signed JWT")
         try:
@@ -249,14 +276,13 @@ class TokenVerifier:
             raise InvalidToken("the token is not a signed JWT") from None
         match header.algorithm:
             case "EdDSA" | "Ed25519" if self._keys is not None:
-                return self._check_eddsa(token, header, self._keys)
+                return self._open_own(token, header, self._keys)
             case "HS256" if self._secret is not None:
-                payload = _open(self._hs256, token, self._secret)
-                return self._claims(payload, key=self._secret_name)
+                return _open(self._hs256, token, self._secret), self._secret_name
             case _:
                 raise InvalidToken("the token's algorithm is not accepted here")
 
-    def _check_eddsa(self, token: str, header: Header, keys: KeySource) -> Claims | None:
+    def _open_own(self, token: str, header: Header, keys: KeySource) -> tuple[_Values, str] | None:
         if not isinstance(header.key_id, str):
             raise InvalidToken("the token names no key")
         if not keys.known:
@@ -264,60 +290,103 @@ class TokenVerifier:
         found = keys.find(header.key_id)
         if not found:
             return None
-        key, payload = self._open_eddsa(token, found)
-        if payload.iss != self._issuer or payload.aud is None:
+        values, key = self._open_eddsa(token, found)
+        if values.get("iss") != self._issuer or values.get("aud") is None:
             raise InvalidToken("the token is of another issuer")
-        if payload.iat is None or not payload.sid or not payload.jti:
+        if values.get("iat") is None or not values.get("sid") or not values.get("jti"):
             raise InvalidToken("the token lacks a claim")
-        return self._claims(payload, key=key.thumbprint)
+        return values, key.thumbprint
 
-    def _open_eddsa(self, token: str, keys: Sequence[TrustedKey]) -> tuple[TrustedKey, _Payload]:
+    def _open_eddsa(self, token: str, keys: Sequence[TrustedKey]) -> tuple[_Values, TrustedKey]:
         *others, last = keys
         for key in others:  # of an issuer that uses a name twice
             with suppress(InvalidToken):
-                return key, _open(self._eddsa, token, key.public_key.public_bytes_raw())
-        return last, _open(self._eddsa, token, last.public_key.public_bytes_raw())
+                return _open(self._eddsa, token, key.public_key.public_bytes_raw()), key
+        return _open(self._eddsa, token, last.public_key.public_bytes_raw()), last
 
-    def _claims(self, payload: _Payload, *, key: str) -> Claims:
-        now = self._now()
-        audiences = payload.aud if isinstance(payload.aud, list) else [payload.aud]
-        if payload.aud is not None and self._audience not in audiences:  # RFC 7519 section 4.1.3
-            raise InvalidToken("the token is for another audience")
-        if payload.exp <= now:
-            raise InvalidToken("the token has expired")
-        issued_at = now if payload.iat is None else payload.iat
-        if max(issued_at, payload.nbf or 0.0) > now + CLOCK_SKEW_SECONDS:
-            raise InvalidToken("the token is not valid yet")
-        if payload.exp - issued_at > self._max_token_seconds:
-            raise InvalidToken("the token's lifetime is too long")  # it would outlive revocations
-        try:
-            user_id = parse_user_id(payload.sub)
-        except BadUserId:
-            raise InvalidToken("the token's subject is not a user id") from None
-        if payload.sid is not None and not 1 <= len(payload.sid) <= MAX_SESSION_ID_CHARS:
-            raise InvalidToken("the token's session is not readable")
-        return Claims(
+    def _claims(self, values: _Values, key: str) -> Claims:
+        if values.get("channel"):
+            raise InvalidToken("the token is for a subscription, not for a connection")
+        issued_at, expires_at = self._check_times(values)
+        user_id = _user_id(values)
+        claims = Claims(
             user_id=user_id,
-            name=shown_name(payload.name) or shown_name(f"User {user_id}"),
-            session_id=None if payload.sid is None else SessionId(payload.sid),
-            issued_at=payload.iat,
-            expires_at=payload.exp,
+            name=shown_name(values.get("name")) or shown_name(f"User {user_id}".rstrip()),
+            session_id=_session_id(values),
+            issued_at=issued_at,
+            expires_at=read_end(values, expires_at),
             key=key,
+            token_expires_at=expires_at,
+            info=read_raw(values, "info"),
+            channels=read_channels(values),
         )
+        self._check_end(claims, self._now())
+        return claims
+
+    def _subscription_claims(self, values: _Values, key: str) -> SubscriptionClaims:
+        channel = read_channel(values)
+        issued_at, expires_at = self._check_times(values)
+        client_id = values.get("client") or None
+        if not isinstance(client_id, str | None):
+            raise InvalidToken("the token's connection is not readable")
+        claims = SubscriptionClaims(
+            user_id=_user_id(values),
+            channel=channel,
+            client_id=client_id,
+            session_id=_session_id(values),
+            issued_at=issued_at,
+            expires_at=read_end(values, expires_at),
+            grant=read_grant(values),
+            key=key,
+            token_expires_at=expires_at,
+        )
+        self._check_end(claims, self._now())
+        return claims
+
+    def _check_times(self, values: _Values) -> tuple[float | None, float]:
+        """When it was issued, and when it expires."""
+        now = self._now()
+        audience = values.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if audience is not None and self._audience not in audiences:  # RFC 7519 section 4.1.3
+            raise InvalidToken("the token is for another audience")
+        expires_at, issued_at = read_time(values.get("exp")), read_time(values.get("iat"))
+        if expires_at is None:
+            raise InvalidToken("the token says not when it expires")
+        if expires_at <= now:
+            raise TokenExpired("the token has expired")
+        begins_at = now if issued_at is None else issued_at
+        if max(begins_at, read_time(values.get("nbf")) or 0.0) > now + CLOCK_SKEW_SECONDS:
+            raise InvalidToken("the token is not valid yet")
+        if expires_at - begins_at > self._max_token_seconds:
+            raise InvalidToken("the token's lifetime is too long")  # it would outlive revocations
+        return issued_at, expires_at
+
+    def _check_end(self, claims: Claims | SubscriptionClaims, now: float) -> None:
+        if claims.expires_at > now:
+            return
+        if claims.token_expires_at > now:
+            raise GrantExpired("what the token grants has expired")
+        raise TokenExpired("the token has expired")
 
 
-def shown_name(name: object) -> str:
-    """A name as it may stand before others: no control characters, no direction tricks, short."""
-    if not isinstance(name, str):
-        return ""
-    if name.isascii() and name.isprintable():
-        return name.strip()[:MAX_NAME_CHARS].rstrip()
-    kept = (
-        character
-        for character in name[: 4 * MAX_NAME_CHARS]
-        if character not in _BIDI_OVERRIDES and unicodedata.category(character) not in _UNPRINTABLE
-    )
-    return "".join(kept).strip()[:MAX_NAME_CHARS].rstrip()
+def _user_id(values: _Values) -> UserId:
+    subject = values.get("sub") or ANONYMOUS
+    try:
+        if isinstance(subject, str):
+            return parse_user_id(subject) if subject else ANONYMOUS
+    except BadUserId:
+        pass
+    raise InvalidToken("the token's subject is not a user id")
+
+
+def _session_id(values: _Values) -> SessionId | None:
+    session_id = values.get("sid")
+    if session_id is None:
+        return None
+    if isinstance(session_id, str) and 1 <= len(session_id) <= MAX_SESSION_ID_CHARS:
+        return SessionId(session_id)
+    raise InvalidToken("the token's session is not readable")
 
 
 @asynccontextmanager
@@ -358,10 +427,13 @@ async def open_verifier(
         yield verifier(keys)
 
 
-def _open(opener: TokenOpener, token: str, key: Any) -> _Payload:
+def _open(opener: TokenOpener, token: str, key: Any) -> _Values:
     try:
-        return _Payload.model_validate_json(opener.open(token, key))
-    except ValidationError:  # its text holds the payload: not to be chained into a log
-        raise InvalidToken("the token's claims are not readable") from None
+        values = pydantic_core.from_json(opener.open(token, key))
     except BadSignature:
         raise InvalidToken("the token's signature is wrong") from None
+    except ValueError:  # its text holds some of the payload: not to be chained into a log
+        values = None
+    if type(values) is not dict:
+        raise InvalidToken("the token's claims are not readable")
+    return values

@@ -11,11 +11,8 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.contracts.ids import JsonUserId, SessionId, UserId
-from shared.tokens.access_tokens import (
-    CLOCK_SKEW_SECONDS,
-    MAX_SESSION_ID_CHARS,
-    Claims,
-)
+from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
+from shared.tokens.claims import MAX_SESSION_ID_CHARS, Claims, SubscriptionClaims
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +148,7 @@ class Revocations:
         """
         return self._complete_in == epoch
 
-    def is_revoked(self, claims: Claims) -> bool:
+    def is_revoked(self, claims: Claims | SubscriptionClaims) -> bool:
         """Whether the claims are of a session that is over."""
         if claims.session_id in self._sessions:
             return True
