@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 from gateway.errors import EndReason
 from gateway.transport.coalescer import Sink
-from gateway.transport.frames import Frame
+from gateway.transport.frames import Close, Frame
 from shared.contracts.ids import ConnectionId
 from shared.contracts.publications import StoredPublication
 
-__all__ = ["Connection", "Format", "Frame"]
+__all__ = ["Close", "Connection", "Format", "Frame"]
 
-Format = Callable[[StoredPublication], Frame]
-"""How a protocol's listeners see a publication.
+Format = Callable[[StoredPublication], Frame | None]
+"""How a protocol's listeners see a publication; None if these are not to see it.
 
 Listeners are grouped by it, so it is one object for all who are sent the same. It is asked once
 for each publication, however many listen. `BadPublication` says that there is nothing to see.
@@ -53,9 +53,9 @@ class Connection(Sink, Protocol):
 
     def end_work(self) -> None: ...
 
-    def close(self, reason: EndReason) -> None: ...
+    def close(self, reason: EndReason | Close) -> None: ...
 
-    def cut(self, reason: EndReason) -> None: ...
+    def cut(self, reason: EndReason | Close) -> None: ...
 
     def close_after(self, seconds: float, reason: EndReason) -> None: ...
 

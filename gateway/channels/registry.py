@@ -82,7 +82,7 @@ class Member:
 class Subscription:
     """One member in one channel: catching up, or live from an offset on."""
 
-    __slots__ = ("channel", "connection", "encode", "live_from", "member", "watches")
+    __slots__ = ("channel", "connection", "details", "encode", "live_from", "member", "watches")
 
     def __init__(
         self, member: Member, channel: ChannelName, encode: Format, live_from: int
@@ -94,6 +94,8 @@ class Subscription:
         self.live_from = live_from
         self.watches = False
         """Whether it hears who comes and goes."""
+        self.details: object | None = None
+        """What else its protocol has to remember of it."""
 
 
 class ConnectionManager:
@@ -179,6 +181,8 @@ class ConnectionManager:
             listeners = channels.get(channel)
             if listeners:
                 frame = encode(publication)
+                if frame is None:
+                    continue
                 reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
                 count += reached
                 if stalled:

@@ -112,7 +112,8 @@ class Recovery:
             frame = self.subscriptions[publication.channel].encode(publication)
         except BadPublication:
             return  # as for those who were live
-        self.connection.send(frame)
+        if frame is not None:
+            self.connection.send(frame)
 
     async def _drained(self) -> None:
         await self.connection.until_drained()

@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol, ABC):
         self.transport = transport
         self.state = _OPEN
         self.closing: EndReason | Close | None = None
-        """Why we end it; a `Close` if that is for one of RFC 6455's own reasons."""
+        """Why we end it; a `Close` if its protocol or RFC 6455 has a code for just that."""
         self.pending: FrameBatch | None = None
         """What is sent at the end of this turn; or `STALLED`, or `NOTHING_MORE`."""
         self._shared = shared
@@ -177,12 +177,16 @@ class Connection(asyncio.Protocol, ABC):
     def end_work(self) -> None:
         self._shared.work.end()
 
-    def close(self, reason: EndReason) -> None:
-        """End the connection once what is pending has left; the first reason counts."""
+    def close(self, reason: EndReason | Close) -> None:
+        """End the connection once what is pending has left; the first reason counts.
+
+        Args:
+            reason: A `Close` is sent as it is.
+        """
         if self.is_open:
             self._end(reason)
 
-    def cut(self, reason: EndReason) -> None:
+    def cut(self, reason: EndReason | Close) -> None:
         """End the connection now, and send nothing of what is pending.
 
         A stalled peer is aborted without a close frame.

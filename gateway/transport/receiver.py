@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from gateway.errors import EndReason
-from gateway.transport.frames import Close
+from gateway.transport.frames import Close, Frame
 
 
 class Receiver(Protocol):
@@ -12,6 +12,9 @@ class Receiver(Protocol):
 
     close_codes: ClassVar[Mapping[EndReason, Close]]
     """What its protocol sends to the peer for each reason to end."""
+
+    ping: ClassVar[Frame | None]
+    """What its protocol sends to hear whether the peer is there; None for RFC 6455's own ping."""
 
     def received(self, message: str | bytes) -> None:
         """A whole message came, on a connection that is open."""
@@ -24,6 +27,7 @@ class _Nobody:
     """Above a connection that is not open yet, or over."""
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = {}
+    ping: ClassVar[Frame | None] = None
 
     def received(self, message: str | bytes) -> None: ...
 
@@ -34,5 +38,5 @@ NOBODY = _Nobody()
 
 
 def close_for(why: EndReason | Close, receiver: Receiver) -> Close:
-    """The close that is sent for a reason; a `Close` is one of RFC 6455's own."""
+    """The close that is sent for a reason; a `Close` is sent as it is."""
     return why if isinstance(why, Close) else receiver.close_codes[why]

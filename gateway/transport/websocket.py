@@ -166,7 +166,7 @@ class WebSocketConnection(Connection):
     # For the base class.
 
     def _ping(self) -> None:
-        self.send(PING)
+        self.send(self._receiver.ping or PING)
 
     def _write_close(self, close: Close) -> None:
         self.transport.write(close_frame(close))

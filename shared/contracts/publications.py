@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import pydantic_core
 
-from shared.contracts.ids import BadUserId, ChannelName, UserId, user_id_from_json, user_id_to_json
+from shared.contracts.ids import (
+    ANONYMOUS,
+    BadUserId,
+    ChannelName,
+    UserId,
+    user_id_from_json,
+    user_id_to_json,
+)
 from shared.contracts.json_values import fault_of
 
 
@@ -25,6 +32,12 @@ class Sender(NamedTuple):
 
     user_id: UserId
     name: str
+    client: str = ""
+    """The connection; empty from `/ws/chat`, whose connections have no name to others."""
+    conn_info: Any = None
+    """What the connection's token says to others of it, any JSON value."""
+    chan_info: Any = None
+    """The same, of its subscription to the channel."""
 
 
 class Publication(NamedTuple):
@@ -35,15 +48,30 @@ class Publication(NamedTuple):
     sender: Sender | None = None
     event_id: str | None = None
     """The event that it was made from, if any; a redelivered event is found again by it."""
+    tags: dict[str, str] | None = None
+    """What subscribers may filter by."""
+    delta: bool = False
+    """Whether it may be sent as a patch of the one before it."""
 
     def values(self) -> dict[str, Any]:
         """What there is of it, as JSON has it."""
         values = {"data": self.data}
         if self.sender is not None:
-            user_id = user_id_to_json(self.sender.user_id)
-            values["sender"] = {"user_id": user_id, "name": self.sender.name}
+            user_id = user_id_to_json(self.sender.user_id) if self.sender.user_id else ""
+            sender: dict[str, Any] = {"user_id": user_id, "name": self.sender.name}
+            if self.sender.client:
+                sender["client"] = self.sender.client
+            if self.sender.conn_info is not None:
+                sender["conn_info"] = self.sender.conn_info
+            if self.sender.chan_info is not None:
+                sender["chan_info"] = self.sender.chan_info
+            values["sender"] = sender
         if self.event_id is not None:
             values["event_id"] = self.event_id
+        if self.tags:
+            values["tags"] = self.tags
+        if self.delta:
+            values["delta"] = True
         return values
 
     def encode(self) -> bytes:
@@ -56,7 +84,7 @@ class Publication(NamedTuple):
             payload = pydantic_core.to_json(self.values())
         except pydantic_core.PydanticSerializationError as error:
             raise BadPublication("not to be written as JSON") from error
-        if _is_said(self.data):
+        if self.tags is None and _is_said(self.data) and not _has_more(self.sender):
             return payload  # a text that was just written as UTF-8: all can read it
         read = self.decode(payload)
         if read != self and pydantic_core.to_json(read.values()) != payload:
@@ -81,11 +109,14 @@ class Publication(NamedTuple):
             sender = _sender(sender)
         if event_id is not None and type(event_id) is not str:
             raise BadPublication("an event id that is no text")
+        tags = values.get("tags")
+        if tags is not None:
+            tags = _tags(tags)
         data = values["data"]
         fault = None if _is_said(data) else fault_of(data)
         if fault is not None:
             raise BadPublication(fault)
-        return cls(data, sender, event_id)
+        return cls(data, sender, event_id, tags, values.get("delta") is True)
 
 
 class StoredPublication(NamedTuple):
@@ -122,6 +153,25 @@ def plain_message(payload: bytes) -> PlainMessage | None:
     return None if plain is None else PlainMessage(*plain.groups())
 
 
+_PLAIN_SENDER_FIELDS = 2
+
+
+def _has_more(sender: Sender | None) -> bool:
+    return sender is not None and sender[2:] != ("", None, None)
+
+
+def _sender_id(value: object) -> UserId:
+    return ANONYMOUS if value == "" else user_id_from_json(value)
+
+
+def _tags(values: Any) -> dict[str, str]:
+    if type(values) is dict and all(type(value) is str for value in values.values()):
+        fault = fault_of(values)
+        if fault is None:
+            return values
+    raise BadPublication("tags that are no texts")
+
+
 def _is_said(data: Any) -> bool:
     return type(data) is dict and len(data) == 1 and type(data.get("body")) is str
 
@@ -131,7 +181,14 @@ def _sender(values: Any) -> Sender:
         name = values.get("name")
         if type(name) is str:
             try:
-                return Sender(user_id_from_json(values.get("user_id")), name)
+                user_id = _sender_id(values.get("user_id"))
             except BadUserId as error:
                 raise BadPublication(f"a sender who is {error}") from error
+            if len(values) == _PLAIN_SENDER_FIELDS:
+                return Sender(user_id, name)
+            client = values.get("client", "")
+            infos = [values.get("conn_info"), values.get("chan_info")]
+            if type(client) is not str or fault_of(infos) is not None:
+                raise BadPublication("a sender of whom not every reader could read all")
+            return Sender(user_id, name, client, *infos)
     raise BadPublication("a sender who is nobody")

@@ -11,7 +11,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 from websockets.streams import StreamReader
 
-from gateway.channels.connection import Frame
+from gateway.channels.connection import Close, Frame
 from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
 from shared.contracts.ids import ConnectionId
@@ -35,7 +35,7 @@ class AConnection:
         """Each write; more than one frame if they were pending together."""
         self.has_room = True
         """Whether it takes what it is offered while it is stalled."""
-        self.closing: EndReason | None = None
+        self.closing: EndReason | Close | None = None
         self.closes_after: tuple[float, EndReason] | None = None
         self.is_lost = False
         self.is_paused = False
@@ -128,16 +128,16 @@ class AConnection:
     def end_work(self) -> None:
         self.under_way -= 1
 
-    def close(self, reason: EndReason) -> None:
+    def close(self, reason: EndReason | Close) -> None:
         if self.is_open:
             self.write_pending()
             self._end(reason)
 
-    def cut(self, reason: EndReason) -> None:
+    def cut(self, reason: EndReason | Close) -> None:
         if self.is_open:
             self._end(reason)
 
-    def _end(self, reason: EndReason) -> None:
+    def _end(self, reason: EndReason | Close) -> None:
         self.closing = reason
         self.pending = NOTHING_MORE
         self._drained.set()

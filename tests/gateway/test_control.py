@@ -4,7 +4,7 @@ from gateway.channels.registry import ConnectionManager
 from gateway.control import Control
 from gateway.errors import EndReason
 from gateway.transport.coalescer import FrameBatch, WriteCoalescer
-from gateway.transport.frames import Frame
+from gateway.transport.frames import Close, Frame
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.api import StoredMessage
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
@@ -15,7 +15,7 @@ ANN = UserId("1")
 
 
 class AConnectionThatFails(AConnection):
-    def cut(self, reason: EndReason) -> None:
+    def cut(self, reason: EndReason | Close) -> None:
         raise RuntimeError("a connection that fails")
 
 

@@ -33,7 +33,7 @@ from gateway.session.rate import CLOSE, CONNECT_UNITS, EXECUTE, units_of_replay,
 from gateway.session.session import Session
 from gateway.streams.publishing import PublishResult
 from gateway.transport.connection import Connection
-from gateway.transport.frames import Close
+from gateway.transport.frames import Close, Frame
 from gateway.transport.upgrade import Upgrade
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
@@ -61,6 +61,7 @@ class ChatClient:
     """What is above the connection of a tab. Nothing here waits."""
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
+    ping: ClassVar[Frame | None] = None
 
     __slots__ = (
         "_commands", "_handshake", "_phase", "_room", "_service", "_session", "connection",

@@ -38,6 +38,8 @@ class ToyClient:
         reason: Close(4000 + number, reason.name) for number, reason in enumerate(EndReason)
     }
 
+    ping: ClassVar[Frame | None] = None
+
     def __init__(self, connection: Connection, sessions: SessionKind) -> None:
         self._connection = connection
         self._sessions = sessions

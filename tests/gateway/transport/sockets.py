@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.errors import EndReason
 from gateway.transport.connection import Connection
-from gateway.transport.frames import Close, binary_frame, text_frame
+from gateway.transport.frames import Close, Frame, binary_frame, text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
@@ -25,6 +25,7 @@ class Echo:
     """Sends back what comes; some texts ask for more."""
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
+    ping: ClassVar[Frame | None] = None
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

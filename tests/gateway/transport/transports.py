@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 
 from gateway.errors import EndReason
 from gateway.transport.coalescer import WriteCoalescer
-from gateway.transport.frames import Close
+from gateway.transport.frames import Close, Frame
 from gateway.transport.hub import Hub
 from gateway.transport.shared_state import Limits
 from gateway.transport.websocket import WebSocketConnection
@@ -115,6 +115,7 @@ class AHub(Hub):
 
 class AReceiver:
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
+    ping: ClassVar[Frame | None] = None
 
     def __init__(self) -> None:
         self.messages: list[str | bytes] = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.contracts.events import Envelope
-from shared.contracts.ids import ChannelName, UserId, user_id_from_json, user_id_to_json
+from shared.contracts.ids import ANONYMOUS, ChannelName, UserId, user_id_from_json, user_id_to_json
 from shared.contracts.publications import BadPublication, Publication, Sender, plain_message
 from tests.fixtures.user_ids import user_ids
 
@@ -21,12 +21,19 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
     max_leaves=8,
 )
+TEXTS = st.text(st.characters(codec="utf-8"))
 SENDERS = st.none() | st.builds(
-    Sender, user_id=user_ids, name=st.text(st.characters(codec="utf-8"))
+    Sender,
+    user_id=user_ids | st.just(ANONYMOUS),
+    name=TEXTS,
+    client=TEXTS,
+    conn_info=JSON,
+    chan_info=JSON,
 )
+TAGS = st.none() | st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=3)
 
 
-@given(st.builds(Publication, data=JSON, sender=SENDERS))
+@given(st.builds(Publication, data=JSON, sender=SENDERS, tags=TAGS, delta=st.booleans()))
 def test_a_publication_survives_the_stream(publication: Publication) -> None:
     assert Publication.decode(publication.encode()) == publication
 
@@ -60,7 +67,11 @@ def test_what_carries_no_data_is_no_publication(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        b'"sender": {"user_id": "", "name": "Ann"}',
+        b'"sender": {"user_id": null, "name": "Ann"}',
+        b'"sender": {"user_id": 1, "name": "Ann", "client": 7}',
+        b'"sender": {"user_id": 1, "name": "Ann", "conn_info": 1e400}',
+        b'"tags": {"a": 1}',
+        b'"tags": []',
         b'"sender": {"user_id": "a b", "name": "Ann"}',
         b'"sender": {"user_id": 0, "name": "Ann"}',
         b'"sender": {"user_id": 1.0, "name": "Ann"}',
@@ -143,7 +154,7 @@ def test_what_has_a_form_in_json_is_stored_in_it() -> None:
 
 
 def test_a_field_of_a_newer_writer_is_ignored() -> None:
-    assert Publication.decode(b'{"data": null, "tags": {"a": "b"}}') == Publication(data=None)
+    assert Publication.decode(b'{"data": null, "colour": {"a": "b"}}') == Publication(data=None)
 
 
 def test_an_event_is_published_under_its_name_and_id() -> None:
