@@ -17,7 +17,7 @@ import pytest
 
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
-from gateway.streams.work_queue import open_work_queue
+from gateway.streams.work_queue import WorkQueueLimits, open_work_queue
 from shared.contracts.channels import personal_channel
 from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName, UserId
@@ -361,7 +361,7 @@ async def test_a_bus_that_goes_away_in_between_only_delays(
 ) -> None:
     server = nats_server()
     async with connected(server, replace(FORGETFUL, rt_dedupe_seconds=60)) as notifying:
-        notifying.limits = replace(notifying.limits, wait_seconds=0.5)
+        notifying.limits = replace(notifying.limits, queue=WorkQueueLimits(wait_seconds=0.5))
         ids = [str(uuid.uuid4()) for _ in range(100)]
         for event_id in ids[:50]:
             await notifying.tell(a_like(id=event_id))
@@ -474,7 +474,9 @@ async def test_an_event_that_waits_behind_another_is_said_to_be_worked_on(
         said.add((int(subject.split(b".")[5]), answer))
 
     await notifying.bus.subscribe("$JS.ACK.EVENTS.notify.>", hear)
-    limits = replace(notifying.limits, publish_seconds=0.1, working_seconds=0.05)
+    limits = replace(
+        notifying.limits, publish_seconds=0.1, queue=WorkQueueLimits(progress_seconds=0.05)
+    )
     stuck = Notifier(
         notifying.bus, Publisher(notifying.bus, window=0), notifying.history, limits=limits
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
+from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
 from shared.nats.client import Bus, connect_bus
@@ -84,8 +84,8 @@ async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
     while len(jobs) < 4:
         jobs += await until_taken(queue)
     jobs[0].ack()
-    jobs[2].terminate()
-    jobs[3].retry(delay_seconds=0)
+    jobs[2].term()
+    jobs[3].nak(delay_seconds=0)
 
     [later] = await until_taken(queue)
     [forgotten] = await until_taken(queue)
@@ -107,7 +107,9 @@ async def test_who_waits_gets_work_as_soon_as_there_is_some(
 
 
 async def test_without_work_nothing_comes_after_a_while(own_bus: Bus) -> None:
-    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=0.1) as queue:
+    async with open_work_queue(
+        own_bus, "EVENTS", NOTIFY_CONSUMER, WorkQueueLimits(wait_seconds=0.1)
+    ) as queue:
         assert await queue.take(10) == []
         assert await queue.take(10) == []
 
@@ -146,7 +148,9 @@ async def test_a_server_that_dies_and_comes_back_is_asked_anew(
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         async with (
-            open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=60) as queue,
+            open_work_queue(
+                bus, "EVENTS", NOTIFY_CONSUMER, WorkQueueLimits(wait_seconds=60)
+            ) as queue,
             asyncio.TaskGroup() as group,
         ):
             waiting = group.create_task(until_taken(queue))
@@ -182,8 +186,8 @@ async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_ther
     answers: list[bytes] = []
     await own_bus.subscribe(address, lambda _subject, answer, *_: answers.append(answer))
     # Only a server may send what asks for an answer there.
-    queue.hear(b"", b"odd", None, address.encode())
-    queue.hear(b"", b"forged", None, b"anybodys.inbox")
+    queue.on_message(b"", b"odd", None, address.encode())
+    queue.on_message(b"", b"forged", None, b"anybodys.inbox")
     await add(own_publisher, b"next")
 
     jobs: list[Job] = []
@@ -207,7 +211,7 @@ async def test_what_was_taken_is_given_back_too_and_before_what_was_not(
         await add(publisher, b"1", b"2", b"3")
         async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
             first = await until_taken(leaving, 1)
-            assert leaving.in_hand == 1
+            assert leaving.unsettled == 1
 
         async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
             again: list[Job] = []
