@@ -25,7 +25,7 @@ from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
 from shared.jetstream.subjects import event_message_id, publication_subject
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected

@@ -16,7 +16,8 @@ from hubbub.bus_access import bus_of, named_bus
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from hubbub.nats_child import store_room
-from shared.jetstream.streams import STREAMS, StreamSettings, bootstrap, keep_streams
+from shared.jetstream.stream_configs import STREAMS, StreamSettings
+from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.process import running, stop_signals
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.telemetry import configure_logging

@@ -24,8 +24,9 @@ from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck, Publisher, start_publisher
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import event_message_id, publication_subject
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable

@@ -12,8 +12,9 @@ from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.waiting import eventually

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
