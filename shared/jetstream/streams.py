@@ -46,6 +46,9 @@ class KeepingLimits:
 
     look_seconds: float = 2.0
     """To see whether all of them are there."""
+    settle_seconds: float = 0.5
+    """From a loss until they are made again. nats-server still removes the files of a stream after
+    it has said that the stream is deleted, and would take those of a new one along."""
     note_seconds: float = 30.0
     """To note how far the consumer is. If the streams are lost, what it did since is sent again,
     and known by its id if this is well within the dedupe windows."""
@@ -253,6 +256,7 @@ async def keep_streams(
             async with _in_time(bus, settings):
                 if await _lacks_something(bus, api):
                     log.warning("streams_missing")
+                    await asyncio.sleep(limits.settle_seconds)
                     await bootstrap(bus, settings)
                 if time.monotonic() - noted_at >= limits.note_seconds:
                     await _note_floor(api)
