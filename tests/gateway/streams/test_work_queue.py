@@ -1,4 +1,4 @@
-"""Work that several processes share, on a real server."""
+"""A work queue on a real server."""
 
 import asyncio
 import uuid
@@ -19,7 +19,7 @@ from tests.fixtures.waiting import eventually
 
 @pytest.fixture
 async def own_bus(nats_server: Callable[[], NatsServer]) -> AsyncGenerator[Bus]:
-    """A server of the test's own: the one consumer is shared by all who use it."""
+    """A server of the test's own, since all tests on one server would share the consumer."""
     async with connect_bus(nats_server().url, name="test") as bus:
         await bootstrap(bus, StreamSettings(notify_ack_seconds=1))
         yield bus
@@ -50,7 +50,7 @@ async def until_taken(queue: WorkQueue, limit: int = 10) -> list[Job]:
                 return jobs
 
 
-async def test_jobs_come_in_order_and_never_more_than_were_asked_for(
+async def test_jobs_come_in_order_and_no_more_than_were_asked_for(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     await add(own_publisher, b"1", b"2", b"3")
@@ -64,7 +64,7 @@ async def test_jobs_come_in_order_and_never_more_than_were_asked_for(
     assert taken == [b"1", b"2", b"3"]
 
 
-async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
+async def test_a_job_knows_its_sequence_its_time_and_how_often_it_was_delivered(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     before = datetime.now(UTC)
@@ -77,7 +77,7 @@ async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
     assert before <= job.stored_at <= datetime.now(UTC)
 
 
-async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
+async def test_jobs_are_redelivered_unless_they_are_acked_or_terminated(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     await add(own_publisher, b"done", b"forgotten", b"hopeless", b"later")
@@ -95,7 +95,7 @@ async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
     assert (forgotten.payload, forgotten.deliveries) == (b"forgotten", 2)
 
 
-async def test_who_waits_gets_work_as_soon_as_there_is_some(
+async def test_a_process_that_waits_gets_a_job_as_soon_as_there_is_one(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -107,7 +107,7 @@ async def test_who_waits_gets_work_as_soon_as_there_is_some(
     assert [job.payload for job in waiting.result()] == [b"1"]
 
 
-async def test_without_work_nothing_comes_after_a_while(own_bus: Bus) -> None:
+async def test_without_jobs_take_returns_none_after_a_while(own_bus: Bus) -> None:
     async with open_work_queue(
         own_bus, "EVENTS", NOTIFY_CONSUMER, WorkQueueLimits(wait_seconds=0.1)
     ) as queue:
@@ -115,7 +115,7 @@ async def test_without_work_nothing_comes_after_a_while(own_bus: Bus) -> None:
         assert await queue.take(10) == []
 
 
-async def test_who_leaves_gives_back_at_once_what_it_has_not_taken(
+async def test_a_queue_that_closes_returns_jobs_that_were_not_taken(
     nats_server: Callable[[], NatsServer],
 ) -> None:
     async with (
@@ -127,7 +127,7 @@ async def test_who_leaves_gives_back_at_once_what_it_has_not_taken(
             await add(publisher, b"taken")
             [job] = await until_taken(leaving, 3)
             job.ack()
-            await add(publisher, b"left", b"left")  # the request for three still stands
+            await add(publisher, b"left", b"left")  # the request for three is still open
             await eventually(lambda: leaving.waiting == 2)
 
         async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
@@ -136,13 +136,13 @@ async def test_who_leaves_gives_back_at_once_what_it_has_not_taken(
     assert {job.payload for job in jobs} == {b"left"}
 
 
-async def test_a_consumer_that_is_not_there_is_unavailable(own_bus: Bus) -> None:
+async def test_a_consumer_that_does_not_exist_is_unavailable(own_bus: Bus) -> None:
     async with open_work_queue(own_bus, "EVENTS", "nobody") as queue:
         with pytest.raises(BusUnavailable, match="no such consumer"):
             await queue.take(1)
 
 
-async def test_a_server_that_dies_and_comes_back_is_asked_anew(
+async def test_a_server_that_comes_back_is_asked_again(
     nats_server: Callable[[], NatsServer],
 ) -> None:
     server = nats_server()
@@ -180,13 +180,13 @@ async def test_every_form_of_an_ack_subject_is_read(bus: Bus, subject: str) -> N
     assert job.stored_at == datetime(2026, 11, 23, 13, 12, 33, 540499, UTC)
 
 
-async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_there(
+async def test_a_job_with_an_unknown_ack_subject_is_taken_and_acked_there(
     queue: WorkQueue, own_bus: Bus, own_publisher: Publisher
 ) -> None:
     address = "$JS.ACK.EVENTS.notify.of.some.later.server"
     answers: list[bytes] = []
     await own_bus.subscribe(address, lambda _subject, answer, *_: answers.append(answer))
-    # Only a server may send what asks for an answer there.
+    # A client can't send a message with such a reply subject.
     queue.on_message(b"", b"odd", None, address.encode())
     queue.on_message(b"", b"forged", None, b"anybodys.inbox")
     await add(own_publisher, b"next")
@@ -201,7 +201,7 @@ async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_ther
     await eventually(lambda: answers == [b"+ACK"])
 
 
-async def test_what_was_taken_is_given_back_too_and_before_what_was_not(
+async def test_a_queue_that_closes_returns_taken_jobs_first(
     nats_server: Callable[[], NatsServer],
 ) -> None:
     async with (
