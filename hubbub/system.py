@@ -17,9 +17,10 @@ import posts_service.app
 from auth_service.app import AuthParts
 from auth_service.settings import AuthSettings
 from gateway.settings import GatewaySettings
+from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
+from hubbub.migrate import PACKAGES
 from hubbub.progress import saying
-from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
 from shared.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.jetstream.streams import bootstrap, keep_streams
