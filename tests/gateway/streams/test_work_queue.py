@@ -16,6 +16,9 @@ from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
+LONG_ACK_WAIT = StreamSettings(notify_ack_seconds=60)
+"""So long that a test fails if it has to wait for it."""
+
 
 @pytest.fixture
 async def own_bus(nats_server: Callable[[], NatsServer]) -> AsyncGenerator[Bus]:
@@ -116,22 +119,18 @@ async def test_without_jobs_take_returns_none_after_a_while(own_bus: Bus) -> Non
 
 
 async def test_a_queue_that_closes_returns_jobs_that_were_not_taken(
-    nats_server: Callable[[], NatsServer],
+    own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    async with (
-        connect_bus(nats_server().url, name="test") as bus,
-        start_publisher(bus) as publisher,
-    ):
-        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
-            await add(publisher, b"taken")
-            [job] = await until_taken(leaving, 3)
-            job.ack()
-            await add(publisher, b"left", b"left")  # the request for three is still open
-            await eventually(lambda: leaving.waiting == 2)
+    await bootstrap(own_bus, LONG_ACK_WAIT)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
+        await add(own_publisher, b"taken")
+        [job] = await until_taken(closing, 3)
+        job.ack()
+        await add(own_publisher, b"left", b"left")  # the request for three is still open
+        await eventually(lambda: closing.waiting == 2)
 
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
-            jobs = await until_taken(queue)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+        jobs = await until_taken(queue)
 
     assert {job.payload for job in jobs} == {b"left"}
 
@@ -201,23 +200,19 @@ async def test_a_job_with_an_unknown_ack_subject_is_taken_and_acked_there(
     await eventually(lambda: answers == [b"+ACK"])
 
 
-async def test_a_queue_that_closes_returns_taken_jobs_first(
-    nats_server: Callable[[], NatsServer],
+async def test_a_queue_that_closes_returns_taken_jobs_too(
+    own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    async with (
-        connect_bus(nats_server().url, name="test") as bus,
-        start_publisher(bus) as publisher,
-    ):
-        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
-        await add(publisher, b"1", b"2", b"3")
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
-            first = await until_taken(leaving, 1)
-            assert leaving.unsettled == 1
+    await bootstrap(own_bus, LONG_ACK_WAIT)
+    await add(own_publisher, b"1", b"2", b"3")
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
+        first = await until_taken(closing, 1)
+        assert closing.unsettled == 1
 
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
-            again: list[Job] = []
-            while len(again) < 3:
-                again += await until_taken(queue)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+        again: list[Job] = []
+        while len(again) < 3:
+            again += await until_taken(queue)
 
     assert [job.payload for job in first] == [b"1"]
     assert {job.payload: job.deliveries for job in again} == {b"1": 2, b"2": 1, b"3": 1}
