@@ -70,6 +70,16 @@ class AuthParts:
             self.sessions, self.passwords, email=email, name=name, password=password
         )
 
+    async def has_password(self, *, email: str, password: str) -> bool:
+        """Whether there is an account with this email and this password."""
+        return await use_cases.has_password(
+            self.sessions, self.passwords, email=email, password=password
+        )
+
+    async def delete_user(self, *, email: str, password: str) -> None:
+        """Delete the account with this email, if it has this password."""
+        await use_cases.delete_user(self.sessions, self.passwords, email=email, password=password)
+
 
 @asynccontextmanager
 async def assembled(

@@ -44,6 +44,11 @@ async def find_user(db: AsyncSession, *email_keys: str) -> UserRow | None:
     return min(users, key=lambda user: email_keys.index(user.email_key), default=None)
 
 
+async def delete_user(db: AsyncSession, user: UserRow) -> None:
+    """The user's sessions go with it, by the foreign key."""
+    await db.execute(delete(UserRow).where(UserRow.id == user.id))
+
+
 async def replace_hash(db: AsyncSession, user: UserRow, new_hash: str) -> None:
     """Keep the same password's new hash, unless the password was changed meanwhile."""
     unchanged = (UserRow.id == user.id) & (UserRow.password_hash == user.password_hash)

@@ -111,6 +111,34 @@ async def ensure_user(
     return user_id_of(found.id)
 
 
+async def has_password(
+    sessions: Sessions, passwords: Passwords, *, email: str, password: str
+) -> bool:
+    """Whether there is an account with this email and this password."""
+    return await _find_by_password(sessions, passwords, email, password) is not None
+
+
+async def delete_user(
+    sessions: Sessions, passwords: Passwords, *, email: str, password: str
+) -> None:
+    """Delete the account with this email, if it has this password; its sessions go with it."""
+    user = await _find_by_password(sessions, passwords, email, password)
+    if user is not None:
+        async with transaction(sessions) as db:
+            await repository.delete_user(db, user)
+
+
+async def _find_by_password(
+    sessions: Sessions, passwords: Passwords, email: str, password: str
+) -> UserRow | None:
+    async with transaction(sessions, read_only=True) as db:
+        user = await repository.find_user(db, *_keys_of(email))
+    if user is None:
+        return None
+    checked = await passwords.check(user.password_hash, password, address="")
+    return user if checked.matches else None
+
+
 async def _make_account(
     sessions: Sessions,
     passwords: Passwords,

@@ -19,14 +19,14 @@ from bench.profiling import Profiler
 from bench.rows import ROWS
 from bench.scenarios.scale import Scale
 from bench.servers import SERVERS
-from bench.table import Figures, doubts, lines
+from bench.table import Figures, lines, warnings
 from shared.runtime.telemetry import configure_logging
 
 PROFILES = Path(tempfile.gettempdir()) / "hubbub-bench-profiles"
 
 
 async def run_one(name: str, server: str, scale: Scale, *, stacks: Path | None = None) -> Figures:
-    """Start the server and the load, measure once, and stop both; ``stacks``: profile it."""
+    """Start the server and the load, measure once, and stop both; with ``stacks``, profile."""
     row = ROWS[name]
     async with SERVERS[server](row.conditions) as target, start_load() as load:
         if stacks is not None:
@@ -37,7 +37,7 @@ async def run_one(name: str, server: str, scale: Scale, *, stacks: Path | None =
 def run_all(
     names: Sequence[str], servers: Sequence[str], *, scale: Scale, repeat: int, profile: bool
 ) -> dict[str, dict[str, list[Figures]]]:
-    """Measure; in turns, so that the floor and what stands on it meet the same weather."""
+    """Measure the servers in turns, so that noise of the machine hits all of them alike."""
     if profile:
         PROFILES.mkdir(exist_ok=True)
     runs: dict[str, dict[str, list[Figures]]] = {}
@@ -56,8 +56,8 @@ def run_all(
 
 
 @contextmanager
-def alone() -> Generator[None]:
-    """Two benchmarks at once would measure each other."""
+def exclusive() -> Generator[None]:
+    """Wait until no other benchmark runs, since each would disturb the other."""
     with (Path(tempfile.gettempdir()) / "hubbub-bench.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,17 +72,19 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"which benchmarks, of {', '.join(ROWS)}")
     parser.add_argument("--target", action="append", choices=sorted(SERVERS))
     parser.add_argument("--quick", action="store_true", help="a tenth of the load")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the best of N counts")
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="run N times; the best counts"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
-    parser.add_argument("--first", action="store_true", help="go before all else that runs here")
+    parser.add_argument("--first", action="store_true", help="real-time priority (root)")
     parser.add_argument("--profile", action="store_true", help="sample the server with py-spy")
     options = parser.parse_args()
     if unknown := set(options.names) - set(ROWS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(ROWS)}")
-    # Ended as by Ctrl-C, so that no server is left behind.
+    # SIGTERM ends it as Ctrl-C does, so that no server is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     configure_logging("WARNING", json=False)
-    with alone(), on_core(LOAD_CORE):
+    with exclusive(), on_core(LOAD_CORE):
         if options.first:
             take_precedence()
         runs = run_all(
@@ -92,7 +94,7 @@ def main() -> None:
             repeat=options.repeat,
             profile=options.profile,
         )
-    print("\n".join([*lines(runs), *doubts(runs)]))
+    print("\n".join([*lines(runs), *warnings(runs)]))
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1, ensure_ascii=False))
 

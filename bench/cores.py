@@ -1,7 +1,7 @@
-"""Who runs where: the measured server alone on one core, all the rest of a benchmark on the other.
+"""CPU cores: the measured server has one for itself, the rest of a benchmark shares another.
 
-On request all of it also runs before whatever else the machine does. That makes a busy machine
-about as good to measure on as a quiet one, and a bad one to do anything else on meanwhile.
+On request all of it gets a real-time priority. A busy machine then measures about as well as an
+idle one, but does hardly anything else meanwhile.
 """
 
 import os
@@ -14,7 +14,7 @@ LOAD_CORE = 1
 
 @contextmanager
 def on_core(core: int) -> Generator[None]:
-    """Processes that are started in the body run on this core alone, where the system can."""
+    """Pin processes that are started in the body to this core, if the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -27,12 +27,12 @@ def on_core(core: int) -> Generator[None]:
 
 
 def take_precedence() -> None:
-    """Run this process, and those it starts, before all that has no real-time priority.
+    """Give this process and those that it starts a real-time priority.
 
     Raises:
-        SystemExit: only root may.
+        SystemExit: not allowed; only root is.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except (AttributeError, PermissionError):
-        raise SystemExit("only root on Linux may go before others") from None
+        raise SystemExit("--first needs Linux and root") from None

@@ -1,4 +1,4 @@
-"""The load generator, native/load.c, driven from here; it shares a core with nats-server."""
+"""Drives the load generator, native/load.c, which shares a core with nats-server."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ from bench.cores import LOAD_CORE, on_core
 from bench.native import compiled
 
 DEADLINE_SECONDS = 120.0
-"""For what one command asks for; nothing here takes half as long."""
+"""For one command; none takes half as long."""
 HANDSHAKES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one command."""
+    """The result of one command."""
 
     seconds: float
     delivered: int
@@ -29,13 +29,13 @@ class Answer:
     p99_ms: float
     max_ms: float
     late_ms: float
-    """The publisher's worst delay against its own timetable."""
+    """The publisher's longest delay behind its schedule."""
     busy_percent: float
-    """What the load itself took of its core."""
+    """The load generator's share of its core."""
 
 
 class LoadFailed(Exception):
-    """The server did not do what the load waits for."""
+    """The server refused, closed a connection, or did not do in time what the load waits for."""
 
 
 class Load:
@@ -48,11 +48,11 @@ class Load:
     async def connect(
         self, port: int, paths: Sequence[str], *, at_once: int = HANDSHAKES_AT_ONCE
     ) -> Answer:
-        """Open a connection for each path; return when all are welcomed."""
+        """Open a connection for each path; return when all have got their `welcome`."""
         return await self._do(f"connect {port} {at_once} {self._file(paths)}")
 
     async def bus(self, port: int) -> None:
-        """Publish on JetStream from now on, not as the first client."""
+        """Publish to JetStream from now on, instead of with the first client."""
         await self._do(f"bus {port}")
 
     async def publish(
@@ -65,25 +65,25 @@ class Load:
         batch: int = 1,
         in_flight: int = 0,
     ) -> Answer:
-        """Publish these (subject, payload) over and over; return when all have arrived.
+        """Publish ``total`` of these (subject, payload) in turn; return when all have arrived.
 
         Args:
-            rate: A second. With 0, as fast as ``in_flight`` allows.
-            receivers: Of each. With 0, a publication has arrived when it is stored.
+            rate: Publications a second; 0 for as many as ``in_flight`` allows.
+            receivers: Clients that get each publication; 0 to wait only until it is stored.
         """
         file = self._file([f"{subject}\t{payload}" for subject, payload in publications])
         return await self._do(f"publish {total} {rate} {batch} {in_flight} {receivers} {file}")
 
     async def talk(self, template: str, *, total: int, in_flight: int) -> Answer:
-        """Every client sends such messages, until all are answered and delivered back."""
+        """Let the clients send messages; return when all are answered and delivered back."""
         return await self._do(f"talk {total} {in_flight} {self._file([chr(9) + template])}")
 
     async def stall(self, client: int) -> None:
-        """Let the client read nothing any more."""
+        """Let the client stop reading."""
         await self._do(f"stall {client}")
 
     async def reset(self) -> None:
-        """End all connections without a word."""
+        """End all connections without a close frame."""
         await self._do("reset")
 
     def _file(self, lines: Sequence[str]) -> Path:
@@ -111,7 +111,7 @@ class Load:
 
 @asynccontextmanager
 async def start_load() -> AsyncGenerator[Load]:
-    """A load generator without connections."""
+    """Start a load generator, without connections."""
     with tempfile.TemporaryDirectory() as folder:
         binary = await compiled("load")
         with on_core(LOAD_CORE):

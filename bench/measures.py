@@ -1,4 +1,4 @@
-"""What is read of a server: CPU of its process tree, its memory, how long it had to wait."""
+"""Measures a server: CPU and memory of its process tree, and how long it waited for its core."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ import psutil
 from bench.profiling import Profiler
 
 QUIET_SHARE = 0.03
-"""Of a core; a server that does less has nothing left to do."""
+"""Of a core. A server that uses less is idle."""
 SETTLE_SECONDS = 60.0
 SYNCS = 51
 
@@ -23,8 +23,8 @@ SYNCS = 51
 def cpu_seconds(pid: int) -> float:
     """User and system time of the process and its living children, to the nanosecond.
 
-    Linux lets anybody read the CPU clock of any process; its number is made of the pid as
-    in the kernel's include/linux/posix-timers.h. Threads that have ended count too.
+    On Linux every process has a CPU clock, whose id is made of the pid as in the kernel's
+    include/linux/posix-timers.h. Threads that have ended count too.
     """
     return sum(time.clock_gettime((~each << 3) | 2) for each in _tree(pid))
 
@@ -39,7 +39,7 @@ def pss_kib(pid: int) -> int:
 
 
 def waited_seconds(pid: int) -> float:
-    """How long its threads were ready to run while something else had their core."""
+    """How long its threads were ready to run while something else used the core."""
     total = 0
     for each in _tree(pid):
         for thread in Path(f"/proc/{each}/task").iterdir():
@@ -52,7 +52,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def disk_sync_ms() -> float:
-    """The median time to sync a small write to the disk that the benchmarks' streams are on."""
+    """The median time of an fsync after a small write, on the disk of the benchmarks' streams."""
     times = []
     with tempfile.TemporaryFile() as file:
         for _ in range(SYNCS):
@@ -66,25 +66,25 @@ def disk_sync_ms() -> float:
 
 @dataclass(slots=True)
 class Usage:
-    """What a server used while something was done to it."""
+    """What a server used while it was measured."""
 
     cpu_seconds: float = 0.0
     seconds: float = 0.0
     waited_seconds: float = 0.0
 
     def cpu_us(self, count: float) -> float:
-        """CPU for each of so many."""
+        """CPU time for each of ``count`` things."""
         return round(self.cpu_seconds / count * 1e6, 3)
 
     @property
     def disturbed_percent(self) -> float:
-        """Others had the server's core for this part of the time: over a few, measure again."""
+        """Share of the time in which the server waited for its core; above a few, measure again."""
         return round(100 * self.waited_seconds / self.seconds, 1) if self.seconds else 0.0
 
 
 @asynccontextmanager
 async def usage_of(pid: int, profiler: Profiler | None = None) -> AsyncGenerator[Usage]:
-    """Measures its body; the answer is filled in at the end. A profile costs some of the speed."""
+    """Measure the body; the result is set when it ends. A profiler makes the server slower."""
     usage = Usage()
     async with nullcontext() if profiler is None else profiler.sampling():
         waited, cpu, began = waited_seconds(pid), cpu_seconds(pid), time.perf_counter()
@@ -95,7 +95,7 @@ async def usage_of(pid: int, profiler: Profiler | None = None) -> AsyncGenerator
 
 
 async def until_quiet(pid: int, *, window_seconds: float, at_least: float = 0.0) -> None:
-    """Return when the server did next to nothing for a while, after ``at_least`` seconds."""
+    """Wait ``at_least`` seconds, and then until the server was idle for one window."""
     await asyncio.sleep(at_least)
     async with asyncio.timeout(SETTLE_SECONDS):
         while True:

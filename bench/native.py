@@ -15,7 +15,7 @@ FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
 async def compiled(program: str) -> Path:
-    """The program's binary, compiled unless that was done before.
+    """Compile the program unless that was done before; return its binary.
 
     Raises:
         SystemExit: it does not compile.
@@ -36,5 +36,5 @@ async def compiled(program: str) -> Path:
             raise SystemExit("the benchmarks need a C compiler, `cc`") from None
         if await compiler.wait() != 0:
             raise SystemExit(f"{program} does not compile")
-        fresh_binary.replace(binary)  # noqa: ASYNC240 - in one step: another run may be at it
+        fresh_binary.replace(binary)  # noqa: ASYNC240 - atomic, since another run may do the same
     return binary

@@ -14,12 +14,12 @@ from shared.nats.client import connect_bus
 
 @asynccontextmanager
 async def start_nats(home: Path, *, port: int, synced: bool) -> AsyncGenerator[str]:
-    """A server with Hubbub's streams; gives its URL.
+    """Start a server with Hubbub's streams; yield its URL.
 
     Args:
-        synced: Whether a message is synced to the disk before it is answered for, as `hubbub
-            up` and deploy/nats have it. Otherwise it is written, and synced every two minutes,
-            as nats-server has it by itself.
+        synced: Whether a message is synced to the disk before it is acknowledged, as `hubbub up`
+            and deploy/nats configure it. Otherwise it is only written before, and synced every
+            two minutes: the default of nats-server.
     """
     store = {"store_dir": str(home), "sync_interval": "always" if synced else "2m"}
     config = home / "nats.conf"

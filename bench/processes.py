@@ -1,4 +1,4 @@
-"""Starting the processes of a benchmark, and ending them."""
+"""Starts and ends the processes of a benchmark."""
 
 import asyncio
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from bench.cores import on_core
 
 START_SECONDS = 60.0
-"""On its one core, which it may share meanwhile with whatever else runs."""
+"""Enough on one core of a busy machine."""
 POLL_SECONDS = 0.02
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
+    """Return a port on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,10 +30,10 @@ async def listening(
     environment: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A process that listens on the port; it is killed at the end.
+    """Start a process and wait until it listens on the port; kill it at the end.
 
     Raises:
-        SystemExit: it ended.
+        SystemExit: the process has exited.
     """
     output = subprocess.DEVNULL if quiet else None
     with on_core(core):

@@ -1,4 +1,4 @@
-"""What a server spends its time on while it is measured: py-spy's samples, summed."""
+"""Profiles a server while it is measured, with py-spy, and prints where its time went."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 SAMPLES_PER_SECOND = 250
 SHOWN = 25
 ALWAYS_THERE = 0.95
-"""Of the samples: the frames around the loop, which tell nothing."""
+"""Share of samples above which a frame is left out: those around the loop say nothing."""
 ATTACH_SECONDS = 2.0
 WRITE_SECONDS = 60.0
 
@@ -21,18 +21,18 @@ _LINE = re.compile(r":\d+(?=\)$)")
 
 
 class Profiler:
-    """Samples one process, each time that it is measured."""
+    """Samples one process each time it is measured."""
 
     def __init__(self, pid: int, stacks: Path) -> None:
-        """``stacks`` will have a line for each stack with its count, as flamegraph.pl, inferno
-        and speedscope read it; a second measurement of the same run gets a file of its own."""
+        """``stacks`` names a file for the stacks and their counts, one a line, as flamegraph.pl,
+        inferno and speedscope read them. Each measurement adds a number to that name."""
         self._pid = pid
         self._stacks = stacks
         self._runs = 0
 
     @asynccontextmanager
     async def sampling(self) -> AsyncGenerator[None]:
-        """Sample the body, and print what was found.
+        """Sample while the body runs, and print a summary.
 
         Raises:
             SystemExit: there is no py-spy.
@@ -53,14 +53,14 @@ class Profiler:
             yield
         finally:
             if sampler.returncode is None:
-                os.killpg(sampler.pid, signal.SIGINT)  # it writes then; uvx would not tell it
+                os.killpg(sampler.pid, signal.SIGINT)  # to the group, since uvx does not pass it on
             async with asyncio.timeout(WRITE_SECONDS):
                 await sampler.wait()
         print("\n".join([f"=== {stacks}", *summary(stacks.read_text())]), flush=True)
 
 
 def summary(stacks: str) -> list[str]:
-    """The functions with most time: in themselves, and with all that they call."""
+    """The functions with the most time, without and with the functions that they call."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in stacks.splitlines():

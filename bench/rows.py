@@ -1,4 +1,4 @@
-"""The benchmarks by name: which servers, with which settings, and what the goals are."""
+"""The benchmarks by name, with their servers, settings and goals."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ Measure = Callable[[Target, Load, Scale], Awaitable[dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure of the gateway may be at most."""
+    """The highest acceptable value of a figure of the gateway."""
 
-    most: float
+    at_most: float
     times_floor: bool = False
-    """``most`` is a ratio to the floor's figure."""
+    """``at_most`` is a ratio to the floor's figure."""
 
     def is_met(self, figure: float, floor: float | None) -> bool | None:
-        """None if the floor that it is compared with was not measured."""
+        """Whether the figure is low enough; None if it needs a floor that was not measured."""
         if not self.times_floor:
-            return figure <= self.most
-        return None if not floor else figure / floor <= self.most
+            return figure <= self.at_most
+        return None if not floor else figure / floor <= self.at_most
 
     def __str__(self) -> str:
-        return f"<= {self.most:g}" + (" * floor" if self.times_floor else "")
+        return f"<= {self.at_most:g}" + (" * floor" if self.times_floor else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ ROWS: Mapping[str, Row] = {
         flood.measure,
         ("hubbub",),
         {
-            f"{kind}: {figure} p99, ms": Goal(most)
+            f"{kind}: {figure} p99, ms": Goal(at_most)
             for kind in flood.KINDS
-            for figure, most in (("connect", 1000), ("round trip", 20))
+            for figure, at_most in (("connect", 1000), ("round trip", 20))
         },
     ),
 }

@@ -1,4 +1,4 @@
-"""The servers that are measured, each started on a core of its own."""
+"""Starts the servers that are measured, each on its own core."""
 
 import asyncio
 import sys
@@ -21,7 +21,8 @@ ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
     "HUBBUB_API_KEY": "an API key of the benchmarks",
     "HUBBUB_AWAIT_AUTH_SERVICE": "false",  # the issuer here has no sessions, so none ever end
-    # A few clients stand for many: no limit, or one that is reckoned with and never met.
+    # Each client stands for many users, so its commands are not limited; the user's bucket is
+    # still accounted for, but so large that it is never empty.
     "HUBBUB_GATEWAY_COMMANDS_PER_SECOND": "0",
     "HUBBUB_GATEWAY_USER_UNITS_PER_SECOND": "1e9",
     "HUBBUB_GATEWAY_USER_BURST": "1000000000",
@@ -30,10 +31,10 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Under which a gateway is measured."""
+    """How a gateway and its bus are configured for a benchmark."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Beside those of every benchmark."""
+    """Environment variables beside those of every benchmark."""
     synced: bool = True
     """See `bench.nats.start_nats`."""
 
@@ -58,7 +59,7 @@ async def _until_ready(port: int) -> None:
 
 @asynccontextmanager
 async def floor(_conditions: Conditions) -> AsyncGenerator[Target]:
-    """The C loop that sends ready bytes and nothing else."""
+    """A loop in C that sends ready bytes and does nothing else."""
     port = free_port()
     async with _served(await compiled("floor"), str(port), port=port) as process:
         yield Target(port, process.pid)

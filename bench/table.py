@@ -1,4 +1,4 @@
-"""What was measured, as a table: each figure beside the floor's and its goal."""
+"""Formats results as a table: each figure beside the floor's and its goal."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -7,19 +7,19 @@ from bench.rows import ROWS
 
 Figures = Mapping[str, float]
 Runs = Mapping[str, Mapping[str, Sequence[Figures]]]
-"""Benchmark, server, and the figures of each repetition."""
+"""For each benchmark and server, the figures of each repetition."""
 
 HEAD = ("benchmark", "figure", "server", "best", "of", "floor", "ratio", "goal", "met")
-DOUBTS = {
+WARNINGS = {
     "load busy, %": (90, "the load may have been the bottleneck"),
-    "disturbed, %": (5, "something else had the server's core for a part of the time"),
+    "disturbed, %": (5, "something else used the server's core for a part of the time"),
 }
-"""Figures that say how far the others are to be believed, and the most that is fine."""
+"""Figures that make the others unreliable if they are above a limit."""
 MORE_IS_BETTER = ("a second", "a read")
 
 
 def best(name: str, runs: Sequence[Figures]) -> float:
-    """Noise only ever adds cost, so the best of several says most; a ratio it moves both ways."""
+    """The best run, as noise only adds cost; the median of ratios, which noise moves both ways."""
     values = [run[name] for run in runs]
     if name.endswith("ratio"):
         return median(values)
@@ -46,7 +46,7 @@ def _rows(benchmark: str, servers: Mapping[str, Sequence[Figures]]) -> list[tupl
     measured = {server: runs for server, runs in servers.items() if runs}
     names = dict.fromkeys(name for runs in measured.values() for name in runs[0])
     found: list[tuple[str, ...]] = []
-    for name in (name for name in names if name not in DOUBTS):
+    for name in (name for name in names if name not in WARNINGS):
         values = {s: best(name, runs) for s, runs in measured.items() if name in runs[0]}
         floor = values.get("floor")
         for server, value in values.items():
@@ -68,12 +68,12 @@ def _rows(benchmark: str, servers: Mapping[str, Sequence[Figures]]) -> list[tupl
     return found
 
 
-def doubts(runs: Runs) -> list[str]:
-    """What speaks against the figures."""
+def warnings(runs: Runs) -> list[str]:
+    """Why the figures may be wrong."""
     return [
         f"{benchmark}, {server}: {why} ({best(name, figures):g} %)"
         for benchmark, servers in runs.items()
         for server, figures in servers.items()
-        for name, (most, why) in DOUBTS.items()
-        if figures and name in figures[0] and best(name, figures) > most
+        for name, (limit, why) in WARNINGS.items()
+        if figures and name in figures[0] and best(name, figures) > limit
     ]

@@ -1,4 +1,4 @@
-"""How each measured server is spoken to."""
+"""How the load talks to each server."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from shared.contracts.ids import UserId
 from shared.jetstream.subjects import publication_subject
 
 STAMP = "at=" + 19 * "0"
-"""The load puts the moment of sending here, as native/load.h says."""
+"""The load overwrites it with the time of sending; see native/load.h."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running server that takes publications from its first client and sends them to all."""
+    """A running server. Publications come from the first client and go to all."""
 
     port: int
     pid: int
     has_personal_channels: bool = False
-    """Whether one user can be sent something alone."""
+    """Whether a publication can go to one user alone."""
     profiler: Profiler | None = None
 
     def path(self, user_id: int, *, room: str = "lobby") -> str:
         return f"/ws/chat?room={room}&token={hs256_token(user_id)}"
 
     async def prepare(self, load: Load) -> None:
-        """Let the load publish in the way that this server wants."""
+        """Tell the load how to publish to this server."""
 
     def publication(self, *, text_bytes: int, user_id: int | None = None) -> tuple[str, str]:
         """Subject and payload of a publication to the lobby, or to one user."""
@@ -36,13 +36,13 @@ class Target:
         return "", json.dumps(command if user_id is None else {**command, "to": user_id})
 
     def message(self, *, text_bytes: int) -> str:
-        """What a client sends that wants an answer; a format that takes the number of it."""
+        """A client's message that is answered; a format string for the number of the message."""
         return json.dumps({"type": "message", "id": "%ld", "body": _text(text_bytes)})
 
 
 @dataclass(frozen=True, slots=True)
 class Hubbub(Target):
-    """The gateway; publications come over the bus, as from a service."""
+    """The gateway. Publications come over the bus, as a service would send them."""
 
     has_personal_channels: bool = True
     nats_port: int = field(kw_only=True)

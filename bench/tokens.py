@@ -1,4 +1,4 @@
-"""Tokens for the load, and the issuer whose keys the gateway asks for."""
+"""Tokens for the load, and the issuer that serves their public key to the gateway."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ LIFETIME = timedelta(hours=1)
 
 
 def hs256_token(user_id: int) -> str:
-    """As an issuer signs it that shares a secret with the gateway."""
+    """A token signed with the secret that the gateway is configured with."""
     claims = {"sub": str(user_id), "name": f"User {user_id}", "exp": datetime.now(UTC) + LIFETIME}
     return jwt.encode(claims, SECRET, "HS256")
 
 
 class Issuer:
-    """Signs as the auth service does."""
+    """Signs tokens as the auth service does."""
 
     def __init__(self, jwks_url: str, key: Ed25519PrivateKey) -> None:
         self.jwks_url = jwks_url
@@ -40,7 +40,7 @@ class Issuer:
 
 @asynccontextmanager
 async def start_issuer() -> AsyncGenerator[Issuer]:
-    """An issuer with a key of its own, which it serves."""
+    """Start an issuer that serves its own key."""
     key = Ed25519PrivateKey.generate()
     body = json.dumps({"keys": [dict(public_jwk(trusted_key(key.public_key())))]}).encode()
 

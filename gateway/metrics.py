@@ -1,4 +1,4 @@
-"""What is counted here, for Prometheus."""
+"""The gateway's metrics for Prometheus."""
 
 import time
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from gateway.tallies import Durations, Tallies, tally
 log = structlog.get_logger(__name__)
 
 UNREADABLE_LOG_SECONDS = 60.0
-"""Between two lines on what can't be read; all of it is counted."""
+"""Between two log lines about unreadable publications, which are all counted."""
 
 _OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 _RFC_6455_CODES = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
-"""Without the text, which says what was wrong with a frame."""
+"""Labels for closes by a peer's error in the WebSocket protocol."""
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class GatewayMetrics:
-    """The gateway's collectors, on a registry of the process's own."""
+    """The gateway's collectors, all on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._connections = Gauge("hubbub_connections", "Open sockets.", registry=registry)
@@ -72,7 +72,7 @@ class GatewayMetrics:
             "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
             registry=registry,
         )  # fmt: skip
-        self._tells_unreadable_at = 0.0
+        self._log_unreadable_at = 0.0
         self.publish_seconds = Durations(
             "hubbub_publish_seconds", "From a publish to its answer.", _PUBLISH_BUCKETS,
             registry=registry,
@@ -82,7 +82,7 @@ class GatewayMetrics:
         self, *, connections: Callable[[], int], users: Callable[[], int],
         channels: Callable[[], int],
     ) -> None:  # fmt: skip
-        """Ask these whenever somebody reads the metrics."""
+        """Set what the gauges call when the metrics are read."""
         self._connections.set_function(connections)
         self._users.set_function(users)
         self._channels.set_function(channels)
@@ -91,7 +91,7 @@ class GatewayMetrics:
         self._lag.labels(stream).set_function(lag)
 
     def filled(self, stream: str) -> Callable[[int], None]:
-        """The counter of one stream's fills."""
+        """Return the counter of a stream's fills."""
         fills = self._fills.labels(stream)
         return lambda count: fills.inc(count)
 
@@ -99,23 +99,23 @@ class GatewayMetrics:
         self._skipped.inc(count)
 
     def unreadable(self, offset: int, reason: str) -> None:
-        """Count what a stranger to our check published, and now and then say what it was."""
+        """Count a publication that did not pass our checks, and log one now and then."""
         self.skipped()
         now = time.monotonic()
-        if now >= self._tells_unreadable_at:
-            self._tells_unreadable_at = now + UNREADABLE_LOG_SECONDS
+        if now >= self._log_unreadable_at:
+            self._log_unreadable_at = now + UNREADABLE_LOG_SECONDS
             log.warning("publication_unreadable", offset=offset, reason=reason)
 
     def notified(self, outcome: str) -> Callable[[], None]:
-        """The counter of one outcome."""
+        """Return the counter of an outcome."""
         return self._notified.labels(outcome).inc
 
     def refused(self, ended: EndReason | int | None) -> None:
-        """Count who was not let in, and why.
+        """Count a connection that ended before it was authenticated.
 
         Args:
-            ended: Why we ended it, or RFC 6455's code for what was wrong with its frames;
-                None if we had nothing against it, and it left.
+            ended: Why the gateway ended it, or the close code for an error of the peer; None if
+                the peer left.
         """
         if ended is None:
             reason = "left"
@@ -126,5 +126,5 @@ class GatewayMetrics:
         self._refused.labels(reason).inc()
 
     def closed(self, code: int) -> None:
-        """Peers may send any code; only known ones become a label."""
+        """Count a close. Peers may send any code, so only known ones become a label."""
         self._closes.labels(str(code) if code in _OUR_CODES else "other").inc()

@@ -1,16 +1,16 @@
-"""Turns events into publications: one in each recipient's personal channel and each named channel.
+"""Turns events into publications: in each recipient's personal channel and each named channel.
 
-All gateways share one durable consumer, and one of them handles its events until another takes
-over. Publications of a channel keep the order of their events: each waits for the one before it,
-and is tried until it is stored. (What a gateway had in hand when it died comes again, later.) A
-publication's id is made from event and channel, and the stream stores it once within its dedupe
-window. If an event may be older than that, the channel is first searched for the id. No type of
-event is known here.
+All gateways share one durable consumer; one of them handles its events until another takes over.
+The publications of a channel keep the order of their events: each waits for the one before it, and
+is tried again until it is stored. Only events that a gateway was handling when it died come later,
+by redelivery. The message id of a publication is made from event and channel, so the stream stores
+it once within its dedupe window. If an event may be older than that, the channel is searched for
+the id first. All types of events are handled alike.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -18,14 +18,14 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.streams.history import History
-from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
+from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
 from shared.contracts.events import Envelope
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
 from shared.jetstream.subjects import event_message_id, publication_subject
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, MessageRejected
@@ -37,32 +37,29 @@ _BEFORE_ALL_EVENTS = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class NotifyLimits:
-    """How much is done at a time, and how long it may take."""
+    """How much is done at a time, and for how long."""
 
     publish_seconds: float
     max_events: int = 50
-    """At the same time, on this gateway."""
+    """Handled at the same time on this gateway."""
     max_publications: int = 50
-    """Of one event at the same time."""
-    wait_seconds: float = 5.0
-    """For one request for work."""
+    """Stored at the same time for one event."""
     retry_seconds: float = 0.5
     """Between two tries."""
-    working_seconds: float = 3.0
-    """How often the bus is told what is in hand; well below its acknowledgement time."""
+    queue: WorkQueueLimits = field(default_factory=WorkQueueLimits)
     dedupe_seconds: float = RT_DEDUPE_SECONDS
-    """The window in which the RT stream knows an id again."""
+    """How long the RT stream recognises a message id."""
     clock_slack_seconds: float = 60.0
     """By how much the clocks of services and servers may differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyCounters:
-    """What is to be counted; each is called once for one."""
+    """Each is called once for one publication, event or try."""
 
     published: Callable[[], None] = lambda: None
     found: Callable[[], None] = lambda: None
-    """Publications that had been made before."""
+    """Publications that were stored before."""
     unreadable: Callable[[], None] = lambda: None
     refused: Callable[[], None] = lambda: None
     """Publications that can never be stored."""
@@ -70,7 +67,7 @@ class NotifyCounters:
 
 
 class Notifier:
-    """This gateway's share of the notifying."""
+    """Handles the events of the shared consumer while it is pinned to this gateway."""
 
     def __init__(
         self,
@@ -88,26 +85,20 @@ class Notifier:
         self._counters = counters or NotifyCounters()
         self._limits = limits
         self._now = now
-        self._last: dict[ChannelName, asyncio.Event] = {}
-        """Of each channel, set when the last publication that was begun there is done."""
+        self._last_done: dict[ChannelName, asyncio.Event] = {}
+        """For each channel: set when the last publication that was begun there is done."""
 
     async def run(self) -> None:
-        """Handle events until cancelled; no event ends it, and no absence of the bus."""
+        """Handle events until cancelled. Neither a bad event nor a lost bus ends it."""
         limits = self._limits
-        self._last.clear()  # a job that was cancelled before it began has left its turns behind
+        self._last_done.clear()  # an earlier run may have been cancelled before a job began
         async with (
-            open_work_queue(
-                self._bus,
-                "EVENTS",
-                NOTIFY_CONSUMER,
-                wait_seconds=limits.wait_seconds,
-                working_seconds=limits.working_seconds,
-            ) as queue,
+            open_work_queue(self._bus, "EVENTS", NOTIFY_CONSUMER, limits.queue) as queue,
             asyncio.TaskGroup() as group,
         ):
             while True:
-                await queue.until_in_hand_below(limits.max_events)
-                for job in await self._take(queue, limits.max_events - queue.in_hand):
+                await queue.until_unsettled_below(limits.max_events)
+                for job in await self._take(queue, limits.max_events - queue.unsettled):
                     work = self._begin(job)
                     if work is not None:
                         group.create_task(work)
@@ -121,82 +112,87 @@ class Notifier:
         return []
 
     def _begin(self, job: Job) -> Coroutine[Any, Any, None] | None:
-        """Take the event's turn in each of its channels; return the work that is to be run."""
+        """Reserve the event's turn in each of its channels; return the work that is to be run."""
         try:
             event, channels = _read(job.payload)
         except ValueError as error:
             log.error("event_unreadable", sequence=job.sequence, reason=str(error))
             self._counters.unreadable()
-            job.terminate()
+            job.term()
             return None
-        turns = [self._take_turn(channel) for channel in channels]
+        turns = [self._reserve_turn(channel) for channel in channels]
         return self._handle(job, event, turns)
 
-    def _take_turn(self, channel: ChannelName) -> "_Turn":
-        before, through = self._last.get(channel), asyncio.Event()
-        self._last[channel] = through
-        return _Turn(channel, before, through)
+    def _reserve_turn(self, channel: ChannelName) -> "_Turn":
+        before, done = self._last_done.get(channel), asyncio.Event()
+        self._last_done[channel] = done
+        return _Turn(channel, before, done)
 
     async def _handle(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
         try:
             await self._publish(job, event, turns)
-        except Exception:  # the other events have to go on
+        except Exception:  # it must not stop the other events
             log.exception("event_failed", event_id=event.id, type=event.type)
             self._counters.retried()
-            job.retry(delay_seconds=self._limits.retry_seconds)
+            job.nak(delay_seconds=self._limits.retry_seconds)
         else:
             job.ack()
         finally:
             for turn in turns:
-                turn.through.set()
-                if self._last.get(turn.channel) is turn.through:
-                    del self._last[turn.channel]
+                turn.done.set()
+                if self._last_done.get(turn.channel) is turn.done:
+                    del self._last_done[turn.channel]
 
     async def _publish(self, job: Job, event: Envelope, turns: list["_Turn"]) -> None:
-        """Publish into every channel that has not had it."""
+        """Publish into every channel that does not have it yet."""
         payload = Publication(data=event.to_publication_data(), event_id=event.id).encode()
-        # An outbox may send an event again after the stream forgot its id. To the consumer it is
-        # new then, so the event's own time counts.
+        # An outbox may send an event again after the EVENTS stream has forgotten its id. It comes
+        # as a new one then, and only its own time shows that it is old.
         happened_at = _moment(event)
         if job.stored_at is not None:
             happened_at = min(happened_at, job.stored_at)
         age_seconds = self._now() - happened_at.timestamp()
-        # A time in the future means that a clock is wrong, theirs or ours: it may be old.
+        # A time in the future means that a clock is wrong, theirs or ours. The event may be old.
         is_recent = abs(age_seconds) <= self._limits.dedupe_seconds / 2
-        may_be_repeated = job.deliveries > 1 or not is_recent
-        look_since = happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
-        publication = _Due(event.id, payload, look_since)
+        may_be_stored = job.deliveries > 1 or not is_recent
+        search_since = happened_at - timedelta(seconds=self._limits.clock_slack_seconds)
+        notification = _Notification(event.id, payload, search_since)
         for begin in range(0, len(turns), self._limits.max_publications):
             async with asyncio.TaskGroup() as group:
                 for turn in turns[begin : begin + self._limits.max_publications]:
-                    group.create_task(self._publish_in_turn(publication, turn, may_be_repeated))
+                    group.create_task(self._publish_in_turn(notification, turn, may_be_stored))
 
-    async def _publish_in_turn(self, due: "_Due", turn: "_Turn", may_be_repeated: bool) -> None:
+    async def _publish_in_turn(
+        self, notification: "_Notification", turn: "_Turn", may_be_stored: bool
+    ) -> None:
         if turn.before is not None:
-            await turn.before.wait()  # bounded: that one ends stored, rejected or cancelled
-        while not await self._publish_once(due, turn.channel, look=may_be_repeated):
+            await turn.before.wait()  # set when that one is stored, rejected or cancelled
+        while not await self._publish_once(notification, turn.channel, search=may_be_stored):
             self._counters.retried()
             await asyncio.sleep(self._limits.retry_seconds)
-            may_be_repeated = True  # unanswered, it may be stored, and its id forgotten by now
-        turn.through.set()
+            may_be_stored = True  # perhaps only the ack was lost, and its id may be forgotten soon
+        turn.done.set()
 
-    async def _publish_once(self, due: "_Due", channel: ChannelName, *, look: bool) -> bool:
-        """Return whether nothing is left to do for the channel."""
-        message_id = event_message_id(due.event_id, channel)
+    async def _publish_once(
+        self, notification: "_Notification", channel: ChannelName, *, search: bool
+    ) -> bool:
+        """Try once; return whether the publication is stored or can never be."""
+        message_id = event_message_id(notification.event_id, channel)
+        since = notification.search_since
         try:
-            if look and await self._history.holds(channel, message_id, since=due.look_since):
+            if search and await self._history.holds(channel, message_id, since=since):
                 self._counters.found()
                 return True
             await self._publisher.publish(
                 publication_subject(channel),
-                due.payload,
+                notification.payload,
                 message_id=message_id,
                 deadline_seconds=self._limits.publish_seconds,
             )
         except BusUnavailable:
             return False
         except MessageRejected as rejected:
-            log.error("notification_refused", event_id=due.event_id, reason=str(rejected))
+            log.error("notification_refused", event_id=notification.event_id, reason=str(rejected))
             self._counters.refused()
             return True
         self._counters.published()
@@ -204,32 +200,34 @@ class Notifier:
 
 
 class _Turn(NamedTuple):
-    """An event's place in the order of one channel."""
+    """An event's turn in the order of one channel."""
 
     channel: ChannelName
     before: asyncio.Event | None
-    through: asyncio.Event
+    """Set when the publication before this one is done."""
+    done: asyncio.Event
 
 
-class _Due(NamedTuple):
-    """What an event has to say in each of its channels."""
+class _Notification(NamedTuple):
+    """What is published into each channel of an event."""
 
     event_id: str
     payload: bytes
-    look_since: datetime
+    search_since: datetime
+    """If it was stored before, then not before this time."""
 
 
 def _moment(event: Envelope) -> datetime:
-    """When it happened, with a time zone, and not before any event can have."""
+    """The event's time, with a time zone, and late enough to subtract from."""
     moment = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
     return max(moment, _BEFORE_ALL_EVENTS)
 
 
 def _read(payload: bytes) -> tuple[Envelope, list[ChannelName]]:
-    """The event, and each of its channels once.
+    """Parse an event; return it and its channels, each once.
 
     Raises:
-        ValueError: it is no event, or a channel's name is malformed.
+        ValueError: it is not an event, or a channel's name is malformed.
     """
     try:
         event = Envelope.model_validate_json(payload)
@@ -238,7 +236,7 @@ def _read(payload: bytes) -> tuple[Envelope, list[ChannelName]]:
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from error
     if "id" not in event.model_fields_set:
-        raise ValueError("id: missing")  # a default would be another one at each redelivery
+        raise ValueError("id: missing")  # the default would differ at each redelivery
     named: Iterable[ChannelName] = (personal_channel(user_id) for user_id in event.recipients)
     try:
         named = [*named, *(parse_channel(channel) for channel in event.channels)]

@@ -1,7 +1,8 @@
-"""The server API over HTTP: how backend services publish without speaking to the bus.
+"""The server API over HTTP, with which backend services publish without a connection to the bus.
 
-Requests and answers have the shape of Centrifugo's server API, so that its clients work:
-200 with a ``result`` or an ``error``; other statuses mean that no command was understood.
+Requests and answers are those of Centrifugo's server API, so that its clients work. A command is
+answered with 200 and a ``result`` or an ``error``; a request without a valid command or key gets
+another status.
 """
 
 import base64
@@ -23,10 +24,10 @@ from shared.contracts.json_values import read_json
 
 
 class ApiErrorCode(Enum):
-    """Why a command failed: the number and the words of the server API."""
+    """Why a command failed: the codes and messages of Centrifugo's server API."""
 
     INTERNAL = (100, "internal server error")
-    """Also for "not now": the same command may succeed later."""
+    """Also if the same command may succeed later."""
     UNKNOWN_CHANNEL = (102, "unknown channel")
     NOT_FOUND = (104, "not found")
     BAD_REQUEST = (107, "bad request")
@@ -38,8 +39,8 @@ class ApiError(Exception):
     """A command that is answered with an error."""
 
     def __init__(self, code: ApiErrorCode, detail: str = "") -> None:
-        number, words = code.value
-        self.answer = {"code": number, "message": f"{words}: {detail}" if detail else words}
+        number, message = code.value
+        self.answer = {"code": number, "message": f"{message}: {detail}" if detail else message}
         super().__init__(self.answer["message"])
 
 
@@ -55,7 +56,7 @@ CODE_OF_KIND: dict[ErrorKind, ApiErrorCode] = {
 
 
 class PublishRequest(BaseModel):
-    """``POST /api/publish``. What is not listed is ignored: it can't change what is published."""
+    """``POST /api/publish``. Other fields are ignored, as none would change what is published."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -63,9 +64,9 @@ class PublishRequest(BaseModel):
     data: Any = None
     """Any JSON value."""
     b64data: str = ""
-    """JSON in base64; counts instead of ``data``, as the API's clients send both."""
+    """JSON in base64, taken instead of ``data``; the API's clients send both."""
     idempotency_key: str = ""
-    """With the same key the channel gets it once, for 5 minutes."""
+    """For 5 minutes, the channel gets one publication with the same key."""
     skip_history: bool = False
     tags: dict[str, str] | None = None
     version: int = 0
@@ -74,7 +75,7 @@ class PublishRequest(BaseModel):
         """What to publish.
 
         Raises:
-            ApiError: there is nothing, or what can't be done.
+            ApiError: there is no data, or the request asks for what we don't have.
         """
         refused = {
             "skip_history": self.skip_history,
@@ -82,7 +83,7 @@ class PublishRequest(BaseModel):
             "version": self.version != 0,
         }
         if any(refused.values()):
-            names = ", ".join(name for name, is_asked in refused.items() if is_asked)
+            names = ", ".join(name for name, is_set in refused.items() if is_set)
             raise ApiError(ApiErrorCode.NOT_AVAILABLE, names)
         if self.b64data:
             return _from_base64(self.b64data)
@@ -92,7 +93,7 @@ class PublishRequest(BaseModel):
 
 
 class Api:
-    """The commands. Whoever has the key may do everything."""
+    """The commands of the API. Every caller with the key may use all of them."""
 
     def __init__(
         self,
@@ -103,8 +104,8 @@ class Api:
     ) -> None:
         """
         Args:
-            is_known: Whether the channel is in a namespace that there is.
-            epoch: Of the stream; empty while it has not been seen.
+            is_known: Whether the channel's namespace is configured.
+            epoch: Returns the stream's epoch; empty until it is known.
         """
         self._publisher = publisher
         self._is_known = is_known
@@ -114,7 +115,7 @@ class Api:
         }
 
     async def call(self, method: str, body: Any) -> dict[str, Any]:
-        """Do what the command asks for; the answer has a ``result`` or an ``error``."""
+        """Run a command; return an answer with a ``result`` or an ``error``."""
         try:
             command = self.commands.get(method)
             if command is None:
@@ -130,7 +131,7 @@ class Api:
         """Publish into a channel.
 
         Raises:
-            ApiError, AppError: it was not published, or nobody knows.
+            ApiError, AppError: it was not published, or nobody knows whether it was.
         """
         request = _parse(body)
         data = request.to_data()
@@ -141,7 +142,7 @@ class Api:
         if not self._is_known(channel):
             raise ApiError(ApiErrorCode.UNKNOWN_CHANNEL)
         epoch = self._epoch()
-        if not epoch:  # asked first: what is stored must not be answered with an error
+        if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)
         offset = await self._publisher.publish_by_service(
             channel, data, key=request.idempotency_key or None
@@ -150,7 +151,7 @@ class Api:
 
 
 def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
-    """``/api``, for those who have the key; without a key there is no API."""
+    """The routes below ``/api``. If no key is configured, they answer 404."""
     router = APIRouter(tags=["server API"])
 
     @router.post(
@@ -176,7 +177,7 @@ def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
 
 
 def _has_key(request: Request, api_key: SecretStr) -> bool:
-    """Whether any of the three places has the key, in a time that does not tell how much of it."""
+    """Whether one of the three places has the key, compared in constant time."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     offered = [
         request.headers.get("x-api-key", ""),
@@ -184,7 +185,7 @@ def _has_key(request: Request, api_key: SecretStr) -> bool:
         request.query_params.get("api_key", ""),
     ]
     expected = api_key.get_secret_value().encode()
-    # Compared one and all, and as bytes: a header may hold any of them.
+    # All are compared, so that the time says nothing; as bytes, since a header may hold any.
     matches = [
         hmac.compare_digest(each.encode(errors="surrogatepass"), expected) for each in offered
     ]

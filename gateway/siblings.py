@@ -1,9 +1,8 @@
-"""Workers of one port: whichever is asked tells the metrics of all.
+"""Metrics of workers that share a port: each worker can return those of all.
 
-Each tells its own on a socket in a folder that only they can enter. Every series bears the
-worker's number instead of being summed: a counter of one process that starts again at zero is
-what Prometheus expects; a sum that lacks one process for a moment would look like a restart of
-all, and add everything again.
+Each worker serves its own metrics on a Unix socket in a folder that only they can enter. Samples
+are not summed, but labelled with the worker's number. A sum would drop while a worker does not
+answer; Prometheus would take that for a counter reset, and count everything again.
 """
 
 import asyncio
@@ -18,25 +17,25 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from shared.runtime.listening import CannotListen
 
 SIBLING_SECONDS = 1.0
-"""For a sibling's answer; one that is late is left out, and said to be."""
+"""For a sibling's answer. One that is late is left out, and `hubbub_worker_up` says so."""
 
 _END = b"# EOF\n"
-"""Without it a sibling died on the way."""
+"""The end of an answer. Without it the sibling died while it answered."""
 _FAMILY = re.compile(r"^(?=# HELP )", re.MULTILINE)
 _HEADER_LINES = 2  # HELP and TYPE
 
 
 class Siblings:
-    """The workers whose sockets lie beside one's own."""
+    """The workers whose sockets are in the same folder as this one's."""
 
     def __init__(self, socket: Path, registry: CollectorRegistry) -> None:
-        """``socket`` is one's own, named by the worker's number; it need not be there yet."""
+        """``socket`` is this worker's, named by its number; `answering` creates it."""
         self._socket = socket
         self._own = _Labelled(registry, worker=socket.name)
 
     @asynccontextmanager
     async def answering(self) -> AsyncGenerator[None]:
-        """Tell siblings who ask, during the body.
+        """Answer siblings while the body runs.
 
         Raises:
             CannotListen: the folder can't hold a socket.
@@ -48,10 +47,10 @@ class Siblings:
         try:
             yield
         finally:
-            server.close()  # and waits for nobody: who asked may be a sibling that hangs
+            server.close()  # no `wait_closed`: a sibling that hangs may never read its answer
 
     async def metrics(self) -> bytes:
-        """Everybody's, in Prometheus' text format."""
+        """The metrics of all workers, in Prometheus's text format."""
         others = sorted(path for path in self._socket.parent.iterdir() if path != self._socket)
         async with asyncio.TaskGroup() as group:
             asking = {path.name: group.create_task(_ask(path)) for path in others}
@@ -61,12 +60,12 @@ class Siblings:
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(generate_latest(self._own) + _END)
-        writer.close()  # once all is written
+        writer.close()  # after the buffer is written
 
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    """A registry whose samples all bear the worker's number."""
+    """A registry whose samples all have the worker's number as a label."""
 
     registry: CollectorRegistry
     worker: str
@@ -81,21 +80,21 @@ class _Labelled:
 
 
 async def _ask(socket: Path) -> bytes | None:
-    """What a sibling tells; None if it is not there, or does not answer in time."""
+    """A sibling's metrics; None if it does not answer in time."""
     try:
         async with asyncio.timeout(SIBLING_SECONDS):
             reader, writer = await asyncio.open_unix_connection(socket)
             try:
-                told = await reader.read()
+                answer = await reader.read()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return None
-    return told.removesuffix(_END) if told.endswith(_END) else None
+    return answer.removesuffix(_END) if answer.endswith(_END) else None
 
 
 def merge(texts: Mapping[str, bytes | None]) -> str:
-    """One text of several, each family once, as the format demands; and who is in it."""
+    """Merge the texts; each family comes once, as the format demands. None is a missing worker."""
     families: dict[str, list[str]] = {}
     for _, text in sorted(texts.items()):
         for family in _FAMILY.split((text or b"").decode())[1:]:

@@ -1,7 +1,7 @@
-"""Counters for what happens at every message, at a tenth of the cost of Prometheus's own.
+"""Counters for each message, at a tenth of the cost of those of `prometheus_client`.
 
-Those lock, so that any thread may count. Here only the loop's thread does, and who reads
-the metrics sees each number as it is at that moment.
+Those take a lock, so that any thread may count. These may be changed by the event loop's thread
+only.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 
 
 class Tally:
-    """One number that grows."""
+    """A counter."""
 
     __slots__ = ("count",)
 
@@ -27,7 +27,7 @@ class Tally:
 
 
 class Tallies(Collector):
-    """A counter with a label, whose values are few and our own: each is kept for good."""
+    """A counter with one label. Each value is kept for ever, so there must be few."""
 
     def __init__(
         self, name: str, documentation: str, label: str | None, *, registry: CollectorRegistry
@@ -53,7 +53,7 @@ class Tallies(Collector):
 
 
 def tally(name: str, documentation: str, *, registry: CollectorRegistry) -> Tally:
-    """A counter without a label."""
+    """Make a counter without a label."""
     return Tallies(name, documentation, None, registry=registry).labels("")
 
 

@@ -8,6 +8,7 @@ from pydantic_settings.exceptions import SettingsError
 from auth_service.settings import AuthSettings
 from gateway.settings import GatewaySettings
 from hubbub.environment import inherited_environment
+from hubbub.failures import problems_in, unreadable
 from posts_service.settings import PostsSettings
 from shared.runtime.settings import ServiceSettings, environment_names
 
@@ -36,38 +37,10 @@ def doubts_about(service: str) -> list[str]:
     return [] if service == "auth" else SETTINGS[service]().doubts  # which judges only its own
 
 
-def unreadable(error: SettingsError) -> str:
-    """Why a variable, or the file that it names, can't be read at all."""
-    cause = error.__cause__
-    if isinstance(cause, OSError):
-        return f"{cause.filename}: {cause.strerror}"
-    if isinstance(cause, UnicodeDecodeError):
-        return f"{error}: it is not in UTF-8"
-    return str(error)
-
-
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
     if service != "auth" and settings.hmac_secret is None and settings.jwks_url is None:
         return ["neither HUBBUB_JWKS_URL nor HUBBUB_HMAC_SECRET: no token could be checked"]
     return []
-
-
-def problems_in(error: ValidationError) -> list[str]:
-    """Each problem by its variable; never the value, which may be a secret."""
-    prefixes = {each.__name__: each.model_config["env_prefix"] for each in SETTINGS.values()}
-    prefix = prefixes.get(error.title, "HUBBUB_")
-    return [
-        f"{_variable(prefix, found['loc'])}{found['msg'].removeprefix('Value error, ')}"
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-
-
-def _variable(prefix: str, place: tuple[int | str, ...]) -> str:
-    if not place:
-        return ""  # it is about several, and names them
-    name, *rest = place
-    variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
-    return ".".join([variable, *map(str, rest)]) + ": "
 
 
 def _unread(service: str) -> list[str]:

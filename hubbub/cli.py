@@ -165,7 +165,7 @@ def migrate(service: str | None, data: Path | None) -> None:
 
     The one of HUBBUB_DATABASE_URL, which --service says whose it is; else a data folder's.
     """
-    from hubbub.provision import migrate_databases
+    from hubbub.migrate import migrate_databases
     from shared.runtime.process import run
 
     run(migrate_databases(service=service, data=data))
@@ -181,7 +181,7 @@ def bootstrap(
     replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
 ) -> None:
     """Create the streams on NATS, or bring them up to date."""
-    from hubbub.provision import bootstrap_streams
+    from hubbub.bootstrap import bootstrap_streams
     from shared.runtime.process import run
 
     run(bootstrap_streams(replicas=replicas, data=data, nats=nats, watch=watch, restored=restored))

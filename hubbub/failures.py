@@ -5,13 +5,13 @@ import errno
 from pydantic import ValidationError
 from pydantic_settings.exceptions import SettingsError
 
-from hubbub.check_config import problems_in, unreadable
 from hubbub.errors import CommandFailed
 from shared.contracts.errors import AppError
 from shared.jetstream.streams import BootstrapFailed
 from shared.nats.address import BadAddress
 from shared.nats.errors import BusLost, MessageRejected
 from shared.runtime.listening import CannotListen
+from shared.runtime.settings import ServiceSettings
 
 _SPEAKING = (
     AppError, BadAddress, BootstrapFailed, BusLost, CannotListen, CommandFailed, MessageRejected,
@@ -33,3 +33,32 @@ def as_sentence(error: BaseException) -> str | None:
         advice = "; make room on that disk" if error.errno == errno.ENOSPC else ""
         return f"{where}{error.strerror}{advice}"
     return str(error) if isinstance(error, _SPEAKING) else None
+
+
+def problems_in(error: ValidationError) -> list[str]:
+    """Each problem by its variable; never the value, which may be a secret."""
+    services = ServiceSettings.__subclasses__()  # those that are loaded, and so could be wrong
+    prefixes = {each.__name__: each.model_config["env_prefix"] for each in services}
+    prefix = prefixes.get(error.title, "HUBBUB_")
+    return [
+        f"{_variable(prefix, found['loc'])}{found['msg'].removeprefix('Value error, ')}"
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _variable(prefix: str, place: tuple[int | str, ...]) -> str:
+    if not place:
+        return ""  # it is about several, and names them
+    name, *rest = place
+    variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
+    return ".".join([variable, *map(str, rest)]) + ": "
+
+
+def unreadable(error: SettingsError) -> str:
+    """Why a variable, or the file that it names, can't be read at all."""
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return f"{cause.filename}: {cause.strerror}"
+    if isinstance(cause, UnicodeDecodeError):
+        return f"{error}: it is not in UTF-8"
+    return str(error)

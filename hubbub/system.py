@@ -3,10 +3,13 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
 from prometheus_client import CollectorRegistry
+from starlette.staticfiles import StaticFiles
 
 import auth_service.app
 import gateway.app
@@ -14,10 +17,10 @@ import posts_service.app
 from auth_service.app import AuthParts
 from auth_service.settings import AuthSettings
 from gateway.settings import GatewaySettings
+from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
-from hubbub.page import add_page
+from hubbub.migrate import PACKAGES
 from hubbub.progress import saying
-from hubbub.provision import PACKAGES, stream_settings
 from posts_service.settings import PostsSettings
 from shared.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.jetstream.streams import bootstrap, keep_streams
@@ -28,6 +31,9 @@ from shared.sql.migrations import migrate
 from shared.sql.outbox.metrics import OutboxMetrics
 from shared.tokens.access_tokens import open_verifier
 from shared.web.http import MAX_BODY_BYTES, install_edge, operations_router
+
+WEB = Path(__file__).parent.parent / "web"
+"""The demo app: a page and its files."""
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
 DRAIN_SECONDS = 1.5
@@ -175,5 +181,15 @@ async def running_system(
         for part in parts:
             app.include_router(part.router)
         app.include_router(operations_router(registry=registry, ready=ready))
-        add_page(app)
+        _add_page(app)
         yield System(app, auth, ready, gateway_parts.drain, gateway_parts.server_options)
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve the page at ``/`` and the rest under ``/web``, all from the application's origin."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")

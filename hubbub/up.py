@@ -20,9 +20,9 @@ from hubbub.data_folder import DataFolder, Running
 from hubbub.demo import (
     DEMO_PASSWORD,
     DemoUser,
+    delete_demo_users,
     ensure_demo_users,
     is_loopback,
-    remove_demo_users,
 )
 from hubbub.environment import inherited_environment
 from hubbub.gateways import gateway_child
@@ -138,7 +138,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
 async def _demo_users(auth: AuthParts, host: str) -> list[DemoUser]:
     if is_loopback(host):
         return await ensure_demo_users(auth)
-    await remove_demo_users(auth)
+    await delete_demo_users(auth)
     return []
 
 

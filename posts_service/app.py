@@ -16,7 +16,7 @@ from shared.jetstream.api import StoredMessage
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.jetstream.subjects import CTL_LIVE
 from shared.jetstream.trusted_clock import TrustedClock
 from shared.nats.client import Bus

@@ -1,4 +1,4 @@
-/* Publishing on JetStream: pipelined, each with an id and a reply subject, the answers counted. */
+/* Publishing to JetStream: pipelined, each message with an id and a reply subject; counts the acks. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +20,7 @@ static const char hello[] =
 static int bus = -1;
 static char out[OUT_BYTES], in[IN_BYTES + 1];
 static size_t unsent, kept;
-long bus_stored; /* publications that JetStream has answered for */
+long bus_stored; /* publications that JetStream has acknowledged */
 
 int bus_is_connected(void) { return bus >= 0; }
 
@@ -43,7 +43,7 @@ void bus_flush(void) {
     while (sent < unsent) {
         ssize_t size = send(bus, out + sent, unsent - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (size < 0 && errno == EAGAIN) break;
-        if (size < 0) fail("the bus is gone: %s", strerror(errno));
+        if (size < 0) fail("the connection to the bus is lost: %s", strerror(errno));
         sent += (size_t)size;
     }
     memmove(out, out + sent, unsent - sent);
@@ -56,10 +56,10 @@ void bus_publish(struct publication *publication) {
     static int64_t run;
     static long number;
     char id[64], headers[128];
-    if (run == 0) run = now(); /* so that no two runs share an id */
+    if (run == 0) run = now(); /* so that each run has its own ids */
     int id_size = snprintf(id, sizeof id, "%lld-%ld", (long long)run, number++);
     int head = snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: %.*s\r\n\r\n", id_size, id);
-    if (unsent + publication->size + 1024 > OUT_BYTES) fail("the bus takes nothing");
+    if (unsent + publication->size + 1024 > OUT_BYTES) fail("the bus does not read");
     stamp(publication->stamp, now());
     unsent += (size_t)sprintf(out + unsent, "HPUB %s _INBOX.load.a %d %zu\r\n%s",
                               publication->subject, head, (size_t)head + publication->size, headers);
@@ -68,7 +68,7 @@ void bus_publish(struct publication *publication) {
     unsent += publication->size + 2;
 }
 
-/* One command of the server, which is whole; returns its size, or 0 if more has to come. */
+/* Handle the first command of the server; returns its size, or 0 if it has not come whole. */
 static size_t take(char *text, size_t size) {
     char *end = memmem(text, size, "\r\n", 2);
     if (end == NULL) return 0;
@@ -95,12 +95,12 @@ static size_t take(char *text, size_t size) {
     return line;
 }
 
-/* There is something to read, or room for what is unsent. */
+/* The socket is readable or writable. */
 void bus_ready(void) {
     if (unsent) bus_flush();
     ssize_t got = recv(bus, in + kept, IN_BYTES - kept, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
-    if (got <= 0) fail("the bus hung up");
+    if (got <= 0) fail("the bus closed the connection");
     size_t size = kept + (size_t)got, at = 0, taken;
     in[size] = 0;
     while (at < size && (taken = take(in + at, size - at)) > 0) at += taken;

@@ -1,7 +1,7 @@
-/* The connections of the load: they connect, upgrade, answer pings and count what comes.
+/* The WebSocket clients of the load: they connect, answer pings and count what comes.
  *
- * Frames are told apart by their lengths; of a text only this is looked at: whether it bears
- * a stamp (a delivery, with its latency), and otherwise whether it answers or refuses.
+ * Texts are not parsed. One that has a stamp is a delivery, whose latency is noted; in others an
+ * `ack` or an `error` is looked for.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,9 +21,9 @@ enum { CLOSE = 8, PING = 9, PONG = 10, TEXT = 1 };
 
 struct client {
     int fd, state;
-    size_t kept; /* bytes of a frame that has not come in whole */
+    size_t kept; /* bytes of a frame that has not come whole */
     unsigned char *rest;
-    long sent, answered, delivered; /* of its own messages, while it talks */
+    long sent, answered, delivered; /* of its own messages, during `talk` */
 };
 
 static struct client clients[MOST];
@@ -61,7 +61,7 @@ void clients_open(int port, const char *path) {
     count.opened++;
 }
 
-/* End all, as tabs do that lose their network: with a reset, which leaves no port waiting. */
+/* End all connections with a TCP reset, which leaves no port in TIME_WAIT. */
 void clients_reset(void) {
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     for (uint32_t i = 0; i < used; i++) {
@@ -75,7 +75,7 @@ void clients_reset(void) {
     count = (struct counters){0};
 }
 
-/* From now on this one reads nothing. */
+/* Let a client stop reading. */
 void clients_stall(uint32_t number) {
     if (number >= used) fail("there is no client %u", number);
     clients[number].state = STALLED;
@@ -86,7 +86,7 @@ static void send_frame(struct client *client, int opcode, const void *payload, s
     static unsigned char frame[1 << 17];
     size_t head = size < 126 ? 6 : 8;
     if (size + head > sizeof frame) fail("a message of %zu bytes is too long", size);
-    memset(frame, 0, head); /* the mask is 0, which leaves the payload as it is */
+    memset(frame, 0, head); /* a mask of 0 leaves the payload as it is */
     frame[0] = (unsigned char)(0x80 | opcode);
     frame[1] = (unsigned char)(0x80 | (size < 126 ? size : 126));
     if (head == 8) {
@@ -96,7 +96,7 @@ static void send_frame(struct client *client, int opcode, const void *payload, s
     memcpy(frame + head, payload, size);
     if (send(client->fd, frame, size + head, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)(size + head))
         if (client->state != CLOSED && errno != EPIPE && errno != ECONNRESET)
-            fail("the server takes nothing: %s", strerror(errno));
+            fail("the server does not read: %s", strerror(errno));
 }
 
 void clients_send(uint32_t number, const char *payload, size_t size) {
@@ -110,7 +110,7 @@ static void talk_on(struct client *client) {
         char text[8192];
         int size = snprintf(text, sizeof text, template->payload, talk.sent);
         char *digits = find_stamp(text, (size_t)size);
-        if (digits == NULL) fail("the template bears no stamp");
+        if (digits == NULL) fail("the template has no stamp");
         stamp(digits, now());
         send_frame(client, TEXT, text, (size_t)size);
         client->sent++;
@@ -119,8 +119,8 @@ static void talk_on(struct client *client) {
     }
 }
 
-/* Every connection sends messages, ``in_flight`` at a time: one is over when it has been
- * answered and delivered back. The template is a format that takes the message's number. */
+/* Let every client send messages, ``in_flight`` at a time. A message is done when it is answered
+ * and delivered back. The template is a format string for the message's number. */
 void clients_talk(struct publication *template, long total, long in_flight) {
     talk.template = template;
     talk.left = total;
@@ -159,7 +159,7 @@ static void take_text(struct client *client, unsigned char *payload, size_t size
     }
 }
 
-/* Take the frame at ``at``; returns its size, or 0 if it has not come in whole. */
+/* Handle the frame at ``at``; returns its size, or 0 if it has not come whole. */
 static size_t take_frame(struct client *client, unsigned char *at, size_t size, int64_t moment) {
     if (size < 2) return 0;
     size_t length = at[1], head = 2;
@@ -173,7 +173,7 @@ static size_t take_frame(struct client *client, unsigned char *at, size_t size, 
     if (size < head + length) return 0;
     unsigned char *payload = at + head, next = payload[length];
     int opcode = at[0] & 15;
-    payload[length] = 0; /* so that digits end */
+    payload[length] = 0; /* so that strtoll stops here */
     if (opcode == CLOSE) {
         if (length >= 2) refuse(payload + 2, length - 2);
         close_client(client);
@@ -194,10 +194,10 @@ static size_t take_upgrade(struct client *client, unsigned char *at, size_t size
     return (size_t)(end - at) + 4;
 }
 
-/* A client's socket has something to read. */
+/* A client's socket is readable. */
 void clients_ready(uint32_t number) {
     struct client *client = &clients[number];
-    if (number >= used || client->state >= STALLED) return; /* an event from before a reset */
+    if (number >= used || client->state >= STALLED) return; /* an old event, from before a reset */
     if (client->kept) memcpy(in, client->rest, client->kept);
     ssize_t got = recv(client->fd, in + client->kept, READ_BYTES - 1 - client->kept, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;

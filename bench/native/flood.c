@@ -1,9 +1,9 @@
-/* Peers that nobody wants: COUNT connections that show no token, and send as much of one KIND as
- * the server takes. Whoever is thrown out comes back at once. Runs until it is killed.
+/* A flood: COUNT connections without a token send as much of one KIND as the server reads. One
+ * that is closed connects again at once. Runs until it is killed.
  *
  *   flood PORT COUNT KIND
  *
- * It gives way to whatever else its core has to do, so that those who measure are not held up.
+ * It has a low priority, so that the processes that measure are not held up.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum { MOST = 4096, EVENTS = 256, BLOCK_BYTES = 1 << 16, REPEATS = 2000 };
-enum { CALLED, ASKED, OPEN };
+enum { CONNECTING, UPGRADING, OPEN };
 
 /* What the peers of one kind send: ``first`` once, then ``again`` over and over. */
 struct kind {
@@ -46,7 +46,7 @@ static const struct kind kinds[] = {
 
 static struct peer {
     int fd, state;
-    size_t sent; /* of what it has to say */
+    size_t sent; /* bytes, of ``first`` and ``again`` */
 } peers[MOST];
 
 static const struct kind *kind;
@@ -60,7 +60,7 @@ static void fail(const char *what) {
     exit(1);
 }
 
-static void call(struct peer *peer) {
+static void connect_peer(struct peer *peer) {
     int on = 1;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.u32 = (uint32_t)(peer - peers)};
     *peer = (struct peer){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
@@ -71,15 +71,15 @@ static void call(struct peer *peer) {
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, peer->fd, &event)) fail("epoll");
 }
 
-/* With a reset, which leaves no port waiting. */
-static void come_back(struct peer *peer) {
+/* Connect again, after a TCP reset, which leaves no port in TIME_WAIT. */
+static void reconnect(struct peer *peer) {
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     close(peer->fd);
-    call(peer);
+    connect_peer(peer);
 }
 
-/* Send some of the bytes; returns how many were taken, or -1 if the connection is over. */
+/* Send some of the bytes; returns how many, or -1 if the connection is lost. */
 static ssize_t send_some(struct peer *peer, const char *bytes, size_t size) {
     ssize_t taken = send(peer->fd, bytes, kind->bytewise ? 1 : size, MSG_NOSIGNAL);
     return taken < 0 && errno == EAGAIN ? 0 : taken;
@@ -90,18 +90,18 @@ static void watch(struct peer *peer, uint32_t events) {
     epoll_ctl(epoll, EPOLL_CTL_MOD, peer->fd, &event);
 }
 
-static int ask(struct peer *peer) {
+static int send_upgrade(struct peer *peer) {
     static const char request[] =
         "GET /ws/chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    peer->state = ASKED;
+    peer->state = UPGRADING;
     watch(peer, EPOLLIN);
     return send(peer->fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0;
 }
 
-/* Each returns whether the connection goes on. */
-static int say(struct peer *peer) {
-    if (peer->state == CALLED && kind->is_websocket) return ask(peer);
+/* The socket is writable. Returns whether the connection lives, as on_readable() does. */
+static int on_writable(struct peer *peer) {
+    if (peer->state == CONNECTING && kind->is_websocket) return send_upgrade(peer);
     ssize_t taken;
     if (peer->sent < kind->first_bytes) {
         taken = send_some(peer, kind->first + peer->sent, kind->first_bytes - peer->sent);
@@ -113,11 +113,11 @@ static int say(struct peer *peer) {
     return taken >= 0;
 }
 
-static int hear(struct peer *peer) {
+static int on_readable(struct peer *peer) {
     static char in[BLOCK_BYTES];
     ssize_t got = recv(peer->fd, in, sizeof in, 0);
     if (got <= 0) return got < 0 && errno == EAGAIN;
-    if (peer->state != ASKED) return 1;
+    if (peer->state != UPGRADING) return 1;
     peer->state = OPEN;
     if (!kind->leaves) watch(peer, EPOLLIN | EPOLLOUT);
     return !kind->leaves;
@@ -142,16 +142,16 @@ int main(int argc, char **argv) {
     errno = 0;
     if (nice(10) == -1 && errno) fail("nice");
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    for (long i = 0; i < count; i++) call(&peers[i]);
+    for (long i = 0; i < count; i++) connect_peer(&peers[i]);
     for (;;) {
         int events = epoll_wait(epoll, ready, EVENTS, -1);
         for (int i = 0; i < events; i++) {
             struct peer *peer = &peers[ready[i].data.u32];
             uint32_t what = ready[i].events;
-            int goes_on = !(what & (EPOLLERR | EPOLLHUP));
-            if (goes_on && what & EPOLLIN) goes_on = hear(peer);
-            if (goes_on && what & EPOLLOUT && peer->state != ASKED) goes_on = say(peer);
-            if (!goes_on) come_back(peer);
+            int is_alive = !(what & (EPOLLERR | EPOLLHUP));
+            if (is_alive && what & EPOLLIN) is_alive = on_readable(peer);
+            if (is_alive && what & EPOLLOUT && peer->state != UPGRADING) is_alive = on_writable(peer);
+            if (!is_alive) reconnect(peer);
         }
     }
 }

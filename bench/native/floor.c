@@ -1,6 +1,6 @@
-/* The floor: one epoll loop that answers an upgrade with ready bytes and sends whatever text
- * any connection sends to all of them, with one send() each for up to 16 frames of one read.
- * It parses but lengths, checks nothing, and takes it that a read holds whole frames.
+/* The floor: one epoll loop that answers an upgrade with ready bytes, and sends each text that
+ * comes from a connection to all connections, with one send() for up to 16 frames of one read.
+ * It parses only lengths, checks nothing, and relies on reads that end with a frame.
  *
  *   floor PORT
  */
@@ -30,7 +30,7 @@ static void send_to_all(size_t size) {
         if (state[other] == UPGRADED) send(other, out, size, MSG_NOSIGNAL);
 }
 
-/* Send what came, as the frames of a server: the mask of the clients' is always 0 here. */
+/* Send the frames to all, without their masks, which are always 0 here. */
 static void pass_on(size_t got) {
     size_t size = 0;
     int frames = 0;

@@ -1,17 +1,17 @@
 /* The load: thousands of WebSocket clients and the publisher, in one epoll loop.
  *
- * In C so that it neither is the bottleneck nor falsifies latencies on the one core that it
- * shares with nats-server. It takes one command a line and answers each with a line of JSON:
+ * It is in C so that it is not the bottleneck and hardly adds to latencies, on the core that it
+ * shares with nats-server. It reads one command per line and answers each with a line of JSON:
  *
  *   connect PORT WINDOW FILE       a connection for each path in FILE, WINDOW handshakes at once
- *   bus PORT                       publish on JetStream from now on, not as client 0
+ *   bus PORT                       publish to JetStream from now on, instead of with client 0
  *   publish TOTAL RATE BATCH IN_FLIGHT RECEIVERS FILE
- *                                  the publications of FILE, over and over: RATE a second, or
- *                                  (RATE 0) as fast as IN_FLIGHT of them allow, BATCH at a time
+ *                                  the publications of FILE in turn, BATCH at a time: RATE a
+ *                                  second, or with RATE 0 as many as IN_FLIGHT allows
  *   talk TOTAL IN_FLIGHT FILE      every client sends the message of FILE
  *   stall NUMBER                   that client stops reading
  *   reset                          end all connections
- *   status                         answer now, though it is not done
+ *   status                         answer now, though the last command is not done
  *   quit
  *
  * A line of a publications file is SUBJECT, a tab and the payload.
@@ -60,7 +60,7 @@ static int64_t read_clock(clockid_t clock) {
 
 int64_t now(void) { return read_clock(CLOCK_MONOTONIC); }
 
-/* Wait for input, and for room to write if ``writable_too`` is 1; for nothing if it is -1. */
+/* Watch for readable, with ``writable_too`` 1 also for writable; with -1 for nothing. */
 void watch(int fd, uint32_t owner, int writable_too) {
     uint32_t events = writable_too < 0 ? 0 : EPOLLIN | (writable_too ? EPOLLOUT : 0u);
     struct epoll_event event = {.events = events, .data.u32 = owner};
@@ -75,7 +75,7 @@ void stamp(char *digits, int64_t moment) {
     for (int at = STAMP_DIGITS - 1; at >= 0; at--, moment /= 10) digits[at] = (char)('0' + moment % 10);
 }
 
-/* The digits of the stamp, if there is one; it is mostly where it was found last. */
+/* The digits of the stamp, or NULL. It is looked for where the last one was found first. */
 char *find_stamp(char *text, size_t size) {
     static size_t last;
     if (size > last + STAMP_BYTES && memcmp(text + last, STAMP, STAMP_BYTES) == 0)
@@ -139,7 +139,7 @@ static void publish_batch(void) {
     if (bus_is_connected()) bus_flush();
 }
 
-/* How many publications have reached all their receivers; the store, if there are none. */
+/* How many publications have reached all their receivers, or the store if there are none. */
 static long arrived(void) { return receivers ? count.delivered / receivers : bus_stored; }
 
 static void publish_more(void) {
@@ -197,7 +197,7 @@ static void take_command(char *line) {
     if (sscanf(line, "connect %d %ld %4095s", &port, &window, name) == 3) {
         read_lines(name);
         begin(CONNECTING);
-        total = line_count; /* beside those that are open already */
+        total = line_count; /* without those that are open already */
         count.opened = count.welcomed = 0;
     } else if (sscanf(line, "bus %d", &port) == 1) {
         bus_connect(port);
@@ -246,7 +246,7 @@ int main(void) {
     setrlimit(RLIMIT_NOFILE, &files);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    setvbuf(stdin, NULL, _IONBF, 0); /* what is read ahead would be waited for in vain */
+    setvbuf(stdin, NULL, _IONBF, 0); /* epoll does not see what stdio has read ahead */
     watch(STDIN_FILENO, FROM_STDIN, 0);
     watch(timer, FROM_TIMER, 0);
     for (;;) {

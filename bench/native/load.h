@@ -1,15 +1,15 @@
-/* The parts of the load generator; what each does stands at the head of its file. */
+/* The parts of the load generator; each file says at its top what it does. */
 #ifndef LOAD_H
 #define LOAD_H
 #include <stddef.h>
 #include <stdint.h>
 
-/* A publication bears the moment at which it was sent, in nanoseconds of the monotonic clock,
- * somewhere in its text as "at=" and STAMP_DIGITS digits: any server passes that on. */
+/* Every publication has its time of sending somewhere in its text, in nanoseconds of the monotonic
+ * clock: "at=" and STAMP_DIGITS digits, which every server passes on. */
 #define STAMP "at="
 enum { STAMP_BYTES = 3, STAMP_DIGITS = 19 };
 
-/* What an event of the loop belongs to: one of these, or a client by its number. */
+/* The owner of an epoll event: one of these, or a client by its number. */
 enum { FROM_STDIN = UINT32_MAX, FROM_BUS = UINT32_MAX - 1, FROM_TIMER = UINT32_MAX - 2 };
 
 struct publication {
@@ -38,7 +38,7 @@ void clients_send(uint32_t number, const char *payload, size_t size);
 void clients_talk(struct publication *template, long total, long in_flight);
 uint32_t clients_count(void);
 
-/* bus.c: publishing on JetStream */
+/* bus.c: publishing to JetStream */
 extern long bus_stored;
 void bus_connect(int port);
 int bus_is_connected(void);

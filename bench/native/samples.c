@@ -1,4 +1,4 @@
-/* Latencies, each kept: in tenths of a microsecond, sorted when they are asked for. */
+/* Keeps all latencies, in tenths of a microsecond, and sorts them when a quantile is read. */
 #include <stdlib.h>
 
 #include "load.h"

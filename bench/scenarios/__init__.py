@@ -1,1 +1,1 @@
-"""The benchmarks, a module each: what is done to a server, and what is read from it."""
+"""The benchmarks, one per module: put a load on a server and measure it."""

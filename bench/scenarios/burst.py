@@ -1,7 +1,7 @@
-"""Publications faster than the loop turns: 16 at a time to 1,000 connections, several in flight.
+"""Bursts: 16 publications at a time to 1,000 connections, faster than the event loop turns.
 
-The next 16 leave as soon as no more than 48 are under way, so the server always has some to
-take together, and neither the sockets nor the load fill up without bound.
+The next 16 are sent when at most 48 are in flight. So the server always has several to handle in
+one turn, and buffers stay bounded.
 """
 
 from bench.load import Load

@@ -1,8 +1,8 @@
-"""CPU of a connect, from TCP's accept to `welcome`: by the kind of its token, and once more.
+"""CPU time of a connect, from accept to `welcome`, with each kind of token, and of a reconnect.
 
-Each comes to a room of its own, so that nobody else is told of it; its user's presence is
-written all the same. `again` are the same tokens as before, a second after all connections
-were lost, as when a proxy was restarted.
+Each user connects to a separate room, so that nobody else is told, though presence is written.
+`again` are reconnects with the same tokens after all connections were lost, as when a proxy is
+restarted.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
         signed = [target.eddsa_path(user, room=f"r{user}") for user in users]
         figures["EdDSA, µs"] = await _connect(target, load, signed)
     else:
-        figures["EdDSA, µs"] = figures["HS256, µs"]  # looks at no signature, or knows no other
+        figures["EdDSA, µs"] = figures["HS256, µs"]  # these servers check one kind or none
     return figures
 
 

@@ -1,6 +1,6 @@
-"""One publication to 1,000 connections, 50 publications a second: CPU and latency of a delivery.
+"""Fan-out to 1,000 connections, 50 publications a second: CPU time and latency of a delivery.
 
-The publisher is the load, straight on the bus, so that only deliveries are counted.
+The load publishes directly on the bus, so only deliveries are measured.
 """
 
 from bench.load import Load

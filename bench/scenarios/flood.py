@@ -1,7 +1,7 @@
-"""200 peers without a token that send whatever they like: what others feel of them at the door.
+"""200 peers without a token flood the gateway: how long others wait meanwhile.
 
-Meanwhile four tabs at a time connect, are welcomed, and leave; and one that is open asks every
-10 ms whether the gateway is there. First without a flood, then under one of each kind.
+Four tabs at a time connect, get their `welcome` and leave; another one sends a ping every 10 ms.
+This is measured without a flood, and then with one of each kind.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ SECONDS = 8.0
 KINDS = (
     "fragments", "pings", "pongs", "messages", "closes", "bytes", "heads", "handshakes", "requests",
 )  # fmt: skip
-"""As native/flood.c has them."""
+"""Those of native/flood.c."""
 CONNECTING = 4
 PAUSE_SECONDS = 0.01
 PATIENCE_SECONDS = 60.0
-"""For what has begun when the flood ends."""
+"""For connects and round trips that are under way when the flood ends."""
 
 
 async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     figures: dict[str, float] = {}
     for kind in (None, *KINDS):
-        connects, trips = await _feel(target, kind, scale)
+        connects, trips = await _latencies(target, kind, scale)
         name = kind or "calm"
         figures |= {
             f"{name}: connect p50, ms": _ms(connects, 0.5),
@@ -46,10 +46,12 @@ async def measure(target: Target, load: Load, scale: Scale) -> dict[str, float]:
     return figures
 
 
-async def _feel(target: Target, kind: str | None, scale: Scale) -> tuple[list[float], list[float]]:
-    """How long connects took, and round trips of the tab that was open.
+async def _latencies(
+    target: Target, kind: str | None, scale: Scale
+) -> tuple[list[float], list[float]]:
+    """The durations of connects, and of round trips of the open tab.
 
-    What had no answer before the flood ended is waited for, and counts.
+    Those that are under way when the flood ends count too.
     """
     connects: list[float] = []
     trips: list[float] = []
@@ -58,8 +60,8 @@ async def _feel(target: Target, kind: str | None, scale: Scale) -> tuple[list[fl
         ends_at = time.perf_counter() + seconds
         async with asyncio.timeout(seconds + PATIENCE_SECONDS), asyncio.TaskGroup() as group:
             for user_id in range(2, 2 + CONNECTING):
-                group.create_task(_connect_on(target, user_id, ends_at, connects))
-            group.create_task(_ask_on(tab, ends_at, trips))
+                group.create_task(_keep_connecting(target, user_id, ends_at, connects))
+            group.create_task(_keep_asking(tab, ends_at, trips))
             if kind is not None:
                 async with _flood(target.port, scale.of(PEERS), kind):
                     await asyncio.sleep(seconds)
@@ -78,8 +80,8 @@ async def _flood(port: int, peers: int, kind: str) -> AsyncGenerator[None]:
         await process.wait()
 
 
-async def _connect_on(target: Target, user_id: int, ends_at: float, took: list[float]) -> None:
-    """Who is told to try again later does so; what counts is when it is welcomed."""
+async def _keep_connecting(target: Target, user_id: int, ends_at: float, took: list[float]) -> None:
+    """Connect again and again. One that is refused is tried again, and its duration goes on."""
     began = time.perf_counter()
     while began < ends_at:
         with suppress(ConnectionClosed):
@@ -89,7 +91,7 @@ async def _connect_on(target: Target, user_id: int, ends_at: float, took: list[f
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _ask_on(tab: ClientConnection, ends_at: float, took: list[float]) -> None:
+async def _keep_asking(tab: ClientConnection, ends_at: float, took: list[float]) -> None:
     while not took or time.perf_counter() < ends_at:
         began = time.perf_counter()
         await tab.send('{"type":"ping"}')
@@ -101,7 +103,7 @@ async def _ask_on(tab: ClientConnection, ends_at: float, took: list[float]) -> N
 
 @asynccontextmanager
 async def _tab(target: Target, user_id: int) -> AsyncGenerator[ClientConnection]:
-    """One that was welcomed, in a room of its own."""
+    """A connection that has got its `welcome`, in a room of its own."""
     url = f"ws://127.0.0.1:{target.port}{target.path(user_id, room=f'r{user_id}')}"
     async with connect(
         url, compression=None, open_timeout=None, ping_interval=None, close_timeout=0.1

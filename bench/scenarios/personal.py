@@ -1,6 +1,6 @@
-"""Fan-out 1: 1,000 users with their personal channels, eight publications in flight.
+"""Fan-out to one: personal channels of 1,000 users, eight publications in flight.
 
-CPU of the gateway alone, which the bus feeds. Each is stored on disk before it is delivered.
+CPU time is that of the gateway alone. Each publication is stored on disk before it is delivered.
 """
 
 from bench.load import Load

@@ -1,9 +1,9 @@
-"""One reader among 1,000 that takes nothing any more: what the others and the memory feel of it.
+"""One of 1,000 connections stops reading: the latency of the others, and the memory it costs.
 
-First all read, 50 publications a second. Then one stops, and as much is published into its
-personal channel as its socket can't hold, so that it has stalled by the time that the same is
-measured again. Before the first part a reader gets just as much, so that what the gateway keeps
-of recent publications (a mebibyte of them, here) is full and is not taken for the price of it.
+First all read 50 publications a second. Then one stops, and its personal channel gets more than its
+socket can hold, so that it is stalled when the same is measured again. Before the first part
+another reader gets as much, so that the ring of recent publications (1 MiB here) is full and does
+not count as memory of the stalled one.
 """
 
 from bench.load import Answer, Load
@@ -14,11 +14,11 @@ from bench.targets import Target
 LISTENERS = 1000
 PUBLICATIONS_PER_SECOND = 50
 SECONDS = 12
-"""Less than the gateway's patience with a reader that lags: it is there to the end."""
+"""Less than ``lag_seconds``, so that the stalled connection is not closed before the end."""
 TEXT_BYTES = 64
 FILLINGS = 96
 FILLING_BYTES = 48 * 1024
-"""Of these, 4.5 MiB: more than the system's buffers and the gateway's own for a connection."""
+"""All of them are 4.5 MiB: more than the buffers of the system and of the gateway."""
 STALLED, READING = 0, 1
 
 SETTINGS = {"HUBBUB_GATEWAY_RING_BYTES": str(1024 * 1024)}

@@ -1,4 +1,4 @@
-"""What a client sends: in, published, stored, answered, and delivered back to it.
+"""Messages of clients: received, published, stored, answered, and delivered back.
 
 16 connections, each in a room of its own, with 8 messages in flight.
 """

@@ -1,4 +1,4 @@
-"""Publishing into channels: answered with the offset once it is stored, and stored once."""
+"""Publishing into channels. Each publication is stored once and answered with its offset."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class IdReused(AppError):
-    """Under this id something else was stored, so this was not."""
+    """Another publication was stored under this id, so this one was not."""
 
     kind = ErrorKind.CONFLICT
     code = "id_reused"
@@ -35,7 +35,7 @@ class IdReused(AppError):
 
 
 class PublicationTooLong(AppError):
-    """No message of that size is stored, now or later."""
+    """It is too long to be stored, now or later."""
 
     kind = ErrorKind.INVALID
     code = "too_long"
@@ -55,26 +55,26 @@ class PublicationRefused(AppError):
 
 
 PublishResult = PubAck | AppError
-"""The bus's own ack, or why there is none. If that is `BusUnavailable` it may be stored all the
-same, so it can be sent again with the same id. An ack that says ``duplicate`` is of whatever was
-stored first under the id: see `ChannelPublisher.resolve_duplicate`."""
+"""The bus's ack, or why there is none. After `BusUnavailable` the publication may be stored or not;
+it can be sent again with the same id. If the ack says ``duplicate``, something was stored under the
+id before: see `ChannelPublisher.resolve_duplicate`."""
 
 OnDone = Callable[[PublishResult], None]
 
 
 @dataclass(frozen=True, slots=True)
 class PublishingLimits:
-    """How much may be published at once, and how long that may take."""
+    """How long a publication may be, and how long storing it may take."""
 
     deadline_seconds: float
     max_payload_bytes: int = 72 * 1024
-    """The longest body of a request, with what a publication adds to it."""
+    """The longest body of a request, and what a publication adds to it."""
     stuck_seconds: float = 10.0
-    """For how long the bus counts as storing nothing, after it did not store in time."""
+    """How long `ChannelPublisher.stuck` is true after the bus did not store in time."""
 
 
 class ChannelPublisher:
-    """Publishes on behalf of users and of services; whether they may is judged above."""
+    """Publishes for users and services. The caller checks whether they may."""
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class ChannelPublisher:
     ) -> None:
         """
         Args:
-            recent: The publication at an offset, if it is in memory; saves asking the stream.
-            on_answered: Gets the seconds from a publication to its answer, or to giving it up.
+            recent: The publication at an offset if it is in memory, which saves a request.
+            on_answered: Gets the seconds from a publication to its answer or its deadline.
         """
         self._publisher = publisher
         self._history = history
@@ -98,15 +98,15 @@ class ChannelPublisher:
         self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)
         self._own_ids = (f"{prefix}-{number}" for number in count(1))
-        """For what comes without an id: nobody repeats it, so it only has to be unique."""
+        """For publications without an id: nobody repeats them, so it only has to be unique."""
 
     @property
     def stuck(self) -> bool:
-        """Whether the bus stored nothing in time when it was last asked, a short while ago."""
+        """Whether the bus failed to store the last publication in time, a short while ago."""
         return self._stuck_until is not None and time.monotonic() < self._stuck_until
 
     def bus_came_back(self) -> None:
-        """What it did not store before says nothing of how it is now."""
+        """Forget that it was stuck: after a reconnect it may store again."""
         self._stuck_until = None
 
     def send_by_user(
@@ -118,11 +118,11 @@ class ChannelPublisher:
         *,
         client_id: str | None = None,
     ) -> None:
-        """Store what a user publishes, and say what became of it. Never waits.
+        """Store what a user publishes, and call back with the result. Never waits.
 
         Args:
-            on_done: Called once, and not before this has returned.
-            client_id: The user's own; within the dedupe window the channel gets it once.
+            on_done: Called once, after this has returned.
+            client_id: Chosen by the client. Within the dedupe window it is stored once.
 
         Raises:
             PublicationTooLong, PublicationRefused: it can never be stored.
@@ -136,12 +136,12 @@ class ChannelPublisher:
         """Store what a service publishes; return its offset.
 
         Args:
-            key: Within the dedupe window the channel gets it once.
+            key: Within the dedupe window it is stored once in the channel.
 
         Raises:
             IdReused: the key stands for other data.
             PublicationTooLong, PublicationRefused: it can never be stored.
-            BusUnavailable: unknown whether it is stored; try again with the same key.
+            BusUnavailable: it may be stored or not; try again with the same key.
         """
         message_id = api_message_id(channel, key or next(self._own_ids))
         done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
@@ -160,14 +160,16 @@ class ChannelPublisher:
         return await self.resolve_duplicate(result, data) if result.duplicate else result.offset
 
     async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
-        """Return the offset of what was stored first, if it has the same data.
+        """Return the offset of the publication that was stored first, if it has the same data.
+
+        If that one is no longer in the stream, it is taken to have the same data.
 
         Raises:
-            IdReused: it hasn't. What is gone is taken to have.
+            IdReused: it has other data.
             BusUnavailable: the stream doesn't answer; try again with the same id.
         """
-        kept = self._recent(ack.offset) or await self._history.stored(ack.offset)
-        if kept is not None and not _has_data(kept.payload, data):
+        first = self._recent(ack.offset) or await self._history.stored(ack.offset)
+        if first is not None and not _has_data(first.payload, data):
             raise IdReused
         return ack.offset
 
@@ -196,7 +198,7 @@ class ChannelPublisher:
         if isinstance(result, PubAck):
             self._stuck_until = None
         elif isinstance(result, BusUnavailable):
-            if now - began_at >= self._limits.deadline_seconds:  # else it is for other reasons
+            if now - began_at >= self._limits.deadline_seconds:  # else it failed for another reason
                 self._stuck_until = now + self._limits.stuck_seconds
         else:
             on_done(self._refusal(channel, result))
@@ -213,8 +215,8 @@ class ChannelPublisher:
 def _has_data(payload: bytes, data: Any) -> bool:
     try:
         stored = Publication.decode(payload).data
-        sent = Publication.decode(Publication(data).encode()).data  # as it would be stored
+        sent = Publication.decode(Publication(data).encode()).data  # as it is read when stored
     except BadPublication:
         return False
-    # As sorted text: to Python's == even True and 1 are the same.
+    # Compared as sorted JSON, since Python's == takes True and 1 for the same.
     return json.dumps(stored, sort_keys=True) == json.dumps(sent, sort_keys=True)

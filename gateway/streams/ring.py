@@ -1,4 +1,4 @@
-"""Recent publications of all channels, so that few who reconnect need the stream. Pure."""
+"""The recent publications of all channels, so that reconnects rarely read the stream. Pure."""
 
 import heapq
 import sys
@@ -11,14 +11,14 @@ from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 
 NOTHING = sys.maxsize
-"""The floor of a ring that has seen nothing yet."""
+"""The floor of a ring without any publication."""
 
 
 class Ring:
     """The last publications, bounded in number and bytes.
 
-    All that was ever published with an offset above the floor is here: who has
-    everything up to the floor gets the rest from here, and needs nothing else.
+    The ring has every publication above the floor. So a client that has everything up to the
+    floor, or more, gets all that it missed from the ring.
     """
 
     def __init__(self, *, max_count: int, max_bytes: int) -> None:
@@ -26,15 +26,15 @@ class Ring:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[int, StoredPublication] = OrderedDict()
+        self._publications: OrderedDict[int, StoredPublication] = OrderedDict()
         self._offsets: dict[ChannelName, _Offsets] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._publications)
 
     @property
     def channel_count(self) -> int:
-        """Of how many channels something is kept."""
+        """How many channels have a publication here."""
         return len(self._offsets)
 
     @property
@@ -42,41 +42,41 @@ class Ring:
         return self._bytes
 
     def append(self, publication: StoredPublication) -> None:
-        """Add the next publication of the stream: nothing lies between it and the last one."""
+        """Add the publication that comes next in the stream after the last one."""
         offset, channel, payload, _time = publication
         if self.floor == NOTHING:
             self.floor = offset - 1
-        self._kept[offset] = publication
+        self._publications[offset] = publication
         self._bytes += len(payload)
         offsets = self._offsets.get(channel)
         if offsets is None:
             offsets = self._offsets[channel] = _Offsets()
         offsets.append(offset)
-        while len(self._kept) > self._max_count or self._bytes > self._max_bytes:
+        while len(self._publications) > self._max_count or self._bytes > self._max_bytes:
             self._evict()
 
     def clear(self) -> None:
-        """Forget everything, since the next publication may not follow the last one."""
+        """Drop everything, because the next publication may not follow the last one."""
         self.floor = NOTHING
         self._bytes = 0
-        self._kept.clear()
+        self._publications.clear()
         self._offsets.clear()
 
     def get(self, offset: int) -> StoredPublication | None:
-        return self._kept.get(offset)
+        return self._publications.get(offset)
 
     def after(self, channels: Iterable[ChannelName], offset: int) -> Iterator[StoredPublication]:
-        """What the channels have after an offset, ascending; read it before the ring changes."""
+        """The channels' publications after an offset, ascending; valid until the ring changes."""
         runs = [
             found.after(offset)
             for channel in set(channels)
             if (found := self._offsets.get(channel)) is not None
         ]
         merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
-        return map(self._kept.__getitem__, merged)
+        return map(self._publications.__getitem__, merged)
 
     def count_after(self, channels: Iterable[ChannelName], offset: int) -> int:
-        """How many `after` would give."""
+        """How many publications `after` would give."""
         return sum(
             found.count_after(offset)
             for channel in set(channels)
@@ -84,24 +84,24 @@ class Ring:
         )
 
     def last(self, channel: ChannelName, count: int) -> list[StoredPublication] | None:
-        """The channel's last ones, ascending; None if the stream may hold more of them."""
+        """The channel's last publications, ascending; None if the ring may lack some of them."""
         offsets = self._offsets.get(channel)
         newest = offsets.last(count) if offsets is not None else []
         if len(newest) < count and self.floor != 0:
             return None
-        return [self._kept[offset] for offset in newest]
+        return [self._publications[offset] for offset in newest]
 
     def _evict(self) -> None:
-        offset, (_offset, channel, payload, _time) = self._kept.popitem(last=False)
+        offset, (_offset, channel, payload, _time) = self._publications.popitem(last=False)
         self.floor = offset
         self._bytes -= len(payload)
         offsets = self._offsets[channel]
         if not offsets.drop_first():
-            del self._offsets[channel]  # else one stays for every channel ever seen
+            del self._offsets[channel]  # or memory would grow with every new channel
 
 
 class _Offsets:
-    """The offsets of one channel, ascending; dropping the first is O(1) in the long run."""
+    """The offsets of one channel, ascending; dropping the first is amortised O(1)."""
 
     __slots__ = ("_begin", "_offsets")
 
@@ -113,7 +113,7 @@ class _Offsets:
         self._offsets.append(offset)
 
     def drop_first(self) -> bool:
-        """Return whether any are left."""
+        """Drop the first offset; return whether any are left."""
         self._begin += 1
         if self._begin * 2 >= len(self._offsets):
             del self._offsets[: self._begin]
@@ -121,14 +121,14 @@ class _Offsets:
         return bool(self._offsets)
 
     def after(self, offset: int) -> Iterator[int]:
-        for place in range(self._place_after(offset), len(self._offsets)):
-            yield self._offsets[place]
+        for index in range(self._index_after(offset), len(self._offsets)):
+            yield self._offsets[index]
 
     def count_after(self, offset: int) -> int:
-        return len(self._offsets) - self._place_after(offset)
+        return len(self._offsets) - self._index_after(offset)
 
     def last(self, count: int) -> list[int]:
         return self._offsets[max(self._begin, len(self._offsets) - count) :]
 
-    def _place_after(self, offset: int) -> int:
+    def _index_after(self, offset: int) -> int:
         return bisect_right(self._offsets, offset, lo=self._begin)

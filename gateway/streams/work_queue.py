@@ -1,9 +1,9 @@
-"""A consumer's messages for one of several processes, in order; the others stand by.
+"""A pull consumer shared by several processes: one gets its messages, the others stand by.
 
-The server *pins* the consumer to one of those that ask; when that one leaves or is silent for
-too long, it pins another (NATS 2.11, ADR-42). Messages are pulled, so nobody gets more than it
-can do. The server is told now and then of the jobs in hand. If a process dies over a job, its
-acknowledgement time runs out and another process gets it: handlers have to bear repetition.
+The server *pins* the consumer to one of the clients that pull from it. When that one unpins itself
+or does not pull for too long, the server pins another (NATS 2.11, ADR-42). Unsettled jobs are
+reported to be in progress at intervals. If a process dies, its jobs are redelivered to another one
+after the ack wait, so handlers must be idempotent.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,14 +26,25 @@ from shared.nats.headers import header, status
 
 log = structlog.get_logger(__name__)
 
-_SLACK_SECONDS = 1.0  # for the server to tell that a request has expired
+_SLACK_SECONDS = 1.0  # for the server's word that a pull request has expired
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ACK_PREFIX = "$JS.ACK."
 _HEARTBEAT = 100
 _OTHER_IS_PINNED = 423
-_NOTHING_THERE = (404, 408)
+_NO_MESSAGES = (404, 408)
 _FAILURES = MappingProxyType({409: "the consumer is busy or gone", 503: "no such consumer"})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkQueueLimits:
+    """How often the server is asked for jobs, and told of them."""
+
+    wait_seconds: float = 5.0
+    """How long one pull request stays with the server. A consumer that gets a new leader forgets
+    its requests without a word, so this is also how long a job may wait then."""
+    progress_seconds: float = 3.0
+    """Between two reports that jobs are in progress; well below the consumer's ack wait."""
 
 
 class _Delivery(NamedTuple):
@@ -41,14 +53,14 @@ class _Delivery(NamedTuple):
     stored_at: datetime | None
 
 
-def _read_delivery(ack_subject: str) -> _Delivery:
-    """What a job's address for answers says of it, in whichever form that the server writes.
+def _parse_ack_subject(ack_subject: str) -> _Delivery:
+    """Read what the server writes into a job's ack subject, in any of its forms.
 
-    One that says nothing to us is an address all the same. Were the job not taken it would come
-    again for ever; it is taken as one that may have been given out before.
+    A job with an unknown form is taken too, or it would be redelivered for ever. It counts as
+    delivered before.
     """
-    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>,
-    # in which newer servers name a domain and an account before the stream.
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>;
+    # newer servers put a domain and an account hash before the stream.
     tokens = ack_subject.split(".")
     try:
         delivered, sequence, _, nanoseconds = map(
@@ -62,7 +74,7 @@ def _read_delivery(ack_subject: str) -> _Delivery:
 
 
 class Job:
-    """One message to be worked on. Unless it is answered, somebody gets it again."""
+    """One message to work on. Unless it is acknowledged, it is redelivered."""
 
     def __init__(
         self,
@@ -70,42 +82,42 @@ class Job:
         payload: bytes,
         ack_subject: str,
         *,
-        on_answered: Callable[["Job"], None] = lambda _job: None,
+        on_settled: Callable[["Job"], None] = lambda _job: None,
     ) -> None:
         self._bus = bus
         self._ack_subject = ack_subject
-        self._on_answered = on_answered
+        self._on_settled = on_settled
         self.payload = payload
-        delivery = _read_delivery(ack_subject)
+        delivery = _parse_ack_subject(ack_subject)
         self.deliveries = delivery.deliveries
-        """How often it was given to somebody; 1 for the first time."""
+        """How often it was delivered; 1 for the first time."""
         self.sequence = delivery.sequence
-        """Its place in the stream; 0 if that isn't known."""
+        """Its sequence in the stream; 0 if unknown."""
         self.stored_at = delivery.stored_at
 
     def ack(self) -> None:
-        """It is done. The answer may get lost, so it may come again all the same."""
-        self._answer_for_good(b"+ACK")
+        """The job is done. The ack may get lost, so it may be redelivered all the same."""
+        self._settle(b"+ACK")
 
-    def retry(self, *, delay_seconds: float) -> None:
-        """It could not be done now."""
+    def nak(self, *, delay_seconds: float) -> None:
+        """The job could not be done now: redeliver it after the delay."""
         delay = {"delay": nanoseconds(delay_seconds)}
-        self._answer_for_good(b"-NAK " + json.dumps(delay).encode())
+        self._settle(b"-NAK " + json.dumps(delay).encode())
 
-    def terminate(self) -> None:
-        """It can never be done: nobody gets it again."""
-        self._answer_for_good(b"+TERM")
+    def term(self) -> None:
+        """The job can never be done: do not redeliver it."""
+        self._settle(b"+TERM")
 
-    def still_working(self) -> None:
-        """It takes longer: let the acknowledgement time begin anew."""
-        self._answer(b"+WPI")
+    def in_progress(self) -> None:
+        """The job takes longer: let its ack wait begin anew."""
+        self._send(b"+WPI")
 
-    def _answer_for_good(self, answer: bytes) -> None:
-        self._answer(answer)
-        self._on_answered(self)
+    def _settle(self, answer: bytes) -> None:
+        self._send(answer)
+        self._on_settled(self)
 
-    def _answer(self, answer: bytes) -> None:
-        with suppress(BusUnavailable):  # then it comes again after the acknowledgement time
+    def _send(self, answer: bytes) -> None:
+        with suppress(BusUnavailable):  # then it is redelivered after the ack wait
             try:
                 self._bus.send(self._ack_subject, answer)
             except MessageRejected:
@@ -113,64 +125,61 @@ class Job:
 
 
 class WorkQueue:
-    """A consumer's messages, while it is this process's turn. Made by `open_work_queue`."""
+    """Jobs of a consumer, while it is pinned to this process. Made by `open_work_queue`."""
 
-    def __init__(
-        self, bus: Bus, stream: str, consumer: str, *, wait_seconds: float, working_seconds: float
-    ) -> None:
+    def __init__(self, bus: Bus, stream: str, consumer: str, limits: WorkQueueLimits) -> None:
         self._bus = bus
         self._api = JetStreamApi(bus)
         self._stream = stream
         self._consumer = consumer
         self._group = consumer
         self._pin: str | None = None
-        self._wait_seconds = wait_seconds
+        self._limits = limits
         self.inbox = bus.own_inbox()
-        self._working_seconds = working_seconds
         self._jobs: deque[Job] = deque()
-        self._in_hand: dict[Job, None] = {}  # taken and not answered, in their order
-        self._answered = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._unsettled: dict[Job, None] = {}  # in the order in which they were taken
+        self._settled = asyncio.Event()
+        self._progress_timer: asyncio.TimerHandle | None = None
         self._pulls = 0
-        self._expected = 0  # of the open request
-        self._open_until = 0.0
+        self._outstanding = 0  # jobs that the open pull request may still bring
+        self._pull_ends_at = 0.0
         self._failure: str | None = None
-        self._heard = asyncio.Event()
+        self._pull_answered = asyncio.Event()
 
     @property
     def waiting(self) -> int:
-        """How many jobs are here and not taken."""
+        """How many jobs have come and were not taken."""
         return len(self._jobs)
 
     @property
-    def in_hand(self) -> int:
-        """How many were taken and are not answered."""
-        return len(self._in_hand)
+    def unsettled(self) -> int:
+        """How many jobs were taken and not settled by an ack, a nak or a term."""
+        return len(self._unsettled)
 
-    async def until_in_hand_below(self, count: int) -> None:
-        while len(self._in_hand) >= count:
-            self._answered.clear()
-            await self._answered.wait()
+    async def until_unsettled_below(self, count: int) -> None:
+        while len(self._unsettled) >= count:
+            self._settled.clear()
+            await self._settled.wait()
 
     async def take(self, limit: int) -> list[Job]:
-        """Wait for work; return at least one job and at most ``limit``, or none after a while.
+        """Wait for jobs; return at least one and at most ``limit``, or none after a while.
 
         Raises:
-            BusUnavailable: the consumer can't be had now.
+            BusUnavailable: the consumer answers with an error.
         """
         if not self._jobs:
             await self._bus.until_connected()
-            if self._expected <= 0 or time.monotonic() >= self._open_until:
+            if self._outstanding <= 0 or time.monotonic() >= self._pull_ends_at:
                 self._pull(limit)
-            self._heard.clear()
+            self._pull_answered.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._open_until - time.monotonic()):
-                    await self._heard.wait()
+                async with asyncio.timeout(self._pull_ends_at - time.monotonic()):
+                    await self._pull_answered.wait()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise BusUnavailable(failure)
         taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
-        self._in_hand.update(dict.fromkeys(taken))
+        self._unsettled.update(dict.fromkeys(taken))
         return taken
 
     def _pull(self, limit: int) -> None:
@@ -179,96 +188,84 @@ class WorkQueue:
             self._stream,
             self._consumer,
             batch=limit,
-            expires_seconds=self._wait_seconds,
+            expires_seconds=self._limits.wait_seconds,
             group=self._group,
             pin=self._pin,
             reply=f"{self.inbox}.{self._pulls}",
         )
-        self._expected = limit
-        self._open_until = time.monotonic() + self._wait_seconds + _SLACK_SECONDS
+        self._outstanding = limit
+        self._pull_ends_at = time.monotonic() + self._limits.wait_seconds + _SLACK_SECONDS
 
-    def hear(self, subject: bytes, payload: bytes, headers: bytes | None, reply: bytes) -> None:
-        """Take what the bus brings: jobs under their own subjects, else word of a request."""
+    def on_message(
+        self, subject: bytes, payload: bytes, headers: bytes | None, reply: bytes
+    ) -> None:
+        """Take a job, which has a reply subject, or the status of a pull request."""
         if reply:
             address = reply.decode(errors="replace")
             if not address.startswith(_ACK_PREFIX):  # not from the consumer
                 log.warning("job_without_ack_address", address=address)
                 return
-            self._expected -= 1
-            self._jobs.append(Job(self._bus, payload, address, on_answered=self._heard_answer))
+            self._outstanding -= 1
+            self._jobs.append(Job(self._bus, payload, address, on_settled=self._on_settled))
             pin = header(headers, b"Nats-Pin-Id") if headers else None
             if pin is not None:
                 self._pin = pin.decode()
-            self._heard.set()
+            self._pull_answered.set()
             return
         code = status(headers)
         if code is None or code == _HEARTBEAT or subject.decode() != f"{self.inbox}.{self._pulls}":
-            return  # of a request that is over already
+            return  # or it belongs to an earlier request
         if code == _OTHER_IS_PINNED:
             self._pin = None  # stand by
-        elif code not in _NOTHING_THERE:
+        elif code not in _NO_MESSAGES:
             self._failure = _FAILURES.get(code, f"the consumer answered {code}")
-        self.end_request()
+        self.end_pull()
 
-    def end_request(self) -> None:
-        """Nothing more comes of the open request."""
-        self._expected = 0
-        self._heard.set()
+    def end_pull(self) -> None:
+        """The open pull request brings nothing more."""
+        self._outstanding = 0
+        self._pull_answered.set()
 
-    def say_working(self) -> None:
-        """Tell the server of all that is here, again and again: none of it is lost."""
-        for job in (*self._in_hand, *self._jobs):
-            job.still_working()
+    def report_progress(self) -> None:
+        """Report that all jobs are in progress, now and at intervals, so none is redelivered."""
+        for job in (*self._unsettled, *self._jobs):
+            job.in_progress()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._working_seconds, self.say_working)
+        self._progress_timer = loop.call_later(self._limits.progress_seconds, self.report_progress)
 
-    def _heard_answer(self, job: Job) -> None:
-        self._in_hand.pop(job, None)
-        self._answered.set()
+    def _on_settled(self, job: Job) -> None:
+        self._unsettled.pop(job, None)
+        self._settled.set()
 
-    def give_back(self) -> None:
-        """Let another take over, at once, and have what was not answered here, in its order."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for job in (*self._in_hand, *self._jobs):
-            job.retry(delay_seconds=0)
+    def close(self) -> None:
+        """Return all jobs in their order, and let another process take over at once."""
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+        for job in (*self._unsettled, *self._jobs):
+            job.nak(delay_seconds=0)
         self._jobs.clear()
         if self._pin is not None:
             self._pin = None
-            with suppress(BusUnavailable):  # then it has to wait for our silence
+            with suppress(BusUnavailable):  # then the server unpins us after its timeout
                 self._api.unpin(self._stream, self._consumer, group=self._group)
 
 
 @asynccontextmanager
 async def open_work_queue(
-    bus: Bus,
-    stream: str,
-    consumer: str,
-    *,
-    wait_seconds: float = 5.0,
-    working_seconds: float = 3.0,
+    bus: Bus, stream: str, consumer: str, limits: WorkQueueLimits | None = None
 ) -> AsyncGenerator[WorkQueue]:
-    """Take part in the work of a consumer that `bootstrap` made.
+    """Pull from a consumer that `bootstrap` made.
 
-    At the end what was not answered is given back at once, so those who work on it have to have
-    stopped. What is on its way at that moment comes to another only when its acknowledgement
-    time has run out.
-
-    Args:
-        wait_seconds: How long one request for work stays with the server; also how long work
-            may lie there after an election of its leader, of which nobody tells.
-        working_seconds: How often the server is told what is in hand; well below the
-            acknowledgement time.
+    At the end all unsettled jobs are returned, so whoever works on them has to have stopped. A
+    job that is on its way at that moment is redelivered only after the ack wait.
     """
-    queue = WorkQueue(
-        bus, stream, consumer, wait_seconds=wait_seconds, working_seconds=working_seconds
-    )
-    subscription = await bus.subscribe(f"{queue.inbox}.*", queue.hear)
-    detach = bus.on_disconnected(queue.end_request)
-    queue.say_working()
+    queue = WorkQueue(bus, stream, consumer, limits or WorkQueueLimits())
+    subscription = await bus.subscribe(f"{queue.inbox}.*", queue.on_message)
+    detach = bus.on_disconnected(queue.end_pull)
+    queue.report_progress()
     try:
         yield queue
     finally:
         detach()
         subscription.close()
-        queue.give_back()
+        queue.close()

@@ -1,4 +1,4 @@
-"""The streams: what each holds, for how long, and how they come into being."""
+"""Making the streams and their consumer, and making them again when the bus has lost them."""
 
 import asyncio
 import hashlib
@@ -11,32 +11,18 @@ from typing import Any
 
 import structlog
 
-from shared.jetstream.api import (
-    ApiError,
-    Config,
-    JetStreamApi,
-    StreamInfo,
-    nanoseconds,
-)
-from shared.jetstream.subjects import (
-    CTL_LIVE,
-    CTL_PUB,
-    EVENTS,
-    PRES_LIVE,
-    PRES_PUB,
-    RT_LIVE,
-    RT_PUB,
+from shared.jetstream.api import ApiError, Config, JetStreamApi, StreamInfo
+from shared.jetstream.stream_configs import (
+    NOTIFY_CONSUMER,
+    STREAMS,
+    StreamSettings,
+    consumer_config,
+    stream_configs,
 )
 from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable, StreamMissing
-from shared.runtime.settings import MAX_TOKEN_SECONDS
 
 log = structlog.get_logger(__name__)
-
-STREAMS = ("RT", "PRES", "CTL", "EVENTS")
-NOTIFY_CONSUMER = "notify"
-RT_DEDUPE_SECONDS = 300.0
-"""For how long the RT stream knows an id again."""
 
 _EXISTS_DIFFERENTLY = 10058
 _FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
@@ -55,53 +41,14 @@ class _NoRoom(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """How much the streams keep.
-
-    Each reserves its ``max_bytes``, so that none can take another's room. Where the bus has
-    less, all of them get proportionally less.
-    """
-
-    replicas: int = 1
-    store_bytes: int | None = None
-    """What the bus has for all of them, as far as that is known."""
-    min_bytes: int = 16 * 1024 * 1024
-    """Of each of them; with less room than that nothing is made."""
-    rt_max_age_seconds: float = 24 * 3600
-    rt_max_bytes: int = 1024 * 1024 * 1024
-    rt_dedupe_seconds: float = RT_DEDUPE_SECONDS
-    pres_max_bytes: int = 256 * 1024 * 1024
-    """Some 300 bytes for each user of each channel on each gateway."""
-    pres_dedupe_seconds: float = 10
-    pres_marker_seconds: float = 60
-    """How long the marker of an expired presence entry stays."""
-    ctl_max_age_seconds: float = MAX_TOKEN_SECONDS
-    """The longest life of a token: a revocation has to outlive it."""
-    ctl_max_bytes: int = 256 * 1024 * 1024
-    """Of about 400 bytes for each ended session; past it no more can be ended."""
-    ctl_dedupe_seconds: float = 300
-    events_max_age_seconds: float = 7 * 24 * 3600
-    events_max_bytes: int = 4 * 1024 * 1024 * 1024
-    """Past it events wait in the outboxes, until the oldest here have gone by their age."""
-    events_dedupe_seconds: float = 600
-    notify_ack_seconds: float = 10
-    """After which an event that a gateway died over is another's."""
-    notify_pin_seconds: float = 5
-    """Without a word from the gateway that notifies, after which another takes over."""
-    notify_max_unacked: int = 2000
-    request_seconds: float = 2
-    """For one answer of the bus."""
-    retry_seconds: float = 0.2
-    deadline_seconds: float = 30
-    """For all of it: JetStream needs a moment after its server's start."""
-
-
-@dataclass(frozen=True, slots=True)
 class KeepingLimits:
     """How often the streams are looked at."""
 
     look_seconds: float = 2.0
     """To see whether all of them are there."""
+    settle_seconds: float = 0.5
+    """From a loss until they are made again. nats-server still removes the files of a stream after
+    it has said that the stream is deleted, and would take those of a new one along."""
     note_seconds: float = 30.0
     """To note how far the consumer is. If the streams are lost, what it did since is sent again,
     and known by its id if this is well within the dedupe windows."""
@@ -191,72 +138,9 @@ def _is_final(refusal: ApiError) -> bool:
     return refusal.status < 500 and refusal.err_code != _NO_PEERS_YET
 
 
-def _stream_configs(settings: StreamSettings) -> list[Config]:
-    """``max_bytes`` is what each is meant to have, if there is as much."""
-    return [
-        {
-            "name": "RT",
-            "subjects": [f"{RT_PUB}>"],
-            "republish": {"src": f"{RT_PUB}>", "dest": f"{RT_LIVE}>"},
-            "max_age": nanoseconds(settings.rt_max_age_seconds),
-            "max_bytes": settings.rt_max_bytes,
-            "discard": "old",
-            "duplicate_window": nanoseconds(settings.rt_dedupe_seconds),
-            "allow_direct": True,
-            "deny_delete": True,
-            # No limits per subject: they make interior holes, and then the first sequence
-            # no longer tells whether a client's offset is recoverable.
-            **_common(settings),
-        },
-        {
-            "name": "PRES",
-            "subjects": [f"{PRES_PUB}>"],
-            "republish": {"src": f"{PRES_PUB}>", "dest": f"{PRES_LIVE}>"},
-            "max_msgs_per_subject": 1,
-            "max_bytes": settings.pres_max_bytes,
-            # A full stream would refuse leases, too, and with them whole gateways. Those are
-            # renewed all the time, so the oldest entries are others.
-            "discard": "old",
-            "duplicate_window": nanoseconds(settings.pres_dedupe_seconds),
-            "allow_direct": True,
-            "allow_msg_ttl": True,
-            "allow_rollup_hdrs": True,
-            "subject_delete_marker_ttl": nanoseconds(settings.pres_marker_seconds),
-            **_common(settings),
-        },
-        {
-            "name": "CTL",
-            "subjects": [f"{CTL_PUB}>"],
-            "republish": {"src": f"{CTL_PUB}>", "dest": f"{CTL_LIVE}>"},
-            "max_age": nanoseconds(settings.ctl_max_age_seconds),
-            "max_bytes": settings.ctl_max_bytes,
-            "discard": "new",  # the oldest may be in force
-            "duplicate_window": nanoseconds(
-                min(settings.ctl_dedupe_seconds, settings.ctl_max_age_seconds)
-            ),
-            "allow_direct": True,
-            **_common(settings),
-        },
-        {
-            "name": "EVENTS",
-            "subjects": [f"{EVENTS}>"],
-            "max_age": nanoseconds(settings.events_max_age_seconds),
-            "max_bytes": settings.events_max_bytes,
-            "discard": "new",  # the oldest may be told nobody yet; the outboxes keep the rest
-            "duplicate_window": nanoseconds(settings.events_dedupe_seconds),
-            **_common(settings),
-        },
-    ]
-
-
-def _common(settings: StreamSettings) -> Config:
-    # File storage even on one node: a memory stream is gone, not empty, after a restart.
-    return {"retention": "limits", "storage": "file", "num_replicas": settings.replicas}
-
-
 async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
     """Make them with what they are meant to reserve, else with as much as there is room for."""
-    configs = _stream_configs(settings)
+    configs = stream_configs(settings)
     # Before any of them is asked for anew: what they have reserved counts.
     reserved = {
         config["name"]: found.config["max_bytes"]
@@ -372,6 +256,7 @@ async def keep_streams(
             async with _in_time(bus, settings):
                 if await _lacks_something(bus, api):
                     log.warning("streams_missing")
+                    await asyncio.sleep(limits.settle_seconds)
                     await bootstrap(bus, settings)
                 if time.monotonic() - noted_at >= limits.note_seconds:
                     await _note_floor(api)
@@ -407,18 +292,9 @@ async def _ensure_consumer(api: JetStreamApi, settings: StreamSettings) -> None:
     # Where it begins is settled when it is made, and can't be changed afterwards.
     beginning = await _beginning(api) if found is None else found.config
     config = {
-        "durable_name": NOTIFY_CONSUMER,
+        **consumer_config(settings),
         "deliver_policy": beginning["deliver_policy"],
         **({"opt_start_seq": beginning["opt_start_seq"]} if "opt_start_seq" in beginning else {}),
-        "ack_policy": "explicit",
-        "ack_wait": nanoseconds(settings.notify_ack_seconds),
-        "max_ack_pending": settings.notify_max_unacked,
-        "max_deliver": -1,
-        "replay_policy": "instant",
-        # One at a time works, the others stand by: two at once could not keep an order.
-        "priority_policy": "pinned_client",
-        "priority_groups": [NOTIFY_CONSUMER],
-        "priority_timeout": nanoseconds(settings.notify_pin_seconds),
     }
     if found is not None and config.items() <= found.config.items():
         return
@@ -437,9 +313,3 @@ async def _beginning(api: JetStreamApi) -> Config:
 
 def _mebibytes(count: int) -> str:
     return f"{count / 1024 / 1024:.0f} MiB"
-
-
-__all__ = [
-    "NOTIFY_CONSUMER", "STREAMS", "BootstrapFailed", "KeepingLimits", "StreamMissing",
-    "StreamSettings", "bootstrap", "check_streams", "keep_streams",
-]  # fmt: skip

@@ -15,8 +15,9 @@ from auth_service.settings import AuthSettings
 from shared.jetstream.clock import our_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_configs import STREAMS
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import STREAMS, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import CTL_LIVE
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running

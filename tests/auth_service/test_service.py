@@ -15,8 +15,9 @@ from shared.jetstream.api import StoredMessage
 from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import CTL_LIVE
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running

@@ -1,4 +1,4 @@
-"""Every benchmark runs and gives the figures that it has goals for. How fast is not asked here."""
+"""Every benchmark runs and returns the figures that it has goals for, however high they are."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from gateway.settings import GatewaySettings
 from shared.runtime.settings import environment_names
 
 
-@pytest.mark.timeout(120)  # its one core may be busy
+@pytest.mark.timeout(120)  # its core may be busy
 @pytest.mark.parametrize("server", SERVERS)
 async def test_every_benchmark_runs_in_small(server: str) -> None:
     rows = {row.measure: row for row in ROWS.values() if server in row.servers}

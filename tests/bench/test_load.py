@@ -1,4 +1,4 @@
-"""The load generator believes nothing that is not so: it counts what came, however it came."""
+"""The load generator counts what arrives, in whatever pieces, and fails when the server does."""
 
 import asyncio
 import struct
@@ -15,11 +15,11 @@ PING, TEXT, CLOSE = 0x89, 0x81, 0x88
 LATE_SECONDS = 0.05
 
 Answer = Callable[[bytes, Callable[[bytes], None]], None]
-"""Gets a client's message, and what writes to that client."""
+"""Gets a client's message, and a function that writes to that client."""
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """As a server sends it."""
+    """A frame as a server sends it, without a mask."""
     size = len(payload)
     if size < 126:
         return struct.pack("!BB", opcode, size) + payload
@@ -30,7 +30,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncGenerator[int]:
-    """A server that welcomes everybody; gives its port."""
+    """Start a server that welcomes every client; yield its port."""
 
     writers: list[asyncio.StreamWriter] = []
 
@@ -55,7 +55,7 @@ async def serving(answer: Answer) -> AsyncGenerator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()  # and waits for nobody: the load's clients are there until it ends
+        server.close()  # no `wait_closed`: the load's clients stay until it ends
         for writer in writers:
             writer.close()
 
@@ -97,7 +97,7 @@ async def test_a_message_is_done_when_it_is_both_answered_and_delivered(load: Lo
 
     def answer(payload: bytes, write: Callable[[bytes], None]) -> None:
         under_way.append(len(under_way))
-        if len(under_way) == 2:  # both have come though neither is answered
+        if len(under_way) == 2:  # both are in flight, though neither is answered
             for _ in range(2):
                 write(frame(TEXT, payload) + frame(TEXT, b'{"type":"ack","id":"0"}'))
             under_way.clear()

@@ -1,4 +1,4 @@
-"""CPU is that of the whole process tree, and of nobody else."""
+"""CPU time is that of the whole process tree, and of nothing else."""
 
 import asyncio
 import sys

@@ -1,6 +1,6 @@
-"""The table says of each figure whether its goal is met, and of which not to be sure."""
+"""The table says whether each goal is met, and warns of unreliable figures."""
 
-from bench.table import doubts, lines
+from bench.table import lines, warnings
 
 
 def test_the_best_of_several_stands_beside_the_floor_and_the_goal() -> None:
@@ -40,7 +40,7 @@ def test_what_failed_leaves_no_line() -> None:
 def test_a_server_that_was_disturbed_is_named() -> None:
     runs = {"burst": {"hubbub": [{"µs per delivery": 5.0, "disturbed, %": 40.0}]}}
 
-    [doubt] = doubts(runs)
+    [warning] = warnings(runs)
 
-    assert doubt.startswith("burst, hubbub: something else had the server's core")
+    assert warning.startswith("burst, hubbub: something else used the server's core")
     assert len(lines(runs)) == 2

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from hubbub.page import WEB
+from hubbub.system import WEB
 from tests.e2e.edge import Edge, edge_in_thread
 from tests.e2e.fault_control import FaultControl
 from tests.e2e.reach import until_is_ready

@@ -1,4 +1,4 @@
-"""The server API, as a backend service meets it."""
+"""The server API, as a backend service uses it."""
 
 import asyncio
 import base64
@@ -156,7 +156,7 @@ async def test_without_the_key_there_is_401_and_nothing_more(
         ("publish", 107, "body"),
     ],
 )
-async def test_what_does_not_fit_is_an_error_with_a_code(
+async def test_a_bad_request_is_answered_with_an_error_code(
     api: httpx2.AsyncClient, parameters: object, code: int, word: str
 ) -> None:
     answer = await api.post("/api/publish", json=parameters)
@@ -178,7 +178,7 @@ async def test_what_does_not_fit_is_an_error_with_a_code(
     ],
     ids=lambda text: text[:10],
 )
-async def test_what_not_every_reader_could_read_is_not_stored(
+async def test_json_that_some_readers_can_not_read_is_not_stored(
     api: httpx2.AsyncClient, bus: Bus, data: str, word: str
 ) -> None:
     channel = a_channel()
@@ -192,7 +192,7 @@ async def test_what_not_every_reader_could_read_is_not_stored(
     assert await StreamReader(bus, "RT").last_of(subject) is None
 
 
-async def test_half_a_surrogate_pair_in_what_is_ignored_hurts_nothing(
+async def test_a_lone_surrogate_in_an_ignored_field_is_allowed(
     api: httpx2.AsyncClient,
 ) -> None:
     body = f'{{"channel":"{a_channel()}","data":1,"newer":"\\ud83d"}}'
@@ -200,7 +200,7 @@ async def test_half_a_surrogate_pair_in_what_is_ignored_hurts_nothing(
     assert "result" in (await api.post("/api/publish", content=body)).json()
 
 
-async def test_what_is_no_request_is_answered_by_a_status(api: httpx2.AsyncClient) -> None:
+async def test_a_request_without_a_command_is_answered_by_a_status(api: httpx2.AsyncClient) -> None:
     long = {"channel": "chat:a", "data": "x" * 70_000}
 
     assert (await api.post("/api/publish", content=b"{")).status_code == 400
@@ -209,7 +209,7 @@ async def test_what_is_no_request_is_answered_by_a_status(api: httpx2.AsyncClien
     assert (await api.post("/api/nothing", json={})).json()["error"]["code"] == 104
 
 
-async def test_without_a_key_of_our_own_there_is_no_api(gateway: RunningGateway) -> None:
+async def test_if_no_key_is_configured_there_is_no_api(gateway: RunningGateway) -> None:
     url = f"http://127.0.0.1:{gateway.port}/api/publish"
     async with httpx2.AsyncClient(headers={"X-API-Key": ""}, trust_env=False) as anybody:
         answer = await anybody.post(url, json={"channel": "chat:k", "data": 1})
@@ -228,7 +228,7 @@ async def test_any_bytes_are_answered(api: httpx2.AsyncClient, content: bytes) -
     assert answer.status_code in (200, 400)
 
 
-async def test_the_data_is_stored_as_it_came(api: httpx2.AsyncClient, bus: Bus) -> None:
+async def test_data_is_stored_unchanged(api: httpx2.AsyncClient, bus: Bus) -> None:
     channel = a_channel()
     data = {"n": 2**53, "text": "<b>\u2028é\U0001f600", "deep": [[None, True, 1.5]]}
     answer = await publish(api, channel=channel, data=data)
@@ -250,7 +250,7 @@ async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus
     assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
 
 
-async def test_a_bus_that_is_away_is_error_100_and_the_key_makes_the_retry_safe(
+async def test_without_a_bus_the_answer_is_error_100_and_the_key_makes_a_retry_safe(
     nats_server: Callable[[], NatsServer],
 ) -> None:
     server = nats_server()
@@ -274,7 +274,7 @@ async def test_a_bus_that_is_away_is_error_100_and_the_key_makes_the_retry_safe(
 
 
 async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
-    """Try again for as long as the answer says that this makes sense."""
+    """Try again while the answer says that a retry may succeed."""
     async with asyncio.timeout(20):
         while True:
             answer = await api.call("publish", command)
@@ -282,7 +282,7 @@ async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
                 return answer
 
 
-async def test_before_the_stream_was_seen_nothing_is_published(bus: Bus) -> None:
+async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
     async with start_publisher(bus) as publisher:
         publishing = ChannelPublisher(
             publisher,

@@ -1,4 +1,4 @@
-"""Workers tell each other's metrics, as far as they are there."""
+"""Each worker returns the metrics of all workers that answer."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ def a_registry(connections: int) -> CollectorRegistry:
 
 
 def samples(text: bytes) -> Samples:
-    """By name and worker, of a text in which no family comes twice."""
+    """Samples by name and worker; also asserts that no family comes twice."""
     families = list(text_string_to_metric_families(text.decode()))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
@@ -44,7 +44,7 @@ async def three_workers(folder: Path) -> AsyncGenerator[list[Siblings]]:
         yield siblings
 
 
-async def test_each_tells_the_metrics_of_all_by_worker(tmp_path: Path) -> None:
+async def test_each_worker_returns_the_metrics_of_all(tmp_path: Path) -> None:
     async with three_workers(tmp_path) as siblings:
         told = [samples(await each.metrics()) for each in siblings]
 
@@ -56,13 +56,13 @@ async def test_each_tells_the_metrics_of_all_by_worker(tmp_path: Path) -> None:
         assert told[0]["hubbub_worker_up", number] == 1
 
 
-async def test_one_that_has_died_is_missing_and_said_to_be(tmp_path: Path) -> None:
+async def test_a_dead_worker_is_left_out_and_reported_down(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, other = [Siblings(tmp_path / str(n), a_registry(n)) for n in (1, 2)]
         await stack.enter_async_context(one.answering())
         async with other.answering():
             pass
-        (tmp_path / "2").touch()  # as one that was killed leaves its socket
+        (tmp_path / "2").touch()  # a killed worker leaves its socket behind
 
         told = samples(await one.metrics())
 
@@ -72,7 +72,7 @@ async def test_one_that_has_died_is_missing_and_said_to_be(tmp_path: Path) -> No
 
 
 async def told_beside(folder: Path, answer: Callable[[], Awaitable[bytes]]) -> Samples:
-    """What one worker tells whose sibling answers so."""
+    """The metrics of a worker whose sibling gives this answer."""
 
     async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await answer())
@@ -87,7 +87,7 @@ async def told_beside(folder: Path, answer: Callable[[], Awaitable[bytes]]) -> S
         server.close()
 
 
-async def test_one_that_dies_in_its_answer_is_left_out(tmp_path: Path) -> None:
+async def test_a_worker_that_dies_during_its_answer_is_left_out(tmp_path: Path) -> None:
     async def half() -> bytes:
         return b"# HELP connections Open sockets.\n# TYPE connections gauge\nconnections{wor"
 
@@ -97,7 +97,7 @@ async def test_one_that_dies_in_its_answer_is_left_out(tmp_path: Path) -> None:
     assert told["connections", "1"] == 1
 
 
-async def test_one_that_does_not_answer_is_left_out_before_a_scrape_gives_up(
+async def test_a_worker_that_does_not_answer_is_left_out_before_the_scrape_times_out(
     tmp_path: Path,
 ) -> None:
     asked = asyncio.Event()
@@ -108,7 +108,7 @@ async def test_one_that_does_not_answer_is_left_out_before_a_scrape_gives_up(
         await told.wait()
         return b""
 
-    async with asyncio.timeout(10):  # as Prometheus' own
+    async with asyncio.timeout(10):  # the default of Prometheus
         text = await told_beside(tmp_path, never)
         told.set()
 
@@ -116,7 +116,7 @@ async def test_one_that_does_not_answer_is_left_out_before_a_scrape_gives_up(
     assert text["hubbub_worker_up", "2"] == 0
 
 
-async def test_one_that_asks_and_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_sibling_that_does_not_read_its_answer_holds_nobody_up(tmp_path: Path) -> None:
     registry = a_registry(1)
     Counter("filler", "More than a socket takes.", ["text"], registry=registry).labels("x" * 10**7)
     loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ async def test_one_that_asks_and_does_not_listen_holds_nobody_up(tmp_path: Path)
             await loop.sock_recv(deaf, 1)
 
 
-async def test_a_replacement_answers_where_its_predecessor_did(tmp_path: Path) -> None:
+async def test_a_new_worker_answers_on_the_socket_of_the_one_it_replaces(tmp_path: Path) -> None:
     for connections in (1, 2):
         async with Siblings(tmp_path / "2", a_registry(connections)).answering():
             told = samples(await Siblings(tmp_path / "1", a_registry(9)).metrics())
@@ -135,5 +135,5 @@ async def test_a_replacement_answers_where_its_predecessor_did(tmp_path: Path) -
         (tmp_path / "2").unlink(missing_ok=True)
 
 
-def test_nobodys_metrics_are_no_metrics() -> None:
+def test_no_workers_have_no_metrics() -> None:
     assert samples(merge({}).encode()) == {}

@@ -1,11 +1,11 @@
-"""Cheap counters, as whoever reads the metrics sees them."""
+"""The counters in the metrics that Prometheus reads."""
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from gateway.tallies import Durations, Tallies, tally
 
 
-def test_a_tally_is_there_before_anything_was_counted() -> None:
+def test_a_tally_is_exported_as_zero_before_anything_is_counted() -> None:
     registry = CollectorRegistry()
     deliveries = tally("hubbub_deliveries", "Of publications.", registry=registry)
 
@@ -17,7 +17,7 @@ def test_a_tally_is_there_before_anything_was_counted() -> None:
     assert registry.get_sample_value("hubbub_deliveries_total") == 3
 
 
-def test_tallies_are_told_apart_by_their_label() -> None:
+def test_tallies_with_different_labels_are_counted_apart() -> None:
     registry = CollectorRegistry()
     commands = Tallies("hubbub_commands", "Of tabs.", "type", registry=registry)
 
@@ -29,7 +29,7 @@ def test_tallies_are_told_apart_by_their_label() -> None:
     assert registry.get_sample_value("hubbub_commands_total", {"type": "message"}) == 2
 
 
-def test_durations_read_like_a_histogram_of_prometheus() -> None:
+def test_durations_are_exported_like_a_histogram_of_prometheus_client() -> None:
     registry, theirs = CollectorRegistry(), CollectorRegistry()
     bounds = (0.001, 0.5, 1, 2.5)
     ours = Durations("taken", "How long.", bounds, registry=registry)

@@ -128,6 +128,17 @@ def test_a_taken_port_is_told_before_the_services_are_loaded(service: str, tmp_p
     }
 
 
+@pytest.mark.parametrize("module", ["hubbub.workers", "hubbub.lifeline", "hubbub.bootstrap"])
+def test_what_needs_no_database_loads_none(module: str) -> None:
+    loaded = f"import {module}, gateway.__main__, sys; print('sqlalchemy' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert done.stdout == "False\n"
+
+
 def test_workers_on_a_taken_port_say_so() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,7 +13,8 @@ from websockets.sync.client import connect
 
 from hubbub.nats_child import nats_server
 from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.stream_configs import StreamSettings
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import BusUnavailable, connect_bus
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until

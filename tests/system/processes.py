@@ -21,6 +21,12 @@ POLL_SECONDS = 0.02
 NOBODY = "http://127.0.0.1:9"
 PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOBODY)
 """The proxy of an office: it reaches none of our processes, so none may ask it."""
+QUICK_HASHES = {
+    "HUBBUB_AUTH_ARGON2_MEMORY_KIB": "8",
+    "HUBBUB_AUTH_ARGON2_PASSES": "1",
+    "HUBBUB_AUTH_ARGON2_LANES": "1",
+}
+"""By themselves they take a fifth of a second of a core each, and every `up` makes some."""
 
 T = TypeVar("T")
 
@@ -55,7 +61,8 @@ class HubbubProcess:
     ) -> None:
         """
         Args:
-            env: All the ``HUBBUB_`` variables that it gets; those of the test run are dropped.
+            env: The ``HUBBUB_`` variables that it gets beside `QUICK_HASHES`; those of the test
+                run are dropped.
         """
         self.arguments = arguments
         self.log_file = log_file
@@ -69,7 +76,7 @@ class HubbubProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=inherited | PROXIES | dict(env or {}),
+                env=inherited | PROXIES | QUICK_HASHES | dict(env or {}),
                 start_new_session=True,  # so that `interrupt` reaches it as a terminal would
             )
 

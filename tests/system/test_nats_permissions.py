@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from shared.jetstream.publisher import start_publisher
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.stream_configs import StreamSettings
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import CTL_PUB, RT_PUB
 from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out

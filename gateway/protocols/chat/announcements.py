@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from gateway.channels.registry import ConnectionManager, Member, Subscription, for_each
 from gateway.presence.presence import Presence
-from gateway.presence.table import HEAD, PresenceChange
+from gateway.presence.table import PresenceChange
+from gateway.presence.users import HEAD
 from gateway.protocols.chat.codec import encode, encode_people, encode_publication
 from gateway.protocols.chat.frames import Person, UserCount, UserJoined, UserLeft, Users
 from gateway.session.session import Session

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription
+from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription, for_each
 from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
@@ -258,6 +258,16 @@ def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
         manager.unsubscribe(subscriptions.pop(0 if first else -1))
         assert list(manager.listeners(channel, encode)) == subscriptions
     assert channel not in manager.channels()
+
+
+def test_a_step_may_change_the_registry_under_the_feet_of_whoever_takes_it_for_each() -> None:
+    manager = a_manager()
+    for number in range(3):
+        manager.connect(AMember(UserId(str(number))))
+
+    assert for_each(manager.connections(), manager.disconnect) == 3
+
+    assert not manager.connections()
 
 
 def test_what_cannot_be_encoded_reaches_nobody_of_its_format() -> None:

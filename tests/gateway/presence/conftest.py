@@ -1,4 +1,4 @@
-"""The server of a test."""
+"""A nats-server for each test."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.fixtures.nats import NatsServer, StartServer
 
 @pytest.fixture
 def server(nats_server: StartServer) -> NatsServer:
-    """One of its own for each test: a table holds all that its server has."""
+    """Not shared, since a presence table has all entries of its server."""
     return nats_server()

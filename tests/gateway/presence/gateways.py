@@ -1,4 +1,4 @@
-"""What the tests of presence stand on: gateways that can be killed, and links that can be cut."""
+"""For tests of presence: gateways that can be killed, and links that can be cut."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -12,8 +12,9 @@ from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.waiting import eventually
@@ -33,11 +34,11 @@ QUICK = PresenceLimits(
     max_retry_seconds=0.2,
 )
 GONE_SECONDS = QUICK.lease_seconds + QUICK.hold_seconds * 1.25 + 2
-"""Within which a killed gateway's users have left; the server may expire a lease a second late."""
+"""Until a killed gateway's users have left. The server may expire a lease a second late."""
 
 
 async def never(condition: Callable[[], bool], *, seconds: float) -> None:
-    """See that the condition doesn't come true for as long."""
+    """Assert that the condition stays false for this long."""
     try:
         await eventually(condition, seconds=seconds)
     except TimeoutError:
@@ -47,7 +48,7 @@ async def never(condition: Callable[[], bool], *, seconds: float) -> None:
 
 @dataclass
 class Gateway:
-    """One gateway's presence, and what it was told of the changes."""
+    """The presence of one gateway, and the changes that it reported."""
 
     bus: Bus
     publisher: Publisher
@@ -101,7 +102,7 @@ async def a_gateway(
     follower_limits: FollowerLimits | None = None,
     marker_seconds: float = 10,
 ) -> AsyncGenerator[Gateway]:
-    """A gateway that follows and holds its lease; it is killed at the end, without a goodbye."""
+    """A gateway that is caught up and has a lease. At the end it stops without releasing it."""
     changes: list[PresenceChange] = []
     async with connect_bus(url, name="gateway") as bus, start_publisher(bus):
         await bootstrap(bus, StreamSettings(pres_marker_seconds=marker_seconds))
@@ -122,7 +123,7 @@ async def a_gateway(
 
 
 class Link:
-    """A TCP proxy that can be cut: the server stands, and only who goes through here is away."""
+    """A TCP proxy that can be cut, so that only its clients lose the server."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""A PRES stream whose answers a test decides: replicas that lag, changes in mid-reading."""
+"""A PRES stream whose answers a test decides: replicas that lag, changes during a read."""
 
 import json
 from collections.abc import Callable
@@ -35,14 +35,14 @@ def removal(sequence: int, user_id: int) -> Message:
 
 
 class ScriptedStream:
-    """Answers as the stream PRES on a server that has none."""
+    """Answers like the stream PRES, on a server without JetStream."""
 
     def __init__(self, bus: Bus, *held: Message) -> None:
         self.held = list(held)
-        """What the leader has."""
+        """The messages that the leader has."""
         self.last = held[-1].sequence
         self.answers: list[list[Message]] = []
-        """The next answers to a snapshot's reads; then they are what the leader has."""
+        """The next answers to a snapshot's reads. After them, the leader's messages."""
         self.before_answer: Callable[[], None] = lambda: None
         """Called before a snapshot's read is answered."""
         self.reads = 0
@@ -56,7 +56,7 @@ class ScriptedStream:
 
     def store(self, message: Message) -> None:
         """Store it, and send its live copy."""
-        self.held = [one for one in self.held if one.subject != message.subject]
+        self.held = [each for each in self.held if each.subject != message.subject]
         self.held.append(message)
         self.last = message.sequence
         subject = PRES_LIVE + message.subject.removeprefix(PRES_PUB)

@@ -1,4 +1,4 @@
-"""Gateways that were away, or missed something: they know the truth again, and no ghost stays."""
+"""Gateways that were disconnected or missed a message have the right users in the end."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.gateway.presence.gateways import (
 )
 
 
-async def until_without_a_trace(gateway: Gateway, user_id: UserId) -> None:
+async def until_marker_expired(gateway: Gateway, user_id: UserId) -> None:
     assert gateway.presence.node is not None
     subject = entry_subject(EntryKey((LOBBY, user_id), gateway.presence.node))
     async with asyncio.timeout(10):
@@ -43,7 +43,7 @@ async def until_expired(gateway: Gateway, node: NodeId) -> None:
 
 
 async def republish(gateway: Gateway, *, on: bool) -> None:
-    """Let the stream send live copies, or lose them all."""
+    """Turn the stream's live copies on or off."""
     answer = await gateway.bus.request("$JS.API.STREAM.INFO.PRES", b"", timeout_seconds=2)
     config = json.loads(answer)["config"]
     config["republish"] = {"src": "pres.st.>", "dest": "pres.live.>"} if on else None
@@ -54,12 +54,12 @@ async def republish(gateway: Gateway, *, on: bool) -> None:
 
 
 @pytest.mark.parametrize("somebody_stays", [True, False])
-async def test_who_left_without_a_trace_while_a_gateway_was_away_is_no_ghost(
+async def test_a_user_who_left_while_a_gateway_was_away_is_removed_though_the_marker_has_expired(
     server: NatsServer, *, somebody_stays: bool
 ) -> None:
     others: set[UserId] = (
         {BOB} if somebody_stays else set()
-    )  # else the stream even begins later than before
+    )  # without BOB the stream even has a new first sequence
     async with (
         a_link(server.port) as link,
         a_gateway(server.url) as here,
@@ -72,7 +72,7 @@ async def test_who_left_without_a_trace_while_a_gateway_was_away_is_no_ghost(
         await eventually(lambda: not away.presence.caught_up)
         here.leave(ANN)
         await eventually(lambda: here.users == others)
-        await until_without_a_trace(here, ANN)
+        await until_marker_expired(here, ANN)
         link.mend()
         await eventually(lambda: away.presence.caught_up)
         assert away.users == others
@@ -80,10 +80,10 @@ async def test_who_left_without_a_trace_while_a_gateway_was_away_is_no_ghost(
     assert_alternating(away)
 
 
-async def test_of_many_who_come_to_light_at_once_each_is_told_when_all_have_been_announced(
+async def test_all_changes_of_a_snapshot_are_reported_before_the_first_waiter_is_called(
     server: NatsServer,
 ) -> None:
-    """Who is told begins to listen, and would hear of the others whom the table has already."""
+    """A waiter begins to listen when it is called, with a table that has the others already."""
     announced: list[int] = []
     async with (
         a_link(server.port) as link,
@@ -103,8 +103,8 @@ async def test_of_many_who_come_to_light_at_once_each_is_told_when_all_have_been
     assert announced == [2, 2]
 
 
-async def test_who_left_by_a_live_copy_that_was_lost_is_no_ghost(server: NatsServer) -> None:
-    # Never asks of its own accord: only the gap before the next live copy tells.
+async def test_a_user_whose_removal_got_no_live_copy_is_removed(server: NatsServer) -> None:
+    # It never asks by itself: only the gap before the next live copy shows the loss.
     patient = FollowerLimits(idle_seconds=60, verify_seconds=60)
     async with a_gateway(server.url, follower_limits=patient) as gateway:
         gateway.enter(BOB)
@@ -112,13 +112,15 @@ async def test_who_left_by_a_live_copy_that_was_lost_is_no_ghost(server: NatsSer
         await eventually(lambda: gateway.users == {ANN, BOB})
         await republish(gateway, on=False)
         gateway.leave(ANN)
-        await until_without_a_trace(gateway, ANN)
+        await until_marker_expired(gateway, ANN)
         assert gateway.users == {ANN, BOB}
         await republish(gateway, on=True)
         await eventually(lambda: gateway.users == {BOB})
 
 
-async def test_who_moved_while_a_gateway_was_away_never_left(server: NatsServer) -> None:
+async def test_a_user_who_changed_gateways_while_another_was_away_is_not_seen_to_leave_there(
+    server: NatsServer,
+) -> None:
     async with (
         a_link(server.port) as link,
         a_gateway(server.url) as one,
@@ -134,7 +136,7 @@ async def test_who_moved_while_a_gateway_was_away_never_left(server: NatsServer)
         await eventually(lambda: len(one.presence.entries(LOBBY, ANN)) == 2)
         one.leave(ANN)
         await eventually(lambda: len(one.presence.entries(LOBBY, ANN)) == 1)
-        other.enter(ANN, "tab 2")  # and so the stream holds the arrival after the leave
+        other.enter(ANN, "tab 2")  # so the stream has the entry after the removal
         await eventually(lambda: other.presence.unwritten == 0)
         link.mend()
         await eventually(lambda: away.presence.caught_up)
@@ -143,7 +145,7 @@ async def test_who_moved_while_a_gateway_was_away_never_left(server: NatsServer)
     assert len(away.told) == 2
 
 
-async def test_whoever_comes_back_a_moment_after_the_others_was_not_seen_to_leave(
+async def test_users_of_a_gateway_that_comes_back_during_the_hold_are_not_seen_to_leave(
     server: NatsServer,
 ) -> None:
     limits = replace(QUICK, hold_seconds=2)
@@ -164,7 +166,7 @@ async def test_whoever_comes_back_a_moment_after_the_others_was_not_seen_to_leav
     assert len(one.told) == 1
 
 
-async def test_a_gateway_that_was_away_for_longer_than_its_lease_announces_itself_anew(
+async def test_a_gateway_that_was_away_for_longer_than_its_lease_writes_its_entries_anew(
     server: NatsServer,
 ) -> None:
     async with (

@@ -30,7 +30,7 @@ def test_connections_are_listed_in_the_order_in_which_they_came(walk: list[Conne
         assert state.entry(5).connections == tuple(expected)[:5]
 
 
-def test_what_is_written_is_the_version_that_was_sent() -> None:
+def test_a_state_is_written_when_its_version_was() -> None:
     state = EntryState(MEMBERSHIP)
     assert not state.is_written
     state.version, state.written, state.node = 1, 1, NODE

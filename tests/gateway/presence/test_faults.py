@@ -1,4 +1,4 @@
-"""What dies, hangs, is cut off or begins anew: in the end all know the truth, and few flicker."""
+"""Gateways, servers and streams that die, hang or are made anew: presence is right in the end."""
 
 import asyncio
 import signal
@@ -26,10 +26,10 @@ from tests.gateway.presence.gateways import (
 
 
 class Stuck(Publisher):
-    """A publisher whose renewals of leases fail for a while, or only seem to."""
+    """A publisher whose renewals of leases fail, or whose acks are lost."""
 
     stuck = False
-    unheard = False
+    loses_ack = False
     broken = False
 
     async def publish(
@@ -56,8 +56,8 @@ class Stuck(Publisher):
             ttl=ttl,
             headers=headers or {},
         )
-        if self.unheard and is_renewal:
-            self.unheard = False
+        if self.loses_ack and is_renewal:
+            self.loses_ack = False
             raise BusUnavailable("stored, and only the answer is lost")
         return stored
 
@@ -80,7 +80,7 @@ async def test_the_users_of_a_killed_gateway_leave_once_and_in_time(server: Nats
     assert len(left) == 1, "the victim's entries were purged"
 
 
-async def test_a_node_that_loses_its_lease_comes_back_under_another_name_unseen(
+async def test_a_node_that_loses_its_lease_takes_another_name_and_its_users_are_not_seen_to_leave(
     server: NatsServer,
 ) -> None:
     async with (
@@ -95,7 +95,7 @@ async def test_a_node_that_loses_its_lease_comes_back_under_another_name_unseen(
         await eventually(lambda: gateway.presence.node not in (None, first_name))
         gateway.publisher.stuck = False
         await never(lambda: gateway.presence.connections_elsewhere(ANN) > 0, seconds=0.2)
-        # Until the old name's entries are ended and gone, and a while longer.
+        # Until the old lease is ended and its entries are purged, and a while longer.
         await eventually(lambda: first_name not in witness.presence.entries(LOBBY, ANN))
         await never(lambda: len(witness.changes) > 1, seconds=0.3)
         entries = await entries_in_the_stream(witness)
@@ -108,7 +108,7 @@ async def test_a_node_that_loses_its_lease_comes_back_under_another_name_unseen(
     assert len(gateway.told) == 1
 
 
-async def test_a_lease_whose_loop_breaks_is_taken_anew_and_the_entries_with_it(
+async def test_after_the_loop_of_the_lease_fails_a_new_lease_is_taken_and_the_entries_written(
     server: NatsServer,
 ) -> None:
     async with a_gateway(server.url, make_publisher=Stuck) as gateway:
@@ -124,18 +124,18 @@ async def test_a_lease_whose_loop_breaks_is_taken_anew_and_the_entries_with_it(
     assert gateway.told == [(ANN, "joined", 1)]
 
 
-async def test_a_renewal_of_which_only_the_answer_is_lost_costs_no_name(
+async def test_a_node_whose_renewal_is_stored_without_an_ack_keeps_its_name(
     server: NatsServer,
 ) -> None:
     async with a_gateway(server.url, make_publisher=Stuck) as gateway:
         assert isinstance(gateway.publisher, Stuck)
         name = gateway.presence.node
-        gateway.publisher.unheard = True
+        gateway.publisher.loses_ack = True
         await never(lambda: gateway.presence.node != name, seconds=QUICK.lease_seconds + 1)
-        assert not gateway.publisher.unheard
+        assert not gateway.publisher.loses_ack
 
 
-async def test_a_hung_server_that_expires_all_leases_makes_nobody_flicker(
+async def test_a_hung_server_that_expires_all_leases_makes_no_user_leave(
     server: NatsServer,
 ) -> None:
     async with a_gateway(server.url) as one, a_gateway(server.url) as two:
@@ -155,7 +155,9 @@ async def test_a_hung_server_that_expires_all_leases_makes_nobody_flicker(
     assert len(one.told) == 2
 
 
-async def test_a_killed_server_makes_nobody_lie_for_long(server: NatsServer) -> None:
+async def test_after_a_server_is_killed_and_started_again_all_gateways_are_right(
+    server: NatsServer,
+) -> None:
     async with a_gateway(server.url) as one, a_gateway(server.url) as two:
         one.enter(ANN)
         two.enter(BOB)
@@ -181,10 +183,10 @@ async def test_a_killed_server_makes_nobody_lie_for_long(server: NatsServer) -> 
         assert_alternating(gateway)
 
 
-async def test_an_expired_lease_that_nobody_ended_in_time_is_no_ghost(
+async def test_users_of_an_expired_lease_leave_though_its_marker_expired_before_it_was_ended(
     server: NatsServer,
 ) -> None:
-    limits = replace(QUICK, hold_seconds=2)  # longer than what says that the lease expired
+    limits = replace(QUICK, hold_seconds=2)  # longer than the marker of the expiry
     async with a_gateway(server.url, limits, marker_seconds=1) as survivor:
         async with a_gateway(server.url, limits, marker_seconds=1) as victim:
             victim.enter(ANN)
@@ -192,10 +194,10 @@ async def test_an_expired_lease_that_nobody_ended_in_time_is_no_ghost(
         await eventually(lambda: survivor.users == set(), seconds=15)
 
 
-async def test_a_stream_that_is_made_anew_is_filled_anew_and_nobody_flickers(
+async def test_after_a_stream_is_made_anew_its_entries_are_written_anew_and_no_user_leaves(
     server: NatsServer,
 ) -> None:
-    limits = replace(QUICK, lease_seconds=30)  # nobody learns of it by waiting
+    limits = replace(QUICK, lease_seconds=30)  # so no lease expires
     async with a_gateway(server.url, limits) as one, a_gateway(server.url, limits) as two:
         one.enter(ANN)
         two.enter(BOB)
@@ -210,14 +212,14 @@ async def test_a_stream_that_is_made_anew_is_filled_anew_and_nobody_flickers(
     assert len(one.told) == 2
 
 
-async def test_what_was_entered_while_the_bus_was_away_is_told_when_it_is_back(
+async def test_users_who_entered_while_the_bus_was_away_are_reported_when_it_is_back(
     server: NatsServer,
 ) -> None:
     async with a_gateway(server.url) as gateway:
         server.kill()
         for user_id in (ANN, BOB):
             gateway.enter(user_id)
-        gateway.leave(BOB)  # was never written, so there is nothing to remove
+        gateway.leave(BOB)  # never written, so there is nothing to remove
         await never(lambda: bool(gateway.changes), seconds=QUICK.write_seconds + 0.2)
         server.start()
         await eventually(lambda: gateway.users == {ANN})

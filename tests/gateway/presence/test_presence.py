@@ -1,4 +1,4 @@
-"""Presence of several gateways on one server: everybody sees the same, and each user once."""
+"""Presence of several gateways on one server: all report the same, and each user once."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.gateway.presence.gateways import (
 ANOTHER = ChannelName("chat:another")
 
 
-async def test_a_user_on_two_gateways_is_one_joined_and_one_left(server: NatsServer) -> None:
+async def test_a_user_on_two_gateways_joins_once_and_leaves_once(server: NatsServer) -> None:
     async with a_gateway(server.url) as one, a_gateway(server.url) as two:
         one.enter(ANN, "tab 1")
         two.enter(ANN, "tab 2")
@@ -89,12 +89,14 @@ async def test_a_reload_is_not_seen(server: NatsServer) -> None:
     assert gateway.told == [(ANN, "joined", 1)]
 
 
-async def test_whoever_waits_for_nobody_is_told_so_at_the_deadline(server: NatsServer) -> None:
+async def test_a_waiter_for_a_user_who_does_not_come_is_called_at_the_deadline(
+    server: NatsServer,
+) -> None:
     async with a_gateway(server.url) as gateway:
         assert not await gateway.until_present(ANN, 0.05)
 
 
-async def test_a_gateway_that_starts_late_knows_who_is_there(server: NatsServer) -> None:
+async def test_a_gateway_that_starts_later_has_the_same_users(server: NatsServer) -> None:
     async with a_gateway(server.url) as one:
         for user_id in (ANN, BOB, CLEO):
             one.enter(user_id)
@@ -103,10 +105,10 @@ async def test_a_gateway_that_starts_late_knows_who_is_there(server: NatsServer)
             assert two.presence.users(LOBBY) == one.presence.users(LOBBY)
 
 
-async def test_goodbye_lets_users_move_unseen_and_the_others_leave_soon(
+async def test_after_a_lease_is_released_users_may_change_gateways_unseen_and_the_others_leave_soon(
     server: NatsServer,
 ) -> None:
-    # So long a lease that waiting for its end would fail the test.
+    # The lease is so long that the test fails if it is not released.
     limits = replace(QUICK, lease_seconds=30, grace_seconds=1.8)
     async with a_gateway(server.url, limits) as stays:
         async with a_gateway(server.url, limits) as stops:
@@ -124,12 +126,12 @@ async def test_goodbye_lets_users_move_unseen_and_the_others_leave_soon(
     assert len(stays.told) == 3
 
 
-async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> None:
+async def test_a_late_write_under_our_own_name_is_corrected(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(BOB)
         await gateway.until_present(BOB, 5)
         assert gateway.presence.node is not None
-        for user_id in (ANN, BOB):  # as from a timed-out write that took its time in a cluster
+        for user_id in (ANN, BOB):  # like a write that timed out and was stored much later
             key = EntryKey((LOBBY, user_id), gateway.presence.node)
             late = Entry("Late", 0, ()).encode() if user_id == ANN else b""
             await gateway.publisher.publish(entry_subject(key), late, message_id=f"late {user_id}")
@@ -139,7 +141,7 @@ async def test_a_late_write_of_our_own_name_is_put_right(server: NatsServer) -> 
         assert gateway.users == {BOB}
 
 
-async def test_entries_that_no_lease_covers_are_removed(server: NatsServer) -> None:
+async def test_entries_without_a_lease_are_removed(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         key = EntryKey((LOBBY, ANN), NodeId("dead"))
         body = Entry("Ann", 0, ()).encode()
@@ -151,7 +153,7 @@ async def test_entries_that_no_lease_covers_are_removed(server: NatsServer) -> N
     assert gateway.told == []
 
 
-async def test_unreadable_messages_hurt_nobody(server: NatsServer) -> None:
+async def test_unreadable_messages_are_ignored(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         for number, subject in enumerate(["pres.st.x", "pres.st.a.b.c", "pres.st.a.1.n"]):
             await gateway.publisher.publish(subject, b"\xff{", message_id=f"bad {number}")
@@ -160,7 +162,7 @@ async def test_unreadable_messages_hurt_nobody(server: NatsServer) -> None:
         assert await gateway.until_present(ANN, 5)
 
 
-async def test_a_lease_is_there_before_the_first_entry(server: NatsServer) -> None:
+async def test_a_lease_is_written_before_the_first_entry(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         gateway.enter(ANN)
         await gateway.until_present(ANN, 5)

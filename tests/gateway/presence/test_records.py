@@ -1,4 +1,4 @@
-"""What a message of the stream says, and that none can hurt."""
+"""Every message of the PRES stream is read as a record or ignored."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,9 @@ channels = st.from_regex(r"[!-~]{1,40}", fullmatch=True).map(parse_channel)
 
 
 @given(channels, user_ids)
-def test_an_entry_is_found_again_by_its_subject(channel: ChannelName, user_id: UserId) -> None:
+def test_the_subject_of_an_entry_is_parsed_to_its_key(
+    channel: ChannelName, user_id: UserId
+) -> None:
     key = EntryKey((channel, user_id), NODE)
 
     subject = entry_subject(key)
@@ -44,7 +46,7 @@ def test_a_channel_named_like_the_leases_is_still_a_channel() -> None:
     assert parse(lease_subject(NODE).removeprefix(PRES_PUB)) == LeaseKey(NODE)
 
 
-def test_an_entry_survives_the_way_through_the_stream() -> None:
+def test_an_entry_is_read_as_it_was_written() -> None:
     entry = Entry("Ann Ågren", 1.5, (ConnectionId("a"), ConnectionId("b")))
 
     record = read_record("chat:lobby.7.0f", 3, entry.encode(), b"")
@@ -67,7 +69,7 @@ def test_a_lease_is_live_expired_or_ended(
 
 
 @given(st.text() | st.sampled_from(["c.1.n", "c.x.n", "_node.n"]), st.binary())
-def test_whatever_lies_in_the_stream_is_a_record_or_nothing(name: str, payload: bytes) -> None:
+def test_any_message_is_a_record_or_nothing(name: str, payload: bytes) -> None:
     read_record(name, 1, payload, b"NATS/1.0\r\n\r\n")
 
 
@@ -78,7 +80,9 @@ def test_an_entry_is_written_as_plain_json() -> None:
 
 
 @given(st.text(), st.floats(0, 1e12), st.lists(st.text().map(ConnectionId)).map(tuple))
-def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ...]) -> None:
+def test_any_entry_is_read_as_it_was_written(
+    name: str, since: float, ids: tuple[ConnectionId, ...]
+) -> None:
     record = read_record("c.1.n", 1, Entry(name, since, ids).encode(), b"")
 
     assert isinstance(record, EntryRecord)
@@ -102,7 +106,7 @@ def test_any_entry_survives(name: str, since: float, ids: tuple[ConnectionId, ..
         b'{"name":"\xff","since":1,"connections":[]}',
     ],
 )
-def test_an_unreadable_entry_counts_as_none(body: bytes) -> None:
+def test_an_unreadable_entry_counts_as_removed(body: bytes) -> None:
     record = read_record("c.1.n", 1, body, b"")
 
     assert isinstance(record, EntryRecord)

@@ -1,4 +1,4 @@
-"""The snapshot: nothing that the stream holds is left out, whoever answers and whatever moves."""
+"""A snapshot misses nothing, though replicas lag and the stream changes meanwhile."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -22,7 +22,7 @@ LIMITS = replace(QUICK, stale_read_seconds=0.001)
 
 @pytest.fixture
 async def bare_bus(nats_server: StartServer) -> AsyncGenerator[Bus]:
-    """On a server without JetStream, in whose place the tests answer."""
+    """A bus without JetStream, whose requests the tests answer."""
     async with connect_bus(nats_server(jetstream=False).url, name="test") as connected:
         await connected.until_connected()
         yield connected
@@ -32,7 +32,7 @@ def users_of(table: PresenceTable) -> list[int]:
     return [int(user_id) for user_id, _ in table.users(LOBBY)]
 
 
-async def test_pages_make_one_whole(server: NatsServer) -> None:
+async def test_several_pages_make_one_table(server: NatsServer) -> None:
     async with a_gateway(server.url) as gateway:
         for user_id in range(1, 8):
             gateway.enter(UserId(str(user_id)))
@@ -43,11 +43,10 @@ async def test_pages_make_one_whole(server: NatsServer) -> None:
     assert table.users(LOBBY) == gateway.presence.users(LOBBY)
 
 
-async def test_an_entry_that_moves_between_two_replicas_answers_is_not_missed(
+async def test_an_entry_that_moves_between_the_answers_of_two_replicas_is_not_missed(
     bare_bus: Bus,
 ) -> None:
-    # The first to answer knows already that the entry has moved from 2 to 9, and the second
-    # does not know yet where to.
+    # The first replica has the entry at 9 and no longer at 2. The second lags and does not have 9.
     stream = await ScriptedStream(bare_bus, lease(1), entry(3, 30), entry(9, 20)).open()
     stream.answers = [[lease(1), entry(3, 30)], [], []]
 
@@ -57,7 +56,7 @@ async def test_an_entry_that_moves_between_two_replicas_answers_is_not_missed(
     assert up_to == 9
 
 
-async def test_the_end_of_a_stream_may_be_gone(bare_bus: Bus) -> None:
+async def test_the_last_message_of_a_stream_may_have_been_removed(bare_bus: Bus) -> None:
     stream = await ScriptedStream(bare_bus, lease(1), entry(3, 30)).open()
     stream.last = 7  # a removal that has expired
 
@@ -67,7 +66,7 @@ async def test_the_end_of_a_stream_may_be_gone(bare_bus: Bus) -> None:
     assert up_to == 7
 
 
-async def test_what_changes_in_mid_reading_is_neither_lost_nor_undone(bare_bus: Bus) -> None:
+async def test_changes_during_the_read_are_neither_lost_nor_undone(bare_bus: Bus) -> None:
     changes: list[PresenceChange] = []
     stream = await ScriptedStream(bare_bus, lease(1), entry(2, 20), entry(3, 30)).open()
     stream.answers = [list(stream.held)]  # as it was before the changes
@@ -76,7 +75,7 @@ async def test_what_changes_in_mid_reading_is_neither_lost_nor_undone(bare_bus: 
         if stream.reads == 1:
             stream.store(entry(4, 40))
             stream.store(removal(5, 20))
-            stream.last = 3  # nor does the leader's answer tell yet
+            stream.last = 3  # the leader's answer is older too
 
     stream.before_answer = change_meanwhile
     async with start_publisher(bare_bus) as publisher:
@@ -88,7 +87,7 @@ async def test_what_changes_in_mid_reading_is_neither_lost_nor_undone(bare_bus: 
     assert [(change.user_id, change.joined) for change in changes] == [("30", True), ("40", True)]
 
 
-async def test_a_change_that_cannot_be_told_costs_no_other_that_the_snapshot_brings(
+async def test_a_change_whose_callback_fails_does_not_stop_the_others(
     bare_bus: Bus,
 ) -> None:
     told: list[UserId] = []

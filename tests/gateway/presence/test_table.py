@@ -1,4 +1,4 @@
-"""The table: a function of the stream's content, however a gateway came to know it."""
+"""The table depends only on the stream's content, however a gateway has read it."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -66,7 +66,7 @@ def test_a_user_on_two_nodes_joins_once_and_leaves_once() -> None:
     ]
 
 
-def test_users_are_told_in_the_order_in_which_they_came() -> None:
+def test_users_are_listed_in_the_order_in_which_they_came() -> None:
     table = a_table(lease("a", 1), lease("b", 2), entry("a", 3, BOB, since=2, name="Bob"))
     table.apply(entry("b", 4, ANN, since=1))
     table.apply(entry("a", 5, ANN, since=9, name="Ann of old"))
@@ -93,7 +93,7 @@ def test_users_of_an_expired_lease_count_until_somebody_ends_it() -> None:
     assert table.expired_leases() == {}
 
 
-def test_nobody_leaves_who_is_announced_anew_before_the_end() -> None:
+def test_a_user_with_a_new_entry_before_the_end_of_the_old_lease_does_not_leave() -> None:
     table = a_table(lease("a", 1), entry("a", 2), lease("a", 3, LeaseState.EXPIRED))
 
     changes = [
@@ -104,7 +104,7 @@ def test_nobody_leaves_who_is_announced_anew_before_the_end() -> None:
     assert changes == [[], [], []]
 
 
-def test_what_comes_after_a_snapshot_and_was_in_it_is_no_news() -> None:
+def test_records_that_the_snapshot_included_change_nothing_later() -> None:
     table = a_table(lease("a", 1), entry("a", 2))
     left = table.become(a_table(lease("a", 1)), up_to=4)
 
@@ -115,22 +115,22 @@ def test_what_comes_after_a_snapshot_and_was_in_it_is_no_news() -> None:
 
 
 class Gateway:
-    """A table, and what those who listen to it believe."""
+    """A table, and the users that follow from the changes that it reported."""
 
     def __init__(self) -> None:
         self.table = PresenceTable()
-        self.believed: set[tuple[ChannelName, UserId]] = set()
+        self.reported: set[tuple[ChannelName, UserId]] = set()
 
     def take(self, changes: list[PresenceChange]) -> None:
         for change in changes:
             membership = (change.channel, change.user_id)
-            assert (membership in self.believed) is not change.joined, "in turns"
-            self.believed ^= {membership}
-            assert change.count == sum(channel == change.channel for channel, _ in self.believed)
+            assert (membership in self.reported) is not change.joined, "in turns"
+            self.reported ^= {membership}
+            assert change.count == sum(channel == change.channel for channel, _ in self.reported)
 
 
 class OneStreamAndTwoGateways(RuleBasedStateMachine):
-    """One is always there. The other is away at times, and then reads what is left."""
+    """One gateway is always connected. The other misses messages and then reads a snapshot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     def an_expired_lease_is_ended(self, data: st.DataObject, purges: bool) -> None:
         node = data.draw(st.sampled_from(self.nodes_in(LeaseState.EXPIRED)))
         self.store(lease(node, self.next_sequence(), LeaseState.ENDED))
-        if purges:  # without a trace
+        if purges:  # which sends no message
             for key in list(self.content):
                 if isinstance(key, EntryKey) and key.node == node:
                     del self.content[key]
@@ -187,12 +187,14 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
     def an_entry_is_written(
         self, data: st.DataObject, channel: ChannelName, user: UserId, since: int, put: bool
     ) -> None:
-        node = NodeId(f"n{data.draw(st.integers(1, self.nodes))}")  # even one that is gone
+        node = NodeId(
+            f"n{data.draw(st.integers(1, self.nodes))}"
+        )  # perhaps one whose lease has ended
         body = Entry(f"User {user}", since, ()) if put else None
         self.store(EntryRecord(EntryKey((channel, user), node), self.next_sequence(), body))
 
     @rule()
-    def removals_expire(self) -> None:  # without a trace
+    def removals_expire(self) -> None:  # which sends no message
         self.content = {key: record for key, record in self.content.items() if not removes(record)}
 
     @precondition(lambda self: self.missed is None)
@@ -206,7 +208,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         assert self.missed is not None
         stored = sorted(self.content.values(), key=lambda record: record.sequence)
         self.absent.take(self.absent.table.become(a_table(*stored), self.sequence))
-        for record in self.missed:  # as by a follower that lags behind the snapshot
+        for record in self.missed:  # as if the follower were behind the snapshot
             assert self.absent.table.apply(record) == []
         self.missed = None
 
@@ -219,10 +221,10 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
         }
 
     @invariant()
-    def all_who_are_there_know_the_truth(self) -> None:
-        assert self.present.believed == self.truth()
+    def every_connected_table_is_right(self) -> None:
+        assert self.present.reported == self.truth()
         if self.missed is None:
-            assert self.absent.believed == self.truth()
+            assert self.absent.reported == self.truth()
             for channel in {channel for channel, _ in self.truth()}:
                 assert self.present.table.users(channel) == self.absent.table.users(channel)
             for user in {user for _, user in self.truth()}:
@@ -231,7 +233,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
                 )
 
     @invariant()
-    def it_is_known_where_each_user_is(self) -> None:
+    def the_channels_of_each_user_are_right(self) -> None:
         table = self.present.table
         assert set(table._channels_of) == {user for _, user in self.truth()}
         for user in table._channels_of:
@@ -239,7 +241,7 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
             assert sorted(found) == sorted(c for c, each in self.truth() if each == user)
 
     @invariant()
-    def nothing_is_kept_of_empty_channels(self) -> None:
+    def empty_channels_are_dropped(self) -> None:
         channels_kept = set(self.present.table._channels)
         assert channels_kept == {channel for channel, _ in self.truth()}
 

@@ -1,10 +1,10 @@
-"""The users of a channel, against the plainest model: all entries, sorted whenever asked."""
+"""The users of a channel, compared with a model that sorts all entries each time."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.presence.records import Entry
-from gateway.presence.table import HEAD, ChannelUsers
+from gateway.presence.users import HEAD, ChannelUsers
 from shared.contracts.ids import ChannelName, NodeId, UserId
 
 LOBBY = ChannelName("chat:lobby")
@@ -19,7 +19,7 @@ steps = st.tuples(user_ids, nodes, st.none() | entries)
 Model = dict[UserId, dict[NodeId, Entry]]
 
 
-def told(model: Model) -> list[tuple[UserId, str]]:
+def listed(model: Model) -> list[tuple[UserId, str]]:
     users = []
     for user_id, found in model.items():
         by_age = sorted((entry.since, node) for node, entry in found.items())
@@ -33,7 +33,7 @@ def test_users_are_those_of_the_entries_in_order(
 ) -> None:
     users, model = ChannelUsers(LOBBY), Model()
     for user_id, node, entry in walk:
-        before, version = told(model), users.head_version
+        before, version = listed(model), users.head_version
         found = model.get(user_id, {})
         if entry is not None:
             assert users.put(user_id, node, entry) is not bool(found)
@@ -45,18 +45,18 @@ def test_users_are_those_of_the_entries_in_order(
                 del model[user_id]
             assert (gone is None) is (user_id in model)
 
-        assert users.first() == told(model)
-        assert users.first(2) == told(model)[:2]
+        assert users.first() == listed(model)
+        assert users.first(2) == listed(model)[:2]
         assert len(users) == len(model)
         for each, by_node in model.items():
             user = users.get(each)
             assert user is not None
             assert user.entries == by_node
-        if told(model) != before:
+        if listed(model) != before:
             assert users.head_version != version
 
 
-def test_who_comes_after_the_first_200_changes_nothing_about_them() -> None:
+def test_a_user_after_the_first_200_does_not_change_their_version() -> None:
     users = ChannelUsers(LOBBY)
     for number in range(HEAD + 5):
         users.put(UserId(str(number)), NodeId("a"), Entry("Ann", float(number), ()))

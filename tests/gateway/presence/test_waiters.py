@@ -8,7 +8,7 @@ LOBBY = ChannelName("chat:lobby")
 ANN, BOB = (LOBBY, UserId("1")), (LOBBY, UserId("2"))
 
 
-async def test_all_who_wait_for_a_user_are_told_and_nobody_else() -> None:
+async def test_all_waiters_of_a_user_are_called_and_no_others() -> None:
     waiters, for_ann, for_bob = JoinWaiters(), list[bool](), list[bool]()
     for _ in range(3):
         waiters.add(ANN, 10, for_ann.append)
@@ -23,7 +23,7 @@ async def test_all_who_wait_for_a_user_are_told_and_nobody_else() -> None:
     assert for_ann == [True] * 3
 
 
-async def test_each_has_a_deadline_of_its_own() -> None:
+async def test_each_waiter_has_its_own_deadline() -> None:
     waiters, told = JoinWaiters(), list[tuple[str, bool]]()
     for name, seconds in (("patient", 10.0), ("hasty", 0.01)):
         waiters.add(ANN, seconds, lambda there, name=name: told.append((name, there)))  # type: ignore[misc]
@@ -36,7 +36,7 @@ async def test_each_has_a_deadline_of_its_own() -> None:
     assert len(told) == 2
 
 
-async def test_who_comes_after_a_time_of_rest_has_a_deadline_too() -> None:
+async def test_a_waiter_that_comes_when_the_timer_has_ended_has_a_deadline_too() -> None:
     waiters, told = JoinWaiters(), list[bool]()
     waiters.add(ANN, 0.01, told.append)
     await eventually(lambda: told == [False] and not waiters.has_timer)
@@ -48,7 +48,7 @@ async def test_who_comes_after_a_time_of_rest_has_a_deadline_too() -> None:
     assert len(waiters) == 0
 
 
-async def test_who_is_told_may_wait_again_at_once() -> None:
+async def test_a_waiter_that_is_called_may_wait_again_at_once() -> None:
     waiters, told = JoinWaiters(), list[bool]()
 
     def wait_again(is_there: bool) -> None:

@@ -1,4 +1,4 @@
-"""The writer: whatever happens on the way, the stream ends up with what is wanted."""
+"""The writer: whatever becomes of its writes, in the end the stream has what is wanted."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ QUICK = PresenceLimits(
 Claims = dict[UserId, set[ConnectionId]]
 
 
-class Fate(Enum):
+class Outcome(Enum):
     """What becomes of one write."""
 
     STORED = "stored"
@@ -47,48 +47,48 @@ class Fate(Enum):
     SLOW = "stored, and answered late"
 
 
-class Fateful(Publisher):
-    """A publisher whose writes meet their fates in turn; then all are stored."""
+class ScriptedPublisher(Publisher):
+    """A publisher with given outcomes of its first writes; all later ones are stored."""
 
-    fates: itertools.chain[Fate]
+    outcomes: itertools.chain[Outcome]
     in_flight: set[str]
     writes = 0
     most_at_once = 0
 
-    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **told: Any) -> Sending:
+    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **options: Any) -> Sending:
         self.writes += 1
-        fate = next(self.fates)
-        if fate is Fate.LOST:
+        outcome = next(self.outcomes)
+        if outcome is Outcome.LOST:
             lost = BusUnavailable("lost")
-            never_sent = told | {"message_id": "a\nb"}
+            never_sent = options | {"message_id": "a\nb"}
             return super().send(subject, payload, on_done=lambda _: on_done(lost), **never_sent)
         assert subject not in self.in_flight, "one write per entry at a time"
         self.in_flight.add(subject)
         self.most_at_once = max(self.most_at_once, len(self.in_flight))
 
-        def end(outcome: PubAckResult) -> None:
+        def end(result: PubAckResult) -> None:
             self.in_flight.remove(subject)
-            on_done(BusUnavailable("no answer") if fate is Fate.ANSWER_LOST else outcome)
+            on_done(BusUnavailable("no answer") if outcome is Outcome.ANSWER_LOST else result)
 
-        def end_in_time(outcome: PubAckResult) -> None:
-            if fate is Fate.SLOW:
-                asyncio.get_running_loop().call_later(0.02, end, outcome)
+        def end_in_time(result: PubAckResult) -> None:
+            if outcome is Outcome.SLOW:
+                asyncio.get_running_loop().call_later(0.02, end, result)
             else:
-                end(outcome)
+                end(result)
 
-        return super().send(subject, payload, on_done=end_in_time, **told)
+        return super().send(subject, payload, on_done=end_in_time, **options)
 
     def forget(self, sending: Sending) -> None:
         self.in_flight.discard(sending.subject)
         super().forget(sending)
 
 
-class Desk:
-    """A running writer in a channel of its own, and what the stream has of it."""
+class RunningWriter:
+    """A running writer with its own channel, and what the stream has of it."""
 
-    running: asyncio.Task[None]
+    task: asyncio.Task[None]
 
-    def __init__(self, bus: Bus, publisher: Fateful, limits: PresenceLimits) -> None:
+    def __init__(self, bus: Bus, publisher: ScriptedPublisher, limits: PresenceLimits) -> None:
         self._bus = bus
         self.publisher = publisher
         self.writer = PresenceWriter(publisher, limits)
@@ -123,7 +123,7 @@ class Desk:
         return claims
 
     async def until_idle(self, limits: PresenceLimits) -> None:
-        """Until nothing is to be written, nor will be."""
+        """Until nothing is to be written, now or later."""
         await eventually(
             lambda: self.writer.unwritten == 0 and self.writer.tracked == len(self.wanted)
         )
@@ -132,19 +132,19 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk(
-    url: str, limits: PresenceLimits = QUICK, fates: tuple[Fate, ...] = ()
-) -> AsyncGenerator[Desk]:
-    async with connect_bus(url, name="desk") as bus:
+async def a_writer(
+    url: str, limits: PresenceLimits = QUICK, outcomes: tuple[Outcome, ...] = ()
+) -> AsyncGenerator[RunningWriter]:
+    async with connect_bus(url, name="writer") as bus:
         await bootstrap(bus)
-        publisher = Fateful(bus)
-        publisher.fates = itertools.chain(fates, itertools.repeat(Fate.STORED))
+        publisher = ScriptedPublisher(bus)
+        publisher.outcomes = itertools.chain(outcomes, itertools.repeat(Outcome.STORED))
         publisher.in_flight = set()
-        desk = Desk(bus, publisher, limits)
+        running = RunningWriter(bus, publisher, limits)
         async with asyncio.TaskGroup() as group:
-            desk.running = group.create_task(desk.writer.run())
-            yield desk
-            desk.running.cancel()
+            running.task = group.create_task(running.writer.run())
+            yield running
+            running.task.cancel()
         publisher.stop()
 
 
@@ -159,139 +159,139 @@ steps = st.one_of(
 
 
 @settings(max_examples=40)
-@given(st.lists(steps, max_size=25), st.lists(st.sampled_from(Fate), max_size=25).map(tuple))
+@given(st.lists(steps, max_size=25), st.lists(st.sampled_from(Outcome), max_size=25).map(tuple))
 def test_the_stream_ends_up_with_what_is_wanted(
-    nats_url: str, walk: list[tuple[str, UserId, str]], fates: tuple[Fate, ...]
+    nats_url: str, walk: list[tuple[str, UserId, str]], outcomes: tuple[Outcome, ...]
 ) -> None:
     async def run() -> None:
-        async with a_desk(nats_url, fates=fates) as desk:
+        async with a_writer(nats_url, outcomes=outcomes) as running:
             node = NodeId(uuid.uuid4().hex)
-            desk.writer.resume(node)
+            running.writer.resume(node)
             for what, user_id, tab in walk:
                 if what == "enter":
-                    desk.enter(user_id, tab)
+                    running.enter(user_id, tab)
                 elif what == "leave":
-                    desk.leave(user_id, tab)
+                    running.leave(user_id, tab)
                 elif what == "rename":
                     node = NodeId(uuid.uuid4().hex)
-                    desk.writer.resume(node)
+                    running.writer.resume(node)
                 else:
                     await asyncio.sleep(0.02)
-            await desk.until_idle(QUICK)
-            assert await desk.written(node) == desk.wanted
+            await running.until_idle(QUICK)
+            assert await running.written(node) == running.wanted
 
     asyncio.run(run())
 
 
 async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
-    async with a_desk(nats_url, replace(QUICK, refresh_seconds=1)) as desk:
+    async with a_writer(nats_url, replace(QUICK, refresh_seconds=1)) as running:
         node = NodeId(uuid.uuid4().hex)
-        desk.writer.resume(node)
+        running.writer.resume(node)
         for number in range(20):
-            desk.enter(ANN, f"tab {number}")
+            running.enter(ANN, f"tab {number}")
             await asyncio.sleep(0.005)  # long enough for a write each
-        await eventually(lambda: desk.publisher.writes == 2)
-        await desk.until_idle(QUICK)
+        await eventually(lambda: running.publisher.writes == 2)
+        await running.until_idle(QUICK)
 
-        assert await desk.written(node) == desk.wanted
-        assert desk.publisher.writes == 2
+        assert await running.written(node) == running.wanted
+        assert running.publisher.writes == 2
 
 
 async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
-    async with a_desk(nats_url, fates=(Fate.SLOW,) * 10) as desk:
-        desk.writer.resume(NodeId(uuid.uuid4().hex))
+    async with a_writer(nats_url, outcomes=(Outcome.SLOW,) * 10) as running:
+        running.writer.resume(NodeId(uuid.uuid4().hex))
         for number in range(1, 11):
-            desk.enter(UserId(str(number)), "tab")
-        await desk.until_idle(QUICK)
+            running.enter(UserId(str(number)), "tab")
+        await running.until_idle(QUICK)
 
-    assert desk.publisher.most_at_once == QUICK.max_writes_in_flight
+    assert running.publisher.most_at_once == QUICK.max_writes_in_flight
 
 
-async def test_who_arrives_while_writing_pauses_is_written_after_it(nats_url: str) -> None:
+async def test_a_user_who_enters_during_a_pause_is_written_after_it(nats_url: str) -> None:
     slow = replace(QUICK, retry_seconds=0.2, max_retry_seconds=0.2)
-    async with a_desk(nats_url, slow, fates=(Fate.LOST,)) as desk:
+    async with a_writer(nats_url, slow, outcomes=(Outcome.LOST,)) as running:
         node = NodeId(uuid.uuid4().hex)
-        desk.writer.resume(node)
-        desk.enter(ANN, "tab")
-        await eventually(lambda: desk.publisher.writes == 1)
-        desk.leave(ANN, "tab")
-        desk.enter(UserId("2"), "tab")
-        assert desk.publisher.writes == 1
-        await desk.until_idle(slow)
+        running.writer.resume(node)
+        running.enter(ANN, "tab")
+        await eventually(lambda: running.publisher.writes == 1)
+        running.leave(ANN, "tab")
+        running.enter(UserId("2"), "tab")
+        assert running.publisher.writes == 1
+        await running.until_idle(slow)
 
-        assert await desk.written(node) == desk.wanted
-
-
-async def test_who_arrives_when_the_writer_has_ended_hurts_nothing(nats_url: str) -> None:
-    async with a_desk(nats_url) as desk:
-        desk.writer.resume(NodeId(uuid.uuid4().hex))
-        desk.enter(ANN, "tab")
-        await desk.until_idle(QUICK)
-    desk.enter(UserId("2"), "tab")
-
-    assert desk.writer.unwritten == 1
+        assert await running.written(node) == running.wanted
 
 
-async def test_what_was_not_answered_when_a_writer_ended_is_written_when_it_runs_again(
+async def test_a_user_may_enter_after_the_writer_has_ended(nats_url: str) -> None:
+    async with a_writer(nats_url) as running:
+        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.enter(ANN, "tab")
+        await running.until_idle(QUICK)
+    running.enter(UserId("2"), "tab")
+
+    assert running.writer.unwritten == 1
+
+
+async def test_writes_without_an_answer_are_made_again_when_the_writer_runs_again(
     nats_url: str,
 ) -> None:
-    async with a_desk(nats_url) as desk, asyncio.TaskGroup() as group:
-        desk.writer.resume(NodeId(uuid.uuid4().hex))
-        await asyncio.sleep(0)  # for it to run
-        desk.enter(ANN, "tab")
-        assert desk.publisher.unanswered == 1
-        desk.running.cancel()
-        await asyncio.sleep(0)  # before any answer can have come
-        assert desk.running.done()
-        assert (desk.publisher.unanswered, desk.writer.unwritten) == (0, 1)
+    async with a_writer(nats_url) as running, asyncio.TaskGroup() as group:
+        running.writer.resume(NodeId(uuid.uuid4().hex))
+        await asyncio.sleep(0)  # so that it runs
+        running.enter(ANN, "tab")
+        assert running.publisher.unanswered == 1
+        running.task.cancel()
+        await asyncio.sleep(0)  # too short for an answer
+        assert running.task.done()
+        assert (running.publisher.unanswered, running.writer.unwritten) == (0, 1)
 
-        desk.running = group.create_task(desk.writer.run())
-        await desk.until_idle(QUICK)
-        assert desk.writer.unwritten == 0
-        desk.running.cancel()
+        running.task = group.create_task(running.writer.run())
+        await running.until_idle(QUICK)
+        assert running.writer.unwritten == 0
+        running.task.cancel()
 
 
 async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
-    async with a_desk(nats_url) as desk:
-        desk.enter(ANN, "tab")
+    async with a_writer(nats_url) as running:
+        running.enter(ANN, "tab")
         await asyncio.sleep(0.05)
-        assert desk.publisher.writes == 0
+        assert running.publisher.writes == 0
 
-        desk.writer.resume(NodeId(uuid.uuid4().hex))
-        await eventually(lambda: desk.publisher.writes == 1)
-
-
-async def test_an_entry_that_is_gone_costs_nothing_more(nats_url: str) -> None:
-    async with a_desk(nats_url) as desk:
-        desk.writer.resume(NodeId(uuid.uuid4().hex))
-        desk.enter(ANN, "tab")
-        await desk.until_idle(QUICK)
-        desk.leave(ANN, "tab")
-        await eventually(lambda: desk.writer.tracked == 0)
+        running.writer.resume(NodeId(uuid.uuid4().hex))
+        await eventually(lambda: running.publisher.writes == 1)
 
 
-async def test_an_entry_without_end_is_listed_up_to_a_limit(nats_url: str) -> None:
-    async with a_desk(nats_url, replace(QUICK, max_listed_connections=3)) as desk:
+async def test_a_removed_entry_is_not_tracked_any_more(nats_url: str) -> None:
+    async with a_writer(nats_url) as running:
+        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.enter(ANN, "tab")
+        await running.until_idle(QUICK)
+        running.leave(ANN, "tab")
+        await eventually(lambda: running.writer.tracked == 0)
+
+
+async def test_an_entry_lists_connections_up_to_a_limit(nats_url: str) -> None:
+    async with a_writer(nats_url, replace(QUICK, max_listed_connections=3)) as running:
         node = NodeId(uuid.uuid4().hex)
         for number in range(10):
-            desk.enter(ANN, f"tab {number}")
-        desk.writer.resume(node)
-        await desk.until_idle(QUICK)
+            running.enter(ANN, f"tab {number}")
+        running.writer.resume(node)
+        await running.until_idle(QUICK)
 
-        assert len((await desk.written(node))[ANN]) == 3
+        assert len((await running.written(node))[ANN]) == 3
 
 
-class Refusing(Fateful):
-    """The bus says that this can never be stored."""
+class Refusing(ScriptedPublisher):
+    """A publisher whose messages can never be stored."""
 
-    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **told: Any) -> Sending:
+    def send(self, subject: str, payload: bytes, *, on_done: OnDone, **options: Any) -> Sending:
         self.writes += 1
-        return super(Fateful, self).send(
-            subject, payload, on_done=on_done, **(told | {"message_id": "a\nb"})
+        return super(ScriptedPublisher, self).send(
+            subject, payload, on_done=on_done, **(options | {"message_id": "a\nb"})
         )
 
 
-async def test_what_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
+async def test_an_entry_that_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
     publisher = Refusing(bus)
     writer = PresenceWriter(publisher, QUICK)
     writer.resume(NodeId("n"))

@@ -1,4 +1,4 @@
-"""A stream in memory that answers like JetStream; `test_history.py` holds it to the real one."""
+"""A stream in memory that answers like JetStream; `test_history.py` compares the two."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ async def _nothing() -> None:
 
 
 class ModelStream(StreamReader):
-    """RT: its leader holds everything, its replicas may lack the tail."""
+    """The stream RT. Its leader has all messages; its replicas may lack the newest."""
 
     def __init__(
         self,
@@ -27,8 +27,8 @@ class ModelStream(StreamReader):
     ) -> None:
         """
         Args:
-            lag: How many messages the replica that answers lacks.
-            meanwhile: Awaited before each answer and after it: whatever else happens.
+            lag: Returns how many of the newest messages the replica lacks that answers.
+            meanwhile: Awaited before and after each answer, for whatever else happens then.
         """
         self.epoch = "epoch-1"
         self.first = 1
@@ -49,7 +49,7 @@ class ModelStream(StreamReader):
         return sequence
 
     def drop(self, count: int) -> None:
-        """Retention: the oldest go."""
+        """Remove the oldest messages, as retention does."""
         self.first = min(self.first + count, self.last + 1)
 
     async def batch(self, request: Mapping[str, Any]) -> Batch:

@@ -15,8 +15,9 @@ from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.publisher import Publisher, start_publisher
+from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import StreamSettings, bootstrap
+from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import publication_subject
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable

@@ -1,4 +1,4 @@
-"""Reading channels: the same answers from a real stream and from its model, also when it lags."""
+"""Reading channels: the same answers from a real stream and from its model."""
 
 import asyncio
 import uuid
@@ -59,7 +59,7 @@ async def fill(stream: Stream, channel: ChannelName, count: int) -> list[int]:
     return offsets
 
 
-async def test_a_batch_goes_through_its_last_and_says_how_many_there_are(
+async def test_a_page_says_up_to_where_it_is_complete_and_how_many_publications_there_are(
     stream: Stream, channel: ChannelName
 ) -> None:
     offsets = await fill(stream, channel, 5)
@@ -68,49 +68,49 @@ async def test_a_batch_goes_through_its_last_and_says_how_many_there_are(
     first = await history.read(channel, offsets[0] - 1, up_to=offsets[-1])
     rest = await history.read(channel, first.through, up_to=offsets[-1])
 
-    assert [kept.offset for kept in first.publications] == offsets[:3]
+    assert [each.offset for each in first.publications] == offsets[:3]
     assert (first.through, first.count) == (offsets[2], 5)
-    assert [kept.offset for kept in rest.publications] == offsets[3:]
+    assert [each.offset for each in rest.publications] == offsets[3:]
     assert (rest.through, rest.count) == (offsets[-1], 2)
     assert first.publications[0].channel == channel
     assert first.publications[0].payload == b"0"
 
 
-async def test_a_batch_is_bounded_in_bytes_though_one_always_fits(
+async def test_a_page_is_bounded_in_bytes_but_has_at_least_one_publication(
     stream: Stream, channel: ChannelName
 ) -> None:
     offsets = await fill(stream, channel, 3)
     history = History(stream.reads, HistoryLimits(batch_bytes=10))
 
-    stretch = await history.read(channel, 0, up_to=offsets[-1])
+    page = await history.read(channel, 0, up_to=offsets[-1])
 
-    assert [kept.offset for kept in stretch.publications] == offsets[:1]
-    assert stretch.through == offsets[0]
+    assert [each.offset for each in page.publications] == offsets[:1]
+    assert page.through == offsets[0]
 
 
-async def test_what_lies_beyond_the_target_is_left_out(
+async def test_publications_after_the_target_are_left_out(
     stream: Stream, channel: ChannelName
 ) -> None:
     offsets = await fill(stream, channel, 3)
 
-    stretch = await History(stream.reads).read(channel, 0, up_to=offsets[1])
+    page = await History(stream.reads).read(channel, 0, up_to=offsets[1])
 
-    assert [kept.offset for kept in stretch.publications] == offsets[:2]
-    assert stretch.through == offsets[1]
+    assert [each.offset for each in page.publications] == offsets[:2]
+    assert page.through == offsets[1]
 
 
-async def test_a_channel_without_publications_is_read_through_at_once(
+async def test_a_channel_without_publications_is_complete_at_once(
     stream: Stream, channel: ChannelName
 ) -> None:
     [offset] = await fill(stream, ChannelName(f"{channel}-else"), 1)
 
-    stretch = await History(stream.reads).read(channel, 0, up_to=offset)
+    page = await History(stream.reads).read(channel, 0, up_to=offset)
 
-    assert (stretch.publications, stretch.through, stretch.count) == ([], offset, 0)
+    assert (page.publications, page.through, page.count) == ([], offset, 0)
 
 
 @pytest.mark.parametrize("count", [1, 4, 100])
-async def test_the_last_of_a_channel_are_found_though_nothing_reads_backwards(
+async def test_the_last_publications_of_a_channel_are_found(
     stream: Stream, channel: ChannelName, count: int
 ) -> None:
     offsets = await fill(stream, channel, 30)
@@ -118,10 +118,10 @@ async def test_the_last_of_a_channel_are_found_though_nothing_reads_backwards(
 
     newest = await History(stream.reads, SMALL).last(channel, count, up_to=offsets[-2])
 
-    assert [kept.offset for kept in newest] == offsets[:-1][-count:]
+    assert [each.offset for each in newest] == offsets[:-1][-count:]
 
 
-async def test_the_last_of_a_channel_that_was_loud_once_and_long_ago_are_found(
+async def test_the_last_publications_of_a_channel_are_found_if_all_of_them_are_old(
     stream: Stream, channel: ChannelName
 ) -> None:
     offsets = [await stream.add(channel, b"x", str(uuid.uuid4())) for _ in range(200)]
@@ -129,16 +129,18 @@ async def test_the_last_of_a_channel_that_was_loud_once_and_long_ago_are_found(
 
     newest = await History(stream.reads).last(channel, 5, up_to=end)
 
-    assert [kept.offset for kept in newest] == offsets[-5:]
+    assert [each.offset for each in newest] == offsets[-5:]
 
 
-async def test_the_last_of_an_empty_channel_are_none(stream: Stream, channel: ChannelName) -> None:
+async def test_an_empty_channel_has_no_last_publications(
+    stream: Stream, channel: ChannelName
+) -> None:
     [offset] = await fill(stream, ChannelName(f"{channel}-else"), 1)
 
     assert await History(stream.reads).last(channel, 5, up_to=offset) == []
 
 
-async def test_a_publication_is_found_again_by_its_id(stream: Stream, channel: ChannelName) -> None:
+async def test_a_publication_is_found_by_its_id(stream: Stream, channel: ChannelName) -> None:
     first = await stream.add(channel, b"1", f"{channel}:1")
     await fill(stream, channel, 10)
     await stream.add(channel, b"2", f"{channel}:2")
@@ -154,7 +156,7 @@ async def test_a_publication_is_found_again_by_its_id(stream: Stream, channel: C
     assert not await history.holds(other, f"{channel}:1", since=stored_at)
 
 
-async def test_what_was_stored_before_the_moment_is_not_looked_for(
+async def test_a_publication_that_was_stored_earlier_is_not_looked_for(
     stream: Stream, channel: ChannelName
 ) -> None:
     offset = await stream.add(channel, b"1", f"{channel}:1")
@@ -165,7 +167,7 @@ async def test_what_was_stored_before_the_moment_is_not_looked_for(
     assert not await History(stream.reads).holds(channel, f"{channel}:1", since=later)
 
 
-async def test_a_stored_message_is_had_by_its_offset(stream: Stream, channel: ChannelName) -> None:
+async def test_a_message_is_read_by_its_offset(stream: Stream, channel: ChannelName) -> None:
     offset = await stream.add(channel, b"1", str(uuid.uuid4()))
     history = History(stream.reads)
 
@@ -177,7 +179,7 @@ async def test_a_stored_message_is_had_by_its_offset(stream: Stream, channel: Ch
     assert await history.stored(offset + 10_000_000) is None
 
 
-async def test_the_state_tells_the_end_and_the_epoch(stream: Stream, channel: ChannelName) -> None:
+async def test_the_state_has_the_end_and_the_epoch(stream: Stream, channel: ChannelName) -> None:
     offset = await stream.add(channel, b"1", str(uuid.uuid4()))
 
     state = await History(stream.reads).state()
@@ -196,9 +198,9 @@ async def test_a_replica_that_lags_is_asked_again_and_makes_no_hole(channel: Cha
     first = await history.read(channel, 0, up_to=offsets[-1])
     rest = await history.read(channel, first.through, up_to=offsets[-1])
 
-    assert [kept.offset for kept in first.publications] == offsets[:2]
+    assert [each.offset for each in first.publications] == offsets[:2]
     assert first.through == offsets[1]
-    assert [kept.offset for kept in rest.publications] == offsets[2:]
+    assert [each.offset for each in rest.publications] == offsets[2:]
     assert rest.through == offsets[-1]
 
 
@@ -215,7 +217,7 @@ async def test_replicas_that_lag_for_ever_are_unavailable_and_not_an_empty_answe
         await history.holds(channel, "id-1", since=datetime.fromisoformat("2026-01-01T00:00Z"))
 
 
-async def test_channels_are_read_side_by_side(channel: ChannelName) -> None:
+async def test_channels_are_read_concurrently(channel: ChannelName) -> None:
     channels = [channel, ChannelName(f"{channel}.other")]
     asked, both_asked = list[None](), asyncio.Event()
 
@@ -231,10 +233,10 @@ async def test_channels_are_read_side_by_side(channel: ChannelName) -> None:
 
     await merged.read(up_to=offsets[-1])
 
-    assert [kept.offset for kept in merged.take(10, 1000)[0]] == offsets
+    assert [each.offset for each in merged.take(10, 1000)[0]] == offsets
 
 
-async def test_of_channels_that_are_read_side_by_side_one_that_fails_fails_all(
+async def test_if_one_of_several_channels_fails_the_read_fails(
     channel: ChannelName,
 ) -> None:
     model = ModelStream(lag=lambda: 1)

@@ -53,7 +53,7 @@ def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
     return ChannelPublisher(publisher, history, limits=LIMITS)
 
 
-async def test_a_publication_lies_at_its_offset_with_its_sender(
+async def test_a_publication_is_stored_at_its_offset_with_its_sender(
     publishing: ChannelPublisher, history: History, a_channel: AChannel
 ) -> None:
     channel = a_channel()
@@ -77,7 +77,7 @@ async def test_a_repeat_under_the_same_id_is_stored_once(
     assert len(await history.last(channel, 5, up_to=first + 100)) == 1
 
 
-async def test_without_an_id_the_same_words_twice_are_two_publications(
+async def test_without_an_id_the_same_data_twice_is_two_publications(
     publishing: ChannelPublisher, a_channel: AChannel
 ) -> None:
     channel = a_channel()
@@ -106,7 +106,7 @@ async def test_the_same_id_of_another_user_room_or_service_is_another_publicatio
 
 
 @pytest.mark.parametrize("data", [{"body": "other"}, {"body": 1}, None, {"body": "a", "x": 1}])
-async def test_an_id_that_stands_for_something_else_is_refused(
+async def test_an_id_that_was_used_for_other_data_is_refused(
     publishing: ChannelPublisher, a_channel: AChannel, data: Any
 ) -> None:
     channel = a_channel()
@@ -135,7 +135,7 @@ async def test_the_order_of_keys_makes_no_difference(
     assert await publishing.publish_by_service(channel, {"b": 2, "a": 1}, key="1") == first
 
 
-async def test_what_is_in_memory_is_not_asked_of_the_stream(
+async def test_a_publication_in_memory_is_not_read_from_the_stream(
     publishing: ChannelPublisher, publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
     channel = a_channel()
@@ -153,7 +153,7 @@ async def test_what_is_in_memory_is_not_asked_of_the_stream(
     assert asked == [offset]
 
 
-async def test_what_is_too_long_or_no_json_is_refused(
+async def test_data_that_is_too_long_or_not_json_is_refused(
     publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
     limits = replace(LIMITS, max_payload_bytes=100)
@@ -165,7 +165,7 @@ async def test_what_is_too_long_or_no_json_is_refused(
         await publishing.publish_by_service(a_channel(), "\ud800")
 
 
-async def test_what_the_server_would_not_take_is_too_long(
+async def test_more_than_the_server_takes_is_too_long(
     publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
     limits = replace(LIMITS, max_payload_bytes=10**9)
@@ -176,7 +176,7 @@ async def test_what_the_server_would_not_take_is_too_long(
         )
 
 
-async def test_a_bus_that_is_away_is_unavailable_and_not_an_answer(
+async def test_without_a_bus_publishing_is_unavailable(
     nats_server: Callable[[], NatsServer], a_channel: AChannel
 ) -> None:
     server = nats_server()

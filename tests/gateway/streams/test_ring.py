@@ -1,4 +1,4 @@
-"""The ring against a list of everything that was ever published."""
+"""The ring, compared with a list of everything that was published."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ channel_sets = st.sets(channels, min_size=1)
 
 
 class RingMachine(RuleBasedStateMachine):
-    """Whatever was published above the floor is there, of every set of channels, in order."""
+    """The ring returns all publications above the floor, for any set of channels, in order."""
 
     @initialize(
         max_count=st.integers(1, 8), max_bytes=st.integers(1, 60), position=st.integers(0, 5)
@@ -41,7 +41,7 @@ class RingMachine(RuleBasedStateMachine):
     def read_what_comes_after(self, wanted: set[ChannelName], back: int) -> None:
         offset = max(self.position - back, 0)
         expected = [
-            kept for kept in self._held() if kept.channel in wanted and kept.offset > offset
+            each for each in self._held() if each.channel in wanted and each.offset > offset
         ]
 
         assert list(self.ring.after(wanted, offset)) == expected
@@ -49,44 +49,44 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(channel=channels, count=st.integers(1, 6))
     def read_the_last(self, channel: ChannelName, count: int) -> None:
-        of_channel = [kept for kept in self.published if kept.channel == channel]
+        of_channel = [each for each in self.published if each.channel == channel]
         found = self.ring.last(channel, count)
 
-        held = [kept for kept in self._held() if kept.channel == channel]
+        held = [each for each in self._held() if each.channel == channel]
         if len(held) >= count or self.ring.floor == 0:
             assert found == of_channel[-count:]
         else:
             assert found is None
 
     @invariant()
-    def it_is_bounded_and_no_smaller_than_need_be(self) -> None:
+    def it_is_bounded_and_evicts_no_more_than_it_must(self) -> None:
         held = self._held()
         assert len(self.ring) == len(held) <= self.max_count
-        assert self.ring.payload_bytes == sum(len(kept.payload) for kept in held) <= self.max_bytes
+        assert self.ring.payload_bytes == sum(len(each.payload) for each in held) <= self.max_bytes
         if len(held) < len(self.published):
             one_more = self.published[-len(held) - 1 :]
             assert (
                 len(one_more) > self.max_count
-                or sum(len(kept.payload) for kept in one_more) > self.max_bytes
+                or sum(len(each.payload) for each in one_more) > self.max_bytes
             )
 
     @invariant()
-    def the_floor_tells_the_truth(self) -> None:
+    def it_has_exactly_what_is_above_the_floor(self) -> None:
         if not self.published:
             assert self.ring.floor == NOTHING
             return
-        for kept in self.published:
-            assert (self.ring.get(kept.offset) == kept) == (kept.offset > self.ring.floor)
+        for each in self.published:
+            assert (self.ring.get(each.offset) == each) == (each.offset > self.ring.floor)
 
     def _held(self) -> list[StoredPublication]:
-        return [kept for kept in self.published if kept.offset > self.ring.floor]
+        return [each for each in self.published if each.offset > self.ring.floor]
 
 
 TestRing = RingMachine.TestCase
 TestRing.settings = settings(max_examples=60, stateful_step_count=40)
 
 
-def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> None:
+def test_a_ring_that_has_the_whole_stream_knows_that_a_channel_is_empty() -> None:
     ring = Ring(max_count=10, max_bytes=1000)
     ring.append(StoredPublication(1, CHANNELS[0], b"first of all"))
 
@@ -94,7 +94,7 @@ def test_a_ring_that_saw_the_stream_begin_knows_that_a_channel_is_empty() -> Non
     assert ring.last(CHANNELS[0], 5) == [StoredPublication(1, CHANNELS[0], b"first of all")]
 
 
-def test_channels_that_nothing_is_kept_of_cost_nothing() -> None:
+def test_channels_without_a_publication_in_the_ring_are_dropped() -> None:
     ring = Ring(max_count=3, max_bytes=1000)
     for offset in range(1, 1000):
         ring.append(StoredPublication(offset, ChannelName(f"chat:{offset}"), b"x"))

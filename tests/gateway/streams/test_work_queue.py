@@ -1,4 +1,4 @@
-"""Work that several processes share, on a real server."""
+"""A work queue on a real server."""
 
 import asyncio
 import uuid
@@ -7,18 +7,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.streams.work_queue import Job, WorkQueue, open_work_queue
+from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER, StreamSettings, bootstrap
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
+LONG_ACK_WAIT = StreamSettings(notify_ack_seconds=60)
+"""So long that a test fails if it has to wait for it."""
+
 
 @pytest.fixture
 async def own_bus(nats_server: Callable[[], NatsServer]) -> AsyncGenerator[Bus]:
-    """A server of the test's own: the one consumer is shared by all who use it."""
+    """A server of the test's own, since all tests on one server would share the consumer."""
     async with connect_bus(nats_server().url, name="test") as bus:
         await bootstrap(bus, StreamSettings(notify_ack_seconds=1))
         yield bus
@@ -49,7 +53,7 @@ async def until_taken(queue: WorkQueue, limit: int = 10) -> list[Job]:
                 return jobs
 
 
-async def test_jobs_come_in_order_and_never_more_than_were_asked_for(
+async def test_jobs_come_in_order_and_no_more_than_were_asked_for(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     await add(own_publisher, b"1", b"2", b"3")
@@ -63,7 +67,7 @@ async def test_jobs_come_in_order_and_never_more_than_were_asked_for(
     assert taken == [b"1", b"2", b"3"]
 
 
-async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
+async def test_a_job_knows_its_sequence_its_time_and_how_often_it_was_delivered(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     before = datetime.now(UTC)
@@ -76,7 +80,7 @@ async def test_a_job_knows_its_place_its_age_and_how_often_it_was_given_out(
     assert before <= job.stored_at <= datetime.now(UTC)
 
 
-async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
+async def test_jobs_are_redelivered_unless_they_are_acked_or_terminated(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     await add(own_publisher, b"done", b"forgotten", b"hopeless", b"later")
@@ -84,8 +88,8 @@ async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
     while len(jobs) < 4:
         jobs += await until_taken(queue)
     jobs[0].ack()
-    jobs[2].terminate()
-    jobs[3].retry(delay_seconds=0)
+    jobs[2].term()
+    jobs[3].nak(delay_seconds=0)
 
     [later] = await until_taken(queue)
     [forgotten] = await until_taken(queue)
@@ -94,7 +98,7 @@ async def test_what_is_not_answered_comes_again_and_what_is_done_does_not(
     assert (forgotten.payload, forgotten.deliveries) == (b"forgotten", 2)
 
 
-async def test_who_waits_gets_work_as_soon_as_there_is_some(
+async def test_a_process_that_waits_gets_a_job_as_soon_as_there_is_one(
     queue: WorkQueue, own_publisher: Publisher
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -106,47 +110,47 @@ async def test_who_waits_gets_work_as_soon_as_there_is_some(
     assert [job.payload for job in waiting.result()] == [b"1"]
 
 
-async def test_without_work_nothing_comes_after_a_while(own_bus: Bus) -> None:
-    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=0.1) as queue:
+async def test_without_jobs_take_returns_none_after_a_while(own_bus: Bus) -> None:
+    async with open_work_queue(
+        own_bus, "EVENTS", NOTIFY_CONSUMER, WorkQueueLimits(wait_seconds=0.1)
+    ) as queue:
         assert await queue.take(10) == []
         assert await queue.take(10) == []
 
 
-async def test_who_leaves_gives_back_at_once_what_it_has_not_taken(
-    nats_server: Callable[[], NatsServer],
+async def test_a_queue_that_closes_returns_jobs_that_were_not_taken(
+    own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    async with (
-        connect_bus(nats_server().url, name="test") as bus,
-        start_publisher(bus) as publisher,
-    ):
-        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
-            await add(publisher, b"taken")
-            [job] = await until_taken(leaving, 3)
-            job.ack()
-            await add(publisher, b"left", b"left")  # the request for three still stands
-            await eventually(lambda: leaving.waiting == 2)
+    await bootstrap(own_bus, LONG_ACK_WAIT)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
+        await add(own_publisher, b"taken")
+        [job] = await until_taken(closing, 3)
+        job.ack()
+        await add(own_publisher, b"left", b"left")  # the request for three is still open
+        await eventually(lambda: closing.waiting == 2)
 
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
-            jobs = await until_taken(queue)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+        jobs = await until_taken(queue)
 
     assert {job.payload for job in jobs} == {b"left"}
 
 
-async def test_a_consumer_that_is_not_there_is_unavailable(own_bus: Bus) -> None:
+async def test_a_consumer_that_does_not_exist_is_unavailable(own_bus: Bus) -> None:
     async with open_work_queue(own_bus, "EVENTS", "nobody") as queue:
         with pytest.raises(BusUnavailable, match="no such consumer"):
             await queue.take(1)
 
 
-async def test_a_server_that_dies_and_comes_back_is_asked_anew(
+async def test_a_server_that_comes_back_is_asked_again(
     nats_server: Callable[[], NatsServer],
 ) -> None:
     server = nats_server()
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         async with (
-            open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER, wait_seconds=60) as queue,
+            open_work_queue(
+                bus, "EVENTS", NOTIFY_CONSUMER, WorkQueueLimits(wait_seconds=60)
+            ) as queue,
             asyncio.TaskGroup() as group,
         ):
             waiting = group.create_task(until_taken(queue))
@@ -175,15 +179,15 @@ async def test_every_form_of_an_ack_subject_is_read(bus: Bus, subject: str) -> N
     assert job.stored_at == datetime(2026, 11, 23, 13, 12, 33, 540499, UTC)
 
 
-async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_there(
+async def test_a_job_with_an_unknown_ack_subject_is_taken_and_acked_there(
     queue: WorkQueue, own_bus: Bus, own_publisher: Publisher
 ) -> None:
     address = "$JS.ACK.EVENTS.notify.of.some.later.server"
     answers: list[bytes] = []
     await own_bus.subscribe(address, lambda _subject, answer, *_: answers.append(answer))
-    # Only a server may send what asks for an answer there.
-    queue.hear(b"", b"odd", None, address.encode())
-    queue.hear(b"", b"forged", None, b"anybodys.inbox")
+    # A client can't send a message with such a reply subject.
+    queue.on_message(b"", b"odd", None, address.encode())
+    queue.on_message(b"", b"forged", None, b"anybodys.inbox")
     await add(own_publisher, b"next")
 
     jobs: list[Job] = []
@@ -196,23 +200,19 @@ async def test_a_job_whose_address_says_nothing_to_us_is_taken_and_answered_ther
     await eventually(lambda: answers == [b"+ACK"])
 
 
-async def test_what_was_taken_is_given_back_too_and_before_what_was_not(
-    nats_server: Callable[[], NatsServer],
+async def test_a_queue_that_closes_returns_taken_jobs_too(
+    own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    async with (
-        connect_bus(nats_server().url, name="test") as bus,
-        start_publisher(bus) as publisher,
-    ):
-        await bootstrap(bus, StreamSettings(notify_ack_seconds=60))
-        await add(publisher, b"1", b"2", b"3")
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as leaving:
-            first = await until_taken(leaving, 1)
-            assert leaving.in_hand == 1
+    await bootstrap(own_bus, LONG_ACK_WAIT)
+    await add(own_publisher, b"1", b"2", b"3")
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
+        first = await until_taken(closing, 1)
+        assert closing.unsettled == 1
 
-        async with open_work_queue(bus, "EVENTS", NOTIFY_CONSUMER) as queue:
-            again: list[Job] = []
-            while len(again) < 3:
-                again += await until_taken(queue)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as queue:
+        again: list[Job] = []
+        while len(again) < 3:
+            again += await until_taken(queue)
 
     assert [job.payload for job in first] == [b"1"]
     assert {job.payload: job.deliveries for job in again} == {b"1": 2, b"2": 1, b"3": 1}

@@ -1,4 +1,4 @@
-"""The engine is tested on the loop that it is served on."""
+"""The transport is tested on the event loop that serves it."""
 
 from typing import Any
 

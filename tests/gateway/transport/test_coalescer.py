@@ -77,7 +77,7 @@ def test_each_gets_its_frames_in_order_and_in_one_write_a_turn(
     assert [listener.connection.sent for listener in listeners] == writes
 
 
-def test_all_that_are_due_the_same_are_written_the_very_same_bytes() -> None:
+def test_connections_with_the_same_frames_pending_are_written_the_very_same_bytes() -> None:
     loop, listeners = Loop(), [AListener(0) for _ in range(3)]
     loop.outgoing.queue(listeners[2].connection, Frame(b"before"))
 
@@ -91,7 +91,7 @@ def test_all_that_are_due_the_same_are_written_the_very_same_bytes() -> None:
     assert third == [b"before0123"]
 
 
-def test_who_is_stalled_is_named_and_who_is_ending_is_left_out() -> None:
+def test_a_fan_out_returns_stalled_listeners_and_leaves_out_those_that_are_ending() -> None:
     loop, listeners = Loop(), [AListener(0) for _ in range(3)]
     listeners[0].connection.pending, listeners[1].connection.pending = STALLED, NOTHING_MORE
 
@@ -103,7 +103,7 @@ def test_who_is_stalled_is_named_and_who_is_ending_is_left_out() -> None:
     assert listeners[1].connection.pending is NOTHING_MORE
 
 
-def test_who_stalls_or_ends_within_the_turn_is_not_written_to() -> None:
+def test_a_connection_that_ends_within_the_turn_is_not_written_to_again() -> None:
     loop, listeners = Loop(), [AListener(0) for _ in range(2)]
     loop.outgoing.fan_out(Frame(b"x"), listeners, 1)
     listeners[0].connection.write_pending()  # as a close does, before it says goodbye

@@ -36,7 +36,7 @@ async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_
     assert wire.transport.written == [b"ab"]
 
 
-async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_what_they_are_due(
+async def test_a_socket_that_fails_costs_one_connection_and_the_others_get_their_frames(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     hub = AHub()
@@ -67,7 +67,7 @@ async def test_a_close_that_cannot_be_written_is_an_abort(
     assert "close_failed" in capsys.readouterr().out
 
 
-async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close() -> None:
+async def test_a_close_comes_after_what_is_pending_and_nothing_comes_after_a_close() -> None:
     wire = a_wire()
 
     wire.connection.send(Frame(b"a"))
@@ -79,7 +79,7 @@ async def test_a_close_comes_after_what_is_due_and_nothing_comes_after_a_close()
     assert wire.sent == b"a" + close_frame(CLOSE_CODES[EndReason.RESTARTING])
 
 
-async def test_what_is_sent_but_once_goes_to_a_stalled_socket_in_its_order() -> None:
+async def test_a_frame_that_is_sent_goes_to_a_stalled_socket_in_its_order() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))
     wire.stall()
@@ -118,7 +118,7 @@ async def test_all_stalled_connections_together_are_bounded_and_each_is_counted_
     assert hub.shared.stalled_bytes == 0
 
 
-async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_reads() -> None:
+async def test_a_peer_with_too_many_unread_replies_is_not_read_from_until_it_reads() -> None:
     wire = a_wire(max_pending_bytes=100)
     wire.stall(unsent=60)
 
@@ -131,7 +131,7 @@ async def test_who_leaves_too_many_answers_unread_is_not_read_from_until_it_read
     assert wire.receiver.messages == ["later"]
 
 
-async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_many() -> None:
+async def test_while_all_together_leave_too_much_unread_no_stalled_peer_is_answered() -> None:
     hub = AHub(total_pending_bytes=100)
     one, other, reader = (a_wire(hub) for _ in range(3))
     one.stall(unsent=60)
@@ -150,7 +150,7 @@ async def test_nobody_gets_answers_who_leaves_some_unread_while_all_leave_too_ma
     assert one.receiver.messages == other.receiver.messages == ["later"]
 
 
-async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None:
+async def test_a_connection_that_is_stalled_for_too_long_is_closed_and_then_aborted() -> None:
     wire = a_wire(lag_seconds=5, close_seconds=3)
     wire.stall()
 
@@ -163,7 +163,7 @@ async def test_who_takes_nothing_for_too_long_is_told_and_then_dropped() -> None
     assert wire.transport.aborted
 
 
-async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
+async def test_a_connection_that_drains_has_its_time_anew_unless_it_is_behind() -> None:
     wire = a_wire(lag_seconds=5)
     wire.stall()
     wire.drain()
@@ -177,7 +177,7 @@ async def test_who_drains_has_its_time_anew_unless_it_is_behind() -> None:
     assert wire.connection.closing is EndReason.TOO_SLOW
 
 
-async def test_who_falls_behind_has_the_whole_time_to_catch_up_however_long_it_had_stalled() -> (
+async def test_a_connection_that_falls_behind_has_the_whole_time_though_it_was_stalled_before() -> (
     None
 ):
     wire = a_wire(lag_seconds=5)
@@ -193,7 +193,7 @@ async def test_who_falls_behind_has_the_whole_time_to_catch_up_however_long_it_h
     assert wire.connection.wakes_at == behind_until, "to read a little is not to catch up"
 
 
-async def test_what_is_left_to_read_of_catching_up_has_its_own_time() -> None:
+async def test_a_connection_that_caught_up_while_stalled_has_its_time_anew() -> None:
     wire = a_wire(lag_seconds=5)
     wire.connection.fall_behind()
     wire.stall()
@@ -205,7 +205,7 @@ async def test_what_is_left_to_read_of_catching_up_has_its_own_time() -> None:
     assert wire.connection.closing is EndReason.TOO_SLOW
 
 
-async def test_who_is_closed_has_no_more_time_by_falling_behind() -> None:
+async def test_falling_behind_gives_a_closing_connection_no_more_time() -> None:
     wire = a_wire(lag_seconds=50, close_seconds=1)
     wire.stall()
     wire.connection.close(EndReason.SESSION_ENDED)
@@ -216,7 +216,7 @@ async def test_who_is_closed_has_no_more_time_by_falling_behind() -> None:
     assert wire.transport.aborted
 
 
-async def test_who_has_caught_up_is_behind_no_more() -> None:
+async def test_a_connection_that_caught_up_is_not_behind() -> None:
     wire = a_wire(lag_seconds=5)
     wire.connection.fall_behind()
     wire.connection.keep_up()
@@ -242,7 +242,7 @@ async def test_waiting_for_a_stalled_socket_ends_when_it_drains_or_is_over(end: 
             wire.lose()
 
 
-async def test_who_gives_up_waiting_for_a_stalled_socket_takes_nobody_along() -> None:
+async def test_cancelling_one_wait_for_a_stalled_socket_cancels_no_other() -> None:
     wire = a_wire()
     wire.stall()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
@@ -257,14 +257,14 @@ async def test_who_gives_up_waiting_for_a_stalled_socket_takes_nobody_along() ->
     assert not other.cancelled()
 
 
-async def test_waiting_hands_over_what_is_due_first() -> None:
+async def test_waiting_writes_what_is_pending_first() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))
     await wire.connection.until_drained()
     assert wire.transport.written == [b"a"]
 
 
-async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() -> None:
+async def test_a_connection_closes_after_the_seconds_that_were_set_last() -> None:
     wire = a_wire()
 
     wire.connection.close_after(-1, EndReason.NOT_READY)
@@ -279,7 +279,7 @@ async def test_it_is_closed_when_the_moment_has_come_and_the_last_word_counts() 
     assert wire.connection.closing is EndReason.TOKEN_EXPIRED
 
 
-async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
+async def test_a_cut_sends_the_close_and_nothing_that_was_pending() -> None:
     wire = a_wire()
 
     wire.connection.send(Frame(b"a"))
@@ -289,7 +289,7 @@ async def test_who_is_cut_is_sent_nothing_more_but_why() -> None:
     assert not wire.transport.aborted
 
 
-async def test_who_is_cut_while_it_takes_nothing_is_dropped_at_once() -> None:
+async def test_a_cut_aborts_a_stalled_connection_at_once() -> None:
     wire = a_wire()
     wire.stall()
 
@@ -323,7 +323,7 @@ async def test_any_sign_of_life_keeps_a_connection() -> None:
     assert wire.sent == PING + PING
 
 
-async def test_who_is_not_read_from_is_not_silent() -> None:
+async def test_a_peer_that_is_not_read_from_is_not_silent() -> None:
     wire = a_wire(ping_seconds=10, pong_seconds=5)
     wire.connection.pause_reading()
 

@@ -131,7 +131,7 @@ async def test_a_peer_that_reads_may_ping_as_long_as_it_likes() -> None:
         assert await tab.recv() == "still here"
 
 
-async def test_who_asks_for_a_websocket_with_earlier_answers_unread_gets_none() -> None:
+async def test_a_peer_that_has_not_read_earlier_responses_gets_no_websocket() -> None:
     loop = asyncio.get_running_loop()
 
     async def long_answer(_: Request) -> Response:
@@ -150,7 +150,7 @@ async def test_who_asks_for_a_websocket_with_earlier_answers_unread_gets_none() 
         assert gateway.echoes == []
 
 
-async def test_the_answer_to_an_earlier_request_that_was_read_is_no_hindrance() -> None:
+async def test_a_peer_that_has_read_earlier_responses_gets_its_websocket() -> None:
     loop = asyncio.get_running_loop()
     async with a_gateway() as gateway:
         with socket.socket() as raw:

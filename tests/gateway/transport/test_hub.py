@@ -48,7 +48,7 @@ async def test_a_close_flushes_first() -> None:
         ([" " * 40000, "x" * 40000], 1009),
     ],
 )
-async def test_what_is_no_message_for_us_ends_the_connection(
+async def test_a_message_that_is_too_big_ends_the_connection(
     send: str | bytes | list[str], code: int
 ) -> None:
     async with a_gateway() as gateway, gateway.tab() as tab:
@@ -57,7 +57,7 @@ async def test_what_is_no_message_for_us_ends_the_connection(
 
 
 @pytest.mark.parametrize("command", ["fail", "fail later"])
-async def test_what_fails_above_costs_one_connection_and_is_logged(
+async def test_a_receiver_that_raises_costs_one_connection_and_is_logged(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with a_gateway() as gateway, gateway.tab() as tab, gateway.tab() as other:
@@ -111,7 +111,7 @@ class NotGivenUp(WebSocketConnection):
         raise RuntimeError("a connection that cannot be given up")
 
 
-async def test_who_cannot_be_given_up_by_the_sweep_costs_nobody_elses_work() -> None:
+async def test_a_late_message_whose_connection_fails_to_end_costs_no_other_work() -> None:
     failures: list[None] = []
     hub = Hub(
         some_limits(sweep_seconds=0.01, message_seconds=0.01),
@@ -132,7 +132,7 @@ async def test_who_cannot_be_given_up_by_the_sweep_costs_nobody_elses_work() -> 
     assert len(failures) == 1
 
 
-async def test_who_cannot_be_given_up_for_its_bytes_costs_not_who_counts_others() -> None:
+async def test_an_oldest_message_whose_connection_fails_to_end_costs_only_that() -> None:
     hub = Hub(some_limits(total_unfinished_bytes=100))
     failing = a_connection(hub, ATransport(), NotGivenUp)
     failing.open(AReceiver())
@@ -191,7 +191,7 @@ async def test_a_peer_that_vanishes_with_much_unsent_is_noticed_no_later() -> No
         await until(lambda: len(gateway.hub) == 0)
 
 
-async def test_a_stalled_reader_is_bounded_and_told_and_holds_up_nobody() -> None:
+async def test_a_stalled_peer_is_bounded_and_closed_and_holds_up_no_other() -> None:
     async with (
         a_gateway(max_pending_bytes=100_000, lag_seconds=1, close_seconds=5) as gateway,
         a_stalled_tab(gateway.port) as raw,
@@ -247,7 +247,7 @@ async def test_the_socket_of_a_peer_that_ignores_the_close_does_not_linger() -> 
         assert (await read_to_the_end(raw)).endswith(told)
 
 
-async def test_a_drain_closes_everybody_at_a_pace_and_ends_in_time() -> None:
+async def test_a_drain_closes_all_connections_at_a_pace_and_ends_in_time() -> None:
     loop = asyncio.get_running_loop()
     async with a_gateway(drain_seconds=1, drain_closes_per_second=20) as gateway:
         tabs = [await gateway.tab() for _ in range(10)]
@@ -265,7 +265,7 @@ async def test_a_drain_closes_everybody_at_a_pace_and_ends_in_time() -> None:
         assert max(moments) - min(moments) > 0.3, "not all at once"
 
 
-async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
+async def test_a_drain_is_not_held_up_by_a_peer_that_does_not_read() -> None:
     loop = asyncio.get_running_loop()
     async with (
         a_gateway(drain_seconds=0.5) as gateway,
@@ -282,7 +282,7 @@ async def test_a_drain_is_not_held_up_by_who_does_not_read() -> None:
         await until(lambda: len(gateway.hub) == 0)
 
 
-async def test_who_comes_in_during_a_drain_is_told_though_nobody_else_ends() -> None:
+async def test_a_connection_that_opens_during_a_drain_is_closed_though_no_other_ends() -> None:
     hub = Hub(some_limits(drain_seconds=0.5))
     hub.shared.work.begin()
     async with asyncio.TaskGroup() as group:

@@ -98,9 +98,7 @@ def nearly_lone_texts(draw: st.DrawFn) -> bytes:
 @example(b"\x81\x80\0\0\0\0", MAX_BYTES)
 @example(masked(Opcode.TEXT, b"x" * 130), 130)
 @example(masked(Opcode.TEXT, b"x" * 131), 130)
-def test_what_is_read_without_the_parser_is_what_the_parser_reads(
-    data: bytes, max_bytes: int
-) -> None:
+def test_a_single_text_frame_is_read_as_the_parser_reads_it(data: bytes, max_bytes: int) -> None:
     text = parse_single_text_frame(data, max_bytes)
     parsed = FrameParser(max_bytes)
     parsed.feed_data(data)
@@ -140,13 +138,13 @@ TOO_BIG = [
 
 
 @pytest.mark.parametrize(("sent", "code"), [*VIOLATIONS, *TOO_BIG])
-def test_what_is_no_message_ends_with_the_code_that_says_so(sent: bytes, code: int) -> None:
+def test_each_violation_ends_with_the_code_of_rfc_6455(sent: bytes, code: int) -> None:
     [close] = read(sent)
     assert isinstance(close, Close)
     assert close.code == code
 
 
-def test_text_that_can_not_become_utf8_ends_it_before_the_message_is_whole() -> None:
+def test_text_that_is_not_utf8_ends_before_the_message_is_whole() -> None:
     begun = masked(Opcode.TEXT, "aé".encode()[:-1], fin=False)
     assert read(begun) == []
     [close] = read(begun, masked(Opcode.CONT, b"(", fin=False))

@@ -47,7 +47,7 @@ async def test_a_thousand_idle_connections_are_no_task_and_no_timer() -> None:
         await until(lambda: len(asyncio.all_tasks()) == tasks)
 
 
-async def test_connections_that_were_leave_nothing_behind() -> None:
+async def test_connections_that_have_ended_leave_nothing_in_memory() -> None:
     async def come_and_go(count: int) -> None:
         for _ in range(count):
             async with a_raw_tab(gateway.port) as raw:
@@ -68,7 +68,7 @@ async def test_connections_that_were_leave_nothing_behind() -> None:
         assert held() - before < 1000, "a tenth of a block for each"
 
 
-async def test_a_connection_that_was_is_freed_without_the_collector() -> None:
+async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector() -> None:
     def alive() -> int:
         return sum(type(each) is WebSocketConnection for each in gc.get_objects())
 
@@ -147,7 +147,7 @@ async def test_peers_that_flap_leave_nothing_and_make_no_traceback(
     [reset, lambda raw: raw.shutdown(socket.SHUT_WR), lambda raw: None],
     ids=["resets", "shuts one way", "falls silent"],
 )
-async def test_a_peer_that_leaves_with_much_unread_is_forgotten_and_costs_nobody_a_frame(
+async def test_a_peer_that_leaves_with_much_unread_is_forgotten_and_costs_no_other_a_frame(
     leave: Callable[[socket.socket], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = {"lag_seconds": 0.5, "close_seconds": 0.3, "ping_seconds": 0.5, "pong_seconds": 0.5}

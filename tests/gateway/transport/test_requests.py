@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.gateway.transport.memory_server import MemoryServer
 from tests.gateway.transport.sockets import a_handshake
-from tests.gateway.transport.visitors import House
 
 HANDSHAKE = a_handshake()
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -100,15 +100,15 @@ REQUESTS = [
 async def test_a_request_is_answered_alike_however_it_comes(
     way: str, request_: bytes, status: int
 ) -> None:
-    visitor, before = House().visitor(), list[int]()
+    peer, before = MemoryServer().peer(), list[int]()
     if way == "after another":
-        visitor.send(PLAIN)
-        before = await visitor.answered()
-    visitor.send(*([request_] if way != "byte by byte" else bytewise(request_)))
+        peer.send(PLAIN)
+        before = await peer.answered()
+    peer.send(*([request_] if way != "byte by byte" else bytewise(request_)))
 
-    assert await visitor.answered(len(before) + 1) == [*before, status]
-    assert (ACCEPT in visitor.got) == (status == 101)
-    assert visitor.is_closing() == (status not in {101, 200})
+    assert await peer.answered(len(before) + 1) == [*before, status]
+    assert (ACCEPT in peer.got) == (status == 101)
+    assert peer.is_closing() == (status not in {101, 200})
 
 
 def bytewise(data: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Whoever comes to a real server: on either loop, over TCP, TLS and a Unix socket."""
+"""A real server, on either event loop, over TCP, TLS and a Unix socket."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-class House:
+class EchoApp:
     """Echoes at ``/``; over HTTP all answers are 204."""
 
     def __init__(self) -> None:
@@ -48,8 +48,8 @@ class House:
         await send({"type": "http.response.body", "body": b""})
 
 
-class Door:
-    """Where the house is to be found."""
+class Address:
+    """Where the server listens, and how a peer connects to it."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self._path = str(folder / "socket")
@@ -80,20 +80,20 @@ class Door:
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
-    return Door(request.param, tmp_path)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
+    return Address(request.param, tmp_path)
 
 
 @asynccontextmanager
-async def serving(house: House, door: Door) -> AsyncGenerator[None]:
+async def serving(app: EchoApp, address: Address) -> AsyncGenerator[None]:
     stop = asyncio.Event()
-    options = websocket_options(house.hub, {"/": house.take}) | door.options()
-    config = server_config(house, forwarded_allow_ips="127.0.0.1", **options)
-    server = Server(config, stop=stop, drain=house.hub.drain)
+    options = websocket_options(app.hub, {"/": app.take}) | address.options()
+    config = server_config(app, forwarded_allow_ips="127.0.0.1", **options)
+    server = Server(config, stop=stop, drain=app.hub.drain)
     async with (
-        house.hub.working(),
-        running(house.hub.run),
-        door.open() as taken,
+        app.hub.working(),
+        running(app.hub.run),
+        address.open() as taken,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(server.serve(sockets=None if taken is None else list(taken)))
@@ -102,9 +102,9 @@ async def serving(house: House, door: Door) -> AsyncGenerator[None]:
         stop.set()
 
 
-async def conversation(door: Door, *pieces: bytes) -> bytes:
+async def conversation(address: Address, *pieces: bytes) -> bytes:
     """All that comes back; the last piece has to end the connection."""
-    reader, writer = await door.enter()
+    reader, writer = await address.enter()
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
@@ -115,25 +115,25 @@ async def conversation(door: Door, *pieces: bytes) -> bytes:
     return got
 
 
-async def test_a_connection_opens_and_loses_no_early_byte(door: Door) -> None:
+async def test_a_connection_opens_and_loses_no_early_byte(address: Address) -> None:
     handshake = a_handshake()
-    house = House()
-    async with serving(house, door):
+    app = EchoApp()
+    async with serving(app, address):
         for pieces in (
             [handshake + HELLO + CLOSE],
             [handshake[:40], handshake[40:] + HELLO[:4], HELLO[4:] + CLOSE],
             [PLAIN, handshake, HELLO, CLOSE],
             [PLAIN + handshake + HELLO + CLOSE],
         ):
-            got = await conversation(door, *pieces)
+            got = await conversation(address, *pieces)
             earlier, _, opened = got.rpartition(b"HTTP/1.1 101 ")
             assert earlier.count(b"HTTP/1.1 204 ") == pieces[0].startswith(PLAIN)
             assert opened.partition(b"\r\n\r\n")[2] == b"\x81\x05hello\x88\x02\x03\xe8"
-        await until(lambda: len(house.hub) == 0)
+        await until(lambda: len(app.hub) == 0)
 
 
-async def test_an_endpoint_is_told_who_came(door: Door) -> None:
-    house = House()
-    async with serving(house, door):
-        await conversation(door, a_handshake() + CLOSE)
-    assert house.hosts == [None if door.kind == "unix" else "127.0.0.1"]
+async def test_an_endpoint_sees_the_address_of_the_client(address: Address) -> None:
+    app = EchoApp()
+    async with serving(app, address):
+        await conversation(address, a_handshake() + CLOSE)
+    assert app.hosts == [None if address.kind == "unix" else "127.0.0.1"]

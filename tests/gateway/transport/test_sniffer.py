@@ -12,9 +12,9 @@ from gateway.transport.connection import Connection
 from gateway.transport.sniffer import ProtocolSniffer, UpgradingHttp
 from shared.web.http_protocol import end_late_peers
 from tests.gateway.serving import until
+from tests.gateway.transport.memory_server import MemoryPeer, MemoryServer, is_uvicorns
 from tests.gateway.transport.peer_frames import HELLO
 from tests.gateway.transport.sockets import a_handshake
-from tests.gateway.transport.visitors import House, Visitor, is_uvicorns
 
 HANDSHAKE = a_handshake()
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -27,156 +27,156 @@ async def test_any_split_of_the_bytes_opens_the_same_connection(
 ) -> None:
     sent = PLAIN * earlier + HANDSHAKE + HELLO * 2
     places = sorted({0, len(sent), *(cut % len(sent) for cut in cuts)})
-    house = House()
-    visitor = house.visitor()
+    server = MemoryServer()
+    peer = server.peer()
 
-    visitor.send(*[sent[begin:end] for begin, end in pairwise(places)])
+    peer.send(*[sent[begin:end] for begin, end in pairwise(places)])
 
-    await until(lambda: visitor.got.endswith(HELLO_BACK * 2), seconds=2)
-    assert visitor.statuses == [200] * earlier + [101]
-    assert visitor.got.count(HELLO_BACK) == 2
-    assert isinstance(visitor.protocol, Connection)
-    assert house.known == set()
+    await until(lambda: peer.got.endswith(HELLO_BACK * 2), seconds=2)
+    assert peer.statuses == [200] * earlier + [101]
+    assert peer.got.count(HELLO_BACK) == 2
+    assert isinstance(peer.protocol, Connection)
+    assert server.known == set()
 
 
-async def test_what_comes_in_one_piece_passes_uvicorn_by() -> None:
-    house = House()
-    visitor, other = house.visitor(), house.visitor()
-    assert isinstance(visitor.protocol, ProtocolSniffer)
+async def test_a_handshake_in_one_piece_does_not_pass_through_uvicorn() -> None:
+    server = MemoryServer()
+    peer, other = server.peer(), server.peer()
+    assert isinstance(peer.protocol, ProtocolSniffer)
 
-    visitor.send(HANDSHAKE)
+    peer.send(HANDSHAKE)
     other.send(PLAIN)
 
-    assert isinstance(visitor.protocol, Connection)
-    assert visitor.statuses == [101], "in the step that read it"
+    assert isinstance(peer.protocol, Connection)
+    assert peer.statuses == [101], "in the step that read it"
     assert is_uvicorns(other)
 
 
 async def test_an_earlier_request_is_answered_before_the_connection_opens() -> None:
-    house = House()
-    house.let.clear()
-    visitor = house.visitor()
-    visitor.send(PLAIN + PLAIN, HANDSHAKE, HELLO[:3])
+    server = MemoryServer()
+    server.let.clear()
+    peer = server.peer()
+    peer.send(PLAIN + PLAIN, HANDSHAKE, HELLO[:3])
     for _ in range(10):
         await asyncio.sleep(0)
-    assert visitor.got == b""
+    assert peer.got == b""
 
-    house.let.set()
-    visitor.send(HELLO[3:])
+    server.let.set()
+    peer.send(HELLO[3:])
 
-    await until(lambda: visitor.got.endswith(HELLO_BACK))
-    assert visitor.statuses == [200, 200, 101]
+    await until(lambda: peer.got.endswith(HELLO_BACK))
+    assert peer.statuses == [200, 200, 101]
 
 
 async def test_the_time_between_two_requests_is_over_when_the_connection_opens() -> None:
-    house = House(keep_alive_seconds=0.02)
-    visitor = house.visitor()
-    visitor.send(PLAIN + HANDSHAKE)
-    assert await visitor.answered(2) == [200, 101]
+    server = MemoryServer(keep_alive_seconds=0.02)
+    peer = server.peer()
+    peer.send(PLAIN + HANDSHAKE)
+    assert await peer.answered(2) == [200, 101]
 
     await asyncio.sleep(0.1)  # timers go off in their order: that one would have
 
-    assert not visitor.is_closing()
+    assert not peer.is_closing()
 
 
 async def test_every_answer_has_the_headers_of_its_time() -> None:
-    house = House()
+    server = MemoryServer()
     for date in (b"Mon, 23 Nov 2026 19:00:00 GMT", b"Mon, 23 Nov 2026 19:00:01 GMT"):
-        house.state.default_headers = [(b"date", date), (b"x", b"y")]
+        server.state.default_headers = [(b"date", date), (b"x", b"y")]
         for path in (b"/", b"/unknown"):
-            visitor = house.visitor()
-            visitor.send(a_handshake(target=path))
-            assert b"\r\ndate: %b\r\nx: y\r\n" % date in visitor.got
+            peer = server.peer()
+            peer.send(a_handshake(target=path))
+            assert b"\r\ndate: %b\r\nx: y\r\n" % date in peer.got
 
 
-async def test_who_sends_much_before_his_turn_is_dropped() -> None:
-    house = House(max_message_bytes=1000)
-    house.let.clear()
-    visitor = house.visitor()
+async def test_a_peer_that_sends_too_much_before_its_handshake_is_answered_is_aborted() -> None:
+    server = MemoryServer(max_message_bytes=1000)
+    server.let.clear()
+    peer = server.peer()
 
-    visitor.send(PLAIN + HANDSHAKE, b"x" * 1000)
-    assert not visitor.aborted
-    visitor.send(b"x")
-    assert visitor.aborted
+    peer.send(PLAIN + HANDSHAKE, b"x" * 1000)
+    assert not peer.aborted
+    peer.send(b"x")
+    assert peer.aborted
 
-    visitor.leave()
-    house.let.set()
-    await until(lambda: not house.state.tasks)
-    assert (house.echoes, house.known) == ([], set())
+    peer.leave()
+    server.let.set()
+    await until(lambda: not server.state.tasks)
+    assert (server.echoes, server.known) == ([], set())
 
 
 async def test_there_is_no_websocket_where_no_endpoint_is() -> None:
-    house = House()
-    visitor = house.visitor()
-    visitor.send(a_handshake(target=b"/unknown") + HELLO)
-    assert visitor.statuses == [403]
-    assert visitor.closed
-    assert (house.echoes, house.known) == ([], set())
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(a_handshake(target=b"/unknown") + HELLO)
+    assert peer.statuses == [403]
+    assert peer.closed
+    assert (server.echoes, server.known) == ([], set())
 
 
-async def test_a_server_that_ends_lets_nobody_in_who_waits_his_turn() -> None:
-    house = House()
-    house.let.clear()
-    visitor = house.visitor()
-    visitor.send(PLAIN + HANDSHAKE)
-    for each in list(house.state.connections):
+async def test_a_server_that_ends_opens_no_connection_whose_handshake_waits() -> None:
+    server = MemoryServer()
+    server.let.clear()
+    peer = server.peer()
+    peer.send(PLAIN + HANDSHAKE)
+    for each in list(server.state.connections):
         each.shutdown()
 
-    house.let.set()
+    server.let.set()
 
-    assert await visitor.answered(2) == [200]
-    assert visitor.is_closing()
+    assert await peer.answered(2) == [200]
+    assert peer.is_closing()
     for _ in range(3):
         await asyncio.sleep(0)
-    assert house.echoes == []
+    assert server.echoes == []
 
 
 async def test_a_server_that_ends_closes_a_connection_that_has_said_nothing() -> None:
-    house = House()
-    visitor = house.visitor()
-    assert len(house.state.connections) == 1
+    server = MemoryServer()
+    peer = server.peer()
+    assert len(server.state.connections) == 1
 
-    for each in list(house.state.connections):
+    for each in list(server.state.connections):
         each.shutdown()
 
-    assert visitor.closed
-    visitor.leave()
-    assert house.known == set()
+    assert peer.closed
+    peer.leave()
+    assert server.known == set()
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HANDSHAKE[:-1], PLAIN[:-1]])
-async def test_a_request_is_awaited_as_long_whoever_awaits_it(sent: bytes) -> None:
-    house, now = House(), asyncio.get_running_loop().time()
-    visitor = house.visitor()
+async def test_a_request_has_as_long_to_come_in_the_sniffer_as_in_uvicorn(sent: bytes) -> None:
+    server, now = MemoryServer(), asyncio.get_running_loop().time()
+    peer = server.peer()
     if sent:
-        visitor.send(sent)
+        peer.send(sent)
 
-    end_late_peers(house.state, now + UpgradingHttp.request_seconds - 1)
-    assert not visitor.is_closing()
-    end_late_peers(house.state, now + UpgradingHttp.request_seconds + 1)
-    assert visitor.is_closing()
-    assert visitor.statuses == ([408] if sent else [])
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds - 1)
+    assert not peer.is_closing()
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds + 1)
+    assert peer.is_closing()
+    assert peer.statuses == ([408] if sent else [])
 
 
 async def test_time_that_passed_in_silence_is_not_given_again() -> None:
-    house, loop = House(), asyncio.get_running_loop()
-    visitor = house.visitor()
+    server, loop = MemoryServer(), asyncio.get_running_loop()
+    peer = server.peer()
     due_at = loop.time() + UpgradingHttp.request_seconds
     await asyncio.sleep(0.02)
 
-    visitor.send(HANDSHAKE[:30])
+    peer.send(HANDSHAKE[:30])
 
-    end_late_peers(house.state, due_at)
-    assert visitor.statuses == [408]
+    end_late_peers(server.state, due_at)
+    assert peer.statuses == [408]
 
 
 @pytest.mark.parametrize("way", ["whole", "in two"])
 async def test_a_head_may_be_long_in_one_piece_only(way: str) -> None:
     more = b"X: %b\r\n" % (b"y" * (UpgradingHttp.max_head_bytes + 1000))
     head = a_handshake(more=more)
-    visitor = House().visitor()
-    visitor.send(*([head] if way == "whole" else [head[:-2], head[-2:]]))
-    assert visitor.statuses == [101 if way == "whole" else 431]
+    peer = MemoryServer().peer()
+    peer.send(*([head] if way == "whole" else [head[:-2], head[-2:]]))
+    assert peer.statuses == [101 if way == "whole" else 431]
 
 
 @pytest.mark.parametrize(("query", "status"), [(b"", 500), (b"?late", 101)])
@@ -184,34 +184,34 @@ async def test_an_endpoint_that_fails_costs_its_connection_and_no_other(
     query: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    house = House()
-    visitor = house.visitor()
-    visitor.send(a_handshake(target=b"/fails" + query) + HELLO)
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(a_handshake(target=b"/fails" + query) + HELLO)
 
-    assert visitor.statuses == [status]
-    assert visitor.is_closing()
-    other = house.visitor()
+    assert peer.statuses == [status]
+    assert peer.is_closing()
+    other = server.peer()
     other.send(HANDSHAKE)
     assert other.statuses == [101]
 
 
-async def test_who_is_silent_gives_way_to_a_newcomer_and_websockets_count_as_well() -> None:
-    house = House(max_sockets=3)
-    tab, silent, half = (house.visitor() for _ in range(3))
+async def test_a_silent_socket_gives_way_to_a_new_one_and_websockets_count_too() -> None:
+    server = MemoryServer(max_sockets=3)
+    tab, silent, half = (server.peer() for _ in range(3))
     tab.send(HANDSHAKE)
     half.send(PLAIN[:5])
-    newcomer = house.visitor()
-    assert [each.is_closing() for each in (tab, silent, half, newcomer)] == [
+    newest = server.peer()
+    assert [each.is_closing() for each in (tab, silent, half, newest)] == [
         False,
         True,
         False,
         False,
     ]
 
-    newcomer.send(HANDSHAKE)
-    house.visitor().send(HANDSHAKE)
+    newest.send(HANDSHAKE)
+    server.peer().send(HANDSHAKE)
     assert half.is_closing()
-    assert house.visitor().aborted, "three WebSockets are open: nobody is waited for"
+    assert server.peer().aborted, "three WebSockets are open: nobody is waited for"
 
 
 class ASocket:
@@ -240,24 +240,24 @@ HOSTS = st.sampled_from(
 async def test_an_endpoint_sees_the_same_client_as_a_request_over_http(
     proxies: str, peer: object, forwarded: list[str]
 ) -> None:
-    house = House(proxies=proxies)
+    server = MemoryServer(proxies=proxies)
     more = b"".join(b"X-Forwarded-For: %b\r\n" % each.encode() for each in forwarded)
 
-    house.visitor(peername=peer).send(a_handshake(more=more))
-    asks_over_http = house.visitor(peername=peer, socket=ASocket(peer))
+    server.peer(peername=peer).send(a_handshake(more=more))
+    asks_over_http = server.peer(peername=peer, socket=ASocket(peer))
     asks_over_http.send(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % more)
 
-    await until(lambda: len(house.clients) == 1)
-    assert house.hosts == house.clients
+    await until(lambda: len(server.clients) == 1)
+    assert server.hosts == server.clients
 
 
-async def test_visitors_that_were_leave_nothing() -> None:
-    house = House()
+async def test_sockets_that_have_ended_leave_nothing() -> None:
+    server = MemoryServer()
     for sent in (b"", b"G", PLAIN, HANDSHAKE, HANDSHAKE[:9], b"\0", a_handshake(version=b"1")):
-        visitor: Visitor = house.visitor()
+        peer: MemoryPeer = server.peer()
         if sent:
-            visitor.send(sent)
+            peer.send(sent)
         await asyncio.sleep(0)
-        visitor.leave()
-    await until(lambda: not house.state.tasks)
-    assert (house.known, len(house.hub)) == (set(), 0)
+        peer.leave()
+    await until(lambda: not server.state.tasks)
+    assert (server.known, len(server.hub)) == (set(), 0)

@@ -1,4 +1,4 @@
-"""Who reads next, of readers that only count."""
+"""Turns of readers that only count."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ class AReader:
             self._turns.wait(self.read_on)
 
 
-def test_a_turn_serves_a_few_and_all_have_theirs_before_anybody_has_two() -> None:
+def test_a_turn_serves_a_few_and_each_is_served_once_before_any_is_served_twice() -> None:
     due, log = list[Callable[[], None]](), list[str]()
     turns = ReadTurns(due.append)
     names = [f"reader {number}" for number in range(100)]

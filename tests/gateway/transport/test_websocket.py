@@ -18,7 +18,7 @@ def now() -> float:
     return time.monotonic()
 
 
-async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
+async def test_what_came_while_reading_is_paused_is_read_when_it_is_resumed() -> None:
     wire = a_wire()
 
     wire.connection.pause_reading()
@@ -40,7 +40,7 @@ async def test_nothing_is_read_while_reading_is_paused_though_it_came() -> None:
     ],
     ids=["pongs", "messages", "fragments"],
 )
-async def test_whatever_a_peer_sends_others_have_their_turn_in_between(much: bytes) -> None:
+async def test_others_have_their_turn_between_the_frames_of_one_peer(much: bytes) -> None:
     wire = a_wire(bare_frames_per_second=10_000)
 
     wire.connection.data_received(much + masked(Opcode.TEXT, b"last"))
@@ -66,7 +66,7 @@ class FailsInItsTurn(WebSocketConnection):
         super()._read_on(is_small=is_small)
 
 
-async def test_who_fails_in_its_turn_to_be_read_costs_nobody_else_theirs() -> None:
+async def test_a_connection_that_fails_in_its_turn_costs_no_other_its_turn() -> None:
     hub = AHub()
     failing, other = a_wire(hub, FailsInItsTurn), a_wire(hub)
     for each in (failing, other):
@@ -78,7 +78,7 @@ async def test_who_fails_in_its_turn_to_be_read_costs_nobody_else_theirs() -> No
     assert (hub.failures, len(other.receiver.messages)) == (1, 9)
 
 
-async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
+async def test_a_connection_that_waits_for_its_turn_can_be_closed_and_lost() -> None:
     wire, other = a_wire(), a_wire()
     for each in (wire, other):
         each.connection.data_received(masked(Opcode.PONG) * 30 + masked(Opcode.CLOSE, b"\x03\xe8"))
@@ -93,7 +93,7 @@ async def test_who_sends_much_can_be_closed_and_can_leave_in_between() -> None:
     assert other.receiver.ended == Close(1006, "")
 
 
-async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
+async def test_a_peers_close_is_answered_and_its_receiver_told_at_once() -> None:
     wire = a_wire()
     wire.connection.send(Frame(b"a"))
 
@@ -112,7 +112,9 @@ async def test_the_close_of_a_peer_is_answered_and_told_at_once() -> None:
     assert not wire.hub.shared.connections
 
 
-async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_dropped() -> None:
+async def test_a_peers_answer_to_our_close_ends_the_socket_and_what_came_before_is_dropped() -> (
+    None
+):
     wire = a_wire()
     wire.connection.pause_reading()
     wire.connection.close(EndReason.SESSION_ENDED)
@@ -125,7 +127,7 @@ async def test_the_answer_to_our_close_ends_the_socket_and_what_comes_before_is_
     assert wire.receiver.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
 
 
-async def test_what_is_no_message_ends_it_and_nothing_is_read_after_it() -> None:
+async def test_a_violation_ends_the_connection_and_nothing_is_read_after_it() -> None:
     wire = a_wire()
 
     wire.connection.data_received(b"\x83\x80\0\0\0\0" + masked(Opcode.TEXT, b"x"))
@@ -143,7 +145,7 @@ async def test_a_ping_is_answered_with_its_payload() -> None:
     assert wire.sent == pong_frame(b"1") + pong_frame(b"2")
 
 
-async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
+async def test_an_idle_connection_has_no_parser() -> None:
     wire = a_wire()
     wire.connection.data_received(masked(Opcode.TEXT, b"whole"))
     assert wire.connection._parser is None
@@ -151,7 +153,7 @@ async def test_an_idle_connection_holds_nothing_of_what_came() -> None:
     assert wire.connection._parser is not None
 
 
-async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest_goes() -> None:
+async def test_unfinished_messages_are_bounded_together_and_the_oldest_ends() -> None:
     hub = AHub(total_unfinished_bytes=150)
     oldest, second, third = (a_wire(hub) for _ in range(3))
     whole = masked(Opcode.TEXT, b"x" * 80)
@@ -173,7 +175,7 @@ async def test_what_has_begun_to_come_is_bounded_for_all_together_and_the_oldest
     assert hub.unfinished.bytes == 0
 
 
-async def test_who_ends_each_message_and_begins_the_next_holds_none_for_long() -> None:
+async def test_a_message_that_begins_after_another_ended_is_not_the_oldest() -> None:
     hub = AHub(total_unfinished_bytes=150, message_seconds=5)
     talker, holder = a_wire(hub), a_wire(hub)
     whole = masked(Opcode.TEXT, b"x" * 80)
@@ -209,7 +211,7 @@ async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None
     assert hub.unfinished.bytes == 0
 
 
-async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() -> None:
+async def test_a_peer_that_is_not_read_from_within_a_message_has_its_time_anew() -> None:
     hub = AHub(message_seconds=5)
     wire = a_wire(hub)
     wire.connection.data_received(masked(Opcode.TEXT, b"half")[:4])
@@ -224,7 +226,7 @@ async def test_who_waits_for_us_in_the_midst_of_a_message_has_its_time_anew() ->
     assert wire.connection.closing is EndReason.TOO_SLOW
 
 
-async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_is() -> None:
+async def test_what_came_while_reading_is_paused_counts_as_unfinished_until_it_is_read() -> None:
     hub = AHub(total_unfinished_bytes=100)
     wire = a_wire(hub)
     wire.connection.pause_reading()
@@ -250,7 +252,7 @@ async def test_what_a_peer_sends_while_it_is_not_read_from_counts_too_until_it_i
     ],
     ids=["pings", "pongs", "fragments", "bytes"],
 )
-async def test_who_sends_much_that_brings_no_message_is_closed(pieces: list[bytes]) -> None:
+async def test_a_peer_that_sends_too_many_bare_frames_is_closed(pieces: list[bytes]) -> None:
     wire = a_wire(bare_frames_per_second=10)
 
     for piece in pieces:
@@ -275,7 +277,7 @@ async def test_messages_and_their_large_pieces_are_no_bare_frames() -> None:
     assert len(wire.receiver.messages) == 30
 
 
-async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None:
+async def test_a_peer_that_sends_on_after_our_close_is_not_read_from_for_long() -> None:
     wire = a_wire(bare_frames_per_second=10)
     wire.connection.close(EndReason.SESSION_ENDED)
 
@@ -287,7 +289,7 @@ async def test_who_was_closed_and_sends_on_is_not_listened_to_for_long() -> None
     assert wire.receiver.messages == []
 
 
-async def test_even_to_drop_what_nobody_wants_is_done_in_turns() -> None:
+async def test_bytes_that_are_dropped_are_read_in_turns_too() -> None:
     wire = a_wire()
     wire.connection.data_received(b"\x83\x80\0\0\0\0")
 
@@ -298,7 +300,7 @@ async def test_even_to_drop_what_nobody_wants_is_done_in_turns() -> None:
     assert wire.transport.is_reading, "or its end would not be noticed"
 
 
-async def test_messages_that_come_whole_are_no_part_of_that_bound() -> None:
+async def test_a_message_that_comes_whole_does_not_count_as_unfinished() -> None:
     wire = a_wire(total_unfinished_bytes=0)
     wire.connection.data_received(masked(Opcode.TEXT, b"x" * 1000))
     assert wire.receiver.messages == ["x" * 1000]

@@ -15,7 +15,7 @@ from gateway.transport.websocket import WebSocketConnection
 CLOSE_CODES: Mapping[EndReason, Close] = {
     reason: Close(4000 + number, reason.value) for number, reason in enumerate(EndReason)
 }
-"""Those of no protocol: the transport has no codes of its own for any reason."""
+"""Of no protocol: the transport itself has no code for any reason."""
 
 
 _LIMITS = Limits(
@@ -35,7 +35,7 @@ _LIMITS = Limits(
 
 
 def some_limits(**changed: float) -> Limits:
-    """Such as no test comes near, but for those that it changes."""
+    """Limits that no test reaches, but for those that it changes."""
     return replace(_LIMITS, **changed)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -187,6 +187,8 @@ PLAIN_USER_IDS = (PLAIN_NUMBERS | PLAIN_IDS).map(UserId)
 
 
 @given(PLAIN_TEXT, PLAIN_TEXT, PLAIN_USER_IDS)
+@example("", "", UserId("9" * 15))
+@example("", "", UserId("a" * 128))
 def test_what_a_user_says_in_plain_text_is_recognised_as_it_is_stored(
     body: str, name: str, user_id: UserId
 ) -> None:
@@ -240,8 +242,10 @@ def test_what_is_recognised_as_plain_text_means_the_same_to_whoever_decodes_it(
             b'{"data":{"body":%b},"sender":{"user_id":1,"name":"Ann"}}' % body
             for body in (b'"\\n"', b'"\x7f"', b'"\xff"', b'"\n"', b"1")
         ),
-        b'{"data":{"body":"a"},"sender":{"user_id":"7","name":"A"}}',
-        b'{"data":{"body":"a"},"sender":{"user_id":01,"name":"A"}}',
+        *(
+            b'{"data":{"body":"a"},"sender":{"user_id":%b,"name":"A"}}' % user_id
+            for user_id in (b'"7"', b"0", b"01", b'""', b'"a b"', b'"%b"' % (b"a" * 129))
+        ),
         b'{"data":{"body":"a"},"sender":{"user_id":7,"name":"A"},"event_id":"e"}',
         b'{"data":{"body":"a"}}',
         b'{"data":{"text":"a"},"sender":{"user_id":7,"name":"A"}}',

@@ -10,15 +10,9 @@ import pytest
 
 from gateway.streams.work_queue import open_work_queue
 from shared.jetstream.publisher import start_publisher
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, STREAMS, StreamSettings
 from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.streams import (
-    NOTIFY_CONSUMER,
-    STREAMS,
-    KeepingLimits,
-    StreamSettings,
-    bootstrap,
-    keep_streams,
-)
+from shared.jetstream.streams import KeepingLimits, bootstrap, keep_streams
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running

@@ -10,7 +10,8 @@ from gateway.channels.registry import ConnectionManager
 from gateway.errors import EndReason
 from gateway.presence.presence import Presence
 from gateway.presence.records import Entry, EntryKey, EntryRecord, LeaseKey, LeaseRecord, LeaseState
-from gateway.presence.table import HEAD, PresenceTable
+from gateway.presence.table import PresenceTable
+from gateway.presence.users import HEAD
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.codec import encode_publication
 from gateway.session.session import Session

@@ -9,7 +9,8 @@ import pytest
 from gateway.streams.work_queue import open_work_queue
 from shared.jetstream.api import JetStreamApi
 from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.streams import NOTIFY_CONSUMER, bootstrap
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER
+from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running

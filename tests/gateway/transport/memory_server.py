@@ -19,7 +19,7 @@ from tests.gateway.transport.sockets import Echo
 from tests.gateway.transport.transports import ATransport, some_limits
 
 
-class Visitor(ATransport):
+class MemoryPeer(ATransport):
     """A peer, and the transport that the server knows it by."""
 
     def __init__(self, **known: object) -> None:
@@ -53,8 +53,8 @@ class Visitor(ATransport):
         return self.statuses
 
 
-class House:
-    """``/`` takes connections; over HTTP all answers are 200, when they are let."""
+class MemoryServer:
+    """``/`` accepts connections; over HTTP all answers are 200, once `let` is set."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class House:
         self.hub = Hub(some_limits(**limits))
         self.echoes: list[Echo] = []
         self.hosts: list[str | None] = []
-        """Of those who asked for a WebSocket."""
+        """Of clients that asked for a WebSocket, as the endpoint saw them."""
         self.clients: list[str | None] = []
         """Of requests over HTTP."""
         self.state = ServerState()
@@ -80,18 +80,18 @@ class House:
         )
         self._config.load()
 
-    def visitor(self, **known: object) -> Visitor:
-        """Somebody who has just connected."""
-        visitor = Visitor(**known)
+    def peer(self, **known: object) -> MemoryPeer:
+        """A peer that has just connected."""
+        peer = MemoryPeer(**known)
         make = cast(Any, self._config.http_protocol_class)
         sniffer = make(config=self._config, server_state=self.state, app_state={}, _loop=None)
-        visitor.set_protocol(sniffer)
-        sniffer.connection_made(visitor)
-        return visitor
+        peer.set_protocol(sniffer)
+        sniffer.connection_made(peer)
+        return peer
 
     @property
     def known(self) -> Iterable[object]:
-        """Whom the server ends at its end."""
+        """The sockets that the server closes when it ends."""
         return set(self.state.connections)
 
     def _take(self, upgrade: Upgrade) -> None:
@@ -115,6 +115,6 @@ class House:
         await send({"type": "http.response.body", "body": b""})
 
 
-def is_uvicorns(visitor: Visitor) -> bool:
+def is_uvicorns(peer: MemoryPeer) -> bool:
     """Whether the peer was handed on to uvicorn's protocol."""
-    return isinstance(visitor.protocol, BoundedHttp)
+    return isinstance(peer.protocol, BoundedHttp)

@@ -1,4 +1,4 @@
-"""A process that does nothing but notify, for a test to kill: ``notify_worker.py <NATS URL>``."""
+"""A process that runs a notifier, for a test to kill: ``worker.py <NATS URL>``."""
 
 import asyncio
 import sys

@@ -1,0 +1,139 @@
+"""The users of one channel, in the order in which they came."""
+
+from bisect import bisect_left
+from itertools import count, islice
+from operator import attrgetter
+
+from gateway.presence.records import Entry
+from shared.contracts.ids import ChannelName, NodeId, UserId
+
+HEAD = 200
+"""How many of the first users `head_version` stands for; `welcome` lists as many by default."""
+
+_HEAD_VERSIONS = count(1)
+
+
+class User:
+    """A user of a channel, with all entries that count. Most have one, which needs no dict."""
+
+    __slots__ = ("entry", "name", "node", "others", "since", "user_id")
+
+    def __init__(self, user_id: UserId, node: NodeId, entry: Entry) -> None:
+        self.user_id = user_id
+        self.node = node
+        self.entry = entry
+        """The entry of ``node``."""
+        self.others: dict[NodeId, Entry] | None = None
+        """The entries of other nodes."""
+        self.name = entry.name
+        """From the latest entry."""
+        self.since = entry.since
+        """From the earliest entry."""
+
+    @property
+    def entries(self) -> dict[NodeId, Entry]:
+        return {self.node: self.entry, **(self.others or {})}
+
+    def put(self, node: NodeId, entry: Entry) -> None:
+        if node == self.node:
+            self.entry = entry
+        elif self.others is None:
+            self.others = {node: entry}
+        else:
+            self.others[node] = entry
+
+    def remove(self, node: NodeId) -> bool:
+        """Remove the node's entry; False if it is the only one, which stays."""
+        if self.others is None:
+            return False
+        if node == self.node:
+            self.node, self.entry = self.others.popitem()
+        else:
+            del self.others[node]
+        self.others = self.others or None
+        return True
+
+    def since_and_name(self) -> tuple[float, str]:
+        """The ``since`` of the earliest entry and the name of the latest."""
+        if self.others is None:
+            return self.entry.since, self.entry.name
+        by_age = sorted((entry.since, node, entry.name) for node, entry in self.entries.items())
+        return by_age[0][0], by_age[-1][2]
+
+
+_AGE = attrgetter("since", "user_id")
+
+
+class ChannelUsers:
+    """The users of a channel, in the order of arrival."""
+
+    __slots__ = ("_by_id", "_order", "head_version", "only_this")
+
+    def __init__(self, channel: ChannelName) -> None:
+        self.only_this = (channel,)
+        """The channels of a user who is in no other; one shared tuple saves memory."""
+        self._by_id: dict[UserId, User] = {}
+        self._order: list[User] = []
+        self.head_version = next(_HEAD_VERSIONS)
+        """Changes whenever the first `HEAD` users change; no value is used twice in a process."""
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, user_id: UserId) -> bool:
+        return user_id in self._by_id
+
+    def get(self, user_id: UserId) -> User | None:
+        return self._by_id.get(user_id)
+
+    def first(self, limit: int | None = None) -> list[tuple[UserId, str]]:
+        """The ids and names of the first users."""
+        return [(user.user_id, user.name) for user in islice(self._order, limit)]
+
+    def put(self, user_id: UserId, node: NodeId, entry: Entry) -> bool:
+        """Add or replace the node's entry; return whether the user is new."""
+        user = self._by_id.get(user_id)
+        if user is None:
+            user = self._by_id[user_id] = User(user_id, node, entry)
+            self._insert_into_order(user)
+            return True
+        user.put(node, entry)
+        self._reorder(user)
+        return False
+
+    def remove(self, user_id: UserId, node: NodeId) -> User | None:
+        """Remove the node's entry; return the user if it was the last one."""
+        user = self._by_id[user_id]
+        if user.remove(node):
+            self._reorder(user)
+            return None
+        self._remove_from_order(user)
+        del self._by_id[user_id]
+        return user
+
+    def _reorder(self, user: User) -> None:
+        """Move the user to where the entries put it now."""
+        since, name = user.since_and_name()
+        if (since, name) == (user.since, user.name):
+            return
+        self._remove_from_order(user)
+        user.since, user.name = since, name
+        self._insert_into_order(user)
+
+    def _insert_into_order(self, user: User) -> None:
+        order = self._order
+        if not order or order[-1].since < user.since:  # the usual case, without a search
+            at = len(order)
+        else:
+            at = bisect_left(order, _AGE(user), key=_AGE)
+        order.insert(at, user)
+        self._note_change(at)
+
+    def _remove_from_order(self, user: User) -> None:
+        at = bisect_left(self._order, _AGE(user), key=_AGE)
+        del self._order[at]
+        self._note_change(at)
+
+    def _note_change(self, at: int) -> None:
+        if at < HEAD:
+            self.head_version = next(_HEAD_VERSIONS)

@@ -1,0 +1,141 @@
+"""What each stream holds, how much and for how long: the configurations. Pure."""
+
+from dataclasses import dataclass
+
+from shared.jetstream.api import Config, nanoseconds
+from shared.jetstream.subjects import (
+    CTL_LIVE,
+    CTL_PUB,
+    EVENTS,
+    PRES_LIVE,
+    PRES_PUB,
+    RT_LIVE,
+    RT_PUB,
+)
+from shared.runtime.settings import MAX_TOKEN_SECONDS
+
+STREAMS = ("RT", "PRES", "CTL", "EVENTS")
+NOTIFY_CONSUMER = "notify"
+RT_DEDUPE_SECONDS = 300.0
+"""For how long the RT stream knows an id again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How much the streams keep.
+
+    Each reserves its ``max_bytes``, so that none can take another's room. Where the bus has
+    less, all of them get proportionally less.
+    """
+
+    replicas: int = 1
+    store_bytes: int | None = None
+    """What the bus has for all of them, as far as that is known."""
+    min_bytes: int = 16 * 1024 * 1024
+    """Of each of them; with less room than that nothing is made."""
+    rt_max_age_seconds: float = 24 * 3600
+    rt_max_bytes: int = 1024 * 1024 * 1024
+    rt_dedupe_seconds: float = RT_DEDUPE_SECONDS
+    pres_max_bytes: int = 256 * 1024 * 1024
+    """Some 300 bytes for each user of each channel on each gateway."""
+    pres_dedupe_seconds: float = 10
+    pres_marker_seconds: float = 60
+    """How long the marker of an expired presence entry stays."""
+    ctl_max_age_seconds: float = MAX_TOKEN_SECONDS
+    """The longest life of a token: a revocation has to outlive it."""
+    ctl_max_bytes: int = 256 * 1024 * 1024
+    """Of about 400 bytes for each ended session; past it no more can be ended."""
+    ctl_dedupe_seconds: float = 300
+    events_max_age_seconds: float = 7 * 24 * 3600
+    events_max_bytes: int = 4 * 1024 * 1024 * 1024
+    """Past it events wait in the outboxes, until the oldest here have gone by their age."""
+    events_dedupe_seconds: float = 600
+    notify_ack_seconds: float = 10
+    """After which an event that a gateway died over is another's."""
+    notify_pin_seconds: float = 5
+    """Without a word from the gateway that notifies, after which another takes over."""
+    notify_max_unacked: int = 2000
+    request_seconds: float = 2
+    """For one answer of the bus."""
+    retry_seconds: float = 0.2
+    deadline_seconds: float = 30
+    """For all of it: JetStream needs a moment after its server's start."""
+
+
+def stream_configs(settings: StreamSettings) -> list[Config]:
+    """``max_bytes`` is what each is meant to have, if there is as much."""
+    return [
+        {
+            "name": "RT",
+            "subjects": [f"{RT_PUB}>"],
+            "republish": {"src": f"{RT_PUB}>", "dest": f"{RT_LIVE}>"},
+            "max_age": nanoseconds(settings.rt_max_age_seconds),
+            "max_bytes": settings.rt_max_bytes,
+            "discard": "old",
+            "duplicate_window": nanoseconds(settings.rt_dedupe_seconds),
+            "allow_direct": True,
+            "deny_delete": True,
+            # No limits per subject: they make interior holes, and then the first sequence
+            # no longer tells whether a client's offset is recoverable.
+            **_common(settings),
+        },
+        {
+            "name": "PRES",
+            "subjects": [f"{PRES_PUB}>"],
+            "republish": {"src": f"{PRES_PUB}>", "dest": f"{PRES_LIVE}>"},
+            "max_msgs_per_subject": 1,
+            "max_bytes": settings.pres_max_bytes,
+            # A full stream would refuse leases, too, and with them whole gateways. Those are
+            # renewed all the time, so the oldest entries are others.
+            "discard": "old",
+            "duplicate_window": nanoseconds(settings.pres_dedupe_seconds),
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "allow_rollup_hdrs": True,
+            "subject_delete_marker_ttl": nanoseconds(settings.pres_marker_seconds),
+            **_common(settings),
+        },
+        {
+            "name": "CTL",
+            "subjects": [f"{CTL_PUB}>"],
+            "republish": {"src": f"{CTL_PUB}>", "dest": f"{CTL_LIVE}>"},
+            "max_age": nanoseconds(settings.ctl_max_age_seconds),
+            "max_bytes": settings.ctl_max_bytes,
+            "discard": "new",  # the oldest may be in force
+            "duplicate_window": nanoseconds(
+                min(settings.ctl_dedupe_seconds, settings.ctl_max_age_seconds)
+            ),
+            "allow_direct": True,
+            **_common(settings),
+        },
+        {
+            "name": "EVENTS",
+            "subjects": [f"{EVENTS}>"],
+            "max_age": nanoseconds(settings.events_max_age_seconds),
+            "max_bytes": settings.events_max_bytes,
+            "discard": "new",  # the oldest may be told nobody yet; the outboxes keep the rest
+            "duplicate_window": nanoseconds(settings.events_dedupe_seconds),
+            **_common(settings),
+        },
+    ]
+
+
+def consumer_config(settings: StreamSettings) -> Config:
+    """The consumer `notify` of EVENTS, but for where it begins."""
+    return {
+        "durable_name": NOTIFY_CONSUMER,
+        "ack_policy": "explicit",
+        "ack_wait": nanoseconds(settings.notify_ack_seconds),
+        "max_ack_pending": settings.notify_max_unacked,
+        "max_deliver": -1,
+        "replay_policy": "instant",
+        # One gateway works and the others stand by: two at once could not keep the order.
+        "priority_policy": "pinned_client",
+        "priority_groups": [NOTIFY_CONSUMER],
+        "priority_timeout": nanoseconds(settings.notify_pin_seconds),
+    }
+
+
+def _common(settings: StreamSettings) -> Config:
+    # File storage even on one node: a memory stream is gone, not empty, after a restart.
+    return {"retention": "limits", "storage": "file", "num_replicas": settings.replicas}
