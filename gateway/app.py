@@ -17,6 +17,8 @@ from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
+from gateway.protocols.centrifuge.endpoints import take_websocket
+from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.client import take
@@ -156,29 +158,38 @@ class Gateway:
             limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
             on_answered=self.metrics.publish_seconds.observe,
         )
+        sessions = SessionKind(
+            access=self._access(verifier),
+            manager=self.manager,
+            namespaces=namespaces,
+            catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
+            publisher=self.publisher,
+            metrics=self.metrics,
+            enter=self.presence.enter,
+            leave=self.presence.leave,
+            on_hole=tell_hole,
+            on_caught_up=self.announcements.tell_who_is_here,
+        )
+        rate_limits = RateLimits(
+            commands_per_second=settings.commands_per_second,
+            burst=settings.command_burst,
+            max_refusals=settings.max_rate_refusals,
+        )
         self.chat = ChatService(
-            sessions=SessionKind(
-                access=self._access(verifier),
-                manager=self.manager,
-                namespaces=namespaces,
-                catch_up=CatchUp(
-                    self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)
-                ),
-                publisher=self.publisher,
-                metrics=self.metrics,
-                enter=self.presence.enter,
-                leave=self.presence.leave,
-                on_hole=tell_hole,
-                on_caught_up=self.announcements.tell_who_is_here,
-            ),
+            sessions=sessions,
             presence=self.presence,
             announcements=self.announcements,
-            rate_limits=RateLimits(
-                commands_per_second=settings.commands_per_second,
-                burst=settings.command_burst,
-                max_refusals=settings.max_rate_refusals,
-            ),
+            rate_limits=rate_limits,
             settings=settings,
+        )
+        self.centrifuge = CentrifugeService(
+            sessions,
+            rate_limits=rate_limits,
+            ping_seconds=settings.ping_seconds,
+            connect_seconds=settings.auth_seconds,
+            max_waiting_commands=settings.max_waiting_commands,
+            channel_limit=settings.channel_limit,
+            allows_anonymous=settings.allow_anonymous_connect_without_token,
         )
         bus.on_connected(self.publisher.bus_came_back)
         self.api = Api(
@@ -331,7 +342,11 @@ async def serving(
                 ready=gateway.not_ready,
                 drain=gateway.drain,
                 server_options=websocket_options(
-                    gateway.hub, {"/ws/chat": partial(take, gateway.chat)}
+                    gateway.hub,
+                    {
+                        "/ws/chat": partial(take, gateway.chat),
+                        "/connection/websocket": partial(take_websocket, gateway.centrifuge),
+                    },
                 ),
                 manager=gateway.manager,
             )

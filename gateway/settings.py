@@ -64,6 +64,10 @@ class GatewaySettings(ServiceSettings):
     max_user_buckets: Count = 50_000
     """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
     with more, those who did it longest ago begin anew."""
+    channel_limit: Count = 128
+    """Of one connection of an SDK."""
+    allow_anonymous_connect_without_token: bool = False
+    """Whether SDKs may connect with no token, or with one that names nobody."""
     auth_seconds: Seconds = 10
     """For the token to come, if it is not in the handshake."""
     clock_settle_seconds: Seconds = 10

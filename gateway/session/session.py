@@ -5,7 +5,7 @@ is given, in the format that each subscription names, and what its protocol has 
 said by the callables of `SessionKind`.
 """
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +15,17 @@ from gateway.channels.connection import Connection, Format, isolate_failure
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.options import Namespace
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Subscription
-from gateway.errors import MayNotPublish, MayNotSubscribe, OtherUser
+from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser
 from gateway.metrics import GatewayMetrics
 from gateway.session.access import Access
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
-from gateway.streams.catch_up import CatchUp
+from gateway.streams.catch_up import CatchUp, Unrecoverable
 from gateway.streams.feed import Reason
 from gateway.streams.publishing import ChannelPublisher, PublishResult
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.contracts.publications import Sender
+from shared.contracts.publications import Sender, StoredPublication
+from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck
 from shared.tokens.access_tokens import Claims
 
@@ -46,6 +47,8 @@ class SessionKind:
     """Tells the session that something is missing from what it was sent, for good."""
     on_caught_up: Callable[["Session", Collection[Subscription]], None]
     """Tells the session who is in these channels: it did not hear who came and went."""
+    expiry_grace_seconds: float = 0.0
+    """From the end of a token to the end of its connection, which may show another meanwhile."""
 
 
 class Session(Member):
@@ -55,11 +58,11 @@ class Session(Member):
     idles is this object and nothing else.
     """
 
-    __slots__ = ("_kind", "_recoveries")
+    __slots__ = ("_recoveries", "kind")
 
     def __init__(self, connection: Connection, claims: Claims, kind: SessionKind) -> None:
         super().__init__(connection, claims)
-        self._kind = kind
+        self.kind = kind
         self._recoveries: tuple[Recovery, ...] = ()
 
     def begin(self, units: int) -> None:
@@ -71,8 +74,8 @@ class Session(Member):
         Raises:
             TooManyConnections, TooFast: its user may have no more of them, now.
         """
-        self._kind.access.check_user(self.user_id, units)
-        self._kind.manager.connect(self)
+        self.kind.access.check_user(self.user_id, units)
+        self.kind.manager.connect(self)
         self.end_with_token()
 
     def end(self) -> None:
@@ -80,44 +83,55 @@ class Session(Member):
         self._recoveries = ()
         for subscription in self.subscriptions:
             self.unsubscribe(subscription)
-        self._kind.manager.disconnect(self)
+        self.kind.manager.disconnect(self)
 
     # Channels.
 
-    def options_of(self, channel: ChannelName) -> Namespace:
+    def options_of(self, channel: ChannelName, *, by_token: bool = False) -> Namespace:
         """The options of a channel that it may subscribe to.
+
+        Args:
+            by_token: Whether a token says that it shall.
 
         Raises:
             MayNotSubscribe: there is no such channel, or not for this user.
         """
-        namespaces = self._kind.namespaces
+        namespaces = self.kind.namespaces
         options = namespaces.options_of(channel)
-        refusal = namespaces.why_not_subscribe(channel, self.user_id)
+        refusal = namespaces.why_not_subscribe(channel, self.user_id, by_token=by_token)
         if refusal is not None:
             raise MayNotSubscribe(f"no subscribing to {channel}", refusal)
         assert options is not None
         return options
 
-    def subscribe(self, channel: ChannelName, encode: Format) -> Subscription:
+    def subscribe(
+        self, channel: ChannelName, encode: Format, *, by_token: bool = False
+    ) -> Subscription:
         """Listen to a channel; nothing comes live before the subscription has recovered.
 
         Raises:
             MayNotSubscribe: as `options_of` says.
         """
-        options = self.options_of(channel)
-        subscription = self._kind.manager.subscribe(self, channel, encode)
+        options = self.options_of(channel, by_token=by_token)
+        subscription = self.kind.manager.subscribe(self, channel, encode)
         if options.presence:
-            self._kind.enter(channel, self.user_id, self.claims.name, self.connection.id)
+            self.kind.enter(channel, self.user_id, self.claims.name, self.connection.id)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        self._kind.manager.unsubscribe(subscription)
-        options = self._kind.namespaces.options_of(subscription.channel)
+        self.kind.manager.unsubscribe(subscription)
+        options = self.kind.namespaces.options_of(subscription.channel)
         if options is not None and options.presence:
-            self._kind.leave(subscription.channel, self.user_id, self.connection.id)
+            self.kind.leave(subscription.channel, self.user_id, self.connection.id)
+
+    def subscription_to(self, channel: ChannelName) -> Subscription | None:
+        for subscription in self.subscriptions:
+            if subscription.channel == channel:
+                return subscription
+        return None
 
     def is_subscribed(self, channel: ChannelName) -> bool:
-        return any(each.channel == channel for each in self.subscriptions)
+        return self.subscription_to(channel) is not None
 
     def publish(
         self,
@@ -127,6 +141,7 @@ class Session(Member):
         *,
         client_id: str | None = None,
         as_subscriber: bool = False,
+        sender: Sender | None = None,
     ) -> None:
         """Store what the user says in a channel, and say what became of it. Never waits.
 
@@ -135,11 +150,12 @@ class Session(Member):
                 though it may have been stored before.
             client_id: The user's own; within the dedupe window the channel gets it once.
             as_subscriber: It was subscribed when it asked, though it may be gone since.
+            sender: What others are shown of the user; None for the name alone.
 
         Raises:
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
-        kind, claims = self._kind, self.claims
+        kind, claims = self.kind, self.claims
         refusal = kind.namespaces.why_not_publish(
             channel, claims.user_id, is_subscribed=as_subscriber or self.is_subscribed(channel)
         )
@@ -148,7 +164,7 @@ class Session(Member):
         kind.access.authenticator.confirm(claims)  # what waited behind others, too
         kind.publisher.send_by_user(
             channel,
-            Sender(claims.user_id, claims.name),
+            sender or Sender(claims.user_id, claims.name),
             data,
             partial(self._published, data, on_done),
             client_id=client_id,
@@ -169,27 +185,31 @@ class Session(Member):
     ) -> None:
         result: PublishResult = ack
         try:
-            await self._kind.publisher.resolve_duplicate(ack, data)
+            await self.kind.publisher.resolve_duplicate(ack, data)
         except AppError as error:
             result = error
         on_done(result)
 
     # Its token.
 
-    async def renew(self, token: str) -> None:
+    def end_with_token(self) -> None:
+        seconds = self.claims.expires_at - our_clock() + self.kind.expiry_grace_seconds
+        self.connection.close_after(seconds, EndReason.TOKEN_EXPIRED)
+
+    async def renew(self, token: str, *, allow_anonymous: bool = False) -> None:
         """Go on under another token of the same user.
 
         Raises:
             InvalidToken, Unavailable: as `Authenticator.verify` says.
             OtherUser: a connection can't change hands.
         """
-        authenticator = self._kind.access.authenticator
+        authenticator = self.kind.access.authenticator
         claims = await authenticator.verify(token, allow_anonymous=not self.user_id)
         if self.connection.is_open:
             authenticator.confirm(claims)
             if claims.user_id != self.user_id:
                 raise OtherUser("the token is of another user")
-            self._kind.manager.renew(self, claims)
+            self.kind.manager.renew(self, claims)
             self.end_with_token()
 
     # Keeping up.
@@ -201,7 +221,7 @@ class Session(Member):
         if recovering:
             return min(recovering)
         live_from = min((each.live_from for each in self._live), default=0)
-        return max(self._kind.catch_up.position, live_from - 1)
+        return max(self.kind.catch_up.position, live_from - 1)
 
     @property
     def _live(self) -> list[Subscription]:
@@ -211,17 +231,73 @@ class Session(Member):
         self, subscriptions: Collection[Subscription], offset: int, epoch: str | None
     ) -> bool:
         """Turn subscriptions live if they missed nothing after the offset; return whether so."""
-        live_from = self._kind.catch_up.at_once(offset, epoch)
+        live_from = self.kind.catch_up.at_once(offset, epoch)
         if live_from is None:
             return False
         for subscription in subscriptions:
             subscription.live_from = live_from
         return True
 
+    def recent(
+        self, wanted: Mapping[Subscription, tuple[int, str | None]]
+    ) -> dict[Subscription, list[StoredPublication]] | None:
+        """As `missed`, if all of it is in memory; None if something has to be read."""
+        found: dict[Subscription, list[StoredPublication]] = {}
+        for subscription, (offset, epoch) in wanted.items():
+            publications = self.kind.catch_up.recent(subscription.channel, offset, epoch)
+            if publications is None:
+                return None
+            found[subscription] = publications
+        return found
+
+    async def missed(
+        self, wanted: Mapping[Subscription, tuple[int, str | None]]
+    ) -> dict[Subscription, list[StoredPublication] | Reason]:
+        """What came in each channel after an offset, complete in the step in which it returns.
+
+        Args:
+            wanted: The offset and its epoch, of each subscription.
+
+        Returns:
+            The publications; or why they can't be had.
+
+        Raises:
+            Unavailable: the stream does not answer.
+            ConnectionLost: the connection ended.
+        """
+        found: dict[Subscription, list[StoredPublication] | Reason] = {}
+        through = dict.fromkeys(wanted, -1)
+        catch_up = self.kind.catch_up
+        while behind := [each for each in wanted if through[each] < catch_up.position]:
+            for subscription in behind:
+                if isinstance(found.get(subscription), Reason):
+                    through[subscription] = catch_up.position
+                    continue
+                offset, epoch = wanted[subscription]
+                offset = max(offset, through[subscription])
+                publications = found.setdefault(subscription, [])
+                assert isinstance(publications, list)
+                try:
+                    await catch_up.run(
+                        (subscription.channel,),
+                        offset,
+                        epoch,
+                        send=publications.append,
+                        drained=self._still_there,
+                        go_live=partial(_note, through, subscription),
+                    )
+                except Unrecoverable as hole:
+                    found[subscription] = hole.reason
+        return found
+
+    async def _still_there(self) -> None:
+        if not self.connection.is_open:
+            raise ConnectionLost
+
     @contextmanager
     def recovering(self, *subscriptions: Subscription) -> Generator[Recovery]:
         """The way to live of some subscriptions, during the body."""
-        kind = self._kind
+        kind = self.kind
         recovery = Recovery(self.connection, subscriptions, kind.catch_up, kind.metrics)
         self._recoveries = (*self._recoveries, recovery)
         try:
@@ -232,7 +308,7 @@ class Session(Member):
     def fall_behind(self, delivered_offset: int | None = None) -> None:
         if delivered_offset is None:
             delivered_offset = self.delivered_offset
-        kind = self._kind
+        kind = self.kind
         lag = SlowConsumer(
             self.connection,
             self._live,
@@ -249,7 +325,7 @@ class Session(Member):
             self._forget(lag)
             if not any(isinstance(each, SlowConsumer) for each in self._recoveries):
                 self.connection.keep_up()
-            self._kind.on_caught_up(self, watching)
+            self.kind.on_caught_up(self, watching)
 
         try:
             await lag.run_to_live(on_hole=self.tell_hole, on_live=on_live)
@@ -270,12 +346,16 @@ class Session(Member):
 
     def tell_hole(self, reason: Reason) -> None:
         """Say that something is missing for good."""
-        self._kind.metrics.resets.inc()
-        self._kind.on_hole(self, reason)
+        self.kind.metrics.resets.inc()
+        self.kind.on_hole(self, reason)
 
     def _forget(self, recovery: Recovery) -> None:
         self._recoveries = tuple(each for each in self._recoveries if each is not recovery)
 
     def _has_no_history(self, channel: ChannelName) -> bool:
-        options = self._kind.namespaces.options_of(channel)
+        options = self.kind.namespaces.options_of(channel)
         return options is not None and not options.history
+
+
+def _note(through: dict[Subscription, int], subscription: Subscription, live_from: int) -> None:
+    through[subscription] = live_from - 1

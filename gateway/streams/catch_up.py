@@ -64,6 +64,21 @@ class CatchUp:
         """Whether nothing was published into the channel after the offset, as far as is known."""
         return not self._feed.ring.count_after((channel,), offset)
 
+    def recent(
+        self, channel: ChannelName, offset: int, epoch: str | None
+    ) -> list[StoredPublication] | None:
+        """What the channel has after the offset, from memory; None if only `run` can tell.
+
+        Holds within this step of the loop only.
+        """
+        feed = self._feed
+        is_here = feed.ring.floor <= offset <= feed.position
+        if not is_here or not feed.epoch or (epoch or feed.epoch) != feed.epoch:
+            return None
+        if feed.ring.count_after((channel,), offset) > self._limits.batch_count:
+            return None
+        return list(feed.ring.after((channel,), offset))
+
     def at_once(self, offset: int, epoch: str | None) -> int | None:
         """The first offset that is to come live, if nothing was missed; None if `run` has to tell.
 

@@ -13,8 +13,9 @@ class Receiver(Protocol):
     close_codes: ClassVar[Mapping[EndReason, Close]]
     """What its protocol sends to the peer for each reason to end."""
 
-    ping: ClassVar[Frame | None]
-    """What its protocol sends to hear whether the peer is there; None for RFC 6455's own ping."""
+    @property
+    def ping(self) -> Frame | None:
+        """What its protocol sends to hear whether the peer is there; None for RFC 6455's ping."""
 
     def received(self, message: str | bytes) -> None:
         """A whole message came, on a connection that is open."""

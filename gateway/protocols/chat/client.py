@@ -25,7 +25,7 @@ from gateway.protocols.chat.codec import (
     too_fast,
 )
 from gateway.protocols.chat.frames import Authenticate, Error, Ping, Pong, PublishMessage
-from gateway.protocols.chat.handshake import ChatHandshake, read_handshake, read_query
+from gateway.protocols.chat.handshake import ChatHandshake, read_handshake
 from gateway.protocols.chat.service import ChatService
 from gateway.session.access import end_reason
 from gateway.session.command_queue import CommandQueue
@@ -39,6 +39,7 @@ from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, user_id_to_json
 from shared.tokens.access_tokens import Claims
+from shared.web.query import read_query
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 from shared.contracts.channels import BadChannelName, room_channel
 from shared.contracts.ids import ChannelName
@@ -40,16 +39,6 @@ class ChatHandshake(NamedTuple):
     """How many of the room's last publications a newcomer wants."""
     address: str | None = None
     """Where it comes from; None if that can't be known."""
-
-
-def read_query(query: bytes) -> dict[str, str]:
-    """Its fields, decoded; the last of a name counts."""
-    text = query.decode("latin-1")
-    if "%" in text or "+" in text:
-        return dict(parse_qsl(text, keep_blank_values=True))
-    # Nothing to decode, as with nearly every token: the same, in a third of the time.
-    fields = [each.partition("=") for each in text.split("&") if each]
-    return {name: value for name, _, value in fields}
 
 
 def read_handshake(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.chat.handshake import ChatHandshake, Since, read_handshake, read_query
+from gateway.protocols.chat.handshake import ChatHandshake, Since, read_handshake
+from shared.web.query import read_query
 
 
 def test_a_tab_that_says_nothing_wants_the_lobby() -> None:
