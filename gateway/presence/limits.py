@@ -18,12 +18,18 @@ class PresenceLimits:
     hold_seconds: float = 2.0
     """How long the users of an expired lease still count. A node that is alive announces them
     under a new lease meanwhile, so nobody sees them leave and come back."""
-    refresh_seconds: float = 1.0
-    """Between two writes of an entry in which only the list of connections changes."""
+    refresh_seconds: float = 0.2
+    """Between two writes of an entry: a first change of its connections is written at once, those
+    that follow soon are written together."""
     tombstone_seconds: float = 60.0
     """How long the stream remembers that an entry was removed. At least 1."""
     max_listed_connections: int = 1000
-    """In one entry. A user may have more on one node in one channel; those are not listed."""
+    """In one entry. A user may have more on one node in one channel; those are only counted."""
+    max_listed_bytes: int = 128 * 1024
+    """What an entry's connections may take with their infos; the rest is only counted. An entry
+    has to fit into one message of the bus."""
+    max_info_bytes: int = 4096
+    """What the info of one connection may take in an entry."""
     max_writes_in_flight: int = 200
     write_seconds: float = 5.0
     """For one write with its retries. After that the entry is written anew, as it is by then."""
@@ -45,6 +51,8 @@ class PresenceLimits:
             raise ValueError("the bus has no TTL below a second")
         if self.renew_seconds * 2 > self.lease_seconds:
             raise ValueError("a lease has to survive one failed renewal")
+        if self.max_info_bytes * 2 > self.max_listed_bytes:
+            raise ValueError("an entry has to have room for the info of any connection")
 
     @property
     def leave_seconds(self) -> float:

@@ -18,15 +18,18 @@ from gateway.presence.lease import NodeLease
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.reaper import LeaseReaper
 from gateway.presence.records import (
+    ClientInfo,
     Entry,
     EntryKey,
+    EntryRecord,
     LeaseKey,
     LeaseRecord,
     Record,
     read_record,
 )
 from gateway.presence.snapshot import read_snapshot
-from gateway.presence.table import PresenceChange, PresenceTable
+from gateway.presence.table import Change, ClientChange, PresenceChange, PresenceTable
+from gateway.presence.users import ChannelStats, Client
 from gateway.presence.waiters import JoinWaiters, OnDone
 from gateway.presence.writer import PresenceWriter
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
@@ -56,19 +59,26 @@ class Presence:
         publisher: Publisher,
         *,
         on_change: Callable[[PresenceChange], None] = lambda _change: None,
+        on_client_change: Callable[[ClientChange], None] = lambda _change: None,
+        is_watched: Callable[[ChannelName], bool] = lambda _channel: False,
         limits: PresenceLimits,
         follower_limits: FollowerLimits | None = None,
     ) -> None:
         """
         Args:
-            on_change: Called with each change of any channel, in order, after the table has it.
-                Synchronous; if it raises, that is logged.
+            on_change: Called with each user who joins or leaves any channel, in order, after the
+                table has it. Synchronous; if it raises, that is logged.
+            on_client_change: Likewise with each connection that comes into a channel or leaves it,
+                on any gateway. Only those that an entry lists are told of.
+            is_watched: Whether ``on_client_change`` is called for this channel. Asked at each
+                change.
         """
         self._bus = bus
         self._limits = limits
         self._on_change = on_change
-        self._table = PresenceTable()
-        self._waiters = JoinWaiters()
+        self._on_client_change = on_client_change
+        self._table = PresenceTable(is_watched)
+        self._waiters = JoinWaiters(self._table.has)
         self._stale = asyncio.Event()
         self._stale.set()
         self._snapshot_not_before = 0.0
@@ -122,14 +132,30 @@ class Presence:
         """How many messages the stream has that were not read yet."""
         return self._follower.lag
 
+    def takes(self, info: ClientInfo) -> bool:
+        """Whether a connection may `enter` with this info, or it is too long."""
+        return info.encoded_bytes <= self._limits.max_info_bytes
+
     def enter(
-        self, channel: ChannelName, user_id: UserId, name: str, connection: ConnectionId
+        self,
+        channel: ChannelName,
+        user_id: UserId,
+        name: str,
+        connection: ConnectionId,
+        info: ClientInfo | None = None,
     ) -> None:
-        """The connection is in the channel: write it into the user's entry, soon."""
-        self._writer.enter(channel, user_id, name, connection)
+        """The connection is in the channel: write it into the user's entry, soon.
+
+        A second call can give it another info, of which nobody is told.
+
+        Args:
+            info: One that `takes` allows.
+        """
+        self._writer.enter(channel, user_id, name, connection, info)
 
     def leave(self, channel: ChannelName, user_id: UserId, connection: ConnectionId) -> None:
-        """The connection has left. After the last one the user leaves, when the grace is over."""
+        """The connection has left: write that soon. After the last one the user leaves, when the
+        grace is over."""
         self._writer.leave(channel, user_id, connection)
 
     def users(self, channel: ChannelName, limit: int | None = None) -> list[tuple[UserId, str]]:
@@ -140,9 +166,18 @@ class Presence:
         """How many users the channel has."""
         return self._table.count(channel)
 
+    def clients(self, channel: ChannelName, limit: int | None = None) -> list[Client]:
+        """The channel's first connections, user by user in the order of arrival."""
+        return self._table.clients(channel, limit)
+
+    def stats(self, channel: ChannelName) -> ChannelStats:
+        """How many connections the channel has, and of how many users. No user in the grace is
+        counted here, but those connections are that no entry has room to list."""
+        return self._table.stats(channel)
+
     def has(self, channel: ChannelName, user_id: UserId) -> bool:
-        """Whether the user is in the channel, with any connection on any node."""
-        return self._table.has(channel, user_id)
+        """Whether the user is in the channel, with any connection on any node, or in the grace."""
+        return self._table.has((channel, user_id))
 
     def head_version(self, channel: ChannelName) -> int:
         """The same number as long as the channel's first `HEAD` users are the same."""
@@ -174,16 +209,18 @@ class Presence:
         user_id: UserId,
         deadline_seconds: float,
         on_done: OnDone,
+        *,
+        connection: ConnectionId | None = None,
     ) -> None:
         """Call back when the table has the user in the channel, or with False after the deadline.
 
         If the table has the user already, call back at once; else in the step in which the user
-        joins, after ``on_change``.
+        joins, after ``on_change`` and ``on_client_change``.
+
+        Args:
+            connection: Wait until the table has the user with this one.
         """
-        if self._table.has(channel, user_id):
-            on_done(True)
-        else:
-            self._waiters.add((channel, user_id), deadline_seconds, on_done)
+        self._waiters.add((channel, user_id), deadline_seconds, on_done, connection)
 
     @property
     def loops(self) -> tuple[Loop, ...]:
@@ -218,7 +255,12 @@ class Presence:
         if self._buffered is not None:
             self._buffered[record.key] = record
         elif self.caught_up:
-            self._report(self._table.apply(record))
+            changes = self._table.apply(record)
+            self._report(changes)
+            if isinstance(record, EntryRecord):
+                self._waiters.look([record.key.membership])
+            elif changes:
+                self._waiters.look()
         else:
             self._stale.set()  # the next snapshot will contain this record
 
@@ -263,14 +305,16 @@ class Presence:
         changes = self._table.become(snapshot, up_to)
         log.info("presence_snapshot_taken", up_to=up_to, changes=len(changes))
         self._report(changes)
+        self._waiters.look()
 
-    def _report(self, changes: list[PresenceChange]) -> None:
-        """Call `on_change` before the waiters, who begin to get changes when they are called."""
+    def _report(self, changes: list[Change]) -> None:
+        """Tell of the changes. The waiters are to be called afterwards: they begin to hear of
+        changes when they are called."""
         for change in changes:
             try:
-                self._on_change(change)
+                if isinstance(change, ClientChange):
+                    self._on_client_change(change)
+                else:
+                    self._on_change(change)
             except Exception:  # the other changes are in the table, so they have to be reported
                 log.exception("presence_change_not_told", channel=change.channel)
-        for change in changes:
-            if change.joined:
-                self._waiters.joined((change.channel, change.user_id))

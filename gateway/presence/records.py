@@ -5,7 +5,9 @@ An entry's subject has three tokens, ``<channel>.<user>.<node>``, and a lease's 
 """
 
 import math
+from collections.abc import Iterable
 from enum import Enum
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -81,6 +83,26 @@ def parse(name: str) -> EntryKey | LeaseKey | None:
     return None
 
 
+class ClientInfo(NamedTuple):
+    """What the others in a channel are shown of a connection, beside its user: raw JSON texts."""
+
+    conn_info: bytes | None = None
+    """The same in all channels of the connection."""
+    chan_info: bytes | None = None
+    """Of its subscription to this channel."""
+
+    def values(self) -> dict[str, bytes]:
+        """What there is of it, as the body of an entry has it: each JSON text as a string, which
+        no reader changes."""
+        values = {"conn": self.conn_info, "chan": self.chan_info}
+        return {name: text for name, text in values.items() if text is not None}
+
+    @property
+    def encoded_bytes(self) -> int:
+        """What it takes of an entry's body."""
+        return len(pydantic_core.to_json(self.values()))
+
+
 class Entry(NamedTuple):
     """The body of an entry."""
 
@@ -89,11 +111,28 @@ class Entry(NamedTuple):
     """When the user's first connection came: Unix seconds of the node's clock. Users are listed in
     this order."""
     connections: tuple[ConnectionId, ...]
+    """None for the time of the grace, after the last one has left."""
+    infos: tuple[ClientInfo | None, ...] = ()
+    """One for each connection, in the same order; empty if none of them has any."""
+    unlisted: int = 0
+    """How many connections the user has beside those that are listed."""
+
+    @property
+    def connection_count(self) -> int:
+        return len(self.connections) + self.unlisted
+
+    def clients(self) -> Iterable[tuple[ConnectionId, ClientInfo | None]]:
+        """The connections that are listed, each with its info."""
+        return zip(self.connections, self.infos or repeat(None), strict=False)
 
     def encode(self) -> bytes:
-        return pydantic_core.to_json(
-            {"name": self.name, "since": self.since, "connections": self.connections}
-        )
+        """As it is stored. An older gateway ignores the members that not every entry has."""
+        body = {"name": self.name, "since": self.since, "connections": self.connections}
+        if self.infos:
+            body["infos"] = [info and info.values() for info in self.infos]
+        if self.unlisted:
+            body["unlisted"] = self.unlisted
+        return pydantic_core.to_json(body)
 
 
 class LeaseState(Enum):
@@ -161,7 +200,31 @@ def _entry_of(body: Any) -> Entry | None:
         return None
     if not math.isfinite(since) or not all(type(each) is str for each in connections):
         return None
-    return Entry(name, float(since), tuple(connections))
+    if "infos" not in body and "unlisted" not in body:
+        return Entry(name, float(since), tuple(connections))
+    infos, unlisted = _infos_of(body.get("infos", [])), body.get("unlisted", 0)
+    if infos is None or type(unlisted) is not int or unlisted < 0:
+        return None
+    if infos and len(infos) != len(connections):
+        return None
+    return Entry(name, float(since), tuple(connections), infos, unlisted)
+
+
+def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
+    if type(values) is not list:
+        return None
+    infos: list[ClientInfo | None] = []
+    for each in values:
+        if each is None:
+            infos.append(None)
+            continue
+        if type(each) is not dict:
+            return None
+        texts = each.get("conn"), each.get("chan")
+        if not all(text is None or type(text) is str for text in texts):
+            return None
+        infos.append(ClientInfo(*(text and text.encode() for text in texts)))
+    return tuple(infos)
 
 
 def _lease_state(payload: bytes, headers: bytes) -> LeaseState:

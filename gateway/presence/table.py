@@ -5,12 +5,21 @@ same table, whether they built it message by message or from a snapshot. An entr
 node's lease has ended.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from gateway.presence.records import Entry, EntryRecord, LeaseRecord, LeaseState, Membership, Record
-from gateway.presence.users import ChannelUsers
-from shared.contracts.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import (
+    ClientInfo,
+    Entry,
+    EntryRecord,
+    LeaseRecord,
+    LeaseState,
+    Membership,
+    Record,
+)
+from gateway.presence.users import ChannelStats, ChannelUsers, Client, Clients
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
@@ -23,6 +32,20 @@ class PresenceChange:
     joined: bool
     count: int
     """Users of the channel after this change."""
+
+
+@dataclass(slots=True)
+class ClientChange:
+    """A connection came into a channel, or left it, on any node."""
+
+    channel: ChannelName
+    connection: ConnectionId
+    user_id: UserId
+    info: ClientInfo | None
+    joined: bool
+
+
+Change = PresenceChange | ClientChange
 
 
 class _Node:
@@ -46,7 +69,13 @@ class _Node:
 class PresenceTable:
     """All entries and leases, and the users of each channel that follow from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_watched: Callable[[ChannelName], bool] = lambda _channel: False) -> None:
+        """
+        Args:
+            is_watched: Whether to tell of each connection that comes into this channel or leaves
+                it. To find that out costs as much as the user has connections there.
+        """
+        self._is_watched = is_watched
         self._nodes: dict[NodeId, _Node] = {}
         self._channels: dict[ChannelName, ChannelUsers] = {}
         self._channels_of: dict[UserId, tuple[ChannelName, ...]] = {}
@@ -56,9 +85,12 @@ class PresenceTable:
         found = self._channels.get(channel)
         return len(found) if found is not None else 0
 
-    def has(self, channel: ChannelName, user_id: UserId) -> bool:
+    def has(self, membership: Membership, connection: ConnectionId | None = None) -> bool:
+        """Whether the user is in the channel, if one is named with this connection."""
+        channel, user_id = membership
         found = self._channels.get(channel)
-        return found is not None and user_id in found
+        user = found.get(user_id) if found is not None else None
+        return user is not None and (connection is None or user.may_have(connection))
 
     def users(self, channel: ChannelName, limit: int | None = None) -> list[tuple[UserId, str]]:
         """The first users of the channel in the order of arrival, and their names."""
@@ -69,6 +101,16 @@ class PresenceTable:
         """The same number for as long as the first `HEAD` users are the same."""
         found = self._channels.get(channel)
         return found.head_version if found is not None else 0
+
+    def stats(self, channel: ChannelName) -> ChannelStats:
+        """How many connections the channel has, and of how many users."""
+        found = self._channels.get(channel)
+        return found.stats if found is not None else ChannelStats(0, 0)
+
+    def clients(self, channel: ChannelName, limit: int | None = None) -> list[Client]:
+        """The first connections of the channel, by the order in which the users arrived."""
+        found = self._channels.get(channel)
+        return list(islice(found.clients(), limit)) if found is not None else []
 
     def entries(self, channel: ChannelName, user_id: UserId) -> dict[NodeId, Entry]:
         """The user's entries in the channel that count."""
@@ -103,30 +145,30 @@ class PresenceTable:
         if found is not None and not found.counts:
             del self._nodes[node]
 
-    def apply(self, record: Record) -> list[PresenceChange]:
-        """Apply the next message of the stream; return who joined or left by it."""
+    def apply(self, record: Record) -> list[Change]:
+        """Apply the next message of the stream; return who came or left by it."""
         if record.sequence <= self._read_up_to:  # the snapshot had it already
             return []
         if isinstance(record, LeaseRecord):
             return self._apply_lease(record)
         return self._apply_entry(record)
 
-    def become(self, snapshot: "PresenceTable", up_to: int) -> list[PresenceChange]:
-        """Replace the content by a snapshot of the stream; return who joined or left by it.
+    def become(self, snapshot: "PresenceTable", up_to: int) -> list[Change]:
+        """Replace the content by a snapshot of the stream; return who came or left by it.
 
         A purge, and a marker that expires, send no message. Only a snapshot shows them.
 
         Args:
             up_to: The last sequence of the snapshot; records up to it are ignored from now on.
         """
-        changes = list(_differences(self._channels, snapshot._channels))
+        changes = list(_differences(self._channels, snapshot._channels, self._is_watched))
         self._nodes = snapshot._nodes
         self._channels = snapshot._channels
         self._channels_of = snapshot._channels_of
         self._read_up_to = up_to
         return changes
 
-    def _apply_entry(self, record: EntryRecord) -> list[PresenceChange]:
+    def _apply_entry(self, record: EntryRecord) -> list[Change]:
         membership, name = record.key
         node = self._nodes.get(name)
         if record.entry is not None:
@@ -142,7 +184,7 @@ class PresenceTable:
             del self._nodes[name]
         return []
 
-    def _apply_lease(self, record: LeaseRecord) -> list[PresenceChange]:
+    def _apply_lease(self, record: LeaseRecord) -> list[Change]:
         name = record.key.node
         if record.state is LeaseState.ENDED:
             ended = self._nodes.pop(name, None)
@@ -164,27 +206,41 @@ class PresenceTable:
             for change in self._join(membership, node.name, entry)
         ]
 
-    def _join(self, membership: Membership, node: NodeId, entry: Entry) -> list[PresenceChange]:
+    def _join(self, membership: Membership, node: NodeId, entry: Entry) -> list[Change]:
         channel, user_id = membership
         users = self._channels.get(channel)
         if users is None:
             users = self._channels[channel] = ChannelUsers(channel)
-        if not users.put(user_id, node, entry):
-            return []
-        others = self._channels_of.get(user_id)
-        self._channels_of[user_id] = users.only_this if others is None else (*others, channel)
-        return [PresenceChange(channel, user_id, entry.name, True, len(users))]
+        before = self._watched_clients(users, membership)
+        is_new = users.put(user_id, node, entry)
+        changes: list[Change] = []
+        if is_new:
+            others = self._channels_of.get(user_id)
+            self._channels_of[user_id] = users.only_this if others is None else (*others, channel)
+            changes.append(PresenceChange(channel, user_id, entry.name, True, len(users)))
+        if before is not None:
+            changes += _client_changes(membership, before, users.clients_of(user_id))
+        return changes
 
-    def _leave(self, membership: Membership, node: NodeId) -> list[PresenceChange]:
+    def _leave(self, membership: Membership, node: NodeId) -> list[Change]:
         channel, user_id = membership
         users = self._channels[channel]
+        before = self._watched_clients(users, membership)
         gone = users.remove(user_id, node)
-        if gone is None:
-            return []
-        self._forget_channel(user_id, channel)
-        if not users:
-            del self._channels[channel]
-        return [PresenceChange(channel, user_id, gone.name, False, len(users))]
+        changes: list[Change] = []
+        if before is not None:
+            changes += _client_changes(membership, before, users.clients_of(user_id))
+        if gone is not None:
+            self._forget_channel(user_id, channel)
+            if not users:
+                del self._channels[channel]
+            changes.append(PresenceChange(channel, user_id, gone.name, False, len(users)))
+        return changes
+
+    def _watched_clients(self, users: ChannelUsers, membership: Membership) -> Clients | None:
+        """The user's connections, if somebody wants to hear how they change."""
+        channel, user_id = membership
+        return users.clients_of(user_id) if self._is_watched(channel) else None
 
     def _forget_channel(self, user_id: UserId, channel: ChannelName) -> None:
         channels = self._channels_of[user_id]
@@ -194,19 +250,37 @@ class PresenceTable:
             self._channels_of[user_id] = tuple(each for each in channels if each != channel)
 
 
+def _client_changes(membership: Membership, before: Clients, after: Clients) -> Iterator[Change]:
+    channel, user_id = membership
+    for connection, info in before.items():
+        if connection not in after:
+            yield ClientChange(channel, connection, user_id, info, False)
+    for connection, info in after.items():
+        if connection not in before:
+            yield ClientChange(channel, connection, user_id, info, True)
+
+
 def _differences(
-    before: dict[ChannelName, ChannelUsers], after: dict[ChannelName, ChannelUsers]
-) -> Iterator[PresenceChange]:
+    before: dict[ChannelName, ChannelUsers],
+    after: dict[ChannelName, ChannelUsers],
+    is_watched: Callable[[ChannelName], bool],
+) -> Iterator[Change]:
     """The changes that lead from one to the other, with the counts in between."""
     nobody = ChannelUsers(ChannelName(""))
     for channel in [*before, *(each for each in after if each not in before)]:
         old, new = before.get(channel, nobody), after.get(channel, nobody)
-        count = len(old)
+        count, tells_of_clients = len(old), is_watched(channel)
         for user_id, name in old.first():
+            if tells_of_clients:
+                clients = old.clients_of(user_id), new.clients_of(user_id)
+                yield from _client_changes((channel, user_id), *clients)
             if user_id not in new:
                 count -= 1
                 yield PresenceChange(channel, user_id, name, False, count)
         for user_id, name in new.first():
-            if user_id not in old:
-                count += 1
-                yield PresenceChange(channel, user_id, name, True, count)
+            if user_id in old:
+                continue
+            count += 1
+            yield PresenceChange(channel, user_id, name, True, count)
+            if tells_of_clients:
+                yield from _client_changes((channel, user_id), {}, new.clients_of(user_id))

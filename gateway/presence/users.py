@@ -1,16 +1,21 @@
 """The users of one channel, in the order in which they came."""
 
 from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from operator import attrgetter
+from typing import NamedTuple
 
-from gateway.presence.records import Entry
-from shared.contracts.ids import ChannelName, NodeId, UserId
+from gateway.presence.records import ClientInfo, Entry
+from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 HEAD = 200
 """How many of the first users `head_version` stands for; `welcome` lists as many by default."""
 
 _HEAD_VERSIONS = count(1)
+
+
+Clients = Mapping[ConnectionId, ClientInfo | None]
 
 
 class User:
@@ -33,6 +38,31 @@ class User:
     @property
     def entries(self) -> dict[NodeId, Entry]:
         return {self.node: self.entry, **(self.others or {})}
+
+    @property
+    def clients(self) -> Clients:
+        """The connections that the entries list. While a node takes a new name, two may list the
+        same one."""
+        if self.others is None:
+            return dict(self.entry.clients())
+        return {
+            connection: info
+            for entry in self.entries.values()
+            for connection, info in entry.clients()
+        }
+
+    def may_have(self, connection: ConnectionId) -> bool:
+        """Whether an entry lists the connection, or has more than it lists."""
+        return any(
+            entry.unlisted or connection in entry.connections for entry in self.entries.values()
+        )
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections the entries list, and how many more they tell of."""
+        if self.others is None:
+            return self.entry.connection_count
+        return len(self.clients) + sum(entry.unlisted for entry in self.entries.values())
 
     def put(self, node: NodeId, entry: Entry) -> None:
         if node == self.node:
@@ -64,16 +94,35 @@ class User:
 _AGE = attrgetter("since", "user_id")
 
 
+class ChannelStats(NamedTuple):
+    """How many are in a channel."""
+
+    connections: int
+    users: int
+    """Those with a connection, and not those in their grace."""
+
+
+class Client(NamedTuple):
+    """A connection in a channel."""
+
+    connection: ConnectionId
+    user_id: UserId
+    info: ClientInfo | None
+
+
 class ChannelUsers:
     """The users of a channel, in the order of arrival."""
 
-    __slots__ = ("_by_id", "_order", "head_version", "only_this")
+    __slots__ = ("_by_id", "_connected", "_connections", "_order", "head_version", "only_this")
 
     def __init__(self, channel: ChannelName) -> None:
         self.only_this = (channel,)
         """The channels of a user who is in no other; one shared tuple saves memory."""
         self._by_id: dict[UserId, User] = {}
         self._order: list[User] = []
+        self._connections = 0
+        self._connected = 0
+        """Users with a connection."""
         self.head_version = next(_HEAD_VERSIONS)
         """Changes whenever the first `HEAD` users change; no value is used twice in a process."""
 
@@ -86,9 +135,24 @@ class ChannelUsers:
     def get(self, user_id: UserId) -> User | None:
         return self._by_id.get(user_id)
 
+    def clients_of(self, user_id: UserId) -> Clients:
+        """The user's connections, as far as they are listed."""
+        user = self._by_id.get(user_id)
+        return user.clients if user is not None else {}
+
     def first(self, limit: int | None = None) -> list[tuple[UserId, str]]:
         """The ids and names of the first users."""
         return [(user.user_id, user.name) for user in islice(self._order, limit)]
+
+    @property
+    def stats(self) -> ChannelStats:
+        return ChannelStats(self._connections, self._connected)
+
+    def clients(self) -> Iterator[Client]:
+        """The connections that are listed, user by user in the order of their arrival."""
+        for user in self._order:
+            for connection, info in user.clients.items():
+                yield Client(connection, user.user_id, info)
 
     def put(self, user_id: UserId, node: NodeId, entry: Entry) -> bool:
         """Add or replace the node's entry; return whether the user is new."""
@@ -96,20 +160,31 @@ class ChannelUsers:
         if user is None:
             user = self._by_id[user_id] = User(user_id, node, entry)
             self._insert_into_order(user)
+            self._recount(0, user.connection_count)
             return True
+        before = user.connection_count
         user.put(node, entry)
+        self._recount(before, user.connection_count)
         self._reorder(user)
         return False
 
     def remove(self, user_id: UserId, node: NodeId) -> User | None:
         """Remove the node's entry; return the user if it was the last one."""
         user = self._by_id[user_id]
+        before = user.connection_count
         if user.remove(node):
+            self._recount(before, user.connection_count)
             self._reorder(user)
             return None
+        self._recount(before, 0)
         self._remove_from_order(user)
         del self._by_id[user_id]
         return user
+
+    def _recount(self, before: int, after: int) -> None:
+        """One user has another number of connections."""
+        self._connections += after - before
+        self._connected += bool(after) - bool(before)
 
     def _reorder(self, user: User) -> None:
         """Move the user to where the entries put it now."""

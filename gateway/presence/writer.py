@@ -11,10 +11,11 @@ import itertools
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -22,6 +23,7 @@ import structlog
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import (
     REMOVAL_HEADERS,
+    ClientInfo,
     Entry,
     EntryKey,
     EntryRecord,
@@ -85,8 +87,8 @@ class EntryState:
 
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
-        self.connections: tuple[ConnectionId, ...] | dict[ConnectionId, None] = ()
-        """In the order in which they came; a dict if they are more than `_FEW`."""
+        self.connections: tuple[ConnectionId, ...] | dict[ConnectionId, ClientInfo | None] = ()
+        """In the order in which they came; a dict if they are more than `_FEW`, or have infos."""
         self.name = ""
         self.since = 0.0
         self.version = 0
@@ -108,24 +110,40 @@ class EntryState:
     def is_written(self) -> bool:
         return self.written == self.version
 
-    def add(self, connection: ConnectionId) -> None:
+    def info_of(self, connection: ConnectionId) -> ClientInfo | None:
+        return None if isinstance(self.connections, tuple) else self.connections.get(connection)
+
+    def put(self, connection: ConnectionId, info: ClientInfo | None = None) -> None:
+        """Add the connection, or give it another info."""
         if isinstance(self.connections, tuple):
-            if len(self.connections) < _FEW:
-                self.connections = (*self.connections, connection)
+            if info is None and len(self.connections) < _FEW:
+                if connection not in self.connections:
+                    self.connections = (*self.connections, connection)
                 return
             self.connections = dict.fromkeys(self.connections)
-        self.connections[connection] = None
+        self.connections[connection] = info
 
     def remove(self, connection: ConnectionId) -> None:
         if isinstance(self.connections, tuple):
             self.connections = tuple(each for each in self.connections if each != connection)
-        else:
-            del self.connections[connection]
+            return
+        del self.connections[connection]
+        if not self.connections:
+            self.connections = ()
 
-    def entry(self, max_connections: int) -> Entry:
-        """The wanted entry, with at most so many of the connections."""
-        listed = tuple(self.connections)  # a tuple is not copied by this
-        return Entry(self.name, self.since, listed[:max_connections])
+    def entry(self, limits: PresenceLimits) -> Entry:
+        """The wanted entry, with as many of the connections as the limits allow."""
+        connections = self.connections
+        infos: tuple[ClientInfo | None, ...] = ()
+        if isinstance(connections, tuple):
+            listed = connections[: limits.max_listed_connections]
+        else:
+            count = _how_many_fit(connections, limits)
+            listed = tuple(islice(connections, count))
+            infos = tuple(islice(connections.values(), count))
+            if not any(infos):
+                infos = ()
+        return Entry(self.name, self.since, listed, infos, len(connections) - len(listed))
 
     def mark_stale(self, node: NodeId | None) -> None:
         """The stream no longer holds what was written last; it may hold an entry of ``node``."""
@@ -135,6 +153,23 @@ class EntryState:
         """Earlier writes went to another name or to another life of the stream."""
         self.mark_stale(None)
         self.acknowledged = self.seen = 0
+
+
+_PUNCTUATION_BYTES = len('"",')
+
+
+def _how_many_fit(
+    connections: Mapping[ConnectionId, ClientInfo | None], limits: PresenceLimits
+) -> int:
+    """How many of the first connections an entry can list."""
+    size = count = 0
+    for connection, info in islice(connections.items(), limits.max_listed_connections):
+        size += len(connection) + _PUNCTUATION_BYTES
+        size += len("null,") if info is None else info.encoded_bytes + len(",")
+        if size > limits.max_listed_bytes:
+            break
+        count += 1
+    return count
 
 
 _MIN_WAIT_SECONDS = 0.02
@@ -173,9 +208,14 @@ class PresenceWriter:
         return len(self._states)
 
     def enter(
-        self, channel: ChannelName, user_id: UserId, name: str, connection: ConnectionId
+        self,
+        channel: ChannelName,
+        user_id: UserId,
+        name: str,
+        connection: ConnectionId,
+        info: ClientInfo | None = None,
     ) -> None:
-        """The connection is in the channel; a second call changes nothing."""
+        """The connection is in the channel; a second call can only change its info or name."""
         membership = (channel, user_id)
         state = self._states.get(membership)
         if state is None:
@@ -183,12 +223,11 @@ class PresenceWriter:
         if not name.isascii():  # it may have a lone surrogate, which UTF-8 can't encode
             name = name.encode(errors="replace").decode()
         is_known = connection in state.connections
-        if is_known and state.name == name:
+        if is_known and state.name == name and state.info_of(connection) == info:
             return
         if not state.connections and state.node is None:
             state.since = datetime.now(UTC).timestamp()
-        if not is_known:
-            state.add(connection)
+        state.put(connection, info)
         state.name = name
         state.version += 1
         self._plan(state)
@@ -282,17 +321,14 @@ class PresenceWriter:
         if state in self._in_flight:
             return  # planned again by `_take_result`
         was_due, state.due = state.due, None
-        if state.connections:
-            if state.is_written:
-                self._ready.pop(state, None)
-                return
-            due = 0.0 if state.node is None else state.written_at + self._limits.refresh_seconds
-        elif state.node is None:
+        if state.is_written and state.connections:
+            self._ready.pop(state, None)
+            return
+        if state.node is None and not state.connections:
             self._ready.pop(state, None)
             del self._states[state.membership]
             return
-        else:
-            due = state.left_at + self._limits.grace_seconds
+        due = self._due(state)
         if due <= time.monotonic():
             self._ready[state] = None
             self._write_ready()
@@ -303,6 +339,17 @@ class PresenceWriter:
             if not self._later or due < self._later[0][0]:
                 self._wake.set()
             heapq.heappush(self._later, (due, state.membership))
+
+    def _due(self, state: EntryState) -> float:
+        """When to write this entry. After the last connection it is written without any, and
+        removed when the grace is over."""
+        if state.node is None:
+            return 0.0
+        refresh = state.written_at + self._limits.refresh_seconds
+        if state.connections:
+            return refresh
+        removal = state.left_at + self._limits.grace_seconds
+        return removal if state.is_written else min(refresh, removal)
 
     def _write_ready(self) -> None:
         """Write as many entries as may be in flight; each result starts the next."""
@@ -315,9 +362,9 @@ class PresenceWriter:
 
     def _write(self, state: EntryState, node: NodeId) -> None:
         body, entry = b"", None
-        if state.connections:
+        if state.connections or time.monotonic() < state.left_at + self._limits.grace_seconds:
             state.node = node  # from now on the stream may hold it
-            entry = state.entry(self._limits.max_listed_connections)
+            entry = state.entry(self._limits)
             body = entry.encode()
         key = EntryKey(state.membership, node)
         name = entry_name(key)

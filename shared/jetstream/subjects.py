@@ -2,6 +2,7 @@
 
 A channel is one token of a subject, and so is a user id. What no token may hold is escaped:
 ``.`` as ``~``, which keeps the commonest names short; ``~``, ``*``, ``>`` and ``%`` as in a URL.
+The anonymous user's id is empty, which no token may be: it is a bare ``%``.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import BadUserId, ChannelName, UserId, parse_user_id
+from shared.contracts.ids import ANONYMOUS, BadUserId, ChannelName, UserId, parse_user_id
 
 RT_PUB = "rt.pub."
 RT_LIVE = "rt.live."
@@ -26,13 +27,14 @@ _KNOWN_NAMES = 4096  # most go to the same channels; their tokens, or parts of i
 
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
 _IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})
+_EMPTY = "%"
 _NEEDS_NO_ESCAPE = re.compile(rf"[\w.~{_UNESCAPED}-]*", re.ASCII)
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
 def token_of(name: ChannelName | UserId) -> str:
     """A channel or a user id as one token of a subject."""
-    return name.translate(_IN_A_TOKEN)
+    return name.translate(_IN_A_TOKEN) or _EMPTY
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
@@ -55,6 +57,8 @@ def user_of(token: str) -> UserId:
     Raises:
         BadUserId: it made no such token.
     """
+    if token == _EMPTY:
+        return ANONYMOUS
     user_id = parse_user_id(_name_in(token))
     if token_of(user_id) != token:
         raise BadUserId("not a user id as one token of a subject")

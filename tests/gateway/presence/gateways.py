@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
-from gateway.presence.table import PresenceChange
+from gateway.presence.records import ClientInfo
+from gateway.presence.table import ClientChange, PresenceChange
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.jetstream.api import StoredMessage
 from shared.jetstream.limits import FollowerLimits
@@ -54,9 +55,10 @@ class Gateway:
     publisher: Publisher
     presence: Presence
     changes: list[PresenceChange] = field(default_factory=list)
+    client_changes: list[ClientChange] = field(default_factory=list)
 
-    def enter(self, user_id: UserId, tab: str = "tab") -> None:
-        self.presence.enter(LOBBY, user_id, f"User {user_id}", ConnectionId(tab))
+    def enter(self, user_id: UserId, tab: str = "tab", info: ClientInfo | None = None) -> None:
+        self.presence.enter(LOBBY, user_id, f"User {user_id}", ConnectionId(tab), info)
 
     def leave(self, user_id: UserId, tab: str = "tab") -> None:
         self.presence.leave(LOBBY, user_id, ConnectionId(tab))
@@ -69,6 +71,17 @@ class Gateway:
     @property
     def users(self) -> set[UserId]:
         return {user_id for user_id, _ in self.presence.users(LOBBY)}
+
+    @property
+    def tabs(self) -> set[str]:
+        return {client.connection for client in self.presence.clients(LOBBY)}
+
+    @property
+    def told_of_tabs(self) -> list[tuple[str, str]]:
+        return [
+            (change.connection, "joined" if change.joined else "left")
+            for change in self.client_changes
+        ]
 
     @property
     def told(self) -> list[tuple[UserId, str, int]]:
@@ -104,6 +117,7 @@ async def a_gateway(
 ) -> AsyncGenerator[Gateway]:
     """A gateway that is caught up and has a lease. At the end it stops without releasing it."""
     changes: list[PresenceChange] = []
+    client_changes: list[ClientChange] = []
     async with connect_bus(url, name="gateway") as bus, start_publisher(bus):
         await bootstrap(bus, StreamSettings(pres_marker_seconds=marker_seconds))
         publisher = make_publisher(bus)
@@ -112,12 +126,14 @@ async def a_gateway(
             bus,
             publisher,
             on_change=changes.append,
+            on_client_change=client_changes.append,
+            is_watched=lambda _channel: True,
             limits=limits,
             follower_limits=follower_limits,
         )
         async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up and presence.node is not None)
-            yield Gateway(bus, publisher, presence, changes)
+            yield Gateway(bus, publisher, presence, changes, client_changes)
         detach()
         publisher.stop()
 

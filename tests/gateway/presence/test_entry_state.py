@@ -1,13 +1,17 @@
 """The writer's state of one entry, with a few connections or thousands."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.presence.writer import EntryState
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from tests.gateway.presence.gateways import QUICK
 
 MEMBERSHIP = (ChannelName("chat:lobby"), UserId("1"))
 NODE = NodeId("0f")
+LIMITS = replace(QUICK, max_listed_connections=5)
 
 tabs = st.integers(1, 14).map(lambda number: ConnectionId(f"tab {number}"))
 
@@ -22,12 +26,12 @@ def test_connections_are_listed_in_the_order_in_which_they_came(walk: list[Conne
             state.remove(tab)
         else:
             expected[tab] = None
-            state.add(tab)
+            state.put(tab)
 
         assert list(state.connections) == list(expected)
         assert bool(state.connections) is bool(expected)
         assert (tab in state.connections) is (tab in expected)
-        assert state.entry(5).connections == tuple(expected)[:5]
+        assert state.entry(LIMITS).connections == tuple(expected)[:5]
 
 
 def test_a_state_is_written_when_its_version_was() -> None:

@@ -12,7 +12,7 @@ from gateway.presence.records import (
     LeaseState,
     Record,
 )
-from gateway.presence.table import PresenceChange, PresenceTable
+from gateway.presence.table import Change, PresenceChange, PresenceTable
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
@@ -121,8 +121,9 @@ class Gateway:
         self.table = PresenceTable()
         self.reported: set[tuple[ChannelName, UserId]] = set()
 
-    def take(self, changes: list[PresenceChange]) -> None:
+    def take(self, changes: list[Change]) -> None:
         for change in changes:
+            assert isinstance(change, PresenceChange)
             membership = (change.channel, change.user_id)
             assert (membership in self.reported) is not change.joined, "in turns"
             self.reported ^= {membership}

@@ -10,7 +10,7 @@ from gateway.channels.registry import ConnectionManager
 from gateway.errors import EndReason
 from gateway.presence.presence import Presence
 from gateway.presence.records import Entry, EntryKey, EntryRecord, LeaseKey, LeaseRecord, LeaseState
-from gateway.presence.table import PresenceTable
+from gateway.presence.table import PresenceChange, PresenceTable
 from gateway.presence.users import HEAD
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.codec import encode_publication
@@ -71,6 +71,7 @@ class Lobby:
 
     def _change(self, record: EntryRecord) -> None:
         for change in self.table.apply(record):
+            assert isinstance(change, PresenceChange)
             self.announcements.announce(change)
 
 
