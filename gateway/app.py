@@ -184,6 +184,7 @@ class Gateway:
         )
         self.centrifuge = CentrifugeService(
             sessions,
+            before=self.feed.ring.before,
             rate_limits=rate_limits,
             ping_seconds=settings.ping_seconds,
             connect_seconds=settings.auth_seconds,

@@ -21,6 +21,7 @@ from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.errors import AppError, ErrorKind
 from shared.contracts.ids import ChannelName
 from shared.contracts.json_values import read_json
+from shared.contracts.publications import Publication
 
 
 class ApiErrorCode(Enum):
@@ -145,7 +146,7 @@ class Api:
         if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)
         offset = await self._publisher.publish_by_service(
-            channel, data, key=request.idempotency_key or None
+            channel, Publication(data), key=request.idempotency_key or None
         )
         return {"offset": offset, "epoch": epoch}
 

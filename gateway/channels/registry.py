@@ -142,8 +142,7 @@ class ConnectionManager:
         if member not in self._members:
             raise LookupError("who isn't connected can't listen")
         subscription = Subscription(member, channel, encode, live_from)
-        channels = self._listeners.setdefault(encode, {})
-        channels[channel] = _with(channels.get(channel, ()), subscription)
+        self._put_in(subscription)
         member.subscriptions = (*member.subscriptions, subscription)
         return subscription
 
@@ -154,12 +153,28 @@ class ConnectionManager:
         if len(left) == len(member.subscriptions):
             return
         member.subscriptions = left
+        self._take_out(subscription)
+
+    def reformat(self, subscription: Subscription, encode: Format) -> None:
+        """Let a subscription see what is published from now on in another format."""
+        self._take_out(subscription)
+        subscription.encode = encode
+        self._put_in(subscription)
+
+    def _put_in(self, subscription: Subscription) -> None:
+        channels = self._listeners.setdefault(subscription.encode, {})
+        channel = subscription.channel
+        channels[channel] = _with(channels.get(channel, ()), subscription)
+
+    def _take_out(self, subscription: Subscription) -> None:
         channels = self._listeners[subscription.encode]
         listeners = _without(channels[subscription.channel], subscription)
         if listeners:
             channels[subscription.channel] = listeners
-        else:  # else one entry would stay for every room ever seen
-            del channels[subscription.channel]
+            return
+        del channels[subscription.channel]  # else one entry would stay for every room ever seen
+        if not channels:
+            del self._listeners[subscription.encode]  # and for every filter
 
     def send_to_user(self, user_id: UserId, publication: StoredPublication) -> int:
         """Give a publication of the user's personal channel to all connections of the user here."""
@@ -174,7 +189,7 @@ class ConnectionManager:
             BadPublication: by the format of a group of listeners, which is given nothing then.
         """
         count, offset = 0, publication.offset
-        for encode, channels in self._listeners.items():
+        for encode, channels in tuple(self._listeners.items()):
             listeners = channels.get(channel)
             if listeners:
                 frame = encode(publication)

@@ -15,7 +15,7 @@ from gateway.channels.connection import Connection, Format, isolate_failure
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.options import Namespace
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Subscription
-from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser
+from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser, Refusal
 from gateway.metrics import GatewayMetrics
 from gateway.session.access import Access
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
@@ -24,7 +24,7 @@ from gateway.streams.feed import Reason
 from gateway.streams.publishing import ChannelPublisher, PublishResult
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.contracts.publications import Sender, StoredPublication
+from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck
 from shared.tokens.access_tokens import Claims
@@ -156,16 +156,19 @@ class Session(Member):
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
         kind, claims = self.kind, self.claims
+        options = kind.namespaces.options_of(channel)
         refusal = kind.namespaces.why_not_publish(
             channel, claims.user_id, is_subscribed=as_subscriber or self.is_subscribed(channel)
         )
-        if refusal is not None:
-            raise MayNotPublish("only services publish here", refusal)
+        if refusal is not None or options is None:
+            raise MayNotPublish("only services publish here", refusal or Refusal.UNKNOWN_CHANNEL)
+        if not options.takes_data(data):
+            raise MayNotPublish("not what is published here", Refusal.BAD_REQUEST)
         kind.access.authenticator.confirm(claims)  # what waited behind others, too
+        sender = sender or Sender(claims.user_id, claims.name)
         kind.publisher.send_by_user(
             channel,
-            sender or Sender(claims.user_id, claims.name),
-            data,
+            Publication(data, sender, delta=options.delta_publish),
             partial(self._published, data, on_done),
             client_id=client_id,
         )

@@ -15,7 +15,7 @@ import structlog
 from gateway.streams.history import History
 from shared.contracts.errors import AppError, ErrorKind
 from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Publication, Sender, StoredPublication
+from shared.contracts.publications import BadPublication, Publication, StoredPublication
 from shared.jetstream.publisher import PubAck, PubAckResult, Publisher, Sending
 from shared.jetstream.subjects import api_message_id, publication_subject, user_message_id
 from shared.nats.client import TOO_LARGE
@@ -112,8 +112,7 @@ class ChannelPublisher:
     def send_by_user(
         self,
         channel: ChannelName,
-        sender: Sender,
-        data: Any,
+        publication: Publication,
         on_done: OnDone,
         *,
         client_id: str | None = None,
@@ -121,17 +120,20 @@ class ChannelPublisher:
         """Store what a user publishes, and call back with the result. Never waits.
 
         Args:
+            publication: It has a sender.
             on_done: Called once, after this has returned.
             client_id: Chosen by the client. Within the dedupe window it is stored once.
 
         Raises:
             PublicationTooLong, PublicationRefused: it can never be stored.
         """
-        message_id = user_message_id(sender.user_id, channel, client_id or next(self._own_ids))
-        self._send(channel, Publication(data, sender), message_id, on_done)
+        assert publication.sender is not None
+        user_id = publication.sender.user_id
+        message_id = user_message_id(user_id, channel, client_id or next(self._own_ids))
+        self._send(channel, publication, message_id, on_done)
 
     async def publish_by_service(
-        self, channel: ChannelName, data: Any, *, key: str | None = None
+        self, channel: ChannelName, publication: Publication, *, key: str | None = None
     ) -> int:
         """Store what a service publishes; return its offset.
 
@@ -150,14 +152,16 @@ class ChannelPublisher:
             if not done.done():  # else the caller was cancelled
                 done.set_result(result)
 
-        sending = self._send(channel, Publication(data), message_id, on_done)
+        sending = self._send(channel, publication, message_id, on_done)
         try:
             result = await done
         finally:
             self._publisher.forget(sending)
         if isinstance(result, AppError):
             raise result
-        return await self.resolve_duplicate(result, data) if result.duplicate else result.offset
+        if result.duplicate:
+            return await self.resolve_duplicate(result, publication.data)
+        return result.offset
 
     async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
         """Return the offset of the publication that was stored first, if it has the same data.

@@ -2,7 +2,7 @@
 
 import heapq
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -75,6 +75,12 @@ class Ring:
         merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
         return map(self._publications.__getitem__, merged)
 
+    def before(self, channel: ChannelName, offset: int) -> StoredPublication | None:
+        """The channel's publication before the one at the offset, if it is kept."""
+        offsets = self._offsets.get(channel)
+        found = None if offsets is None else offsets.before(offset)
+        return None if found is None else self._publications[found]
+
     def count_after(self, channels: Iterable[ChannelName], offset: int) -> int:
         """How many publications `after` would give."""
         return sum(
@@ -126,6 +132,10 @@ class _Offsets:
 
     def count_after(self, offset: int) -> int:
         return len(self._offsets) - self._index_after(offset)
+
+    def before(self, offset: int) -> int | None:
+        index = bisect_left(self._offsets, offset, lo=self._begin) - 1
+        return self._offsets[index] if index >= self._begin else None
 
     def last(self, count: int) -> list[int]:
         return self._offsets[max(self._begin, len(self._offsets) - count) :]

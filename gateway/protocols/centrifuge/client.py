@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pydantic_core
 import structlog
 
-from gateway.channels.connection import isolate_failure
+from gateway.channels.connection import Format, isolate_failure
 from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.errors import EndReason, MayNotSubscribe
@@ -23,7 +23,6 @@ from gateway.protocols.centrifuge.codec import (
     if_some,
     if_true,
     json_of,
-    publication_json,
 )
 from gateway.protocols.centrifuge.codes import (
     CLOSE_CODES,
@@ -34,6 +33,8 @@ from gateway.protocols.centrifuge.codes import (
     error_of,
 )
 from gateway.protocols.centrifuge.commands import BadCommand, Command, read_commands
+from gateway.protocols.centrifuge.filters import BadFilter
+from gateway.protocols.centrifuge.formats import Formats
 from gateway.protocols.centrifuge.service import SERVER_SIDE, CentrifugeService, details_of
 from gateway.session.command_queue import CommandQueue
 from gateway.session.rate import CLOSE, CONNECT_UNITS, EXECUTE, units_of_replay, units_of_text
@@ -46,7 +47,7 @@ from gateway.transport.frames import Close, Frame
 from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
-from shared.contracts.publications import BadPublication, Sender, StoredPublication
+from shared.contracts.publications import Sender, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import Claims, Grant, Subscriber, SubscriptionClaims
 from shared.tokens.errors import TokenExpired, TokenMismatch
@@ -459,14 +460,39 @@ class CentrifugeClient:
         return self._run(command, self._recover(command, subscription, wanted))
 
     def _begin_subscription(self, wanted: Wanted) -> Subscription:
-        assert self._session is not None
-        subscription = self._session.subscribe(
-            wanted.channel, self._codec.publication, by_token=wanted.by_token
+        session = self._session
+        assert session is not None
+        subscription = session.subscribe(
+            wanted.channel, self._format(wanted), by_token=wanted.by_token
         )
         if wanted.is_server_side:
             subscription.details = SERVER_SIDE
         self._service.remember(subscription, wanted.grant, wanted.expires_at)
         return subscription
+
+    def _format(self, wanted: Wanted) -> Format:
+        """In which format the client asks to see publications, if it may."""
+        formats = self._formats()
+        if wanted.asked.tf is not None:
+            options = self._service.namespaces.options_of(wanted.channel)
+            if options is None or not options.allow_tags_filter or wanted.asked.delta:
+                raise Refused(Errors.BAD_REQUEST)
+            try:
+                return formats.filtered(wanted.asked.tf)
+            except BadFilter:
+                raise Refused(Errors.BAD_REQUEST) from None
+        return formats.first_whole if self._has_delta(wanted) else formats.whole
+
+    def _has_delta(self, wanted: Wanted) -> bool:
+        options = self._service.namespaces.options_of(wanted.channel)
+        return (
+            options is not None
+            and options.history
+            and wanted.asked.delta in options.allowed_delta_types
+        )
+
+    def _formats(self) -> Formats:
+        return self._service.kind_of(self._codec).formats
 
     async def _recover(self, command: Command, subscription: Subscription, wanted: Wanted) -> None:
         session = self._session
@@ -504,7 +530,8 @@ class CentrifugeClient:
         subscription.live_from = position + 1
         recovers = self._recovers(subscription, wanted)
         is_positioned = recovers or self._is_positioned(options, wanted)
-        publications = _readable(missed) if isinstance(missed, list) else []
+        has_delta = self._has_delta(wanted)
+        publications = self._replayed(subscription, missed, has_delta=has_delta)
         offset = asked.offset if has_recovered else position
         ttl = _ttl(wanted.expires_at)
         return an_object(
@@ -518,7 +545,21 @@ class CentrifugeClient:
             (b"positioned", if_true(is_positioned)),
             (b"data", wanted.grant.data),
             (b"was_recovering", if_true(asked.recover)),
+            (b"delta", if_true(has_delta)),
         )
+
+    def _replayed(
+        self, subscription: Subscription, missed: Missed, *, has_delta: bool
+    ) -> list[bytes]:
+        if not isinstance(missed, list):
+            return []
+        formats = self._formats()
+        if not has_delta:
+            return [each for each in map(formats.replayed(subscription.encode), missed) if each]
+        publications = formats.in_turn(missed)
+        if publications:  # it has what the next patch is of
+            self._service.manager.reformat(subscription, formats.patched)
+        return publications
 
     def _options(self, subscription: Subscription) -> Namespace:
         options = self._service.namespaces.options_of(subscription.channel)
@@ -770,16 +811,6 @@ _YEAR_SECONDS = 365 * 24 * 3600
 
 def _expiry(ttl: int | None) -> bytes:
     return b"{}" if ttl is None else b'{"expires":true,"ttl":%d}' % ttl
-
-
-def _readable(missed: list[StoredPublication]) -> list[bytes]:
-    found = []
-    for stored in missed:
-        try:
-            found.append(publication_json(stored))
-        except BadPublication:  # as for those who were live
-            continue
-    return found
 
 
 def _value(raw: bytes | None) -> object:

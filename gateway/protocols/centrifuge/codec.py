@@ -65,10 +65,10 @@ def publication_json(stored: StoredPublication) -> bytes:
             plain.body, user, stored.offset,
         )  # fmt: skip
     publication = Publication.decode(stored.payload)
-    return _publication(publication, json_of(publication.data), stored.offset)
+    return publication_of(publication, json_of(publication.data), stored.offset)
 
 
-def _publication(
+def publication_of(
     publication: Publication, data: bytes, offset: int, *, is_patch: bool = False
 ) -> bytes:
     sender, tags = publication.sender, publication.tags

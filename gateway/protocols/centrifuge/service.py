@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 
 from gateway.channels.namespaces import Namespaces
-from gateway.channels.registry import Subscription
+from gateway.channels.registry import ConnectionManager, Subscription
 from gateway.metrics import GatewayMetrics
 from gateway.protocols.centrifuge import codes
 from gateway.protocols.centrifuge.codec import Codec, json_of
+from gateway.protocols.centrifuge.formats import Before, Formats
 from gateway.session.access import Access
 from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
@@ -47,6 +48,7 @@ class CentrifugeKind(SessionKind):
     """Of the sessions on one kind of transport."""
 
     codec: Codec
+    formats: Formats
 
 
 class CentrifugeService:
@@ -56,6 +58,7 @@ class CentrifugeService:
         self,
         sessions: SessionKind,
         *,
+        before: Before,
         rate_limits: RateLimits,
         ping_seconds: float,
         connect_seconds: float,
@@ -66,6 +69,7 @@ class CentrifugeService:
         """
         Args:
             sessions: What they have in common with those of other protocols.
+            before: What was published in a channel before an offset, if it is in memory.
             ping_seconds: Between two pings, as clients are told.
             connect_seconds: For the first command to come.
             channel_limit: Of one connection.
@@ -75,6 +79,7 @@ class CentrifugeService:
         self.namespaces: Namespaces = sessions.namespaces
         self.catch_up: CatchUp = sessions.catch_up
         self.metrics: GatewayMetrics = sessions.metrics
+        self.manager: ConnectionManager = sessions.manager
         self.rate_limits = rate_limits
         self.ping_seconds = math.ceil(ping_seconds)
         self.connect_seconds = connect_seconds
@@ -82,6 +87,7 @@ class CentrifugeService:
         self.channel_limit = channel_limit
         self.allows_anonymous = allows_anonymous
         self.version = version("hubbub")
+        self._before = before
         self._sessions = replace(
             sessions,
             on_hole=_end_for_a_hole,
@@ -94,7 +100,13 @@ class CentrifugeService:
         kind = self._kinds.get(codec)
         if kind is None:
             shared = {each.name: getattr(self._sessions, each.name) for each in fields(SessionKind)}
-            kind = self._kinds[codec] = CentrifugeKind(**shared, codec=codec)
+            formats = Formats(
+                codec,
+                self._sessions.manager,
+                before=self._before,
+                soon=asyncio.get_running_loop().call_soon,
+            )
+            kind = self._kinds[codec] = CentrifugeKind(**shared, codec=codec, formats=formats)
         return kind
 
     def anonymous_claims(self) -> Claims:

@@ -42,7 +42,9 @@ async def by_user(
 ) -> int:
     """The offset of what a user publishes."""
     done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
-    publishing.send_by_user(channel, sender, data, done.set_result, client_id=client_id)
+    publishing.send_by_user(
+        channel, Publication(data, sender), done.set_result, client_id=client_id
+    )
     result = await done
     assert isinstance(result, PubAck)
     return await publishing.resolve_duplicate(result, data) if result.duplicate else result.offset
@@ -84,7 +86,7 @@ async def test_without_an_id_the_same_data_twice_is_two_publications(
 
     first = await by_user(publishing, channel, ANN, {"body": "hello"})
     second = await by_user(publishing, channel, ANN, {"body": "hello"})
-    by_service = await publishing.publish_by_service(channel, {"body": "hello"})
+    by_service = await publishing.publish_by_service(channel, Publication({"body": "hello"}))
 
     assert first < second < by_service
 
@@ -98,8 +100,8 @@ async def test_the_same_id_of_another_user_room_or_service_is_another_publicatio
         await by_user(publishing, channel, ANN, {"body": "a"}, client_id="1"),
         await by_user(publishing, channel, BOB, {"body": "b"}, client_id="1"),
         await by_user(publishing, other, ANN, {"body": "c"}, client_id="1"),
-        await publishing.publish_by_service(channel, {"body": "d"}, key="1"),
-        await publishing.publish_by_service(other, {"body": "e"}, key="1"),
+        await publishing.publish_by_service(channel, Publication({"body": "d"}), key="1"),
+        await publishing.publish_by_service(other, Publication({"body": "e"}), key="1"),
     }
 
     assert len(offsets) == 5
@@ -110,36 +112,39 @@ async def test_an_id_that_was_used_for_other_data_is_refused(
     publishing: ChannelPublisher, a_channel: AChannel, data: Any
 ) -> None:
     channel = a_channel()
-    await publishing.publish_by_service(channel, {"body": "a"}, key="1")
+    await publishing.publish_by_service(channel, Publication({"body": "a"}), key="1")
 
     with pytest.raises(IdReused):
-        await publishing.publish_by_service(channel, data, key="1")
+        await publishing.publish_by_service(channel, Publication(data), key="1")
 
 
 async def test_true_is_not_the_same_as_one(
     publishing: ChannelPublisher, a_channel: AChannel
 ) -> None:
     channel = a_channel()
-    await publishing.publish_by_service(channel, {"liked": True}, key="1")
+    await publishing.publish_by_service(channel, Publication({"liked": True}), key="1")
 
     with pytest.raises(IdReused):
-        await publishing.publish_by_service(channel, {"liked": 1}, key="1")
+        await publishing.publish_by_service(channel, Publication({"liked": 1}), key="1")
 
 
 async def test_the_order_of_keys_makes_no_difference(
     publishing: ChannelPublisher, a_channel: AChannel
 ) -> None:
     channel = a_channel()
-    first = await publishing.publish_by_service(channel, {"a": 1, "b": 2}, key="1")
+    first = await publishing.publish_by_service(channel, Publication({"a": 1, "b": 2}), key="1")
 
-    assert await publishing.publish_by_service(channel, {"b": 2, "a": 1}, key="1") == first
+    assert (
+        await publishing.publish_by_service(channel, Publication({"b": 2, "a": 1}), key="1")
+        == first
+    )
 
 
 async def test_a_publication_in_memory_is_not_read_from_the_stream(
     publishing: ChannelPublisher, publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:
     channel = a_channel()
-    offset = await publishing.publish_by_service(channel, 1, key="1")
+    offset = await publishing.publish_by_service(channel, Publication(1), key="1")
     asked: list[int] = []
 
     def recent(offset: int) -> StoredPublication:
@@ -148,7 +153,7 @@ async def test_a_publication_in_memory_is_not_read_from_the_stream(
 
     with pytest.raises(IdReused):
         await ChannelPublisher(publisher, history, recent=recent, limits=LIMITS).publish_by_service(
-            channel, 1, key="1"
+            channel, Publication(1), key="1"
         )
     assert asked == [offset]
 
@@ -160,9 +165,9 @@ async def test_data_that_is_too_long_or_not_json_is_refused(
     publishing = ChannelPublisher(publisher, history, limits=limits)
 
     with pytest.raises(PublicationTooLong, match="100 bytes"):
-        await publishing.publish_by_service(a_channel(), "x" * 100)
+        await publishing.publish_by_service(a_channel(), Publication("x" * 100))
     with pytest.raises(PublicationRefused):
-        await publishing.publish_by_service(a_channel(), "\ud800")
+        await publishing.publish_by_service(a_channel(), Publication("\ud800"))
 
 
 async def test_more_than_the_server_takes_is_too_long(
@@ -172,7 +177,7 @@ async def test_more_than_the_server_takes_is_too_long(
 
     with pytest.raises(PublicationTooLong):
         await ChannelPublisher(publisher, history, limits=limits).publish_by_service(
-            a_channel(), "x" * 2_000_000
+            a_channel(), Publication("x" * 2_000_000)
         )
 
 
@@ -190,6 +195,6 @@ async def test_without_a_bus_publishing_is_unavailable(
         )
 
         with pytest.raises(BusUnavailable) as caught:
-            await publishing.publish_by_service(a_channel(), 1)
+            await publishing.publish_by_service(a_channel(), Publication(1))
 
     assert caught.value.code == "unavailable"

@@ -27,7 +27,7 @@ from gateway.streams.catch_up import CatchUp
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.shared_state import Work
 from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Sender
+from shared.contracts.publications import Publication
 from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
 from shared.tokens.access_tokens import Claims, InvalidToken
@@ -49,14 +49,13 @@ class ABus(ChannelPublisher):
     def send_by_user(
         self,
         channel: ChannelName,
-        sender: Sender,
-        data: Any,
+        publication: Publication,
         on_done: OnDone,
         *,
         client_id: str | None = None,
     ) -> None:
         assert not self._asked, "one of a connection at a time"
-        self.sent.append(data["body"])
+        self.sent.append(publication.data["body"])
         self._asked.append(on_done)
 
     def answer(self, answer: int | PublishResult) -> None:
