@@ -17,13 +17,10 @@ from hypothesis.stateful import (
 )
 
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription, for_each
-from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
 from shared.contracts.ids import ChannelName, SessionId, UserId
 from shared.contracts.publications import BadPublication, StoredPublication
-from shared.jetstream.clock import our_clock
-from shared.tokens.access_tokens import Claims
 from tests.gateway.members import AMember, claims_of
 
 USERS = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
@@ -337,14 +334,3 @@ def test_who_is_catching_up_cannot_fall_behind(live: AMember) -> None:
     live.send(Frame(b"came"))
 
     assert (live.connection.sent, live.behind_from) == ([b"came"], [])
-
-
-def test_a_member_ends_with_its_token(live: AMember) -> None:
-    live.claims = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=our_clock() + 3600)
-
-    live.end_with_token()
-
-    assert live.connection.closes_after is not None
-    seconds, reason = live.connection.closes_after
-    assert 3000 < seconds < 4000
-    assert reason is EndReason.TOKEN_EXPIRED

@@ -1,14 +1,18 @@
 """A session and its subscriptions: N of them live, behind, recovering; over a list."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import MayNotSubscribe
+from gateway.errors import EndReason, MayNotSubscribe
+from gateway.session.session import Session
 from gateway.streams.feed import Reason
 from shared.contracts.ids import ChannelName
+from shared.jetstream.clock import our_clock
+from shared.tokens.claims import Claims
 from tests.gateway.connections import AConnection
 from tests.gateway.session.world import ANN, BRIEF, A, B, C, World, encode, offsets, settled
 
@@ -156,6 +160,20 @@ async def test_a_slow_consumer_that_is_lost_ends_its_work() -> None:
     assert offsets(tab) == []
     assert not world.manager.connections()
     assert not world.manager.channels()
+
+
+@pytest.mark.parametrize(("grace", "least"), [(0, 3000), (25, 3025)])
+def test_a_session_ends_with_its_token_or_some_time_later(grace: float, least: float) -> None:
+    world, tab = World(), AConnection()
+    kind = replace(world.kind, expiry_grace_seconds=grace)
+    claims = Claims(ANN, "Ann", None, issued_at=0, expires_at=our_clock() + 3600)
+
+    Session(tab, claims, kind).begin(units=1)
+
+    assert tab.closes_after is not None
+    seconds, reason = tab.closes_after
+    assert least < seconds <= 3600 + grace
+    assert reason is EndReason.TOKEN_EXPIRED
 
 
 STEPS = st.lists(
