@@ -38,8 +38,9 @@ async def serve(
             None for a gateway that has its port for itself.
 
     Raises:
-        CannotListen: the address is taken or not ours.
+        CannotListen: the address is taken or not ours, or not for such settings.
     """
+    settings.check_host(host)
     registry = CollectorRegistry()
     supervisor = Supervisor(registry)
     siblings = None if worker is None else Siblings(worker, registry)

@@ -150,7 +150,12 @@ class Gateway:
             limits=NotifyLimits(publish_seconds=settings.publish_seconds),
             now=now,
         )
-        namespaces = Namespaces(settings.namespaces)
+        namespaces = Namespaces(
+            settings.namespaces,
+            without_namespace=settings.without_namespace,
+            personal=settings.personal_channel,
+            insecure=settings.client_insecure,
+        )
         self.publisher = ChannelPublisher(
             publisher,
             history,
@@ -195,7 +200,7 @@ class Gateway:
         bus.on_connected(self.publisher.bus_came_back)
         self.api = Api(
             self.publisher,
-            is_known=lambda channel: namespaces.options_of(channel) is not None,
+            why_not_take=namespaces.why_not_take,
             epoch=lambda: self.feed.epoch,
         )
         self._observe()

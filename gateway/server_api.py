@@ -16,6 +16,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from gateway.errors import Refusal
 from gateway.streams.publishing import ChannelPublisher
 from shared.contracts.channels import BadChannelName, parse_channel
 from shared.contracts.errors import AppError, ErrorKind
@@ -53,6 +54,14 @@ CODE_OF_KIND: dict[ErrorKind, ApiErrorCode] = {
     ErrorKind.INVALID: ApiErrorCode.BAD_REQUEST,
     ErrorKind.THROTTLED: ApiErrorCode.INTERNAL,
     ErrorKind.UNAVAILABLE: ApiErrorCode.INTERNAL,
+}
+
+
+CODE_OF_REFUSAL: dict[Refusal, ApiErrorCode] = {
+    Refusal.UNKNOWN_CHANNEL: ApiErrorCode.UNKNOWN_CHANNEL,
+    Refusal.PERMISSION_DENIED: ApiErrorCode.BAD_REQUEST,
+    Refusal.NOT_AVAILABLE: ApiErrorCode.NOT_AVAILABLE,
+    Refusal.BAD_REQUEST: ApiErrorCode.BAD_REQUEST,
 }
 
 
@@ -100,16 +109,16 @@ class Api:
         self,
         publisher: ChannelPublisher,
         *,
-        is_known: Callable[[ChannelName], bool],
+        why_not_take: Callable[[ChannelName, Any], Refusal | None],
         epoch: Callable[[], str],
     ) -> None:
         """
         Args:
-            is_known: Whether the channel's namespace is configured.
+            why_not_take: Returns why there is no such channel, or why it takes no such data.
             epoch: Returns the stream's epoch; empty until it is known.
         """
         self._publisher = publisher
-        self._is_known = is_known
+        self._why_not_take = why_not_take
         self._epoch = epoch
         self.commands: Mapping[str, Callable[[Any], Awaitable[dict[str, Any]]]] = {
             "publish": self.publish
@@ -140,8 +149,9 @@ class Api:
             channel = parse_channel(request.channel)
         except BadChannelName as error:
             raise ApiError(ApiErrorCode.BAD_REQUEST, f"channel: {error}") from error
-        if not self._is_known(channel):
-            raise ApiError(ApiErrorCode.UNKNOWN_CHANNEL)
+        refusal = self._why_not_take(channel, data)
+        if refusal is not None:
+            raise ApiError(CODE_OF_REFUSAL[refusal])
         epoch = self._epoch()
         if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)

@@ -1,13 +1,14 @@
 """What the gateway reads from its environment: every limit, with its unit in its name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gateway.channels.options import DEFAULT_NAMESPACES, Namespace
+from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
 from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
+from shared.runtime.listening import CannotListen, is_loopback
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 
 Grace = Annotated[float, Field(ge=0)]
@@ -22,6 +23,15 @@ class GatewaySettings(ServiceSettings):
     """Who may use `/api`; without one it is off."""
     namespaces: Mapping[str, Namespace] = DEFAULT_NAMESPACES
     """The options of each namespace, as JSON."""
+    without_namespace: Namespace | None = None
+    """The options of channels without a namespace; without them there are no such channels."""
+    personal_channel: PersonalOptions = PersonalOptions()
+    """The options of everybody's personal channel."""
+    allow_anonymous_connect_without_token: bool = False
+    """Centrifuge clients only; each channel says what such a user may do."""
+    client_insecure: bool = False
+    """Centrifuge clients may come without a token and do what only lacks permission. For
+    development: a gateway that does not listen on loopback does not start with it."""
 
     # How many connections; 0 is no limit.
     max_connections: Amount = 0
@@ -33,6 +43,8 @@ class GatewaySettings(ServiceSettings):
     """On all gateways, as far as presence tells of them."""
 
     # One connection.
+    channel_limit: Count = 128
+    """Subscriptions of one Centrifuge client."""
     max_frame_bytes: Bytes = 64 * 1024
     """Of one message of a tab; longer ones end the connection with 1009."""
     total_unfinished_bytes: Bytes = 64 * 1024 * 1024
@@ -64,10 +76,6 @@ class GatewaySettings(ServiceSettings):
     max_user_buckets: Count = 50_000
     """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
     with more, those who did it longest ago begin anew."""
-    channel_limit: Count = 128
-    """Of one connection of an SDK."""
-    allow_anonymous_connect_without_token: bool = False
-    """Whether SDKs may connect with no token, or with one that names nobody."""
     auth_seconds: Seconds = 10
     """For the token to come, if it is not in the handshake."""
     clock_settle_seconds: Seconds = 10
@@ -129,6 +137,44 @@ class GatewaySettings(ServiceSettings):
         if self.crowd_resume >= self.crowd_size:
             raise ValueError("crowd_resume is not below crowd_size")
         return self
+
+    @property
+    def doubts(self) -> list[str]:
+        doubts = super().doubts
+        if self.client_insecure:
+            doubts.append(
+                "HUBBUB_GATEWAY_CLIENT_INSECURE is set: who reaches the gateway may do nearly all"
+            )
+        return doubts + [
+            f"{place}: says what is allowed, and nothing of subscribing: any signed-in user may,"
+            " unless allow_subscribe_for_client is false"
+            for place, options in self._options_by_place()
+            if _is_silent_on_subscribing(options)
+        ]
+
+    def check_host(self, host: str) -> None:
+        """Let nobody but this machine in where permissions are off.
+
+        Raises:
+            CannotListen: others can reach the host.
+        """
+        if self.client_insecure and not is_loopback(host):
+            raise CannotListen(
+                f"HUBBUB_GATEWAY_CLIENT_INSECURE: only with --host on loopback, not on {host}"
+            )
+
+    def _options_by_place(self) -> Iterator[tuple[str, Namespace]]:
+        for name, options in self.namespaces.items():
+            yield f"HUBBUB_GATEWAY_NAMESPACES: {name}", options
+        if self.without_namespace is not None:
+            yield "HUBBUB_GATEWAY_WITHOUT_NAMESPACE", self.without_namespace
+
+
+def _is_silent_on_subscribing(options: Namespace) -> bool:
+    """As in a configuration of Centrifugo's, where nobody may subscribe unless that is allowed."""
+    said = options.model_fields_set
+    allows = any(option.startswith("allow_") for option in said)
+    return allows and said.isdisjoint({"subscribe", "allow_subscribe_for_client"})
 
 
 def _can_begin_a_channel(name: str) -> bool:

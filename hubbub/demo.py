@@ -1,6 +1,5 @@
 """Two demo users, whose password is public: they exist only where `up` listens on loopback."""
 
-import ipaddress
 from typing import NamedTuple
 
 from auth_service.app import AuthParts
@@ -15,14 +14,6 @@ class DemoUser(NamedTuple):
 
 DEMO_USERS = (DemoUser("ada@example.com", "Ada"), DemoUser("grace@example.com", "Grace"))
 DEMO_PASSWORD = "hubbub-demo"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def ensure_demo_users(auth: AuthParts) -> list[DemoUser]:

@@ -41,17 +41,23 @@ def problems_in(error: ValidationError) -> list[str]:
     prefixes = {each.__name__: each.model_config["env_prefix"] for each in services}
     prefix = prefixes.get(error.title, "HUBBUB_")
     return [
-        f"{_variable(prefix, found['loc'])}{found['msg'].removeprefix('Value error, ')}"
+        _place(prefix, found["loc"]) + _in_our_words(found["type"], found["msg"])
         for found in error.errors(include_url=False, include_input=False, include_context=False)
+        if found["type"] != "default_factory_not_called"  # of another option that is wrong
     ]
 
 
-def _variable(prefix: str, place: tuple[int | str, ...]) -> str:
+def _place(prefix: str, place: tuple[int | str, ...]) -> str:
+    """The variable, and where in it: `HUBBUB_GATEWAY_NAMESPACES: chat.history_ttl: `."""
     if not place:
         return ""  # it is about several, and names them
     name, *rest = place
     variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
-    return ".".join([variable, *map(str, rest)]) + ": "
+    return f"{variable}: {'.'.join(map(str, rest))}: " if rest else f"{variable}: "
+
+
+def _in_our_words(kind: str, message: str) -> str:
+    return "no such option" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
 
 
 def unreadable(error: SettingsError) -> str:
@@ -61,4 +67,4 @@ def unreadable(error: SettingsError) -> str:
         return f"{cause.filename}: {cause.strerror}"
     if isinstance(cause, UnicodeDecodeError):
         return f"{error}: it is not in UTF-8"
-    return str(error)
+    return str(error if cause is None else cause)

@@ -22,7 +22,6 @@ from hubbub.demo import (
     DemoUser,
     delete_demo_users,
     ensure_demo_users,
-    is_loopback,
 )
 from hubbub.environment import inherited_environment
 from hubbub.gateways import gateway_child
@@ -36,7 +35,7 @@ from hubbub.system import (
     prepare_databases,
     running_system,
 )
-from shared.runtime.listening import listen
+from shared.runtime.listening import is_loopback, listen
 from shared.runtime.process import Server, run, running, server_config, stop_signals
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
@@ -98,6 +97,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         make_signing_key(folder.signing_key)
         bus_urls = nats.urls()
         settings = Settings.on(folder, nats_urls=bus_urls)
+        settings.gateway.check_host(options.host)
         await prepare_databases(settings)
         room = store_room(folder.nats)
         await held.enter_async_context(

@@ -18,12 +18,13 @@ def run_workers(host: str, port: int, count: int) -> None:
     """Keep them alive until a signal; then let all of them drain.
 
     Raises:
-        CannotListen: the address is taken or not ours.
+        CannotListen: the address is taken or not ours, or not for such settings.
         CommandFailed: they cannot serve, and never did.
     """
     if sys.platform != "linux":
         raise CommandFailed("--workers needs Linux: elsewhere one of them gets all connections")
     settings = GatewaySettings()
+    settings.check_host(host)
     configure_logging(settings.log_level, json=True)
     run(_keep_alive(host, port, count, drain_seconds=settings.drain_seconds))
 

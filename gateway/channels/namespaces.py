@@ -40,12 +40,23 @@ class Namespaces:
             return self._personal if owner_of(channel) else None
         return self._options.get(namespace_of(channel))
 
-    def why_not(self, channel: ChannelName) -> Refusal | None:
-        """Why there can be no such channel."""
+    def _look_up(self, channel: ChannelName) -> Namespace | Refusal:
         options = self.options_of(channel)
         if options is None:
             return Refusal.UNKNOWN_CHANNEL
-        return None if options.takes_name(channel) else Refusal.BAD_REQUEST
+        return options if options.takes_name(channel) else Refusal.BAD_REQUEST
+
+    def why_not(self, channel: ChannelName) -> Refusal | None:
+        """Why there can be no such channel."""
+        options = self._look_up(channel)
+        return options if isinstance(options, Refusal) else None
+
+    def why_not_take(self, channel: ChannelName, data: object) -> Refusal | None:
+        """Why the channel takes no such data, whoever publishes it."""
+        options = self._look_up(channel)
+        if isinstance(options, Refusal):
+            return options
+        return None if options.takes_data(data) else Refusal.BAD_REQUEST
 
     def why_not_subscribe(
         self, channel: ChannelName, user_id: UserId, *, by_token: bool = False
@@ -55,9 +66,9 @@ class Namespaces:
         Args:
             by_token: Whether a token says that they shall; who asks has checked it.
         """
-        options = self.options_of(channel)
-        if options is None or not options.takes_name(channel):
-            return self.why_not(channel)
+        options = self._look_up(channel)
+        if isinstance(options, Refusal):
+            return options
         if not _is_for(channel, user_id, options, is_invited=by_token):
             return Refusal.PERMISSION_DENIED
         is_anonymous = user_id == ANONYMOUS
@@ -77,18 +88,18 @@ class Namespaces:
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not publish over a connection; any subscription of it counts."""
-        options = self.options_of(channel)
-        if options is None or not options.takes_name(channel):
-            return self.why_not(channel)
+        options = self._look_up(channel)
+        if isinstance(options, Refusal):
+            return options
         return self._why_not(channel, user_id, options, options.publishing, is_subscribed)
 
     def why_not_see_presence(
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not see who is there, or hear who comes and goes."""
-        options = self.options_of(channel)
-        if options is None or not options.takes_name(channel):
-            return self.why_not(channel)
+        options = self._look_up(channel)
+        if isinstance(options, Refusal):
+            return options
         if not options.presence:
             return Refusal.NOT_AVAILABLE
         return self._why_not(channel, user_id, options, options.seeing_presence, is_subscribed)
@@ -97,12 +108,41 @@ class Namespaces:
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not read what was published."""
-        options = self.options_of(channel)
-        if options is None or not options.takes_name(channel):
-            return self.why_not(channel)
+        options = self._look_up(channel)
+        if isinstance(options, Refusal):
+            return options
         if not options.history:
             return Refusal.NOT_AVAILABLE
         return self._why_not(channel, user_id, options, options.reading_history, is_subscribed)
+
+    def may_be_positioned(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether a subscriber who asks for it is told where the stream stands."""
+        options = self.options_of(channel)
+        return options is not None and (
+            options.force_positioning
+            or options.allow_positioning
+            or self._may_read_history(channel, user_id)
+        )
+
+    def may_recover(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether a subscriber who asks for it is sent what it missed."""
+        options = self.options_of(channel)
+        return (options is not None and options.history) and (
+            options.force_recovery
+            or options.allow_recovery
+            or self._may_read_history(channel, user_id)
+        )
+
+    def may_hear_join_leave(self, channel: ChannelName, user_id: UserId) -> bool:
+        """Whether a subscriber who asks for it hears who comes and goes."""
+        options = self.options_of(channel)
+        return (options is not None and options.join_leave) and (
+            options.force_push_join_leave
+            or self.why_not_see_presence(channel, user_id, is_subscribed=True) is None
+        )
+
+    def _may_read_history(self, channel: ChannelName, user_id: UserId) -> bool:
+        return self.why_not_read_history(channel, user_id, is_subscribed=True) is None
 
     def _why_not(
         self,

@@ -1,11 +1,12 @@
 """The options of a namespace: what is kept of its channels, and who may do what in them. Pure.
 
-They have the names that Centrifugo gives them. Four are ours, and stand for some of those:
-`subscribe`, `publish`, `history` and `presence` say in a word what most namespaces need. What
-they stand for can be said by itself instead, never both.
+They have the names that Centrifugo gives them. `subscribe`, `publish` and `history` are ours: with
+`presence` they say in a word what most namespaces need, and stand for some of the others. Who asks
+what is allowed asks for those.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -15,20 +16,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from shared.contracts.channels import listed_users, name_of
 from shared.contracts.ids import ChannelName, UserId
 
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|[smh])")
+_DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])")
 _SECONDS_OF = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 def _as_seconds(value: object) -> object:
-    """Read a duration as Go writes it, `1h30m`; what is none is left for pydantic to refuse."""
-    text = value.strip() if isinstance(value, str) else ""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(map("".join, parts)) != text:
+    """Read a duration as Go writes it; numbers are left to pydantic."""
+    if not isinstance(value, str):
         return value
+    parts = _DURATION.findall(value)
+    if not parts or "".join(map("".join, parts)) != value:
+        raise ValueError("neither a number of seconds nor a duration such as 300s or 1h30m")
     return sum(float(number) * _SECONDS_OF[unit] for number, unit in parts)
 
 
-Duration = Annotated[float, Field(gt=0), BeforeValidator(_as_seconds)]
+Duration = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_seconds)]
 """Seconds, as a number or as `300s`, `5m`, `1h30m`."""
 
 
@@ -55,9 +57,22 @@ class Allowed(NamedTuple):
     for_anonymous: bool
 
 
-def _if_said(name: str, *values: object) -> Callable[[dict[str, Any]], bool]:
-    """The default of an option that another one is short for."""
-    return lambda said: said[name] in values
+def _where(name: str, value: object) -> Callable[[dict[str, Any]], bool]:
+    """A default: on where another option, which stands before, has the value."""
+    return lambda options: bool(options[name] == value)
+
+
+_SAME = {"subscribe": "allow_subscribe_for_client", "publish": "allow_publish_for_subscriber"}
+_NEEDS = {
+    "join_leave": "presence",
+    "force_push_join_leave": "join_leave",
+    "history_size": "history",
+    "history_ttl": "history",
+    "force_recovery": "history",
+    "allow_recovery": "history",
+    "delta_publish": "allowed_delta_types",
+}
+"""Options that are for nothing without another."""
 
 
 class Namespace(BaseModel):
@@ -82,31 +97,41 @@ class Namespace(BaseModel):
     """At most so many publications; None for all that the stream holds."""
     history_ttl: Duration | None = None
     """None older than that."""
+
+    # What a subscription is: forced, or allowed to who asks for it. Who may read history may ask.
     force_positioning: bool = False
+    """Whether it is told offsets and that it missed something."""
     allow_positioning: bool = False
     force_recovery: bool = False
+    """Whether it is sent what it missed."""
     allow_recovery: bool = False
     force_recovery_mode: Literal["stream", "cache"] = "stream"
+    """`cache`: the newest publication stands for all that was missed."""
     auto_cache_recover: bool = False
-
-    # How it is sent.
+    """Whether who comes for the first time is sent it, too."""
     allowed_delta_types: frozenset[Literal["fossil"]] = frozenset()
-    delta_publish: bool = False
+    """What it may ask to be sent in place of whole publications."""
     allow_tags_filter: bool = False
+    """Whether it may ask for publications with certain tags only."""
+
+    # What is published.
+    delta_publish: bool = False
+    """Whether all of it may be sent as a delta, not only what asks for that."""
     publication_data_format: Literal["", "json", "json_object"] = ""
+    """Any JSON, or an object."""
 
     # Who may do what. The anonymous user needs `…_for_anonymous` beside one of the others.
-    allow_subscribe_for_client: bool = Field(default_factory=_if_said("subscribe", Who.USERS))
+    allow_subscribe_for_client: bool = Field(default_factory=_where("subscribe", Who.USERS))
     allow_subscribe_for_anonymous: bool = False
     allow_publish_for_client: bool = False
     """Whether or not they are subscribed; here and below."""
-    allow_publish_for_subscriber: bool = Field(default_factory=_if_said("publish", Who.USERS))
+    allow_publish_for_subscriber: bool = Field(default_factory=_where("publish", Who.USERS))
     allow_publish_for_anonymous: bool = False
     allow_presence_for_client: bool = False
-    allow_presence_for_subscriber: bool = Field(default_factory=_if_said("presence", True))
+    allow_presence_for_subscriber: bool = Field(default_factory=_where("presence", True))
     allow_presence_for_anonymous: bool = False
     allow_history_for_client: bool = False
-    allow_history_for_subscriber: bool = Field(default_factory=_if_said("history", True))
+    allow_history_for_subscriber: bool = Field(default_factory=_where("history", True))
     allow_history_for_anonymous: bool = False
     allow_user_limited_channels: bool = False
     """Whether what stands behind the last `#` of a name are the users whom it is for."""
@@ -119,14 +144,29 @@ class Namespace(BaseModel):
         if not isinstance(pattern, str):
             return pattern
         try:
-            return re.compile(pattern) if pattern else None
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", FutureWarning)  # `[[:alpha:]]` means another thing
+                return re.compile(pattern) if pattern else None
+        except (re.error, FutureWarning) as error:
+            raise ValueError(f"no regular expression: {error}") from None
 
     @model_validator(mode="after")
-    def _check_join_leave(self) -> Self:
-        if self.join_leave and not self.presence:
-            raise ValueError("join_leave needs presence")
+    def _check_together(self) -> Self:
+        said = self.model_fields_set
+        problems = [
+            f"{option} says the same as {other}: say one of them"
+            for option, other in _SAME.items()
+            if {option, other} <= said
+        ]
+        problems += [
+            f"{option} needs {other}"
+            for option, other in _NEEDS.items()
+            if getattr(self, option) and not getattr(self, other)
+        ]
+        if self.auto_cache_recover and self.force_recovery_mode != "cache":
+            problems.append("auto_cache_recover needs the force_recovery_mode cache")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @property
@@ -169,7 +209,7 @@ class Namespace(BaseModel):
 class PersonalOptions(Namespace):
     """Of personal channels: their owners have them without asking, and recover them."""
 
-    force_recovery: bool = True
+    force_recovery: bool = Field(default_factory=_where("history", True))
 
 
 DEFAULT_NAMESPACES: Mapping[str, Namespace] = {

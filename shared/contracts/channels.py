@@ -16,6 +16,7 @@ PRIVATE = "$"
 LISTED = "#"
 """Of the users whom a channel is for."""
 
+_NO_ROOM = (PERSONAL, PRIVATE, "@")
 _CHANNEL = re.compile(r"[!-~]+")  # printable ASCII but the space
 
 
@@ -40,10 +41,12 @@ def room_channel(room: str) -> ChannelName:
     """The channel of a chat room.
 
     Raises:
-        BadChannelName: the room's name does not fit into a channel name.
+        BadChannelName: the room's name does not fit into a channel name, or begins as no room's.
     """
     if not room:
         raise BadChannelName("a room has a name")
+    if room.startswith(_NO_ROOM):
+        raise BadChannelName(f"no room's name begins with {room[0]!r}")
     return parse_channel(f"chat:{room}")
 
 

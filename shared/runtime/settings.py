@@ -65,6 +65,13 @@ class _EnvOrFile(EnvSettingsSource):
             value = as_utf8(value)
         return value, key, is_complex
 
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError as error:
+            [(_, name, _)] = self._extract_field_info(field, field_name)
+            raise ValueError(f"{name.upper()}: no JSON: {error}") from None
+
 
 def _is_text(field: FieldInfo) -> bool:
     """Not a path: those are bytes to the system, whatever the locale."""

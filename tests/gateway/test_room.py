@@ -3,7 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.gateway.chatting import RunningGateway, a_gateway, a_room
+from gateway.channels.options import Namespace, Who
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 
 ANN = {"user_id": 1, "name": "Ann"}
 BEN = {"user_id": 2, "name": "Ben"}
@@ -100,3 +101,50 @@ async def test_a_crowd_is_counted_and_named_anew_when_it_shrinks(nats_url: str) 
         assert users["count"] == len(users["users"]) < 3
         async with gateway.tab(9, "C", room):
             await ann.until("user_joined", user_id=9)
+
+
+async def test_a_room_that_lists_its_users_is_for_them_and_for_nobody_else(nats_url: str) -> None:
+    dialogs = Namespace(
+        publish=Who.USERS, presence=True, join_leave=True, allow_user_limited_channels=True
+    )
+    room = f"{a_room()}#7,42"
+    async with (
+        a_gateway(nats_url, settings={"namespaces": {"chat": dialogs}}) as gateway,
+        gateway.tab(7, "Ann", room) as ann,
+        gateway.tab(42, "Ben", room) as ben,
+    ):
+        await ben.say("hello")
+        assert (await ann.until("message"))["body"] == "hello"
+        async with gateway.socket(token=token_of(4, "Cem"), room=room) as cem:
+            assert await cem.closed() == (1008, "Invalid room")
+        async with gateway.tab(4, "Cem", a_room()) as cem:
+            assert cem.welcome["count"] == 1
+
+
+async def test_who_may_not_see_who_is_there_hears_of_nobody(nats_url: str) -> None:
+    hidden = Namespace(
+        publish=Who.USERS, presence=True, join_leave=True, allow_presence_for_subscriber=False
+    )
+    room = a_room()
+    async with (
+        a_gateway(nats_url, settings={"namespaces": {"chat": hidden}}) as gateway,
+        gateway.tab(1, "Ann", room) as ann,
+    ):
+        async with gateway.tab(2, "Ben", room) as ben:
+            assert (ben.welcome["count"], ben.welcome["users"]) == (1, [BEN])
+            await ben.say("hello")
+        heard = await ann.all_until("message")
+        assert [*heard, *await ann.so_far()] == []
+
+
+async def test_who_may_not_read_history_is_sent_none_of_it(nats_url: str) -> None:
+    live = Namespace(publish=Who.USERS, allow_history_for_subscriber=False)
+    room = a_room()
+    async with a_gateway(nats_url, settings={"namespaces": {"chat": live}}) as gateway:
+        async with gateway.tab(1, "Ann", room) as ann:
+            since = ann.welcome["offset"]
+            await ann.say("before")
+        async with gateway.tab(2, "Ben", room, history="10") as ben:
+            assert await ben.so_far() == []
+        async with gateway.tab(1, "Ann", room, since=since) as ann:
+            assert await ann.so_far() == [{"type": "reset", "reason": "too_old"}]

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from gateway.server_api import Api
+from gateway.errors import Refusal
+from gateway.server_api import CODE_OF_REFUSAL, Api
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.contracts.channels import parse_channel
@@ -259,7 +260,7 @@ async def test_without_a_bus_the_answer_is_error_100_and_the_key_makes_a_retry_s
         limits = PublishingLimits(deadline_seconds=0.3)
         api = Api(
             ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits),
-            is_known=lambda _channel: True,
+            why_not_take=lambda _channel, _data: None,
             epoch=lambda: "e",
         )
         command = {"channel": "chat:a", "data": 1, "idempotency_key": "k"}
@@ -282,6 +283,31 @@ async def _until_stored(api: Api, command: dict[str, Any]) -> dict[str, Any]:
                 return answer
 
 
+@pytest.mark.parametrize(("data", "code"), [({"a": 1}, None), ([1], 107)])
+async def test_services_too_publish_only_what_the_channel_takes(
+    nats_url: str, data: object, code: int | None
+) -> None:
+    options = {"publication_data_format": "json_object", "channel_regex": "^[0-9a-f]+$"}
+    given = {"api_key": SecretStr(KEY), "namespaces": {"chat": options}}
+    async with (
+        a_gateway(nats_url, settings=given) as gateway,
+        httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{gateway.port}",
+            headers={"X-API-Key": KEY},
+            trust_env=False,
+        ) as api,
+    ):
+        answer = await publish(api, channel=a_channel(), data=data)
+        misnamed = await publish(api, channel="chat:x_y", data=data)
+
+    assert answer.get("error", {}).get("code") == code
+    assert misnamed["error"]["code"] == 107
+
+
+def test_each_refusal_has_a_code() -> None:
+    assert CODE_OF_REFUSAL.keys() == set(Refusal)
+
+
 async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
     async with start_publisher(bus) as publisher:
         publishing = ChannelPublisher(
@@ -289,7 +315,7 @@ async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
             History(StreamReader(bus, "RT")),
             limits=PublishingLimits(deadline_seconds=5),
         )
-        api = Api(publishing, is_known=lambda _channel: True, epoch=lambda: "")
+        api = Api(publishing, why_not_take=lambda _channel, _data: None, epoch=lambda: "")
         channel = a_channel()
 
         answer = await api.call("publish", {"channel": channel, "data": 1})

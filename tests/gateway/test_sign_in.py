@@ -110,7 +110,7 @@ async def test_a_token_of_a_foreign_issuer_needs_a_subject_and_an_end_only(nats_
             assert await tab.closed() == INVALID_TOKEN
 
 
-@pytest.mark.parametrize("room", ["a b", "ä", "a\x7f", "x" * 251])
+@pytest.mark.parametrize("room", ["a b", "ä", "a\x7f", "x" * 251, "#1", "$x", "@x"])
 async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: str) -> None:
     async with gateway.socket(token=token_of(1, "Ann"), room=room) as tab:
         assert await tab.closed() == (1008, "Invalid room")

@@ -158,6 +158,16 @@ def test_a_number_of_workers_that_cannot_be_is_refused(count: int) -> None:
     assert done.stderr.splitlines()[-1] == f"Error: Invalid value for {sentence}"
 
 
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_where_others_reach_it_a_gateway_does_not_start_without_permissions(
+    workers: list[str],
+) -> None:
+    env = {"HUBBUB_HMAC_SECRET": SECRET, "HUBBUB_GATEWAY_CLIENT_INSECURE": "true"}
+    done = hubbub("gateway", "--host", "0.0.0.0", "--port", "0", *workers, **env)
+
+    assert_fails_with(done, "HUBBUB_GATEWAY_CLIENT_INSECURE: only with --host on loopback")
+
+
 def test_workers_with_a_bad_setting_are_not_started() -> None:
     env = {"HUBBUB_HMAC_SECRET": SECRET, "HUBBUB_GATEWAY_DRAIN_SECONDS": "-1"}
     done = hubbub("gateway", "--workers", "2", "--port", "0", **env)

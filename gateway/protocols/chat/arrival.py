@@ -14,7 +14,7 @@ from gateway.channels.connection import isolate_failure
 from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.errors import EndReason
-from gateway.protocols.chat.codec import encode_welcome
+from gateway.protocols.chat.codec import encode_people, encode_welcome
 from gateway.protocols.chat.handshake import ChatHandshake
 from gateway.protocols.chat.service import ChatService
 from gateway.session.rate import units_of_replay
@@ -50,6 +50,7 @@ class Arrival:
         self._room = room
         self._subscriptions = room, personal
         self._options = options
+        self._namespaces = service.sessions.namespaces
         self._on_welcomed = on_welcomed
         self._is_welcomed = False
 
@@ -82,12 +83,28 @@ class Arrival:
         since = self._handshake.since
         if since is None:
             return None if self._wanted else self._service.sessions.catch_up.position, None
-        return since.offset if self._options.history else None, since.epoch
+        return since.offset if self._may_recover else None, since.epoch
 
     @property
     def _wanted(self) -> int:
         """How many of the room's last publications a newcomer is to get."""
-        return self._handshake.history if self._options.history else 0
+        if not self._handshake.history:
+            return 0
+        refusal = self._namespaces.why_not_read_history(
+            self._room.channel, self._session.user_id, is_subscribed=True
+        )
+        return self._handshake.history if refusal is None else 0
+
+    @property
+    def _may_see_presence(self) -> bool:
+        refusal = self._namespaces.why_not_see_presence(
+            self._room.channel, self._session.user_id, is_subscribed=True
+        )
+        return refusal is None
+
+    @property
+    def _may_recover(self) -> bool:
+        return self._namespaces.may_recover(self._room.channel, self._session.user_id)
 
     async def _run_to_live(self) -> None:
         with self._session.recovering(*self._subscriptions) as recovery:
@@ -112,7 +129,7 @@ class Arrival:
             return None
         if since.offset is None:
             return Reason.MALFORMED
-        if not self._options.history:
+        if not self._may_recover:
             return Reason.TOO_OLD
         offset = since.offset
         try:
@@ -156,13 +173,14 @@ class Arrival:
             recovery.delivered_offset = offset
         channel, claims = self._room.channel, self._session.claims
         presence, announcements = self._service.presence, self._service.announcements
-        count = presence.count(channel)
-        if presence.has(channel, claims.user_id):
-            users = announcements.encoded_users(channel)
+        if not self._may_see_presence:
+            count, users = 1, encode_people([(claims.user_id, claims.name)])
+        elif presence.has(channel, claims.user_id):
+            count, users = presence.count(channel), announcements.encoded_users(channel)
         else:  # its own entry is late
-            count += 1
+            count = presence.count(channel) + 1
             users = announcements.encoded_users_with(channel, claims.user_id, claims.name)
-        self._room.watches = self._options.join_leave
+        self._room.watches = self._namespaces.may_hear_join_leave(channel, claims.user_id)
         self._connection.send(
             encode_welcome(
                 user_id=claims.user_id,

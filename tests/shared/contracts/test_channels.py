@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from shared.contracts.channels import (
     BadChannelName,
+    listed_users,
+    name_of,
     namespace_of,
     parse_channel,
     personal_channel,
@@ -42,15 +44,43 @@ def test_the_channels_of_rooms_users_and_posts() -> None:
     assert post_channel(PostId(7)) == "post:7"
 
 
-@pytest.mark.parametrize("room", ["", "a b", "x" * 251])
-def test_a_room_whose_name_fits_no_channel_is_refused(room: str) -> None:
+@pytest.mark.parametrize("room", ["", "a b", "x" * 251, "#7", "$x", "@x", "#", "$"])
+def test_a_room_whose_name_fits_no_channel_or_is_reserved_is_refused(room: str) -> None:
     with pytest.raises(BadChannelName):
         room_channel(room)
 
 
 @pytest.mark.parametrize(
-    ("name", "namespace"),
-    [("chat:lobby", "chat"), ("$secret:a:b", "secret"), ("#42", ""), ("news", "")],
+    ("channel", "namespace", "name"),
+    [
+        ("chat:lobby", "chat", "lobby"),
+        ("$secret:a:b", "secret", "a:b"),
+        ("#42", "", "#42"),
+        ("news", "", "news"),
+        ("$news", "", "news"),
+        ("chat:", "chat", ""),
+        (":x", "", "x"),
+    ],
 )
-def test_the_namespace_is_what_stands_before_the_colon(name: str, namespace: str) -> None:
-    assert namespace_of(parse_channel(name)) == namespace
+def test_the_namespace_is_what_stands_before_the_colon(
+    channel: str, namespace: str, name: str
+) -> None:
+    assert namespace_of(parse_channel(channel)) == namespace
+    assert name_of(parse_channel(channel)) == name
+
+
+@pytest.mark.parametrize(
+    ("channel", "users"),
+    [
+        ("dialog:#7,42", ["7", "42"]),
+        ("dialog:a#b#7", ["7"]),
+        ("dialog:x#", []),
+        ("dialog:x#,", []),
+        ("dialog:x#,auth0|5f7c", ["auth0|5f7c"]),
+        ("dialog:7,42", None),
+    ],
+)
+def test_the_users_listed_are_those_behind_the_last_hash(
+    channel: str, users: list[str] | None
+) -> None:
+    assert listed_users(parse_channel(channel)) == users
