@@ -195,7 +195,9 @@ class Gateway:
             connect_seconds=settings.auth_seconds,
             max_waiting_commands=settings.max_waiting_commands,
             channel_limit=settings.channel_limit,
-            allows_anonymous=settings.allow_anonymous_connect_without_token,
+            allows_anonymous=(
+                settings.allow_anonymous_connect_without_token or settings.client_insecure
+            ),
         )
         bus.on_connected(self.publisher.bus_came_back)
         self.api = Api(

@@ -572,29 +572,21 @@ class CentrifugeClient:
         override = wanted.grant.override
         if override is not None and override.force_recovery is not None:
             return override.force_recovery and options.history
-        if not options.history:
-            return False
         return options.force_recovery or (
             wanted.asked.recoverable
-            and (options.allow_recovery or self._may_read_history(subscription.channel))
+            and self._service.namespaces.may_recover(
+                subscription.channel, subscription.member.user_id
+            )
         )
 
     def _is_positioned(self, options: Namespace, wanted: Wanted) -> bool:
         override = wanted.grant.override
         if override is not None and override.force_positioning is not None:
             return override.force_positioning
+        assert self._session is not None
         return options.force_positioning or (
             wanted.asked.positioned
-            and (options.allow_positioning or self._may_read_history(wanted.channel))
-        )
-
-    def _may_read_history(self, channel: ChannelName) -> bool:
-        assert self._session is not None
-        return (
-            self._service.namespaces.why_not_read_history(
-                channel, self._session.user_id, is_subscribed=True
-            )
-            is None
+            and self._service.namespaces.may_be_positioned(wanted.channel, self._session.user_id)
         )
 
     def _watch(self, subscription: Subscription) -> None:
