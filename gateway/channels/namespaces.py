@@ -40,20 +40,16 @@ class Namespaces:
             return self._personal if owner_of(channel) else None
         return self._options.get(namespace_of(channel))
 
-    def _look_up(self, channel: ChannelName) -> Namespace | Refusal:
+    def find(self, channel: ChannelName) -> Namespace | Refusal:
+        """The options of the channel, or why there can be none of that name."""
         options = self.options_of(channel)
         if options is None:
             return Refusal.UNKNOWN_CHANNEL
         return options if options.takes_name(channel) else Refusal.BAD_REQUEST
 
-    def why_not(self, channel: ChannelName) -> Refusal | None:
-        """Why there can be no such channel."""
-        options = self._look_up(channel)
-        return options if isinstance(options, Refusal) else None
-
     def why_not_take(self, channel: ChannelName, data: object) -> Refusal | None:
         """Why the channel takes no such data, whoever publishes it."""
-        options = self._look_up(channel)
+        options = self.find(channel)
         if isinstance(options, Refusal):
             return options
         return None if options.takes_data(data) else Refusal.BAD_REQUEST
@@ -66,7 +62,7 @@ class Namespaces:
         Args:
             by_token: Whether a token says that they shall; who asks has checked it.
         """
-        options = self._look_up(channel)
+        options = self.find(channel)
         if isinstance(options, Refusal):
             return options
         if not _is_for(channel, user_id, options, is_invited=by_token):
@@ -88,7 +84,7 @@ class Namespaces:
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not publish over a connection; any subscription of it counts."""
-        options = self._look_up(channel)
+        options = self.find(channel)
         if isinstance(options, Refusal):
             return options
         return self._why_not(channel, user_id, options, options.publishing, is_subscribed)
@@ -97,7 +93,7 @@ class Namespaces:
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not see who is there, or hear who comes and goes."""
-        options = self._look_up(channel)
+        options = self.find(channel)
         if isinstance(options, Refusal):
             return options
         if not options.presence:
@@ -108,7 +104,7 @@ class Namespaces:
         self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
     ) -> Refusal | None:
         """Why the user may not read what was published."""
-        options = self._look_up(channel)
+        options = self.find(channel)
         if isinstance(options, Refusal):
             return options
         if not options.history:
