@@ -115,6 +115,8 @@ class Gateway:
             bus,
             presence_publisher,
             on_change=lambda change: self.announcements.announce(change),
+            on_client_change=lambda change: self.centrifuge.announce(change),
+            is_watched=lambda channel: self.centrifuge.is_watched(channel),
             limits=_presence_limits(settings),
         )
         self.announcements = Announcements(
@@ -189,6 +191,7 @@ class Gateway:
         )
         self.centrifuge = CentrifugeService(
             sessions,
+            presence=self.presence,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
             ping_seconds=settings.ping_seconds,

@@ -205,6 +205,11 @@ class ConnectionManager:
         """Those of one format."""
         yield from _each(self._listeners.get(encode, {}).get(channel, ()))
 
+    def subscriptions_to(self, channel: ChannelName) -> Iterator[Subscription]:
+        """Those of all formats."""
+        for channels in tuple(self._listeners.values()):
+            yield from _each(channels.get(channel, ()))
+
     def connections_of(self, user_id: UserId) -> Collection[Member]:
         return self._users.get(user_id, ())
 

@@ -17,6 +17,7 @@ from gateway.channels.options import Namespace
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Subscription
 from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser, Refusal
 from gateway.metrics import GatewayMetrics
+from gateway.presence.records import ClientInfo
 from gateway.session.access import Access
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp, Unrecoverable
@@ -40,7 +41,7 @@ class SessionKind:
     catch_up: CatchUp
     publisher: ChannelPublisher
     metrics: GatewayMetrics
-    enter: Callable[[ChannelName, UserId, str, ConnectionId], None]
+    enter: Callable[[ChannelName, UserId, str, ConnectionId, ClientInfo | None], None]
     """Told of a connection in a channel whose presence is kept."""
     leave: Callable[[ChannelName, UserId, ConnectionId], None]
     on_hole: Callable[["Session", Reason], None]
@@ -112,17 +113,19 @@ class Session(Member):
         Raises:
             MayNotSubscribe: as `options_of` says.
         """
-        options = self.options_of(channel, by_token=by_token)
-        subscription = self.kind.manager.subscribe(self, channel, encode)
-        if options.presence:
-            self.kind.enter(channel, self.user_id, self.claims.name, self.connection.id)
-        return subscription
+        self.options_of(channel, by_token=by_token)
+        return self.kind.manager.subscribe(self, channel, encode)
+
+    def enter(self, subscription: Subscription, info: ClientInfo | None = None) -> None:
+        """Let others see that it is in the channel, and what ``info`` says of it."""
+        self.kind.enter(
+            subscription.channel, self.user_id, self.claims.name, self.connection.id, info
+        )
 
     def unsubscribe(self, subscription: Subscription) -> None:
+        """Hear no more of the channel, and be in it no more; harmless if it is over already."""
         self.kind.manager.unsubscribe(subscription)
-        options = self.kind.namespaces.options_of(subscription.channel)
-        if options is not None and options.presence:
-            self.kind.leave(subscription.channel, self.user_id, self.connection.id)
+        self.kind.leave(subscription.channel, self.user_id, self.connection.id)
 
     def subscription_to(self, channel: ChannelName) -> Subscription | None:
         for subscription in self.subscriptions:

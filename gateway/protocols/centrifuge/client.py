@@ -1,5 +1,6 @@
 """One client of the protocol: its connect, its commands, its subscriptions, its end."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,12 +15,15 @@ from gateway.channels.connection import Format, isolate_failure
 from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.errors import EndReason, MayNotSubscribe
+from gateway.presence.records import ClientInfo
+from gateway.presence.users import Client
 from gateway.protocols.centrifuge import codes, commands
 from gateway.protocols.centrifuge.codec import (
     TRUE,
     Codec,
     a_list,
     an_object,
+    client_info,
     if_some,
     if_true,
     json_of,
@@ -137,7 +141,7 @@ class CentrifugeClient:
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             return
         for subscription in session.subscriptions:
-            self._service.forget(subscription)
+            self._service.end(subscription)
         session.end()
         log.debug(
             "disconnected",
@@ -397,8 +401,8 @@ class CentrifugeClient:
         )
         self._connect = None
         self._reply(command, result)
-        for subscription in subscriptions:
-            self._watch(subscription)
+        for subscription, wanted in subscriptions.items():
+            self._enter(subscription, wanted)
         if self._commands is not None:
             self._commands.open(self._execute)
 
@@ -516,7 +520,7 @@ class CentrifugeClient:
             raise Refused(Errors.UNRECOVERABLE_POSITION)
         result = self._subscribed(subscription, wanted, missed)
         self._reply(command, result)
-        self._watch(subscription)
+        self._enter(subscription, wanted)
 
     def _subscribed(self, subscription: Subscription, wanted: Wanted, missed: Missed) -> bytes:
         """Turn it live, and say from where on; in the step in which that is so."""
@@ -589,10 +593,42 @@ class CentrifugeClient:
             and self._service.namespaces.may_be_positioned(wanted.channel, self._session.user_id)
         )
 
-    def _watch(self, subscription: Subscription) -> None:
-        """Let it hear who comes and goes, itself first, if the channel has that."""
-        options = self._options(subscription)
-        subscription.watches = options.join_leave and options.force_push_join_leave
+    def _enter(self, subscription: Subscription, wanted: Wanted) -> None:
+        """Be in the channel for others, and hear who comes and goes, itself first, if it has that.
+
+        After the reply: what is pushed to a subscription comes behind it.
+        """
+        session, options, override = (
+            self._session,
+            self._options(subscription),
+            wanted.grant.override,
+        )
+        assert session is not None
+
+        def switched(name: str) -> bool:
+            own = None if override is None else getattr(override, name)
+            return bool(getattr(options, name) if own is None else own)
+
+        if switched("presence"):
+            conn_info, chan_info = session.claims.info, wanted.grant.info
+            info = ClientInfo(conn_info, chan_info) if conn_info or chan_info else None
+            if info is not None and not self._service.presence.takes(info):
+                info = None
+            session.enter(subscription, info)
+        if switched("join_leave") and (
+            switched("force_push_join_leave")
+            or (wanted.asked.join_leave and self._may_see_presence(subscription.channel))
+        ):
+            self._service.watch(subscription)
+
+    def _may_see_presence(self, channel: ChannelName) -> bool:
+        assert self._session is not None
+        return (
+            self._service.namespaces.why_not_see_presence(
+                channel, self._session.user_id, is_subscribed=True
+            )
+            is None
+        )
 
     def _unsubscribe(self, command: Command) -> bool:
         asked, session = command.request, self._session
@@ -602,7 +638,7 @@ class CentrifugeClient:
             raise Disconnected(codes.BAD_REQUEST)
         subscription = session.subscription_to(_channel(asked.channel))
         if subscription is not None:
-            self._service.forget(subscription)
+            self._service.end(subscription)
             session.unsubscribe(subscription)
         self._reply(command, b"{}")
         return False
@@ -645,12 +681,56 @@ class CentrifugeClient:
     # Asking.
 
     def _presence(self, command: Command) -> bool:
-        self._seen(command)
-        raise Refused(Errors.NOT_AVAILABLE)  # until presence knows of connections
+        return self._run(command, self._read_presence(command, self._seen(command)))
+
+    async def _read_presence(self, command: Command, channel: ChannelName) -> None:
+        clients = [
+            b"%b:%b" % (
+                json_of(each.connection),
+                client_info(each.user_id, each.connection, *(each.info or ())),
+            )
+            for each in await self._clients_in(channel)
+        ]  # fmt: skip
+        self._reply(command, b'{"presence":{%b}}' % b",".join(clients))
 
     def _presence_stats(self, command: Command) -> bool:
-        self._seen(command)
-        raise Refused(Errors.NOT_AVAILABLE)  # until presence knows of connections
+        return self._run(command, self._read_presence_stats(command, self._seen(command)))
+
+    async def _read_presence_stats(self, command: Command, channel: ChannelName) -> None:
+        await self._is_seen_itself(channel)
+        clients, users = self._service.presence.stats(channel)
+        if self._is_seen_no_more(channel):
+            seen = await self._clients_in(channel)
+            clients, users = len(seen), len({each.user_id for each in seen})
+        self._reply(command, b'{"num_clients":%d,"num_users":%d}' % (clients, users))
+
+    async def _clients_in(self, channel: ChannelName) -> list[Client]:
+        """Those who are there, as this client has to see it: itself as it knows to be."""
+        await self._is_seen_itself(channel)
+        clients = self._service.presence.clients(channel)
+        if self._is_seen_no_more(channel):
+            return [each for each in clients if each.connection != self.connection.id]
+        return clients
+
+    async def _is_seen_itself(self, channel: ChannelName) -> None:
+        """Wait a moment for its own entry, if it has just come in."""
+        session = self._session
+        assert session is not None
+        if session.is_subscribed(channel):
+            seen = asyncio.Event()
+            self._service.presence.when_present(
+                channel,
+                session.user_id,
+                _OWN_ENTRY_SECONDS,
+                lambda _is_there: seen.set(),
+                connection=self.connection.id,
+            )
+            await seen.wait()
+
+    def _is_seen_no_more(self, channel: ChannelName) -> bool:
+        """Whether its own entry, if any is there still, is of before it left."""
+        assert self._session is not None
+        return not self._session.is_subscribed(channel)
 
     def _seen(self, command: Command) -> ChannelName:
         """The channel whose presence may be seen."""
@@ -751,6 +831,7 @@ class CentrifugeClient:
 
 
 _SHARED_POLL = 4
+_OWN_ENTRY_SECONDS = 1.0
 
 _METHODS: Mapping[str, Callable[[CentrifugeClient, Command], bool]] = {
     "subscribe": CentrifugeClient._subscribe,

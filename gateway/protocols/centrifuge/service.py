@@ -2,21 +2,26 @@
 
 import asyncio
 import math
+from collections import Counter
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 
+from gateway.channels.connection import Frame
 from gateway.channels.namespaces import Namespaces
-from gateway.channels.registry import ConnectionManager, Subscription
+from gateway.channels.registry import ConnectionManager, Member, Subscription, for_each
 from gateway.metrics import GatewayMetrics
+from gateway.presence.presence import Presence
+from gateway.presence.table import ClientChange
 from gateway.protocols.centrifuge import codes
-from gateway.protocols.centrifuge.codec import Codec, json_of
+from gateway.protocols.centrifuge.codec import Codec, client_info, json_of
 from gateway.protocols.centrifuge.formats import Before, Formats
 from gateway.session.access import Access
 from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Reason
-from shared.contracts.ids import ANONYMOUS
+from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, Claims, Grant
 
@@ -58,6 +63,7 @@ class CentrifugeService:
         self,
         sessions: SessionKind,
         *,
+        presence: Presence,
         before: Before,
         rate_limits: RateLimits,
         ping_seconds: float,
@@ -87,7 +93,9 @@ class CentrifugeService:
         self.channel_limit = channel_limit
         self.allows_anonymous = allows_anonymous
         self.version = version("hubbub")
+        self.presence = presence
         self._before = before
+        self._watched: Counter[ChannelName] = Counter()
         self._sessions = replace(
             sessions,
             on_hole=_end_for_a_hole,
@@ -127,10 +135,51 @@ class CentrifugeService:
             details.expiry = loop.call_later(seconds, self._expire, subscription)
 
     def forget(self, subscription: Subscription) -> None:
-        """It ends, or another token counts from now on."""
+        """Another token counts from now on, or none."""
         expiry = details_of(subscription).expiry
         if expiry is not None:
             expiry.cancel()
+
+    def end(self, subscription: Subscription) -> None:
+        """It is over, whoever ended it."""
+        self.forget(subscription)
+        if subscription.watches:
+            subscription.watches = False
+            self._watched[subscription.channel] -= 1
+            if not self._watched[subscription.channel]:
+                del self._watched[subscription.channel]  # else one stays for every channel
+
+    # Who comes and goes.
+
+    def watch(self, subscription: Subscription) -> None:
+        """Let it hear who comes into its channel and leaves it, itself first."""
+        subscription.watches = True
+        self._watched[subscription.channel] += 1
+
+    def is_watched(self, channel: ChannelName) -> bool:
+        """Whether any client here hears that."""
+        return channel in self._watched
+
+    def announce(self, change: ClientChange) -> None:
+        """Tell those who hear of it that a connection came into a channel, or left it."""
+        infos = change.info or ()
+        info = client_info(change.user_id, change.connection, *infos)
+        body = b'{"info":%b}' % info
+        frames: dict[Codec, Frame] = {}
+        for subscription in self.manager.subscriptions_to(change.channel):
+            session = subscription.member
+            if not subscription.watches or not isinstance(session, Session):
+                continue
+            kind = session.kind
+            if not isinstance(kind, CentrifugeKind):
+                continue
+            if not change.joined and change.connection == session.connection.id:
+                continue
+            codec = kind.codec
+            if codec not in frames:
+                what = b"join" if change.joined else b"leave"
+                frames[codec] = codec.push(change.channel, what, body)
+            for_each((session,), partial(_send, frames[codec]))
 
     def _expire(self, subscription: Subscription) -> None:
         session = subscription.member
@@ -145,10 +194,14 @@ class CentrifugeService:
     ) -> None:
         """End a subscription, and tell the client."""
         assert isinstance(session.kind, CentrifugeKind)
-        self.forget(subscription)
+        self.end(subscription)
         session.unsubscribe(subscription)
         body = b'{"code":%d,"reason":%b}' % (why.code, json_of(why.reason))
         session.connection.send(session.kind.codec.push(subscription.channel, b"unsubscribe", body))
+
+
+def _send(frame: Frame, member: Member) -> None:
+    member.send(frame)
 
 
 def _end_for_a_hole(session: Session, _reason: Reason) -> None:

@@ -168,6 +168,8 @@ class ChatClient:
         session.begin(CONNECT_UNITS + units_of_replay(asked.history))
         self._session, self._handshake = session, None
         self._room = session.subscribe(channel, encode_publication)
+        if options.presence:
+            session.enter(self._room)
         personal = session.subscribe(personal_channel(claims.user_id), encode_publication)
         log.debug(
             "connected",
