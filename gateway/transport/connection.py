@@ -310,6 +310,13 @@ class Connection(asyncio.Protocol, ABC):
 
     # Reading.
 
+    def _call_receiver(self, message: str | bytes) -> None:
+        """A receiver must not raise. If it does, that costs this connection and no other."""
+        try:
+            self._receiver.received(message)
+        except Exception as error:
+            self.abandon(error, "receiver_failed")
+
     @property
     def _may_read(self) -> bool:
         return not self._holds and not self.transport.is_closing()
@@ -381,7 +388,10 @@ class Connection(asyncio.Protocol, ABC):
         self.state, self.closing = _CLOSING, why
         try:
             self.write_pending()
-            self._send_close(close_for(why, self._receiver))
+            close = close_for(why, self._receiver)
+            if (farewell := self._receiver.farewell(close)) is not None:
+                self.transport.write(farewell)
+            self._send_close(close)
         except Exception:  # `abandon` ends connections here, so this must not raise
             log.exception("close_failed", connection_id=self.id)
             self.transport.abort()

@@ -132,11 +132,14 @@ def header_lines(headers: Headers) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status))
+
+
 def response(status: int, headers: Headers, body: bytes) -> bytes:
     """A whole response, after which the connection is closed."""
-    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-        status,
-        _phrase(status),
+    return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status_line(status),
         header_lines(headers),
         len(body),
         body,

@@ -20,6 +20,9 @@ class Receiver(Protocol):
     def received(self, message: str | bytes) -> None:
         """A whole message came, on a connection that is open."""
 
+    def farewell(self, close: Close) -> Frame | None:
+        """Return what its protocol sends just before the end; None if the close says it all."""
+
     def lost(self, close: Close) -> None:
         """It is over: nothing comes any more, and what is sent goes nowhere."""
 
@@ -31,6 +34,9 @@ class _Nobody:
     ping: ClassVar[Frame | None] = None
 
     def received(self, message: str | bytes) -> None: ...
+
+    def farewell(self, close: Close) -> Frame | None:
+        return None
 
     def lost(self, close: Close) -> None: ...
 

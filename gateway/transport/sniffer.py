@@ -3,7 +3,7 @@
 Most clients of a gateway ask for a WebSocket, with a request that arrives in one piece. The
 sniffer reads it, once, and the connection never passes through uvicorn. All other bytes are handed
 to uvicorn's HTTP protocol. A client can still ask for a WebSocket there: after other requests, or
-with a request that comes in pieces.
+with a request that comes in pieces. Requests at paths of our own never reach the application.
 
 Depends on a private interface of uvicorn: ``http=`` may be any callable that takes ``config``,
 ``server_state``, ``app_state`` and ``_loop``. Source: uvicorn 0.54, server.py, ``startup``.
@@ -11,11 +11,14 @@ Depends on a private interface of uvicorn: ``http=`` may be any callable that ta
 
 import asyncio
 from contextvars import Context, copy_context
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.transport.exchange import HttpEndpoints, RoutedHttp
 from gateway.transport.handshake import (
     InvalidHandshake,
     asks_for_websocket,
@@ -24,18 +27,26 @@ from gateway.transport.handshake import (
     rejection,
 )
 from gateway.transport.hub import Hub
-from gateway.transport.upgrade import Endpoints, ServerContext, Upgrade
-from shared.web.http_protocol import BoundedHttp
+from gateway.transport.server_context import ServerContext
+from gateway.transport.upgrade import Endpoints, Upgrade
 from shared.web.peers import Peer
+
+
+class Paths(NamedTuple):
+    """What is answered below the application."""
+
+    websockets: Endpoints
+    requests: HttpEndpoints
 
 
 class ProtocolSniffer(Peer, asyncio.Protocol):
     """A socket until its first bytes have come."""
 
-    __slots__ = ("_due_at", "_http", "_server", "transport")
+    __slots__ = ("_due_at", "_http", "_paths", "_server", "transport")
 
-    def __init__(self, server: ServerContext, http: "type[UpgradingHttp]") -> None:
+    def __init__(self, server: ServerContext, paths: Paths, http: "type[UpgradingHttp]") -> None:
         self._server = server
+        self._paths = paths
         self._http = http
         self._due_at = 0.0
         self.transport: asyncio.Transport
@@ -52,12 +63,15 @@ class ProtocolSniffer(Peer, asyncio.Protocol):
         self._server.peers.discard(self)
         head = read_head(data, max_bytes=self._http.max_head_bytes)
         if head is None:
-            http = self._http(self._server)
+            http = self._http(self._server, self._paths)
             http.take_over(self.transport, due_at=self._due_at)
             http.data_received(data)
         else:
             early = data[head.length :]
-            upgrade(self._server, self.transport, b"GET", head.target, head.headers, early)
+            endpoints = self._paths.websockets
+            upgrade(
+                self._server, endpoints, self.transport, b"GET", head.target, head.headers, early
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.peers.discard(self)
@@ -73,19 +87,19 @@ class ProtocolSniffer(Peer, asyncio.Protocol):
         self.transport.close()
 
 
-class UpgradingHttp(BoundedHttp):
-    """Uvicorn's HTTP protocol, but a request for a WebSocket is answered by us.
+class UpgradingHttp(RoutedHttp):
+    """Uvicorn's HTTP protocol, but a request for a WebSocket is answered by us too.
 
     It is answered after the requests that came before it on the same connection.
     """
 
     _early: bytes | None = None
     """What came after a request for a WebSocket; None before there was one."""
-    _context: Context
+    _upgrade_context: Context
 
-    def __init__(self, server: ServerContext) -> None:
-        super().__init__(server.config, server.state, server.app_state, server.loop)
-        self._server = server
+    def __init__(self, server: ServerContext, paths: Paths) -> None:
+        super().__init__(server, paths.requests)
+        self._websockets = paths.websockets
 
     def data_received(self, data: bytes) -> None:
         if self._early is None:
@@ -100,7 +114,7 @@ class UpgradingHttp(BoundedHttp):
             return False
         self._early = bytes(rest)
         if self._is_answering:
-            self._context = copy_context()  # not that of the request before it
+            self._upgrade_context = copy_context()  # not that of the request before it
         else:
             self._upgrade()
         return True
@@ -108,7 +122,7 @@ class UpgradingHttp(BoundedHttp):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._early is not None and not self._is_answering:
-            self.loop.call_soon(self._upgrade, context=self._context)
+            self.loop.call_soon(self._upgrade, context=self._upgrade_context)
 
     def _upgrade(self) -> None:
         if self.transport.is_closing():
@@ -122,11 +136,13 @@ class UpgradingHttp(BoundedHttp):
         self.connections.discard(self)
         method = self.parser.get_method()
         early, self._early = self._early or b"", b""
-        upgrade(self._server, self.transport, method, self.url, self.headers, early)
+        endpoints = self._websockets
+        upgrade(self._server, endpoints, self.transport, method, self.url, self.headers, early)
 
 
 def upgrade(
     server: ServerContext,
+    endpoints: Endpoints,
     transport: asyncio.Transport,
     method: bytes,
     target: bytes,
@@ -140,17 +156,24 @@ def upgrade(
         transport.write(rejection(invalid, server.state.default_headers))
         transport.close()
     else:
-        Upgrade(server, transport, request).begin(early)
+        endpoint = endpoints.get(unquote(request.path.decode("latin-1")))
+        Upgrade(server, transport, request).begin(endpoint, early)
 
 
 def websocket_options(
-    hub: Hub, endpoints: Endpoints, *, http: type[UpgradingHttp] = UpgradingHttp
+    hub: Hub,
+    endpoints: Endpoints,
+    requests: HttpEndpoints = MappingProxyType({}),
+    *,
+    http: type[UpgradingHttp] = UpgradingHttp,
 ) -> dict[str, Any]:
-    """Return the options that uvicorn needs to serve WebSockets.
+    """Return the options that uvicorn needs to serve WebSockets, and streams over HTTP.
 
     Args:
         endpoints: By path; at any other path a request for a WebSocket is answered with 403.
+        requests: By path and method; at any other path a request is the application's.
     """
+    paths = Paths(endpoints, requests)
     servers: list[ServerContext] = []
 
     def sniffer(
@@ -163,13 +186,12 @@ def websocket_options(
             servers[:] = [
                 ServerContext(
                     hub,
-                    endpoints,
                     config=config,
                     state=server_state,
                     app_state=app_state,
                     loop=_loop or asyncio.get_running_loop(),
                 )
             ]
-        return ProtocolSniffer(servers[0], http)
+        return ProtocolSniffer(servers[0], paths, http)
 
     return {"http": sniffer, "ws": Upgrade}  # uvicorn only asks whether there is one

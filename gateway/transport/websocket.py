@@ -226,13 +226,6 @@ class WebSocketConnection(Connection):
         elif isinstance(message, Binary) and self.is_open:
             self._call_receiver(message.data)
 
-    def _call_receiver(self, message: str | bytes) -> None:
-        """A receiver must not raise. If it does, that costs this connection and no other."""
-        try:
-            self._receiver.received(message)
-        except Exception as error:
-            self.abandon(error, "receiver_failed")
-
     def _end_by_peer(self, close: Close) -> None:
         """RFC 6455, section 5.5.1: a close is answered with a close, unless we sent ours before."""
         self._stop_reading()

@@ -117,9 +117,9 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             return  # the parser stops behind it, whether the request has a body or not
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
-            raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+            raise Refused(HTTPStatus.NOT_IMPLEMENTED)
         if len(self.pipeline) >= self.max_pipelined:
-            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self.url = origin_form(self.url)
         super().on_headers_complete()
         self._is_in_head = False
@@ -215,14 +215,14 @@ class BoundedHttp(Peer, HttpToolsProtocol):
                     self._go_on_without_upgrade()
                 else:
                     return
-        except _Refused as refused:
+        except Refused as refused:
             self._refuse(refused.status)
         except httptools.HttpParserError as error:
             if self._is_last:
                 self._is_deaf = True
                 return
             why = error.__context__
-            self._refuse(why.status if isinstance(why, _Refused) else HTTPStatus.BAD_REQUEST)
+            self._refuse(why.status if isinstance(why, Refused) else HTTPStatus.BAD_REQUEST)
 
     def _go_on_without_upgrade(self) -> None:
         """Take the request for one without ``Upgrade``, and read its body next.
@@ -232,7 +232,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
-            raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+            raise Refused(HTTPStatus.NOT_IMPLEMENTED)
         lines = b"".join(
             [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         )
@@ -264,7 +264,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self.transport.close()
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A request that is well-formed, and not for the application; raised in callbacks too."""
 
     def __init__(self, status: HTTPStatus) -> None:

@@ -112,6 +112,9 @@ class ChatClient:
         else:
             self._take_command(message)
 
+    def farewell(self, close: Close) -> Frame | None:
+        return None
+
     def lost(self, close: Close) -> None:
         self._service.sessions.access.occupancy.leave(self.connection)
         session = self._session

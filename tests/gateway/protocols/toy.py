@@ -59,6 +59,9 @@ class ToyClient:
         else:
             self._commands.put(str(message), self._publish)
 
+    def farewell(self, close: Close) -> Frame | None:
+        return None
+
     def lost(self, close: Close) -> None:
         if self._session is not None:
             self._session.end()

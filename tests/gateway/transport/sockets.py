@@ -51,6 +51,9 @@ class Echo:
             case _:
                 self.connection.send(text_frame(message.encode()))
 
+    def farewell(self, close: Close) -> Frame | None:
+        return None
+
     def lost(self, close: Close) -> None:
         self.ended = close
 

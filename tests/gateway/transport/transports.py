@@ -124,6 +124,9 @@ class AReceiver:
     def received(self, message: str | bytes) -> None:
         self.messages.append(message)
 
+    def farewell(self, close: Close) -> Frame | None:
+        return None
+
     def lost(self, close: Close) -> None:
         assert self.ended is None, "said once"
         self.ended = close

@@ -1,0 +1,289 @@
+"""Requests over HTTP that are answered here, and not by the application: by path and method.
+
+An endpoint is called when the whole request has come. It responds, or opens a stream, which
+leaves all that HTTP needed behind as a WebSocket does. It may also respond later.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import Context, copy_context
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from gateway.transport.connection import Connection
+from gateway.transport.handshake import header_lines, status_line
+from gateway.transport.http_stream import HttpStreamConnection
+from gateway.transport.receiver import Receiver
+from gateway.transport.server_context import ServerContext
+from shared.web.http_protocol import BoundedHttp, Refused
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R", bound=Receiver)
+
+HttpEndpoint = Callable[["HttpExchange"], None]
+"""Responds, opens a stream, or starts what will do so; waits for nothing itself."""
+HttpEndpoints = Mapping[str, Mapping[str, HttpEndpoint]]
+"""By path, and by method there. A path that is not here is the application's."""
+
+
+class HttpRequest(NamedTuple):
+    """A whole request. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class HttpExchange:
+    """One request, while its endpoint answers it."""
+
+    __slots__ = ("_cycle", "_http", "_is_answered", "_is_started", "_server", "request")
+
+    def __init__(
+        self,
+        server: ServerContext,
+        http: "RoutedHttp",
+        cycle: RequestResponseCycle,
+        request: HttpRequest,
+    ) -> None:
+        self.request = request
+        self._server = server
+        self._http = http
+        self._cycle = cycle
+        self._is_answered = False
+        self._is_started = False
+
+    def begin(self, endpoint: HttpEndpoint) -> None:
+        """Let the endpoint answer it."""
+        try:
+            endpoint(self)
+        except Exception as error:
+            self._fail(error)
+        else:
+            if not self._is_answered and not self._is_started:
+                self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    # Called by the endpoint.
+
+    @property
+    def client_host(self) -> str | None:
+        """The client's address; None if that can't be known."""
+        return self._server.client_host(self._http.transport, self.request.headers)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._is_answered or self._http.transport.is_closing()
+
+    def respond(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
+    ) -> None:
+        """Respond, and keep the connection if the peer does; nothing happens if it is gone."""
+        if self.is_gone:
+            return
+        self._is_answered = True
+        self._http.respond(self._cycle, status, headers, body)
+
+    def accept_stream(
+        self,
+        make: Callable[[Connection], R],
+        headers: Iterable[tuple[bytes, bytes]],
+        *,
+        first: bytes = b"",
+        sends_pongs: bool = False,
+    ) -> R:
+        """Open a stream, and return the receiver that ``make`` puts above it.
+
+        ``make`` is given an `HttpStreamConnection`.
+
+        Args:
+            headers: Of the response; `connection` and the body's length are not for them.
+            first: What the body begins with.
+            sends_pongs: Whether pings are answered, with other requests: see
+                `HttpStreamConnection.feed`.
+
+        Raises:
+            ConnectionResetError: the peer is gone, or was answered before.
+        """
+        if self.is_gone:
+            raise ConnectionResetError
+        self._is_answered = True
+        transport, server = self._http.leave(), self._server
+        transport.write(
+            b"%b%b%bconnection: close\r\n\r\n%b"
+            % (status_line(HTTPStatus.OK), server.default_lines, header_lines(headers), first)
+        )
+        connection = HttpStreamConnection(transport, server.hub.shared, sends_pongs=sends_pongs)
+        receiver = make(connection)
+        connection.open(receiver)
+        return receiver
+
+    def start(self, work: Coroutine[Any, Any, None], *, seconds: float) -> None:
+        """Respond later: run a task that does so. After so many seconds the answer is 504."""
+        self._is_started = True
+        self._server.hub.shared.work.start(self._run(work, seconds))
+
+    async def _run(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await work
+        except TimeoutError:
+            self.respond(HTTPStatus.GATEWAY_TIMEOUT)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)  # if it did not
+        finally:
+            if not self._is_answered:  # it is cancelled
+                self._http.transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        log.error("endpoint_failed", exc_info=error)
+        if self._is_answered:
+            self._http.transport.abort()  # it may have failed anywhere
+        else:
+            self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class RoutedHttp(BoundedHttp):
+    """Uvicorn's HTTP protocol, but requests at our own paths are answered by us, in their turn."""
+
+    _context: Context
+    _unanswered: RequestResponseCycle | None = None
+    """Its turn has come, but the peer has not read earlier responses."""
+
+    def __init__(self, server: ServerContext, endpoints: HttpEndpoints) -> None:
+        super().__init__(server.config, server.state, server.app_state, server.loop)
+        self._server = server
+        self._http_endpoints = endpoints
+        self._max_body_bytes = server.hub.limits.max_message_bytes
+
+    # Called by the parser.
+
+    def on_headers_complete(self) -> None:
+        self._context = copy_context()  # not that of an earlier request
+        super().on_headers_complete()
+        if not self.parser.should_upgrade() and self._is_ours(self.cycle):
+            self._check_length(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_ours(self.cycle):
+            super().on_body(body)
+        elif not self.cycle.response_complete:
+            self.cycle.body += body
+            if len(self.cycle.body) > self._max_body_bytes:
+                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if not self.parser.should_upgrade() and self.cycle is self._being_answered:
+            self._answer_if_whole(self.cycle)
+
+    # Called by the transport.
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            self._answer(unanswered)
+
+    # Called by the exchange.
+
+    def respond(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Write a whole response; then it is the next request's turn."""
+        lines = header_lines(headers)
+        if status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
+            lines += b"content-length: %d\r\n" % len(body)
+        if not cycle.keep_alive:
+            lines += b"connection: close\r\n"
+        self.transport.write(
+            b"%b%b%b\r\n%b" % (status_line(status), self._server.default_lines, lines, body)
+        )
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def leave(self) -> asyncio.Transport:
+        """Let another protocol have the transport. What came after the request is dropped.
+
+        Raises:
+            ConnectionResetError: the peer has not read earlier responses. They may have stalled
+                the transport, which would not tell that to its next protocol.
+        """
+        transport = self.transport
+        if transport.get_write_buffer_size():
+            transport.abort()
+            raise ConnectionResetError
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        self.parser = self.cycle = None  # type: ignore[assignment]  # they refer back to this
+        return transport
+
+    # The turn of a request.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """It has come; its body may not have."""
+        if not self._is_ours(cycle):
+            super()._start_asgi_task(cycle, app)
+            return
+        self._being_answered = cycle
+        if cycle.waiting_for_100_continue and not self._is_too_long(cycle):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._answer_if_whole(cycle)
+
+    def _answer_if_whole(self, cycle: RequestResponseCycle) -> None:
+        if not cycle.more_body and self._is_ours(cycle):
+            self.loop.call_soon(self._answer, cycle, context=self._context)
+
+    def _answer(self, cycle: RequestResponseCycle) -> None:
+        if self.transport.is_closing():
+            return
+        if self.flow.write_paused:
+            self._unanswered = cycle
+            return
+        scope = cycle.scope
+        path, method = scope["path"], scope["method"]
+        endpoints = self._http_endpoints[path]
+        endpoint = endpoints.get(method)
+        if endpoint is None:
+            allowed = (b"allow", ", ".join(endpoints).encode())
+            self.respond(cycle, HTTPStatus.METHOD_NOT_ALLOWED, [allowed], b"")
+            return
+        headers = list(scope["headers"])
+        request = HttpRequest(method, path, scope["query_string"], headers, bytes(cycle.body))
+        HttpExchange(self._server, self, cycle, request).begin(endpoint)
+
+    def _end(self) -> None:
+        if self._is_answering and self._is_ours(self.cycle) and self.cycle.more_body:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            super()._end()
+
+    def _is_ours(self, cycle: RequestResponseCycle) -> bool:
+        return cycle.scope["path"] in self._http_endpoints
+
+    def _check_length(self, cycle: RequestResponseCycle) -> None:
+        """Refuse a body that is too long before it comes."""
+        if self._is_too_long(cycle):
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+    def _is_too_long(self, cycle: RequestResponseCycle) -> bool:
+        return any(
+            name == b"content-length" and int(value) > self._max_body_bytes
+            for name, value in cycle.scope["headers"]
+        )
