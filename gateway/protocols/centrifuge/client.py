@@ -131,6 +131,9 @@ class CentrifugeClient:
             log.debug("bad_command", connection_id=self.connection.id, reason=str(bad))
             self.connection.close(codes.BAD_REQUEST)
 
+    def farewell(self, close: Close) -> Frame | None:
+        return None
+
     def lost(self, close: Close) -> None:
         self._service.access.occupancy.leave(self.connection)
         session = self._session
