@@ -33,11 +33,14 @@ from gateway.siblings import Siblings
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.feed import Feed
 from gateway.streams.history import History
+from gateway.streams.kept import ALL, Kept, KeptOf
+from gateway.streams.pages import PageLimits, Pages
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.streams.ring import Ring
 from gateway.transport.hub import Hub
 from gateway.transport.shared_state import Limits
 from gateway.transport.sniffer import websocket_options
+from shared.contracts.ids import ChannelName
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher, start_publisher
@@ -165,11 +168,23 @@ class Gateway:
             limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
             on_answered=self.metrics.publish_seconds.observe,
         )
+        kept_of = _kept_of(namespaces)
+        self.pages = Pages(
+            self.feed,
+            history,
+            kept_of=kept_of,
+            limits=PageLimits(max_count=settings.history_max_publications),
+        )
         sessions = SessionKind(
             access=self._access(verifier),
             manager=self.manager,
             namespaces=namespaces,
-            catch_up=CatchUp(self.feed, history, CatchUpLimits(replay_limit=settings.replay_limit)),
+            catch_up=CatchUp(
+                self.feed,
+                history,
+                CatchUpLimits(replay_limit=settings.replay_limit),
+                kept_of=kept_of,
+            ),
             publisher=self.publisher,
             metrics=self.metrics,
             enter=self.presence.enter,
@@ -385,6 +400,14 @@ def create_app(
     metrics = None if siblings is None else siblings.metrics
     app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))
     return app
+
+
+def _kept_of(namespaces: Namespaces) -> KeptOf:
+    def kept_of(channel: ChannelName) -> Kept:
+        options = namespaces.options_of(channel)
+        return ALL if options is None else Kept(options.history_size, options.history_ttl)
+
+    return kept_of
 
 
 def _engine_limits(settings: GatewaySettings) -> Limits:

@@ -101,6 +101,8 @@ class GatewaySettings(ServiceSettings):
     more is answered `unavailable` at once."""
     replay_limit: Count = 1000
     """Publications that a returning tab may have missed; with more it is sent a `reset`."""
+    history_max_publications: Count = 1000
+    """Of one page of history that a service reads; further ones it reads with `since`."""
     ring_messages: Count = 10_000
     ring_bytes: Bytes = 64 * 1024 * 1024
     """Of recent publications, kept so that few who come back have to ask the stream."""

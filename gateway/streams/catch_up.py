@@ -11,13 +11,15 @@ Source: "read, then turn live in one step" is mercure's localsubscriber.go with 
 of live updates replaced by the ring.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, MergedHistory, bounded
+from gateway.streams.kept import KeptOf, all_of_it
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
+from shared.jetstream.clock import Clock, our_clock
 from shared.nats.errors import BusUnavailable
 
 Send = Callable[[StoredPublication], None]
@@ -45,10 +47,24 @@ class CatchUpLimits:
 class CatchUp:
     """Brings subscribers from where they were to live."""
 
-    def __init__(self, feed: Feed, history: History, limits: CatchUpLimits) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        history: History,
+        limits: CatchUpLimits,
+        *,
+        kept_of: KeptOf = all_of_it,
+        now: Clock = our_clock,
+    ) -> None:
+        """
+        Args:
+            kept_of: What is kept of a channel: only that can be missed and had.
+        """
         self._feed = feed
         self._history = history
         self._limits = limits
+        self._kept_of = kept_of
+        self._now = now
 
     @property
     def position(self) -> int:
@@ -72,10 +88,15 @@ class CatchUp:
         Holds within this step of the loop only.
         """
         feed = self._feed
-        is_here = feed.ring.floor <= offset <= feed.position
-        if not is_here or not feed.epoch or (epoch or feed.epoch) != feed.epoch:
+        if not feed.epoch or (epoch or feed.epoch) != feed.epoch:
             return None
-        if feed.ring.count_after((channel,), offset) > self._limits.batch_count:
+        if offset == feed.position:
+            return []
+        if not feed.ring.floor <= offset < feed.position:
+            return None
+        try:
+            self._check_kept(self._missed_in_ring((channel,), offset))
+        except Unrecoverable:
             return None
         return list(feed.ring.after((channel,), offset))
 
@@ -114,7 +135,8 @@ class CatchUp:
             go_live: Called last, with the first offset that is to come live.
             admit: Told how many publications are to come, before the first; may raise. Not
                 asked where there are none.
-            unlimited: However much it is, and unasked; else at most ``replay_limit``.
+            unlimited: However much it is, and unasked; else at most ``replay_limit``, and only
+                what is kept.
 
         Raises:
             Unrecoverable: before anything was sent. Afterwards only if the stream began anew,
@@ -131,17 +153,16 @@ class CatchUp:
         while at < feed.position:
             if at >= feed.ring.floor:
                 stored = None
-                count = feed.ring.count_after(channels, at)
             else:
                 stored = stored or MergedHistory(self._history, channels, at)
                 await self._read_on(stored, resets)
-                count = stored.count
             if not admitted:
-                if count > self._limits.replay_limit:
-                    raise Unrecoverable(Reason.TOO_MANY)
+                admitted = True
+                count = self._check_kept(
+                    self._missed_in_ring(channels, at) if stored is None else stored.missed()
+                )
                 if count:
                     admit(count)
-            admitted = True
             if stored is not None:
                 batch, at = stored.take(*self._bounds)
             else:
@@ -172,6 +193,7 @@ class CatchUp:
         if newest is None:
             newest = await self._history.last(channel, count, up_to=position)
             self._check_reset(resets)
+        newest = self._kept_of(channel).newest_of(newest, self._now())
         while newest:
             batch, _ = bounded(newest, *self._bounds)
             for kept in batch:
@@ -180,6 +202,28 @@ class CatchUp:
             await drained()
             self._check_reset(resets)
         return position
+
+    def _missed_in_ring(
+        self, channels: Collection[ChannelName], at: int
+    ) -> Iterator[tuple[ChannelName, int, StoredPublication | None]]:
+        ring = self._feed.ring
+        for channel in channels:
+            oldest = next(ring.after((channel,), at), None)
+            yield channel, ring.count_after((channel,), at), oldest
+
+    def _check_kept(
+        self, missed: Iterator[tuple[ChannelName, int, StoredPublication | None]]
+    ) -> int:
+        """How many were missed, if all of them may be had."""
+        total = 0
+        for channel, count, oldest in missed:
+            kept = self._kept_of(channel)
+            if oldest is not None and not kept.includes(oldest, count, self._now()):
+                raise Unrecoverable(Reason.TOO_OLD)
+            total += count
+        if total > self._limits.replay_limit:
+            raise Unrecoverable(Reason.TOO_MANY)
+        return total
 
     @property
     def _bounds(self) -> tuple[int, int]:

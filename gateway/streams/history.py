@@ -8,12 +8,13 @@ again.
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from gateway.streams.kept import Kept
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.api import StoredMessage, StreamState
@@ -98,6 +99,30 @@ class History:
             through = page.through
         return list(newest)
 
+    async def begin(self, channel: ChannelName, kept: Kept, now: float, up_to: int) -> int:
+        """The offset from which on the channel's publications, up to another, are kept.
+
+        Raises:
+            BusUnavailable: no answer by the deadline, or only from replicas that lag.
+        """
+        begin = 0
+        if kept.ttl_seconds is not None:
+            since = datetime.fromtimestamp(now - kept.ttl_seconds, UTC)
+            begin = await self._first_since(channel, since) or up_to + 1
+        if kept.size is not None and begin <= up_to:
+            newest = await self.last(channel, kept.size, up_to=up_to)
+            begin = max(begin, newest[0].offset if newest else 0)
+        return begin
+
+    async def _first_since(self, channel: ChannelName, since: datetime) -> int | None:
+        """The offset of the channel's first publication since then, if there is one."""
+        subject = publication_subject(channel)
+        [newest] = await self._retry(lambda: _wrap(self._stream.last_on_leader(subject)))
+        if newest is None or datetime.fromisoformat(newest.time) < since:
+            return None
+        page = {"start_time": since.isoformat(), "next_by_subj": subject, "batch": 1}
+        return (await self._retry(partial(self._page, page)))[0].sequence
+
     async def holds(self, channel: ChannelName, message_id: str, *, since: datetime) -> bool:
         """Whether the channel has a publication with this message id, stored since then.
 
@@ -111,7 +136,7 @@ class History:
         target, seen = newest.sequence, 0
         page: dict[str, Any] = {"start_time": since.isoformat()}
         while seen < target:
-            messages = await self._retry(partial(self._page, subject, page))
+            messages = await self._retry(partial(self._page, self._request(subject, page)))
             if any(_message_id(message) == message_id for message in messages):
                 return True
             seen = messages[-1].sequence
@@ -141,8 +166,8 @@ class History:
                 return HistoryPage(found, end, count) if found else None
         return HistoryPage([each for each in found if each.offset <= up_to], up_to, count)
 
-    async def _page(self, subject: str, start: Mapping[str, Any]) -> list[StoredMessage] | None:
-        return (await self._stream.batch(self._request(subject, start))).messages or None
+    async def _page(self, request: Mapping[str, Any]) -> list[StoredMessage] | None:
+        return (await self._stream.batch(request)).messages or None
 
     async def _begin_of_last(self, channel: ChannelName, count: int, up_to: int) -> int:
         """Find an offset from which on the channel has ``count`` publications, and not many more.
@@ -238,10 +263,14 @@ class MergedHistory:
         self.needs_from = after + 1
         """The first offset that the last `read` asked for."""
 
-    @property
-    def count(self) -> int:
-        """How many publications the channels had together, when each was first read."""
-        return sum(source.count or 0 for source in self._sources)
+    def missed(self) -> Iterator[tuple[ChannelName, int, StoredPublication | None]]:
+        """Each channel, how many publications it had when it was first read, and their first.
+
+        The first is None if it comes after what was read.
+        """
+        for source in self._sources:
+            first = source.buffer[0] if source.buffer else None
+            yield source.channel, source.count or 0, first
 
     async def read(self, *, up_to: int) -> StreamState | None:
         """Read the next batch of every channel of which all was taken.

@@ -89,6 +89,15 @@ class Ring:
             if (found := self._offsets.get(channel)) is not None
         )
 
+    def offsets(self, channel: ChannelName, after: int, up_to: int) -> list[int]:
+        """The channel's offsets after one and up to another, ascending."""
+        offsets = self._offsets.get(channel)
+        return [] if offsets is None else offsets.between(after, up_to)
+
+    def oldest(self) -> StoredPublication | None:
+        """The first of all that are here."""
+        return next(iter(self._publications.values()), None)
+
     def last(self, channel: ChannelName, count: int) -> list[StoredPublication] | None:
         """The channel's last publications, ascending; None if the ring may lack some of them."""
         offsets = self._offsets.get(channel)
@@ -136,6 +145,9 @@ class _Offsets:
     def before(self, offset: int) -> int | None:
         index = bisect_left(self._offsets, offset, lo=self._begin) - 1
         return self._offsets[index] if index >= self._begin else None
+
+    def between(self, after: int, up_to: int) -> list[int]:
+        return self._offsets[self._index_after(after) : self._index_after(up_to)]
 
     def last(self, count: int) -> list[int]:
         return self._offsets[max(self._begin, len(self._offsets) - count) :]

@@ -9,77 +9,15 @@ from hypothesis import strategies as st
 from gateway.streams.catch_up import CatchUp, CatchUpLimits, Unrecoverable
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, HistoryLimits
-from gateway.streams.ring import Ring
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
+from tests.gateway.streams.model_gateway import CHANNELS, World
 from tests.gateway.streams.model_stream import ModelStream
 
-CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]
 PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001)
 REPLAY_LIMIT = 12
 IN_SMALL_BATCHES = CatchUpLimits(replay_limit=REPLAY_LIMIT, batch_count=2, batch_bytes=20)
-
-
-class World:
-    """A stream, and one gateway that follows it at its own pace."""
-
-    def __init__(self, data: st.DataObject) -> None:
-        self.data = data
-        self.stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
-        self.ring = Ring(max_count=data.draw(st.integers(1, 8)), max_bytes=10_000)
-        self.resets = 0
-        self.last_reset = Reason.TOO_OLD
-        self.epoch = self.stream.epoch
-        self.position = 0
-        self.steps_left = data.draw(st.integers(0, 25))
-        self.may_drop = data.draw(st.booleans())
-        self.clients: list[Client] = []
-        self.steps = 0
-        self.reset_at_step: int | None = None
-
-    def publish(self, count: int) -> None:
-        for channel in self.data.draw(
-            st.lists(st.sampled_from(CHANNELS), min_size=count, max_size=count)
-        ):
-            self.stream.add(channel, b"%d" % self.stream.last)
-
-    def deliver(self, count: int) -> None:
-        """The follower hears of the next ones; whoever is live gets them at once."""
-        for message in self.stream.messages[self.position : self.position + count]:
-            channel = ChannelName(message.subject.removeprefix(RT_PUB))
-            self.position = message.sequence
-            self.ring.append(StoredPublication(message.sequence, channel, message.payload))
-            for client in self.clients:
-                client.hear(message.sequence, channel)
-
-    async def go_on(self) -> None:
-        """Some of everything, for as long as there are steps left."""
-        await asyncio.sleep(0)
-        self.steps += 1
-        if self.steps == self.reset_at_step:
-            self.begin_anew()
-        if self.steps_left <= 0:
-            return
-        self.steps_left -= 1
-        self.publish(self.data.draw(st.integers(0, 3)))
-        self.deliver(self.data.draw(st.integers(0, 4)))
-        if self.may_drop and self.data.draw(st.integers(0, 9)) == 0:
-            self.stream.drop(self.data.draw(st.integers(0, min(5, self.position))))
-
-    def begin_ring_here(self) -> None:
-        """As after a start: nothing of what was before is in memory."""
-        self.ring.clear()
-
-    def begin_anew(self) -> None:
-        """The stream is another one, and the follower has found out."""
-        self.resets += 1
-        self.last_reset = Reason.EPOCH
-        self.epoch = self.stream.epoch = "epoch-2"
-        self.ring.clear()
-
-    def _draw_lag(self) -> int:
-        return self.data.draw(st.sampled_from([0, 1, 3, 6])) if self.steps_left > 0 else 0
 
 
 class Client:
@@ -133,14 +71,17 @@ def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObjec
     else:
         world.publish(data.draw(st.integers(0, 6)))
         world.deliver(data.draw(st.integers(0, 6)))
+    clients: list[Client] = []
     for _ in range(data.draw(st.integers(1, 2))):
         channels = data.draw(st.lists(st.sampled_from(CHANNELS), min_size=1, unique=True))
-        world.clients.append(Client(channels, data.draw(st.integers(0, world.stream.last))))
+        client = Client(channels, data.draw(st.integers(0, world.stream.last)))
+        clients.append(client)
+        world.on_delivered.append(client.hear)
 
     async def all_come_back() -> None:
         catch_up = CatchUp(cast(Feed, world), History(world.stream, PATIENT), IN_SMALL_BATCHES)
         async with asyncio.TaskGroup() as group:
-            for client in world.clients:
+            for client in clients:
                 epoch = data.draw(st.sampled_from([None, world.epoch]))
                 group.create_task(client.come_back(catch_up, world, epoch))
 
@@ -148,7 +89,7 @@ def test_everybody_gets_all_that_was_missed_once_and_in_order(data: st.DataObjec
     world.publish(3)
     world.deliver(world.stream.last)
 
-    for client in world.clients:
+    for client in clients:
         missed = client.should_have(world.stream)
         if client.refused is None:
             assert client.got == missed

@@ -1,0 +1,153 @@
+"""Pages of a channel's history, as clients and services ask for them."""
+
+from dataclasses import dataclass
+from itertools import islice
+
+from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.feed import Feed, Reason
+from gateway.streams.history import History
+from gateway.streams.kept import Kept, KeptOf, all_of_it
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
+from shared.jetstream.clock import Clock, our_clock
+from shared.nats.errors import BusUnavailable
+
+EVERYTHING = -1
+"""The limit of who wants all that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLimits:
+    """How much one page holds at most; who wants more asks for the next one."""
+
+    max_count: int = 1000
+    max_bytes: int = 4 * 1024 * 1024
+    """Of payloads. One publication always fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some publications of a channel, and where the stream stands."""
+
+    publications: list[StoredPublication]
+    epoch: str
+    top: int
+    """The offset up to which all that there is could be read. It is none of the channel's own."""
+
+
+class Pages:
+    """Reads what is kept of channels, from the ring where that has it."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        history: History,
+        *,
+        kept_of: KeptOf = all_of_it,
+        limits: PageLimits | None = None,
+        now: Clock = our_clock,
+    ) -> None:
+        self._feed = feed
+        self._history = history
+        self._kept_of = kept_of
+        self._limits = limits or PageLimits()
+        self._now = now
+
+    async def read(
+        self,
+        channel: ChannelName,
+        *,
+        limit: int,
+        since: tuple[int, str | None] | None = None,
+        reverse: bool = False,
+    ) -> Page:
+        """Read one page.
+
+        Args:
+            limit: At most so many publications: 0 for none, only the position; `EVERYTHING` for
+                all that one page holds.
+            since: An offset and its epoch, if that is known. The page has what comes after it,
+                or in reverse what comes before. Without it: from the oldest on, or from the newest.
+            reverse: The newest first.
+
+        Raises:
+            Unrecoverable: the offset is none of this stream's.
+            BusUnavailable: the stream doesn't answer.
+        """
+        feed, resets = self._feed, self._feed.resets
+        if not feed.epoch:
+            raise BusUnavailable("the stream has not been seen yet")
+        top = feed.position
+        if since is not None:
+            top = max(top, await self._checked(*since))
+        count = self._limits.max_count if limit < 0 else min(limit, self._limits.max_count)
+        if count == 0:
+            return Page([], feed.epoch, top)
+        offset = None if since is None else since[0]
+        found = self._from_ring(channel, offset, count, reverse=reverse)
+        if found is None:
+            found = await self._from_stream(channel, offset, count, reverse=reverse)
+        if feed.resets != resets:
+            raise Unrecoverable(feed.last_reset)
+        return Page(self._bounded(found), feed.epoch, top)
+
+    async def _checked(self, offset: int, epoch: str | None) -> int:
+        """The offset, which may be one that this gateway has yet to see."""
+        if epoch and epoch != self._feed.epoch:
+            raise Unrecoverable(Reason.EPOCH)
+        if offset > self._feed.position:
+            state = await self._history.state()
+            if state.epoch != self._feed.epoch:
+                raise Unrecoverable(Reason.EPOCH)
+            if offset > state.last:
+                raise Unrecoverable(Reason.AHEAD)
+        return offset
+
+    def _from_ring(
+        self, channel: ChannelName, since: int | None, count: int, *, reverse: bool
+    ) -> list[StoredPublication] | None:
+        """The page, ascending or in reverse; None if the ring may lack a part of it."""
+        ring, kept = self._feed.ring, self._kept_of(channel)
+        here = [*ring.after((channel,), 0)]
+        newest = kept.newest_of(here, self._now())
+        has_all = len(newest) < len(here) or len(newest) == kept.size or self._reaches(kept)
+        if reverse:
+            before = [each for each in reversed(newest) if since is None or each.offset < since]
+            return before[:count] if has_all or len(before) >= count else None
+        if since is None:
+            return newest[:count] if has_all else None
+        after = [each for each in newest if each.offset > since]
+        return after[:count] if has_all or since >= ring.floor else None
+
+    def _reaches(self, kept: Kept) -> bool:
+        """Whether the ring begins before all that is kept."""
+        ring = self._feed.ring
+        if ring.floor == 0:
+            return True
+        oldest = ring.oldest()
+        return oldest is not None and not kept.includes(oldest, 0, self._now())
+
+    async def _from_stream(
+        self, channel: ChannelName, since: int | None, count: int, *, reverse: bool
+    ) -> list[StoredPublication]:
+        position = self._feed.position
+        begin = await self._history.begin(channel, self._kept_of(channel), self._now(), position)
+        if reverse:
+            up_to = position if since is None else min(position, since - 1)
+            newest = await self._history.last(channel, count, up_to=up_to)
+            return [each for each in reversed(newest) if each.offset >= begin]
+        found: list[StoredPublication] = []
+        through = max(since or 0, begin - 1)
+        while through < position and len(found) < count:
+            page = await self._history.read(channel, through, up_to=position)
+            found += page.publications
+            through = page.through
+        return found[:count]
+
+    def _bounded(self, found: list[StoredPublication]) -> list[StoredPublication]:
+        size = 0
+        for number, each in enumerate(found):
+            size += len(each.payload)
+            if number and size > self._limits.max_bytes:
+                return list(islice(found, number))
+        return found

@@ -1,0 +1,82 @@
+"""A gateway's view of a model stream, which goes on whenever something is awaited."""
+
+import asyncio
+from collections.abc import Callable
+
+from hypothesis import strategies as st
+
+from gateway.streams.feed import Reason
+from gateway.streams.ring import Ring
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
+from shared.jetstream.subjects import RT_PUB
+from tests.gateway.streams.model_stream import BEGAN_AT, ModelStream
+
+CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]
+
+
+class World:
+    """A stream, and one gateway that follows it at its own pace."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
+        self.ring = Ring(max_count=data.draw(st.integers(1, 8)), max_bytes=10_000)
+        self.resets = 0
+        self.last_reset = Reason.TOO_OLD
+        self.epoch = self.stream.epoch
+        self.position = 0
+        self.steps_left = data.draw(st.integers(0, 25))
+        self.may_drop = data.draw(st.booleans())
+        self.on_delivered: list[Callable[[int, ChannelName], None]] = []
+        self.steps = 0
+        self.reset_at_step: int | None = None
+
+    def publish(self, count: int) -> None:
+        for channel in self.data.draw(
+            st.lists(st.sampled_from(CHANNELS), min_size=count, max_size=count)
+        ):
+            self.stream.add(channel, b"%d" % self.stream.last)
+
+    def deliver(self, count: int) -> None:
+        """The follower hears of the next ones; whoever is live gets them at once."""
+        for message in self.stream.messages[self.position : self.position + count]:
+            channel = ChannelName(message.subject.removeprefix(RT_PUB))
+            self.position = message.sequence
+            self.ring.append(
+                StoredPublication(message.sequence, channel, message.payload, message.time)
+            )
+            for hear in self.on_delivered:
+                hear(message.sequence, channel)
+
+    def now(self) -> float:
+        """A publication a second."""
+        return BEGAN_AT.timestamp() + self.stream.last
+
+    async def go_on(self) -> None:
+        """Some of everything, for as long as there are steps left."""
+        await asyncio.sleep(0)
+        self.steps += 1
+        if self.steps == self.reset_at_step:
+            self.begin_anew()
+        if self.steps_left <= 0:
+            return
+        self.steps_left -= 1
+        self.publish(self.data.draw(st.integers(0, 3)))
+        self.deliver(self.data.draw(st.integers(0, 4)))
+        if self.may_drop and self.data.draw(st.integers(0, 9)) == 0:
+            self.stream.drop(self.data.draw(st.integers(0, min(5, self.position))))
+
+    def begin_ring_here(self) -> None:
+        """As after a start: nothing of what was before is in memory."""
+        self.ring.clear()
+
+    def begin_anew(self) -> None:
+        """The stream is another one, and the follower has found out."""
+        self.resets += 1
+        self.last_reset = Reason.EPOCH
+        self.epoch = self.stream.epoch = "epoch-2"
+        self.ring.clear()
+
+    def _draw_lag(self) -> int:
+        return self.data.draw(st.sampled_from([0, 1, 3, 6])) if self.steps_left > 0 else 0
