@@ -1,0 +1,110 @@
+"""A connected client, as its commands see it: whose session it is, and how one is answered."""
+
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.protocols.centrifuge.codec import Codec
+from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
+from gateway.protocols.centrifuge.commands import Command
+from gateway.protocols.centrifuge.service import CentrifugeService
+from gateway.session.command_queue import CommandQueue
+from gateway.session.recovery import ConnectionLost
+from gateway.session.session import Session
+from gateway.transport.connection import Connection
+from shared.contracts.channels import BadChannelName, parse_channel
+from shared.contracts.errors import AppError
+from shared.contracts.ids import ChannelName
+from shared.jetstream.clock import our_clock
+
+_YEAR_SECONDS = 365 * 24 * 3600
+
+
+class Dialogue:
+    """Commands and replies of one connection."""
+
+    __slots__ = ("_commands", "_session", "codec", "connection", "service")
+
+    def __init__(self, connection: Connection, service: CentrifugeService, codec: Codec) -> None:
+        self.connection = connection
+        self.service = service
+        self.codec = codec
+        self._session: Session | None = None
+        """None until it is admitted."""
+        self._commands: CommandQueue[Command] | None = None
+
+    @property
+    def session(self) -> Session:
+        assert self._session is not None  # no command is executed before
+        return self._session
+
+    def execute(self, command: Command) -> bool:
+        """Begin a command; return whether it is under way, and `done` will be called for it."""
+        raise NotImplementedError
+
+    def attempt(self, command: Command, method: Callable[["Dialogue", Command], bool]) -> bool:
+        """Begin a command, and answer for it if that fails."""
+        try:
+            return method(self, command)
+        except (Refused, AppError, Disconnected) as failure:
+            self._fail(command, failure)
+        return False
+
+    def run(self, command: Command, work: Coroutine[Any, Any, None]) -> bool:
+        """Let a command be answered later."""
+        self.connection.start(self._answer_later(command, work))
+        return True
+
+    async def _answer_later(self, command: Command, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ConnectionLost:
+            pass
+        except (Refused, AppError, Disconnected) as failure:
+            self._fail(command, failure)
+        except Exception as error:
+            self.connection.abandon(error, "command_failed")
+        finally:
+            self.done()
+
+    def done(self) -> None:
+        """What was under way is answered: the next command has its turn."""
+        assert self._commands is not None
+        self._commands.done(self.execute)
+
+    def reply(self, command: Command, result: bytes) -> None:
+        if command.id:
+            method = command.method.encode()
+            self.connection.send(self.codec.reply(command.id, method, result))
+
+    def refuse(self, command: Command, error: Errors) -> None:
+        self.service.metrics.errors.labels(str(error.value.code)).inc()
+        if command.id:
+            self.connection.send(self.codec.error(command.id, error.value))
+
+    def _fail(self, command: Command, failure: Refused | AppError | Disconnected) -> None:
+        if isinstance(failure, Disconnected):
+            self.connection.close(failure.close)
+        elif isinstance(failure, Refused):
+            self.refuse(command, failure.error)
+        else:
+            self.refuse(command, error_of(failure))
+
+
+def checked_channel(name: str) -> ChannelName:
+    """The channel of that name.
+
+    Raises:
+        Refused: there can be none.
+    """
+    try:
+        return parse_channel(name)
+    except BadChannelName:
+        raise Refused(Errors.BAD_REQUEST) from None
+
+
+def ttl_of(expires_at: float) -> int | None:
+    """Whole seconds until then, at least 1; None if it never ends."""
+    if expires_at == math.inf:
+        return None
+    return max(1, min(math.ceil(expires_at - our_clock()), _YEAR_SECONDS))

@@ -1,0 +1,153 @@
+"""The commands that publish and ask: one function each. A command is answered, or under way."""
+
+import asyncio
+from functools import partial
+
+import pydantic_core
+
+from gateway.presence.users import Client
+from gateway.protocols.centrifuge import codes, commands
+from gateway.protocols.centrifuge.codec import client_info, json_of
+from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
+from gateway.protocols.centrifuge.commands import Command
+from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
+from gateway.protocols.centrifuge.service import details_of
+from gateway.streams.publishing import PublishResult
+from gateway.transport.frames import Close
+from shared.contracts.errors import AppError
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import Sender
+
+_OWN_ENTRY_SECONDS = 1.0
+
+
+def publish(client: Dialogue, command: Command) -> bool:
+    asked, session = command.request, client.session
+    assert isinstance(asked, commands.Publish)
+    if not asked.channel:
+        raise Disconnected(codes.BAD_REQUEST)
+    channel = checked_channel(asked.channel)
+    if asked.data is None:
+        raise Refused(Errors.BAD_REQUEST)
+    session.publish(
+        channel, asked.data, partial(_published, client, command), sender=_sender(client, channel)
+    )
+    return True
+
+
+def _sender(client: Dialogue, channel: ChannelName) -> Sender:
+    claims = client.session.claims
+    subscription = client.session.subscription_to(channel)
+    return Sender(
+        claims.user_id,
+        claims.name,
+        client.connection.id,
+        _value(claims.info),
+        _value(details_of(subscription).grant.info),
+    )
+
+
+def _published(client: Dialogue, command: Command, result: PublishResult) -> None:
+    if isinstance(result, AppError):
+        client.refuse(command, error_of(result))
+    else:
+        client.reply(command, b"{}")
+    client.done()
+
+
+def presence(client: Dialogue, command: Command) -> bool:
+    return client.run(command, _read_presence(client, command, _seen(client, command)))
+
+
+async def _read_presence(client: Dialogue, command: Command, channel: ChannelName) -> None:
+    clients = [
+        b"%b:%b" % (
+            json_of(each.connection),
+            client_info(each.user_id, each.connection, *(each.info or ())),
+        )
+        for each in await _clients_in(client, channel)
+    ]  # fmt: skip
+    client.reply(command, b'{"presence":{%b}}' % b",".join(clients))
+
+
+def presence_stats(client: Dialogue, command: Command) -> bool:
+    return client.run(command, _read_presence_stats(client, command, _seen(client, command)))
+
+
+async def _read_presence_stats(client: Dialogue, command: Command, channel: ChannelName) -> None:
+    await _is_seen_itself(client, channel)
+    clients, users = client.service.presence.stats(channel)
+    if _is_seen_no_more(client, channel):
+        seen = await _clients_in(client, channel)
+        clients, users = len(seen), len({each.user_id for each in seen})
+    client.reply(command, b'{"num_clients":%d,"num_users":%d}' % (clients, users))
+
+
+async def _clients_in(client: Dialogue, channel: ChannelName) -> list[Client]:
+    """Those who are there, as this client has to see it: itself as it knows to be."""
+    await _is_seen_itself(client, channel)
+    clients = client.service.presence.clients(channel)
+    if _is_seen_no_more(client, channel):
+        return [each for each in clients if each.connection != client.connection.id]
+    return clients
+
+
+async def _is_seen_itself(client: Dialogue, channel: ChannelName) -> None:
+    """Wait a moment for its own entry, if it has just come in."""
+    session = client.session
+    if session.is_subscribed(channel):
+        seen = asyncio.Event()
+        client.service.presence.when_present(
+            channel,
+            session.user_id,
+            _OWN_ENTRY_SECONDS,
+            lambda _is_there: seen.set(),
+            connection=client.connection.id,
+        )
+        await seen.wait()
+
+
+def _is_seen_no_more(client: Dialogue, channel: ChannelName) -> bool:
+    """Whether its own entry, if any is there still, is of before it left."""
+    return not client.session.is_subscribed(channel)
+
+
+def _seen(client: Dialogue, command: Command) -> ChannelName:
+    """The channel whose presence may be seen."""
+    asked, session = command.request, client.session
+    assert isinstance(asked, commands.Presence | commands.PresenceStats)
+    if not asked.channel:
+        raise Disconnected(codes.BAD_REQUEST)
+    channel = checked_channel(asked.channel)
+    refusal = client.service.namespaces.why_not_see_presence(
+        channel, session.user_id, is_subscribed=session.is_subscribed(channel)
+    )
+    if refusal is not None:
+        raise Refused(codes.ERROR_OF_REFUSAL[refusal])
+    return channel
+
+
+def history(client: Dialogue, command: Command) -> bool:
+    asked, session = command.request, client.session
+    assert isinstance(asked, commands.History)
+    if not asked.channel:
+        raise Disconnected(codes.BAD_REQUEST)
+    channel = checked_channel(asked.channel)
+    refusal = client.service.namespaces.why_not_read_history(
+        channel, session.user_id, is_subscribed=session.is_subscribed(channel)
+    )
+    if refusal is not None:
+        raise Refused(codes.ERROR_OF_REFUSAL[refusal])
+    raise Refused(Errors.NOT_AVAILABLE)  # until history is read in pages
+
+
+def rpc(client: Dialogue, command: Command) -> bool:
+    raise Refused(Errors.NOT_AVAILABLE)
+
+
+def send(client: Dialogue, command: Command) -> bool:
+    raise Disconnected(Close(3508, "not available"))
+
+
+def _value(raw: bytes | None) -> object:
+    return None if raw is None else pydantic_core.from_json(raw)

@@ -1,0 +1,73 @@
+"""The commands that show another token: of the connection, or of a subscription."""
+
+from gateway.protocols.centrifuge import codes, commands
+from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
+from gateway.protocols.centrifuge.commands import Command
+from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
+from shared.contracts.errors import AppError
+from shared.contracts.ids import ChannelName
+from shared.tokens.claims import Subscriber
+from shared.tokens.errors import TokenExpired
+
+
+def refresh(client: Dialogue, command: Command) -> bool:
+    asked = command.request
+    assert isinstance(asked, commands.Refresh)
+    if not asked.token:
+        raise Disconnected(codes.BAD_REQUEST)
+    return client.run(command, _renew(client, command, asked.token))
+
+
+async def _renew(client: Dialogue, command: Command, token: str) -> None:
+    session = client.session
+    before = session.claims.channels.keys()
+    try:
+        await session.renew(token, allow_anonymous=client.service.allows_anonymous)
+    except TokenExpired:
+        raise Disconnected(codes.CONNECTION_EXPIRED) from None
+    except AppError as error:
+        raise Disconnected(
+            codes.INTERNAL_ERROR if error_of(error) is Errors.INTERNAL else codes.INVALID_TOKEN
+        ) from error
+    if session.claims.channels.keys() != before:
+        raise Disconnected(codes.INSUFFICIENT_STATE)
+    ttl = ttl_of(session.claims.expires_at)
+    client.reply(command, _expiry(ttl))
+
+
+def sub_refresh(client: Dialogue, command: Command) -> bool:
+    asked = command.request
+    assert isinstance(asked, commands.SubRefresh)
+    if not asked.token:
+        raise Refused(Errors.BAD_REQUEST)
+    channel = checked_channel(asked.channel) if asked.channel else None
+    return client.run(command, _renew_subscription(client, command, channel, asked.token))
+
+
+async def _renew_subscription(
+    client: Dialogue, command: Command, channel: ChannelName | None, token: str
+) -> None:
+    session = client.session
+    if channel is not None and not session.is_subscribed(channel):
+        raise Refused(Errors.PERMISSION_DENIED)
+    authenticator = client.service.access.authenticator
+    subscriber = Subscriber(session.user_id, client.connection.id, channel)
+    try:
+        claims = await authenticator.verify_subscription(token, subscriber)
+        authenticator.confirm(claims)
+    except TokenExpired:
+        # An error would make the SDKs give the subscription up; so they fetch a new token.
+        raise Disconnected(codes.SUBSCRIPTION_EXPIRED) from None
+    except AppError as error:
+        if error_of(error) in (Errors.INTERNAL, Errors.EXPIRED):
+            raise
+        raise Disconnected(codes.INVALID_TOKEN) from error
+    subscription = session.subscription_to(claims.channel)
+    if subscription is None:
+        raise Refused(Errors.PERMISSION_DENIED)
+    client.service.remember(subscription, claims.grant, claims.expires_at)
+    client.reply(command, _expiry(ttl_of(claims.expires_at)))
+
+
+def _expiry(ttl: int | None) -> bytes:
+    return b"{}" if ttl is None else b'{"expires":true,"ttl":%d}' % ttl

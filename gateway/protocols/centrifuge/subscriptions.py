@@ -1,0 +1,307 @@
+"""Subscribing: who may, in which format, what was missed, and the result as it is answered."""
+
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gateway.channels.connection import Format
+from gateway.channels.options import Namespace
+from gateway.channels.registry import Subscription
+from gateway.presence.records import ClientInfo
+from gateway.protocols.centrifuge import codes, commands
+from gateway.protocols.centrifuge.codec import a_list, an_object, if_some, if_true, json_of
+from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused
+from gateway.protocols.centrifuge.commands import Command
+from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
+from gateway.protocols.centrifuge.filters import BadFilter
+from gateway.protocols.centrifuge.formats import Formats
+from gateway.protocols.centrifuge.service import SERVER_SIDE
+from gateway.streams.feed import Reason
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
+from shared.tokens.claims import Grant, Subscriber, SubscriptionClaims
+from shared.tokens.errors import TokenMismatch
+
+_SHARED_POLL = 4
+
+Missed = list[StoredPublication] | Reason | None
+"""What came while a client was away; or why that can't be had; None if it did not ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A subscription to be, that the client or its token asks for."""
+
+    channel: ChannelName
+    asked: commands.Subscribe
+    grant: Grant
+    expires_at: float = math.inf
+    is_server_side: bool = False
+    by_token: bool = False
+
+
+def subscribe(client: Dialogue, command: Command) -> bool:
+    asked, session = command.request, client.session
+    assert isinstance(asked, commands.Subscribe)
+    if not asked.channel or (asked.delta and asked.delta != "fossil"):
+        raise Disconnected(codes.BAD_REQUEST)
+    channel = checked_channel(asked.channel)
+    if session.is_subscribed(channel):
+        raise Refused(Errors.ALREADY_SUBSCRIBED)
+    if len(session.subscriptions) >= client.service.channel_limit:
+        raise Refused(Errors.LIMIT_EXCEEDED)
+    if asked.type:
+        raise Refused(Errors.NOT_AVAILABLE if asked.type == _SHARED_POLL else
+                      Errors.PERMISSION_DENIED)  # fmt: skip
+    if not asked.token:
+        return _subscribe_to(client, command, Wanted(channel, asked, Grant()))
+    subscriber = Subscriber(session.user_id, client.connection.id, channel)
+    authenticator = client.service.access.authenticator
+    claims = _judged(partial(authenticator.verify_subscription_at_once, asked.token, subscriber))
+    if claims is not None:
+        return _subscribe_to(client, command, _granted(channel, asked, claims))
+    return client.run(command, _subscribe_with_token(client, command, asked, channel, subscriber))
+
+
+async def _subscribe_with_token(
+    client: Dialogue,
+    command: Command,
+    asked: commands.Subscribe,
+    channel: ChannelName,
+    subscriber: Subscriber,
+) -> None:
+    authenticator = client.service.access.authenticator
+    claims = await _judged_later(authenticator.verify_subscription(asked.token, subscriber))
+    if not client.connection.is_open:
+        return
+    authenticator.confirm(claims)
+    wanted = _granted(channel, asked, claims)
+    subscription = begin_subscription(client, wanted)
+    await _recover(client, command, subscription, wanted)
+
+
+def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
+    subscription = begin_subscription(client, wanted)
+    session = client.session
+    if not (wanted.asked.recover and recovers(client, subscription, wanted)):
+        _answer_subscribe(client, command, subscription, wanted, None)
+        return False
+    position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
+    recent = session.recent(position)
+    if recent is not None:
+        _answer_subscribe(client, command, subscription, wanted, recent[subscription])
+        return False
+    return client.run(command, _recover(client, command, subscription, wanted))
+
+
+def begin_subscription(client: Dialogue, wanted: Wanted) -> Subscription:
+    session = client.session
+    subscription = session.subscribe(
+        wanted.channel, _format(client, wanted), by_token=wanted.by_token
+    )
+    if wanted.is_server_side:
+        subscription.details = SERVER_SIDE
+    client.service.remember(subscription, wanted.grant, wanted.expires_at)
+    return subscription
+
+
+def _format(client: Dialogue, wanted: Wanted) -> Format:
+    """In which format the client asks to see publications, if it may."""
+    formats = _formats(client)
+    if wanted.asked.tf is not None:
+        options = client.service.namespaces.options_of(wanted.channel)
+        if options is None or not options.allow_tags_filter or wanted.asked.delta:
+            raise Refused(Errors.BAD_REQUEST)
+        try:
+            return formats.filtered(wanted.asked.tf)
+        except BadFilter:
+            raise Refused(Errors.BAD_REQUEST) from None
+    return formats.first_whole if _has_delta(client, wanted) else formats.whole
+
+
+def _has_delta(client: Dialogue, wanted: Wanted) -> bool:
+    options = client.service.namespaces.options_of(wanted.channel)
+    return (
+        options is not None
+        and options.history
+        and wanted.asked.delta in options.allowed_delta_types
+    )
+
+
+def _formats(client: Dialogue) -> Formats:
+    return client.service.kind_of(client.codec).formats
+
+
+async def _recover(
+    client: Dialogue, command: Command, subscription: Subscription, wanted: Wanted
+) -> None:
+    session = client.session
+    missed: Missed = None
+    if wanted.asked.recover and recovers(client, subscription, wanted):
+        position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
+        try:
+            missed = (await session.missed(position))[subscription]
+        except BaseException:
+            give_up(client, subscription)
+            raise
+    _answer_subscribe(client, command, subscription, wanted, missed)
+
+
+def _answer_subscribe(
+    client: Dialogue, command: Command, subscription: Subscription, wanted: Wanted, missed: Missed
+) -> None:
+    if isinstance(missed, Reason) and wanted.asked.rejects_unrecovered:
+        give_up(client, subscription)
+        raise Refused(Errors.UNRECOVERABLE_POSITION)
+    result = subscribed(client, subscription, wanted, missed)
+    client.reply(command, result)
+    enter(client, subscription, wanted)
+
+
+def subscribed(
+    client: Dialogue, subscription: Subscription, wanted: Wanted, missed: Missed
+) -> bytes:
+    """Turn it live, and say from where on; in the step in which that is so."""
+    asked = wanted.asked
+    options = _options(client, subscription)
+    has_recovered = isinstance(missed, list)
+    position = client.service.catch_up.position
+    if has_recovered:
+        position = max(position, asked.offset)
+    subscription.live_from = position + 1
+    is_recoverable = recovers(client, subscription, wanted)
+    is_positioned = is_recoverable or _is_positioned(client, options, wanted)
+    has_delta = _has_delta(client, wanted)
+    publications = _replayed(client, subscription, missed, has_delta=has_delta)
+    offset = asked.offset if has_recovered else position
+    ttl = ttl_of(wanted.expires_at)
+    return an_object(
+        (b"expires", if_true(ttl is not None)),
+        (b"ttl", None if ttl is None else b"%d" % ttl),
+        (b"recoverable", if_true(is_recoverable)),
+        (b"epoch", json_of(client.service.catch_up.epoch) if is_positioned else None),
+        (b"publications", a_list(publications) if publications else None),
+        (b"recovered", if_true(has_recovered)),
+        (b"offset", if_some(offset) if is_positioned else None),
+        (b"positioned", if_true(is_positioned)),
+        (b"data", wanted.grant.data),
+        (b"was_recovering", if_true(asked.recover)),
+        (b"delta", if_true(has_delta)),
+    )
+
+
+def _replayed(
+    client: Dialogue, subscription: Subscription, missed: Missed, *, has_delta: bool
+) -> list[bytes]:
+    if not isinstance(missed, list):
+        return []
+    formats = _formats(client)
+    if not has_delta:
+        return [each for each in map(formats.replayed(subscription.encode), missed) if each]
+    publications = formats.in_turn(missed)
+    if publications:  # it has what the next patch is of
+        client.service.manager.reformat(subscription, formats.patched)
+    return publications
+
+
+def _options(client: Dialogue, subscription: Subscription) -> Namespace:
+    options = client.service.namespaces.options_of(subscription.channel)
+    assert options is not None  # else it would be none
+    return options
+
+
+def recovers(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:
+    """Whether what it misses may be had later."""
+    options = _options(client, subscription)
+    override = wanted.grant.override
+    if override is not None and override.force_recovery is not None:
+        return override.force_recovery and options.history
+    return options.force_recovery or (
+        wanted.asked.recoverable
+        and client.service.namespaces.may_recover(subscription.channel, subscription.member.user_id)
+    )
+
+
+def _is_positioned(client: Dialogue, options: Namespace, wanted: Wanted) -> bool:
+    override = wanted.grant.override
+    if override is not None and override.force_positioning is not None:
+        return override.force_positioning
+    return options.force_positioning or (
+        wanted.asked.positioned
+        and client.service.namespaces.may_be_positioned(wanted.channel, client.session.user_id)
+    )
+
+
+def enter(client: Dialogue, subscription: Subscription, wanted: Wanted) -> None:
+    """Be in the channel for others, and hear who comes and goes, itself first, if it has that.
+
+    After the reply: what is pushed to a subscription comes behind it.
+    """
+    session, options, override = (
+        client.session,
+        _options(client, subscription),
+        wanted.grant.override,
+    )
+
+    def switched(name: str) -> bool:
+        own = None if override is None else getattr(override, name)
+        return bool(getattr(options, name) if own is None else own)
+
+    if switched("presence"):
+        conn_info, chan_info = session.claims.info, wanted.grant.info
+        info = ClientInfo(conn_info, chan_info) if conn_info or chan_info else None
+        if info is not None and not client.service.presence.takes(info):
+            info = None
+        session.enter(subscription, info)
+    if switched("join_leave") and (
+        switched("force_push_join_leave")
+        or (wanted.asked.join_leave and _may_see_presence(client, subscription.channel))
+    ):
+        client.service.watch(subscription)
+
+
+def _may_see_presence(client: Dialogue, channel: ChannelName) -> bool:
+    return (
+        client.service.namespaces.why_not_see_presence(
+            channel, client.session.user_id, is_subscribed=True
+        )
+        is None
+    )
+
+
+def unsubscribe(client: Dialogue, command: Command) -> bool:
+    asked, session = command.request, client.session
+    assert isinstance(asked, commands.Unsubscribe)
+    if not asked.channel:
+        raise Disconnected(codes.BAD_REQUEST)
+    subscription = session.subscription_to(checked_channel(asked.channel))
+    if subscription is not None:
+        give_up(client, subscription)
+    client.reply(command, b"{}")
+    return False
+
+
+def give_up(client: Dialogue, subscription: Subscription) -> None:
+    """It is over."""
+    client.service.end(subscription)
+    client.session.unsubscribe(subscription)
+
+
+def _granted(channel: ChannelName, asked: commands.Subscribe, claims: SubscriptionClaims) -> Wanted:
+    return Wanted(channel, asked, claims.grant, expires_at=claims.expires_at, by_token=True)
+
+
+def _judged(verify: Callable[[], SubscriptionClaims | None]) -> SubscriptionClaims | None:
+    try:
+        return verify()
+    except TokenMismatch:
+        raise Disconnected(codes.INVALID_TOKEN) from None
+
+
+async def _judged_later(verifying: Coroutine[Any, Any, SubscriptionClaims]) -> SubscriptionClaims:
+    try:
+        return await verifying
+    except TokenMismatch:
+        raise Disconnected(codes.INVALID_TOKEN) from None
