@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -52,6 +53,8 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import Revocations, Told
 from shared.web.http import install_edge, operations_router
 from shared.web.user_rates import UserRates
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +353,8 @@ async def serving(
     bus may be as old as a backup, so nobody is let in before it has looked.
     """
     supervisor = supervisor or Supervisor(registry)
+    if settings.client_insecure:
+        log.warning("permissions_are_off", setting="HUBBUB_GATEWAY_CLIENT_INSECURE")
     async with start_publisher(bus) as presence_publisher:
         gateway = Gateway(
             settings,

@@ -129,14 +129,6 @@ class Namespaces:
             or self._may_read_history(channel, user_id)
         )
 
-    def may_hear_join_leave(self, channel: ChannelName, user_id: UserId) -> bool:
-        """Whether a subscriber who asks for it hears who comes and goes."""
-        options = self.options_of(channel)
-        return (options is not None and options.join_leave) and (
-            options.force_push_join_leave
-            or self.why_not_see_presence(channel, user_id, is_subscribed=True) is None
-        )
-
     def _may_read_history(self, channel: ChannelName, user_id: UserId) -> bool:
         return self.why_not_read_history(channel, user_id, is_subscribed=True) is None
 

@@ -173,14 +173,15 @@ class Arrival:
             recovery.delivered_offset = offset
         channel, claims = self._room.channel, self._session.claims
         presence, announcements = self._service.presence, self._service.announcements
-        if not self._may_see_presence:
+        options, may_see = self._options, self._may_see_presence
+        if not may_see:
             count, users = 1, encode_people([(claims.user_id, claims.name)])
         elif presence.has(channel, claims.user_id):
             count, users = presence.count(channel), announcements.encoded_users(channel)
         else:  # its own entry is late
             count = presence.count(channel) + 1
             users = announcements.encoded_users_with(channel, claims.user_id, claims.name)
-        self._room.watches = self._namespaces.may_hear_join_leave(channel, claims.user_id)
+        self._room.watches = options.join_leave and (options.force_push_join_leave or may_see)
         self._connection.send(
             encode_welcome(
                 user_id=claims.user_id,
