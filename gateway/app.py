@@ -18,7 +18,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
-from gateway.protocols.centrifuge.endpoints import take_websocket
+from gateway.protocols.centrifuge.endpoints import http_endpoints, websocket_endpoints
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
@@ -210,6 +210,7 @@ class Gateway:
         self.centrifuge = CentrifugeService(
             sessions,
             presence=self.presence,
+            pages=self.pages,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
             ping_seconds=settings.ping_seconds,
@@ -376,8 +377,9 @@ async def serving(
                     gateway.hub,
                     {
                         "/ws/chat": partial(take, gateway.chat),
-                        "/connection/websocket": partial(take_websocket, gateway.centrifuge),
+                        **websocket_endpoints(gateway.centrifuge),
                     },
+                    http_endpoints(gateway.centrifuge),
                 ),
                 manager=gateway.manager,
             )

@@ -1,5 +1,6 @@
 """One client of the protocol: how it connects, the turn of its commands, its end."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -19,7 +20,7 @@ from gateway.protocols.centrifuge.codes import (
     close_of,
     error_of,
 )
-from gateway.protocols.centrifuge.commands import BadCommand, Command, read_commands
+from gateway.protocols.centrifuge.commands import BadCommand, Command, read_commands, read_connect
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.centrifuge.subscriptions import (
@@ -36,6 +37,7 @@ from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
+from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
@@ -64,7 +66,7 @@ class CentrifugeClient(Dialogue):
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
-    __slots__ = ("_address", "_connect", "_free_subscribes")
+    __slots__ = ("_address", "_connect", "_emulation", "_free_subscribes")
 
     def __init__(
         self,
@@ -78,12 +80,23 @@ class CentrifugeClient(Dialogue):
         self._address = address
         self._connect: Command | None = None
         """The command that it began with, until it is answered."""
+        self._emulation: str | None = None
+        """The secret by which other requests find this connection."""
         self._free_subscribes = service.channel_limit
         """A client that comes back subscribes to all its channels at once."""
 
     @property
     def ping(self) -> Frame:
         return self.codec.ping
+
+    def emulate(self, connection: HttpStreamConnection) -> None:
+        """Let its commands come with other requests, which name its session."""
+        self._emulation = secrets.token_hex(16)
+        self.service.emulated[self._emulation] = connection
+
+    @property
+    def _is_emulated(self) -> bool:
+        return self._emulation is not None and not self.codec.is_unidirectional
 
     def open(self) -> None:
         """Wait for `connect`."""
@@ -101,6 +114,9 @@ class CentrifugeClient(Dialogue):
             self.connection.close(EndReason.UNSUPPORTED_DATA)
             return
         try:
+            if self.codec.is_unidirectional:
+                self._connect_alone(message)
+                return
             for command in read_commands(message):
                 if not self.connection.is_open:
                     return
@@ -110,10 +126,15 @@ class CentrifugeClient(Dialogue):
             self.connection.close(codes.BAD_REQUEST)
 
     def farewell(self, close: Close) -> Frame | None:
-        return None
+        if not self.codec.says_farewell:
+            return None
+        body = b'{"code":%d,"reason":%b}' % (close.code, json_of(close.reason))
+        return self.codec.push(None, b"disconnect", body)
 
     def lost(self, close: Close) -> None:
         self.service.access.occupancy.leave(self.connection)
+        if self._emulation is not None:
+            self.service.emulated.pop(self._emulation, None)
         session = self._session
         if session is None:
             closing = self.connection.closing
@@ -131,6 +152,12 @@ class CentrifugeClient(Dialogue):
             code=int(close.code),
             reason=close.reason,
         )
+
+    def _connect_alone(self, message: str) -> None:
+        """Where only the server speaks, the first message is the request to connect."""
+        if self._connect is None and self._session is None:
+            self._connect = read_connect(message)
+            self._sign_in(self._connect.request)
 
     # In their turn.
 
@@ -336,10 +363,15 @@ class CentrifugeClient(Dialogue):
             (b"ttl", None if ttl is None else b"%d" % ttl),
             (b"subs", b"{%b}" % b",".join(subs) if subs else None),
             (b"ping", b"%d" % service.ping_seconds),
-            (b"pong", TRUE),
+            (b"pong", None if self.codec.is_unidirectional else TRUE),
+            (b"session", None if self._emulation is None else json_of(self._emulation)),
+            (b"node", json_of(service.node) if self._is_emulated else None),
         )
         self._connect = None
-        self.reply(command, result)
+        if self.codec.is_unidirectional:
+            self.connection.send(self.codec.push(None, b"connect", result))
+        else:
+            self.reply(command, result)
         for subscription, wanted in subscriptions.items():
             enter(self, subscription, wanted)
         if self._commands is not None:

@@ -89,13 +89,21 @@ def _sender(sender: Sender) -> bytes:
 class Codec:
     """How the protocol looks on one kind of transport."""
 
-    def __init__(self, frame: Callable[[bytes], Frame], *, is_unidirectional: bool = False) -> None:
+    def __init__(
+        self,
+        frame: Callable[[bytes], Frame],
+        *,
+        is_unidirectional: bool = False,
+        says_farewell: bool = True,
+    ) -> None:
         """
         Args:
             frame: Puts one JSON text into the transport's framing.
             is_unidirectional: Pushes are sent bare, and nothing else is.
+            says_farewell: Why a connection ends is pushed, since its end itself says nothing.
         """
         self.frame = frame
+        self.says_farewell = says_farewell
         self.is_unidirectional = is_unidirectional
         self.ping = frame(b"{}")
         self.publication: Format = self._publication  # one object: listeners are grouped by it
@@ -128,7 +136,7 @@ def json_line(text: bytes) -> Frame:
     return Frame(b"%b\n" % text)
 
 
-WEBSOCKET = Codec(text_frame)
+WEBSOCKET = Codec(text_frame, says_farewell=False)
 SSE = Codec(sse_event)
 HTTP_STREAM = Codec(json_line)
 UNI_WEBSOCKET = Codec(text_frame, is_unidirectional=True)

@@ -105,6 +105,16 @@ CONNECTION_LIMIT = Close(3504, "connection limit")
 CHANNEL_LIMIT = Close(3505, "channel limit")
 INAPPROPRIATE_PROTOCOL = Close(3506, "inappropriate protocol")
 
+PERMISSION_DENIED = Close(3507, "permission denied")
+
+DISCONNECT_OF_ERROR: Mapping[Errors, Close] = {
+    Errors.TOKEN_EXPIRED: CONNECTION_EXPIRED,
+    Errors.EXPIRED: CONNECTION_EXPIRED,
+    Errors.TOO_MANY_REQUESTS: TOO_MANY_REQUESTS,
+    Errors.PERMISSION_DENIED: PERMISSION_DENIED,
+}
+"""Where nobody reads an error, on unidirectional transports; for all others it is internal."""
+
 CLOSE_CODES: Mapping[EndReason, Close] = {
     EndReason.UNSUPPORTED_DATA: INAPPROPRIATE_PROTOCOL,
     EndReason.INVALID_TOKEN: STALE,  # none came in time; one that is not taken says so itself

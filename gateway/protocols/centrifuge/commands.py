@@ -149,6 +149,19 @@ def read_commands(message: str) -> Iterator[Command]:
         yield _read(line)
 
 
+def read_connect(message: str) -> Command:
+    """The bare request with which a unidirectional client begins.
+
+    Raises:
+        BadCommand: it is none.
+    """
+    try:
+        values = read_json(message)
+    except ValueError as error:
+        raise BadCommand("not JSON") from error
+    return _read_values({"id": 1, "connect": values})
+
+
 def _read(line: str) -> Command:
     try:
         values = read_json(line)
@@ -156,6 +169,10 @@ def _read(line: str) -> Command:
         raise BadCommand("not JSON") from error
     if type(values) is not dict:
         raise BadCommand("not a JSON object")
+    return _read_values(values)
+
+
+def _read_values(values: dict[str, Any]) -> Command:
     method = next((name for name in METHODS if values.get(name) is not None), "")
     try:
         command_id = _ID(values.get("id") or 0, strict=True)

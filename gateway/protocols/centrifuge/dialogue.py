@@ -5,7 +5,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.protocols.centrifuge.codec import Codec
-from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
+from gateway.protocols.centrifuge.codes import (
+    DISCONNECT_OF_ERROR,
+    INTERNAL_ERROR,
+    Disconnected,
+    Errors,
+    Refused,
+    error_of,
+)
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.session.command_queue import CommandQueue
@@ -79,6 +86,9 @@ class Dialogue:
 
     def refuse(self, command: Command, error: Errors) -> None:
         self.service.metrics.errors.labels(str(error.value.code)).inc()
+        if self.codec.is_unidirectional:  # nobody reads replies there
+            self.connection.close(DISCONNECT_OF_ERROR.get(error, INTERNAL_ERROR))
+            return
         if command.id:
             self.connection.send(self.codec.error(command.id, error.value))
 

@@ -1,22 +1,25 @@
 """The commands that publish and ask: one function each. A command is answered, or under way."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import pydantic_core
 
 from gateway.presence.users import Client
 from gateway.protocols.centrifuge import codes, commands
-from gateway.protocols.centrifuge.codec import client_info, json_of
+from gateway.protocols.centrifuge.codec import a_list, client_info, json_of, publication_json
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
 from gateway.protocols.centrifuge.service import details_of
+from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.pages import Page
 from gateway.streams.publishing import PublishResult
 from gateway.transport.frames import Close
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Sender
+from shared.contracts.publications import BadPublication, Sender
 
 _OWN_ENTRY_SECONDS = 1.0
 
@@ -138,7 +141,36 @@ def history(client: Dialogue, command: Command) -> bool:
     )
     if refusal is not None:
         raise Refused(codes.ERROR_OF_REFUSAL[refusal])
-    raise Refused(Errors.NOT_AVAILABLE)  # until history is read in pages
+    if asked.reverse and asked.since is not None and not asked.since.offset:
+        raise Refused(Errors.BAD_REQUEST)
+    return client.run(command, _read_history(client, command, channel, asked))
+
+
+async def _read_history(
+    client: Dialogue, command: Command, channel: ChannelName, asked: commands.History
+) -> None:
+    since = asked.since
+    try:
+        page = await client.service.pages.read(
+            channel,
+            limit=asked.limit,
+            since=None if since is None else (since.offset, since.epoch or None),
+            reverse=asked.reverse,
+        )
+    except Unrecoverable:
+        raise Refused(Errors.UNRECOVERABLE_POSITION) from None
+    client.reply(command, page_json(page))
+
+
+def page_json(page: Page) -> bytes:
+    """A page of history, as it is answered; all members are there even if empty or 0."""
+    publications = []
+    for stored in page.publications:
+        with suppress(BadPublication):  # as for those who were live
+            publications.append(publication_json(stored))
+    return b'{"publications":%b,"epoch":%b,"offset":%d}' % (
+        a_list(publications), json_of(page.epoch), page.top,
+    )  # fmt: skip
 
 
 def rpc(client: Dialogue, command: Command) -> bool:

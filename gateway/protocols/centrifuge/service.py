@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import secrets
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -21,6 +22,8 @@ from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Reason
+from gateway.streams.pages import Pages
+from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, Claims, Grant
@@ -64,6 +67,7 @@ class CentrifugeService:
         sessions: SessionKind,
         *,
         presence: Presence,
+        pages: Pages,
         before: Before,
         rate_limits: RateLimits,
         ping_seconds: float,
@@ -94,6 +98,11 @@ class CentrifugeService:
         self.allows_anonymous = allows_anonymous
         self.version = version("hubbub")
         self.presence = presence
+        self.pages = pages
+        self.node = secrets.token_hex(8)
+        """This process, as clients on emulated transports name it."""
+        self.emulated: dict[str, HttpStreamConnection] = {}
+        """Connections whose clients send commands with other requests, by their secret sessions."""
         self._before = before
         self._watched: Counter[ChannelName] = Counter()
         self._sessions = replace(
