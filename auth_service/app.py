@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -34,6 +34,7 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Told
 from shared.web.http import body_limit, install_edge, operations_router
+from shared.web.origins import Origins
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,8 @@ class AuthParts:
     told: Callable[[], Told | None] = _nothing_yet
     """Up to where this process has seen to it that the bus holds the revocations."""
     until_told: Callable[[], Awaitable[None]] = _never
+    origins: Origins = field(default_factory=Origins)
+    """Of pages that may ask."""
 
     async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
         """The user with this email, made if there is none; who is there stays as they are."""
@@ -128,7 +131,7 @@ async def assembled(
             refresh_lifetime=settings.refresh_token_lifetime,
             revoke_seconds=settings.revoke_seconds,
         )
-        yield AuthParts(router, keys, issuer, sessions, passwords)
+        yield AuthParts(router, keys, issuer, sessions, passwords, origins=settings.origins())
 
 
 @asynccontextmanager
@@ -179,7 +182,7 @@ async def serving(
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
     app = FastAPI(title="Hubbub: auth")
-    install_edge(app, max_body_bytes=MAX_BODY_BYTES)
+    install_edge(app, max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

@@ -52,6 +52,7 @@ from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import Revocations, Told
 from shared.web.http import install_edge, operations_router
+from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,8 @@ class GatewayParts:
     server_options: Mapping[str, Any]
     """Options for `shared.runtime.process.server_config`: how it is served, with its WebSockets."""
     manager: ConnectionManager
+    origins: Origins
+    """Of pages that may ask."""
 
 
 class Gateway:
@@ -369,6 +372,7 @@ async def serving(
             now=now,
         )
         async with gateway.hub.working(), supervisor.running(*gateway.loops):
+            origins = settings.origins()
             yield GatewayParts(
                 router=create_router(gateway),
                 ready=gateway.not_ready,
@@ -380,8 +384,10 @@ async def serving(
                         **websocket_endpoints(gateway.centrifuge),
                     },
                     http_endpoints(gateway.centrifuge),
+                    origins=origins,
                 ),
                 manager=gateway.manager,
+                origins=origins,
             )
 
 
@@ -402,7 +408,7 @@ def create_app(
 ) -> FastAPI:
     """The gateway as a process of its own serves it; with siblings it tells their metrics too."""
     app = FastAPI(title="Hubbub: gateway")
-    install_edge(app)
+    install_edge(app, origins=parts.origins)
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics
     app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))

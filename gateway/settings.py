@@ -8,8 +8,9 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
 from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
-from shared.runtime.listening import CannotListen, is_loopback
+from shared.runtime.listening import CannotListen
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
+from shared.web.addresses import is_loopback
 
 Grace = Annotated[float, Field(ge=0)]
 

@@ -177,6 +177,7 @@ async def running_system(
             max_body_bytes=max(
                 auth_service.app.MAX_BODY_BYTES, posts_service.app.MAX_BODY_BYTES, MAX_BODY_BYTES
             ),
+            origins=gateway_parts.origins,
         )
         for part in parts:
             app.include_router(part.router)

@@ -35,11 +35,12 @@ from hubbub.system import (
     prepare_databases,
     running_system,
 )
-from shared.runtime.listening import is_loopback, listen
+from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, running, server_config, stop_signals
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
+from shared.web.addresses import is_loopback
 from shared.web.open_files import allow_open_files
 
 GRACEFUL_SECONDS = 1.0

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from fastapi import APIRouter, FastAPI
@@ -30,6 +30,7 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.revocations import Revocations, Told
 from shared.web.http import body_limit, install_edge, operations_router
+from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
 
 MAX_BODY_BYTES = body_limit(NewComment, NewPost, PostEdit)
@@ -44,6 +45,8 @@ class PostsParts:
     router: APIRouter
     ready: Callable[[], list[str]]
     """What stands in the way of answering; empty when nothing does."""
+    origins: Origins = field(default_factory=Origins)
+    """Of pages that may ask."""
 
 
 @asynccontextmanager
@@ -134,13 +137,13 @@ async def serving(
             Loop("posts_relay", relay, is_vital=False),
             Loop("posts_losses", partial(watch_for_losses, sessions, events), is_vital=False),
         ):
-            yield PostsParts(router, ready)
+            yield PostsParts(router, ready, origins=settings.origins())
 
 
 def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
     app = FastAPI(title="Hubbub: posts")
-    install_edge(app, max_body_bytes=MAX_BODY_BYTES)
+    install_edge(app, max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

@@ -20,6 +20,7 @@ from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.receiver import Receiver
 from gateway.transport.server_context import ServerContext
 from shared.web.http_protocol import BoundedHttp, Refused
+from shared.web.origins import PREFLIGHT_SECONDS, header_of
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +90,7 @@ class HttpExchange:
         if self.is_gone:
             return
         self._is_answered = True
-        self._http.respond(self._cycle, status, headers, body)
+        self._http.respond(self._cycle, status, [*headers, *self._cors], body)
 
     def accept_stream(
         self,
@@ -118,7 +119,12 @@ class HttpExchange:
         transport, server = self._http.leave(), self._server
         transport.write(
             b"%b%b%bconnection: close\r\n\r\n%b"
-            % (status_line(HTTPStatus.OK), server.default_lines, header_lines(headers), first)
+            % (
+                status_line(HTTPStatus.OK),
+                server.default_lines,
+                header_lines([*headers, *self._cors]),
+                first,
+            )
         )
         connection = HttpStreamConnection(transport, server.hub.shared, sends_pongs=sends_pongs)
         receiver = make(connection)
@@ -143,6 +149,18 @@ class HttpExchange:
         finally:
             if not self._is_answered:  # it is cancelled
                 self._http.transport.abort()
+
+    @property
+    def _cors(self) -> list[tuple[bytes, bytes]]:
+        """What lets a page of another origin read the response; its origin was admitted."""
+        origin = header_of(self.request.headers, b"origin")
+        if origin is None:
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"vary", b"Origin"),
+        ]
 
     def _fail(self, error: Exception) -> None:
         log.error("endpoint_failed", exc_info=error)
@@ -257,16 +275,19 @@ class RoutedHttp(BoundedHttp):
             self._unanswered = cycle
             return
         scope = cycle.scope
-        path, method = scope["path"], scope["method"]
-        endpoints = self._http_endpoints[path]
-        endpoint = endpoints.get(method)
-        if endpoint is None:
-            allowed = (b"allow", ", ".join(endpoints).encode())
-            self.respond(cycle, HTTPStatus.METHOD_NOT_ALLOWED, [allowed], b"")
-            return
-        headers = list(scope["headers"])
+        path, method, headers = scope["path"], scope["method"], list(scope["headers"])
         request = HttpRequest(method, path, scope["query_string"], headers, bytes(cycle.body))
-        HttpExchange(self._server, self, cycle, request).begin(endpoint)
+        exchange = HttpExchange(self._server, self, cycle, request)
+        if not self._server.admits(headers, path):
+            self.respond(cycle, HTTPStatus.FORBIDDEN, [], b"")
+            return
+        endpoints = self._http_endpoints[path]
+        if method in endpoints:
+            exchange.begin(endpoints[method])
+        elif method == "OPTIONS":
+            exchange.respond(HTTPStatus.NO_CONTENT, _preflight(headers, endpoints))
+        else:
+            exchange.respond(HTTPStatus.METHOD_NOT_ALLOWED, [_allow(endpoints)])
 
     def _end(self) -> None:
         if self._is_answering and self._is_ours(self.cycle) and self.cycle.more_body:
@@ -287,3 +308,23 @@ class RoutedHttp(BoundedHttp):
             name == b"content-length" and int(value) > self._max_body_bytes
             for name, value in cycle.scope["headers"]
         )
+
+
+def _preflight(
+    headers: Iterable[tuple[bytes, bytes]], endpoints: Mapping[str, HttpEndpoint]
+) -> list[tuple[bytes, bytes]]:
+    """What a browser asks before it lets a page of another origin send a request."""
+    allow = _allow(endpoints)
+    answer = [
+        allow,
+        (b"access-control-allow-methods", allow[1]),
+        (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+    ]
+    asked = header_of(headers, b"access-control-request-headers")
+    if asked is not None:
+        answer.append((b"access-control-allow-headers", asked.encode("latin-1")))
+    return answer
+
+
+def _allow(endpoints: Mapping[str, HttpEndpoint]) -> tuple[bytes, bytes]:
+    return b"allow", ", ".join([*endpoints, "OPTIONS"]).encode()

@@ -9,6 +9,7 @@ from uvicorn.server import ServerState
 
 from gateway.transport.handshake import Headers, header_lines
 from gateway.transport.hub import Hub
+from shared.web.origins import Origins, header_of
 from shared.web.peers import Peers
 
 
@@ -18,6 +19,7 @@ class ServerContext:
     def __init__(
         self,
         hub: Hub,
+        origins: Origins,
         *,
         config: Config,
         state: ServerState,
@@ -25,6 +27,7 @@ class ServerContext:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.hub = hub
+        self.origins = origins
         self.config = config
         self.state = state
         self.peers = cast(Peers, state.connections)  # see `shared.runtime.process.Server`
@@ -46,6 +49,11 @@ class ServerContext:
             self._headers = headers
             self._lines = header_lines(headers)
         return self._lines
+
+    def admits(self, headers: Headers, path: str) -> bool:
+        """Whether the request may be answered, as far as the page goes that it comes from."""
+        origin = header_of(headers, b"origin")
+        return origin is None or self.origins.admit(origin, header_of(headers, b"host") or "", path)
 
     def client_host(self, transport: asyncio.BaseTransport, headers: Headers) -> str | None:
         """The client's address; through a proxy that we trust, the one it forwards for.

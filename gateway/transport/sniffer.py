@@ -11,6 +11,7 @@ Depends on a private interface of uvicorn: ``http=`` may be any callable that ta
 
 import asyncio
 from contextvars import Context, copy_context
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
@@ -29,6 +30,7 @@ from gateway.transport.handshake import (
 from gateway.transport.hub import Hub
 from gateway.transport.server_context import ServerContext
 from gateway.transport.upgrade import Endpoints, Upgrade
+from shared.web.origins import Origins
 from shared.web.peers import Peer
 
 
@@ -69,7 +71,7 @@ class ProtocolSniffer(Peer, asyncio.Protocol):
         else:
             early = data[head.length :]
             endpoints = self._paths.websockets
-            upgrade(
+            answer_upgrade(
                 self._server, endpoints, self.transport, b"GET", head.target, head.headers, early
             )
 
@@ -137,10 +139,12 @@ class UpgradingHttp(RoutedHttp):
         method = self.parser.get_method()
         early, self._early = self._early or b"", b""
         endpoints = self._websockets
-        upgrade(self._server, endpoints, self.transport, method, self.url, self.headers, early)
+        answer_upgrade(
+            self._server, endpoints, self.transport, method, self.url, self.headers, early
+        )
 
 
-def upgrade(
+def answer_upgrade(
     server: ServerContext,
     endpoints: Endpoints,
     transport: asyncio.Transport,
@@ -156,8 +160,12 @@ def upgrade(
         transport.write(rejection(invalid, server.state.default_headers))
         transport.close()
     else:
-        endpoint = endpoints.get(unquote(request.path.decode("latin-1")))
-        Upgrade(server, transport, request).begin(endpoint, early)
+        path = unquote(request.path.decode("latin-1"))
+        upgrade = Upgrade(server, transport, request)
+        if server.admits(headers, path):
+            upgrade.begin(endpoints.get(path), early)
+        else:
+            upgrade.reject(HTTPStatus.FORBIDDEN)
 
 
 def websocket_options(
@@ -165,6 +173,7 @@ def websocket_options(
     endpoints: Endpoints,
     requests: HttpEndpoints = MappingProxyType({}),
     *,
+    origins: Origins | None = None,
     http: type[UpgradingHttp] = UpgradingHttp,
 ) -> dict[str, Any]:
     """Return the options that uvicorn needs to serve WebSockets, and streams over HTTP.
@@ -172,6 +181,7 @@ def websocket_options(
     Args:
         endpoints: By path; at any other path a request for a WebSocket is answered with 403.
         requests: By path and method; at any other path a request is the application's.
+        origins: Whose pages may ask.
     """
     paths = Paths(endpoints, requests)
     servers: list[ServerContext] = []
@@ -186,6 +196,7 @@ def websocket_options(
             servers[:] = [
                 ServerContext(
                     hub,
+                    origins or Origins(),
                     config=config,
                     state=server_state,
                     app_state=app_state,

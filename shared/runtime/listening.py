@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import ipaddress
 import socket
 import struct
 
@@ -27,14 +26,6 @@ _DROP_SYN = (
 
 class CannotListen(Exception):
     """The address is taken or not ours; ``str`` is the sentence for the operator."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

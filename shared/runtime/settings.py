@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from shared.runtime.locale import as_utf8
+from shared.web.origins import Origins
 from shared.web.peers import PeerLimits
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -116,6 +117,9 @@ class ServiceSettings(BaseSettings):
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
     """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+    allowed_origins: str = Field("", validation_alias="HUBBUB_ALLOWED_ORIGINS")
+    """Of pages that may talk to us from a browser, with commas between; `*` in one stands for any
+    characters. By default pages of the same host, and on this machine those of this machine."""
     keep_alive_seconds: Seconds = Field(
         _PEER_DEFAULTS.keep_alive_seconds, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS"
     )
@@ -136,6 +140,15 @@ class ServiceSettings(BaseSettings):
             max_idle=self.max_idle_connections,
             reserved_files=self.reserved_files,
         )
+
+    def origins(self) -> Origins:
+        return Origins(self.allowed_origins)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        Origins(origins)
+        return origins
 
     @field_validator("jwks_proxy")
     @classmethod

@@ -1,5 +1,6 @@
-"""Whom an address stands for, where connections or attempts are counted by it."""
+"""Whom an address stands for."""
 
+import ipaddress
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
@@ -20,3 +21,11 @@ def network_of(address: str) -> str | None:
     if packed.startswith(_IPV4_MAPPED):
         return inet_ntop(AF_INET, packed.removeprefix(_IPV4_MAPPED))
     return inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what has this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

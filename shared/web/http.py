@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from shared.contracts.errors import AppError, ErrorKind
+from shared.web.cors import Cors
+from shared.web.origins import Origins
 from shared.web.request_context import RequestContext, current_request_id
 
 MAX_BODY_BYTES = 64 * 1024
@@ -142,13 +144,16 @@ def _longest(body: type[BaseModel]) -> int:
     return characters * BYTES_A_CHARACTER + BYTES_BESIDE
 
 
-def install_edge(app: FastAPI, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-    """Give the application the error answers, request ids and body limit of every service."""
+def install_edge(
+    app: FastAPI, *, max_body_bytes: int = MAX_BODY_BYTES, origins: Origins | None = None
+) -> None:
+    """Give the application the error answers, request ids, limits and CORS of every service."""
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _defect)
     app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
+    app.add_middleware(Cors, origins=origins or Origins())
 
 
 def operations_router(

@@ -83,6 +83,11 @@ REQUESTS = [
     (among(b"Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 400),
     (among(b"Expect: 100-continue"), 101),
     (among(b"Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b"), 101),
+    # Whose page asks.
+    (among(b"Origin: https://x"), 101),
+    (among(b"Origin: https://y"), 403),
+    (among(b"Origin: https://x\r\nOrigin: https://y"), 403),
+    (among(b"Origin: null"), 403),
     (among(b"X:  \t y \t "), 101),
     (among(b"X: \xff"), 101),
     (among(b"X: y\r\n z"), 400),
