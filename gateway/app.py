@@ -381,6 +381,7 @@ async def serving(
                     gateway.hub,
                     {
                         "/ws/chat": partial(take, gateway.chat),
+                        "/ws/notifications": partial(take, gateway.chat, has_room=False),
                         **websocket_endpoints(gateway.centrifuge),
                     },
                     http_endpoints(gateway.centrifuge),

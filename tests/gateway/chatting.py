@@ -122,6 +122,7 @@ class RunningGateway:
         subprotocols: list[str] | None = None,
         receive_buffer_bytes: int | None = None,
         forwarded_for: str | None = None,
+        path: str = "/ws/chat",
         **query: Any,
     ) -> AsyncGenerator[Tab]:
         """A connection as the query asks for it, not yet welcomed."""
@@ -131,7 +132,7 @@ class RunningGateway:
         raw.setblocking(False)
         await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
         async with connect(
-            f"ws://127.0.0.1:{self.port}/ws/chat?{urlencode(query)}",
+            f"ws://127.0.0.1:{self.port}{path}?{urlencode(query)}",
             subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,
             additional_headers={"X-Forwarded-For": forwarded_for} if forwarded_for else None,
             compression=None,

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.channels.connection import isolate_failure
+from gateway.channels.connection import Frame, isolate_failure
 from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.errors import EndReason
-from gateway.protocols.chat.codec import encode_people, encode_welcome
+from gateway.protocols.chat.codec import encode, encode_people, encode_welcome
+from gateway.protocols.chat.frames import Greeting
 from gateway.protocols.chat.handshake import ChatHandshake
 from gateway.protocols.chat.service import ChatService
 from gateway.session.rate import units_of_replay
@@ -42,13 +43,13 @@ class Arrival:
         *,
         on_welcomed: Callable[[], None],
     ) -> None:
-        """``options`` are the room's."""
+        """``options`` are the room's. At `/ws/notifications` the personal channel is the room."""
         self._service = service
         self._session = session
         self._connection = session.connection
         self._handshake = handshake
         self._room = room
-        self._subscriptions = room, personal
+        self._subscriptions = {room, personal}  # one, where there is no room
         self._options = options
         self._namespaces = service.sessions.namespaces
         self._on_welcomed = on_welcomed
@@ -171,6 +172,20 @@ class Arrival:
         self._is_welcomed = True
         if recovery is not None:
             recovery.delivered_offset = offset
+        room = self._handshake.room
+        if room is None:
+            self._connection.send(self._encode_greeting(offset))
+        else:
+            self._connection.send(self._encode_welcome(room, offset))
+        self._on_welcomed()
+
+    def _encode_greeting(self, offset: int) -> Frame:
+        claims = self._session.claims
+        epoch = self._service.sessions.catch_up.epoch
+        greeting = Greeting(user_id=claims.user_id, name=claims.name, offset=offset, epoch=epoch)
+        return encode(greeting)
+
+    def _encode_welcome(self, room: str, offset: int) -> Frame:
         channel, claims = self._room.channel, self._session.claims
         presence, announcements = self._service.presence, self._service.announcements
         options, may_see = self._options, self._may_see_presence
@@ -182,15 +197,12 @@ class Arrival:
             count = presence.count(channel) + 1
             users = announcements.encoded_users_with(channel, claims.user_id, claims.name)
         self._room.watches = options.join_leave and (options.force_push_join_leave or may_see)
-        self._connection.send(
-            encode_welcome(
-                user_id=claims.user_id,
-                name=claims.name,
-                room=self._handshake.room,
-                count=count,
-                users=users,
-                offset=offset,
-                epoch=self._service.sessions.catch_up.epoch,
-            )
+        return encode_welcome(
+            user_id=claims.user_id,
+            name=claims.name,
+            room=room,
+            count=count,
+            users=users,
+            offset=offset,
+            epoch=self._service.sessions.catch_up.epoch,
         )
-        self._on_welcomed()

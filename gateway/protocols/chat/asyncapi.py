@@ -1,12 +1,13 @@
-"""The AsyncAPI document of `/ws/chat`, from the messages' own types."""
+"""The AsyncAPI document of `/ws/chat` and `/ws/notifications`, from the messages' own types."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.protocols.chat.close_codes import CLOSE_CODES
-from gateway.protocols.chat.frames import COMMANDS, PUSHES
+from gateway.protocols.chat.frames import COMMANDS, NOTIFICATION_PUSHES, PUSHES
 
 _QUERY = {
     "token": "An access token; or in Sec-WebSocket-Protocol, or as the first message.",
@@ -19,16 +20,17 @@ _QUERY = {
 
 def chat_document(*, version: str) -> dict[str, Any]:
     """Build the AsyncAPI 3 document; from the gateway's side, so tabs send what it receives."""
-    models = [*COMMANDS, *PUSHES]
+    pushes = list(dict.fromkeys([*PUSHES, *NOTIFICATION_PUSHES]))
+    models = [*COMMANDS, *pushes]
     names, definitions = models_json_schema(
-        [(model, "serialization" if model in PUSHES else "validation") for model in models],
+        [(model, _mode(model)) for model in models],
         ref_template="#/components/schemas/{model}",
     )
     messages = {
         model.__name__: {
             "name": model.model_fields["type"].default,
             "summary": (model.__doc__ or "").strip(),
-            "payload": names[(model, "serialization" if model in PUSHES else "validation")],
+            "payload": names[(model, _mode(model))],
         }
         for model in models
     }
@@ -37,16 +39,18 @@ def chat_document(*, version: str) -> dict[str, Any]:
         "info": {"title": "Hubbub gateway: the plain protocol", "version": version},
         "defaultContentType": "application/json",
         "channels": {
-            "chat": {
-                "address": "/ws/chat",
-                "messages": {name: _message(name) for name in messages},
-                "bindings": {"ws": {"method": "GET", "query": _query_schema()}},
-                "x-closes": [close._asdict() for close in CLOSE_CODES.values()],
-            }
+            "chat": _channel("/ws/chat", [*COMMANDS, *PUSHES], _QUERY),
+            "notifications": _channel(
+                "/ws/notifications",
+                [*COMMANDS, *NOTIFICATION_PUSHES],
+                {name: text for name, text in _QUERY.items() if name != "room"},
+            ),
         },
         "operations": {
-            "command": _operation("receive", COMMANDS),
-            "push": _operation("send", PUSHES),
+            "command": _operation("chat", "receive", COMMANDS),
+            "push": _operation("chat", "send", PUSHES),
+            "notificationsCommand": _operation("notifications", "receive", COMMANDS),
+            "notificationsPush": _operation("notifications", "send", NOTIFICATION_PUSHES),
         },
         "components": {"messages": messages, "schemas": definitions["$defs"]},
     }
@@ -56,18 +60,28 @@ def _message(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/messages/{name}"}
 
 
-def _operation(action: str, models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
+def _mode(model: type[BaseModel]) -> Literal["serialization", "validation"]:
+    return "validation" if model in COMMANDS else "serialization"
+
+
+def _channel(
+    address: str, models: list[type[BaseModel]], query: Mapping[str, str]
+) -> dict[str, Any]:
+    properties = {name: {"type": "string", "description": text} for name, text in query.items()}
     return {
-        "action": action,
-        "channel": {"$ref": "#/channels/chat"},
-        "messages": [{"$ref": f"#/channels/chat/messages/{model.__name__}"} for model in models],
+        "address": address,
+        "messages": {model.__name__: _message(model.__name__) for model in models},
+        "bindings": {
+            "ws": {"method": "GET", "query": {"type": "object", "properties": properties}}
+        },
+        "x-closes": [close._asdict() for close in CLOSE_CODES.values()],
     }
 
 
-def _query_schema() -> dict[str, Any]:
+def _operation(channel: str, action: str, models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
+    messages = f"#/channels/{channel}/messages"
     return {
-        "type": "object",
-        "properties": {
-            name: {"type": "string", "description": text} for name, text in _QUERY.items()
-        },
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"{messages}/{model.__name__}"} for model in models],
     }

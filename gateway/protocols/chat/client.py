@@ -37,7 +37,7 @@ from gateway.transport.frames import Close, Frame
 from gateway.transport.upgrade import Upgrade
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName, user_id_to_json
+from shared.contracts.ids import user_id_to_json
 from shared.tokens.access_tokens import Claims
 from shared.web.query import read_query
 
@@ -92,12 +92,12 @@ class ChatClient:
         is_full = access.occupancy.enter(self.connection, asked.address)
         if is_full is not None:
             self.connection.close(is_full)
-        elif asked.channel is None:
+        elif asked.room is not None and asked.channel is None:
             self.connection.close(EndReason.INVALID_CHANNEL)
         elif access.not_ready():
             self.connection.close(EndReason.NOT_READY)
         elif asked.token is not None:
-            self._sign_in(asked.token, asked, asked.channel)
+            self._sign_in(asked.token, asked)
         else:
             self._phase = _AWAITING_TOKEN
         if self._session is None:  # no token yet, or its issuer is asked for keys
@@ -142,20 +142,20 @@ class ChatClient:
             command = decode_command(message)
         except BadCommand:
             command = None
-        if not isinstance(command, Authenticate) or asked is None or asked.channel is None:
+        if not isinstance(command, Authenticate) or asked is None:
             self.connection.close(EndReason.INVALID_TOKEN)
             return
         self._phase = _ARRIVING
         if self._service.sessions.access.not_ready():
             self.connection.close(EndReason.NOT_READY)
         else:
-            self._sign_in(command.token, asked, asked.channel)
+            self._sign_in(command.token, asked)
 
-    def _sign_in(self, token: str, asked: ChatHandshake, channel: ChannelName) -> None:
+    def _sign_in(self, token: str, asked: ChatHandshake) -> None:
         self._service.sessions.access.sign_in(
             token,
             self.connection,
-            admit=lambda claims: self._admit(claims, asked, channel),
+            admit=lambda claims: self._admit(claims, asked),
             refuse=self._refuse_entry,
         )
 
@@ -165,7 +165,9 @@ class ChatClient:
             log.info("sign_in_failed", connection_id=self.connection.id, reason=str(error))
         self.connection.close(reason)
 
-    def _admit(self, claims: Claims, asked: ChatHandshake, channel: ChannelName) -> None:
+    def _admit(self, claims: Claims, asked: ChatHandshake) -> None:
+        own = personal_channel(claims.user_id)
+        channel = own if asked.channel is None else asked.channel
         session = Session(self.connection, claims, self._service.sessions)
         options = session.options_of(channel)
         session.begin(CONNECT_UNITS + units_of_replay(asked.history))
@@ -173,7 +175,7 @@ class ChatClient:
         self._room = session.subscribe(channel, encode_publication)
         if options.presence:
             session.enter(self._room)
-        personal = session.subscribe(personal_channel(claims.user_id), encode_publication)
+        personal = session.subscribe(own, encode_publication)
         log.debug(
             "connected",
             connection_id=self.connection.id,
@@ -298,11 +300,17 @@ class ChatClient:
         self.connection.send(encode(message))
 
 
-def take(service: ChatService, upgrade: Upgrade) -> None:
-    """Open a `/ws/chat` connection; nothing of the request is kept."""
+def take(service: ChatService, upgrade: Upgrade, *, has_room: bool = True) -> None:
+    """Open a connection at `/ws/chat`, or without a room at `/ws/notifications`.
+
+    Nothing of the request is kept.
+    """
     request = upgrade.request
     handshake = read_handshake(
-        read_query(request.query), request.subprotocols, address=upgrade.client_host
+        read_query(request.query),
+        request.subprotocols,
+        address=upgrade.client_host,
+        has_room=has_room,
     )
     with suppress(ConnectionResetError):  # it went away in its own handshake
         upgrade.accept(

@@ -102,6 +102,16 @@ class Welcome(BaseModel):
     epoch: str
 
 
+class Greeting(BaseModel):
+    """The first message of a connection at `/ws/notifications`, which has no room."""
+
+    type: Literal["welcome"] = "welcome"
+    user_id: JsonUserId
+    name: str
+    offset: int
+    epoch: str
+
+
 class UserJoined(BaseModel):
     """A user came into the room, with a first tab."""
 
@@ -206,3 +216,7 @@ PUSHES: tuple[type[BaseModel], ...] = (
     Welcome, UserJoined, UserLeft, UserCount, Users, Message, ServicePublication,
     Notification, Ack, Pong, Reset, Error,
 )  # fmt: skip
+NOTIFICATION_PUSHES: tuple[type[BaseModel], ...] = (
+    Greeting, ServicePublication, Notification, Ack, Pong, Reset, Error,
+)  # fmt: skip
+"""At `/ws/notifications`."""

@@ -25,31 +25,36 @@ class Since:
 
 
 class ChatHandshake(NamedTuple):
-    """The request of one tab for one room."""
+    """The request of one tab, for one room or for its user's notifications alone."""
 
-    room: str
+    room: str | None
+    """None at `/ws/notifications`."""
     channel: ChannelName | None
-    """None if there can be no such room."""
+    """The room's; None if there can be no such room."""
     token: str | None
     """None if it is to come as the first message."""
     subprotocol: str | None
     """To be answered; a browser fails if it offered one and none is chosen."""
     since: Since | None
     history: int
-    """How many of the room's last publications a newcomer wants."""
+    """How many of the channel's last publications a newcomer wants."""
     address: str | None = None
     """Where it comes from; None if that can't be known."""
 
 
 def read_handshake(
-    query: Mapping[str, str], subprotocols: Sequence[str], *, address: str | None = None
+    query: Mapping[str, str],
+    subprotocols: Sequence[str],
+    *,
+    address: str | None = None,
+    has_room: bool = True,
 ) -> ChatHandshake:
     """Read the request; what is wrong with it is for the session to answer."""
-    room = query.get("room") or DEFAULT_ROOM
+    room = (query.get("room") or DEFAULT_ROOM) if has_room else None
     offered, token_offered = _bearer(subprotocols)
     return ChatHandshake(
         room=room,
-        channel=_channel(room),
+        channel=None if room is None else _channel(room),
         token=query.get("token") or token_offered,
         subprotocol=SUBPROTOCOL if offered else None,
         since=_since(query),

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 from gateway.protocols.chat.asyncapi import chat_document
-from gateway.protocols.chat.frames import COMMANDS, PUSHES
+from gateway.protocols.chat.frames import COMMANDS, NOTIFICATION_PUSHES, PUSHES
 
 
 def references(value: Any) -> list[str]:
@@ -18,7 +18,7 @@ def test_the_document_names_every_message_and_every_reference_leads_somewhere() 
     document = json.loads(json.dumps(chat_document(version="1")))
 
     messages = document["components"]["messages"]
-    assert set(messages) == {model.__name__ for model in (*COMMANDS, *PUSHES)}
+    assert set(messages) == {model.__name__ for model in (*COMMANDS, *PUSHES, *NOTIFICATION_PUSHES)}
     assert references(document)
     for reference in references(document):
         place: Any = document
