@@ -1,0 +1,86 @@
+"""A client of the protocol that is nobody's SDK: it says and hears lines as they are."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.gateway.chatting import RunningGateway
+from tests.gateway.serving import DEADLINE_SECONDS
+
+Message = dict[str, Any]
+
+
+class Talk:
+    """One connection; what came and was not asked for yet lies in order."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self._ids = count(1)
+        self._came: list[Message] = []
+
+    async def say(self, *commands: Message) -> None:
+        await self.socket.send("\n".join(map(json.dumps, commands)))
+
+    async def ask(self, method: str, /, **asked: Any) -> Any:
+        """Send a command; its result, or its error with the name `error`. Pushes are kept."""
+        command_id = next(self._ids)
+        await self.say({"id": command_id, method: asked})
+        while True:
+            message = await self._read()
+            if message.get("id") == command_id:
+                return message[method] if method in message else {"error": message["error"]}
+            self._came.append(message)
+
+    async def push(self) -> Message:
+        """The next push."""
+        while True:
+            message = self._came.pop(0) if self._came else await self._read()
+            if "push" in message:
+                pushed: Message = message["push"]
+                return pushed
+
+    async def publication(self, channel: str) -> Message:
+        """The next publication in a channel; what else is pushed is skipped."""
+        while True:
+            push = await self.push()
+            if push.get("channel") == channel and "pub" in push:
+                publication: Message = push["pub"]
+                return publication
+
+    async def closed(self) -> tuple[int, str]:
+        """Read on to the end; how it was closed."""
+        try:
+            while True:
+                await self._read()
+        except ConnectionClosed:
+            return self.socket.close_code or 1006, self.socket.close_reason or ""
+
+    async def _read(self) -> Message:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            message: Message = json.loads(await self.socket.recv())
+        return message
+
+
+@asynccontextmanager
+async def talk(
+    gateway: RunningGateway, path: str = "/connection/websocket"
+) -> AsyncGenerator[Talk]:
+    """A connection that has said nothing yet."""
+    url = f"ws://127.0.0.1:{gateway.port}{path}"
+    async with connect(url, compression=None, max_queue=None, close_timeout=1) as socket:
+        yield Talk(socket)
+
+
+@asynccontextmanager
+async def talking(gateway: RunningGateway, token: str, **asked: Any) -> AsyncGenerator[Talk]:
+    """One that is connected."""
+    async with talk(gateway) as client:
+        connected = await client.ask("connect", token=token, **asked)
+        assert "error" not in connected, connected
+        yield client

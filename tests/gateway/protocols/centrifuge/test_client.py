@@ -1,0 +1,388 @@
+"""A client and its gateway, line by line."""
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from gateway.channels.options import Namespace, Who
+from shared.contracts.channels import parse_channel, personal_channel
+from shared.contracts.ids import SessionId, UserId
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish
+from shared.nats.client import Bus
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+from tests.gateway.protocols.centrifuge.talking import talk, talking
+
+BAD_REQUEST = (3501, "bad request")
+NAMESPACES = {
+    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
+    "news": Namespace(publish=Who.USERS, force_recovery=True, presence=True),
+    "small": Namespace(publish=Who.USERS, force_recovery=True, history_size=2),
+    "tagged": Namespace(publish=Who.USERS, allow_tags_filter=True),
+    "delta": Namespace(
+        publish=Who.USERS, force_recovery=True, allowed_delta_types={"fossil"}, delta_publish=True
+    ),
+    "off": Namespace(subscribe=Who.SERVICES, history=False),
+}
+SETTINGS: dict[str, Any] = {"namespaces": NAMESPACES, "channel_limit": 5}
+
+
+@pytest.fixture
+async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url, settings=SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture
+async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+    async with a_gateway(nats_url, settings=SETTINGS) as running:
+        yield running
+
+
+def a_channel(namespace: str = "news") -> str:
+    return f"{namespace}:{a_room()}"
+
+
+async def test_a_connect_is_answered_with_what_the_client_has_to_know(
+    gateway: RunningGateway,
+) -> None:
+    async with talk(gateway) as client:
+        connected = await client.ask("connect", token=token_of(42, "Ann"), name="js")
+        assert connected.keys() == {"client", "version", "expires", "ttl", "subs", "ping", "pong"}
+        assert connected["client"]
+        assert connected["version"]
+        assert connected["expires"] is True
+        assert 800 < connected["ttl"] <= 900
+        assert connected["ping"] == 20
+        personal = connected["subs"]["#42"]
+        assert personal["recoverable"] is personal["positioned"] is True
+        assert personal["epoch"]
+
+
+@pytest.mark.parametrize(
+    ("message", "close"),
+    [
+        ("x", BAD_REQUEST),
+        ('{"id":1,"subscribe":{"channel":"news:a"}}', BAD_REQUEST),
+        ('{"id":1,"connect":{}}', BAD_REQUEST),
+        ('{"id":1,"connect":{"token":"bad"}}', (3500, "invalid token")),
+        ('{"id":1}', BAD_REQUEST),
+        (b"binary", (3506, "inappropriate protocol")),
+    ],
+)
+async def test_who_does_not_begin_with_a_good_connect_is_sent_away(
+    gateway: RunningGateway, message: str | bytes, close: tuple[int, str]
+) -> None:
+    async with talk(gateway) as client:
+        await client.socket.send(message)
+        assert await client.closed() == close
+
+
+async def test_who_says_nothing_is_sent_away_in_time(nats_url: str) -> None:
+    async with (
+        a_gateway(nats_url, settings={"auth_seconds": 0.3}) as gateway,
+        talk(gateway) as client,
+    ):
+        assert await client.closed() == (3502, "stale")
+
+
+async def test_a_second_connect_ends_the_connection(gateway: RunningGateway) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        await client.say({"id": 9, "connect": {"token": token_of(1, "Ann")}})
+        assert await client.closed() == BAD_REQUEST
+
+
+async def test_a_token_that_is_over_is_an_error_so_that_the_client_fetches_another(
+    gateway: RunningGateway,
+) -> None:
+    async with talk(gateway) as client:
+        answer = await client.ask("connect", token=token_of(1, "Ann", seconds=-5))
+        assert answer == {"error": {"code": 109, "message": "token expired"}}
+
+
+async def test_a_protobuf_client_is_told_no_for_good(gateway: RunningGateway) -> None:
+    async with talk(gateway, "/connection/websocket?cf_protocol=protobuf") as client:
+        assert await client.closed() == BAD_REQUEST
+
+
+async def test_commands_behind_connect_in_one_message_are_answered_in_their_order(
+    gateway: RunningGateway,
+) -> None:
+    channel = a_channel()
+    async with talk(gateway) as client:
+        await client.say(
+            {"id": 1, "connect": {"token": token_of(1, "Ann")}},
+            {"id": 2, "subscribe": {"channel": channel}},
+            {"id": 3, "publish": {"channel": channel, "data": {"n": 1}}},
+        )
+        came = [json.loads(await client.socket.recv()) for _ in range(4)]
+
+    assert [each.get("id") for each in came if "id" in each] == [1, 2, 3]
+    [pushed] = [each["push"] for each in came if "push" in each]
+    assert pushed["pub"]["data"] == {"n": 1}
+    assert pushed["pub"]["info"]["user"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"channel": "nowhere:x"}, 102),
+        ({"channel": "no colon"}, 107),
+        ({"channel": "x" * 256}, 107),
+        ({"channel": "$news:secret"}, 103),
+        ({"channel": "off:x"}, 103),
+        ({"channel": "#2"}, 103),
+        ({"channel": "news:x", "token": "bad"}, 103),
+        ({"channel": "news:x", "type": 1}, 103),
+        ({"channel": "news:x", "type": 4}, 108),
+        ({"channel": "news:x", "tf": {"key": "a", "cmp": "eq", "val": "b"}}, 107),
+        ({"channel": "tagged:x", "tf": {"cmp": "eq"}}, 107),
+    ],
+)
+async def test_a_subscription_that_cannot_be_is_refused_with_a_code(
+    gateway: RunningGateway, asked: dict[str, Any], code: int
+) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        answer = await client.ask("subscribe", **asked)
+        assert answer["error"]["code"] == code
+        assert "error" not in await client.ask("subscribe", channel=a_channel()), "it goes on"
+
+
+async def test_subscribing_twice_or_too_often_is_refused(gateway: RunningGateway) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        channels = [a_channel() for _ in range(4)]  # and the personal one
+        for channel in channels:
+            assert "error" not in await client.ask("subscribe", channel=channel)
+        assert (await client.ask("subscribe", channel=channels[0]))["error"]["code"] == 105
+        assert (await client.ask("subscribe", channel="#1"))["error"]["code"] == 105
+        assert (await client.ask("subscribe", channel=a_channel()))["error"]["code"] == 106
+        assert await client.ask("unsubscribe", channel=channels[0]) == {}
+        assert await client.ask("unsubscribe", channel=channels[0]) == {}
+        assert "error" not in await client.ask("subscribe", channel=a_channel())
+
+
+async def test_nothing_of_a_channel_comes_after_the_unsubscribe_was_answered(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    left, kept = a_channel(), a_channel()
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        for channel in (left, kept):
+            await client.ask("subscribe", channel=channel)
+        await client.ask("unsubscribe", channel=left)
+        await publish(publisher, parse_channel(left), "not for you")
+        await publish(publisher, parse_channel(kept), "for you")
+        assert (await client.push())["pub"]["data"] == "for you"
+
+
+async def test_who_comes_back_to_another_gateway_is_answered_with_all_it_missed(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    channel = a_channel()
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        subscribed = await client.ask("subscribe", channel=channel, recoverable=True)
+        first = (await publish(publisher, parse_channel(channel), 0)).offset
+        assert (await client.publication(channel))["offset"] == first
+    for number in range(1, 4):
+        await publish(publisher, parse_channel(channel), number)
+        await publish(publisher, parse_channel(a_channel()), "elsewhere")
+    async with talking(other, token_of(1, "Ann")) as client:
+        again = await client.ask(
+            "subscribe", channel=channel, recover=True, offset=first, epoch=subscribed["epoch"]
+        )
+        assert [each["data"] for each in again["publications"]] == [1, 2, 3]
+        assert again["offset"] == first
+        assert again["recovered"] is again["was_recovering"] is True
+        await publish(publisher, parse_channel(channel), 4)
+        assert (await client.publication(channel))["data"] == 4
+
+
+@pytest.mark.parametrize("flag", [0, 2])
+@pytest.mark.parametrize("wrong", [{"epoch": "_"}, {"offset": 2**40}])
+async def test_a_position_that_cannot_be_recovered_is_told_honestly(
+    gateway: RunningGateway, publisher: Publisher, wrong: dict[str, Any], flag: int
+) -> None:
+    channel = a_channel()
+    offset = (await publish(publisher, parse_channel(channel), 1)).offset
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        asked = {"channel": channel, "recover": True, "offset": offset, "flag": flag} | wrong
+        answer = await client.ask("subscribe", **asked)
+        if flag:
+            assert answer["error"]["code"] == 112
+            assert "error" not in await client.ask("subscribe", channel=channel)
+        else:
+            assert "recovered" not in answer
+            assert "publications" not in answer
+            assert answer["was_recovering"] is True
+            assert answer["offset"] >= offset
+
+
+async def test_more_than_the_channel_keeps_is_not_recovered(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    channel = parse_channel(a_channel("small"))
+    stored = [(await publish(publisher, channel, number)).offset for number in range(4)]
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        asked = {"channel": channel, "recover": True}
+        none = await client.ask("subscribe", **asked, offset=stored[0])
+        assert "recovered" not in none
+        await client.ask("unsubscribe", channel=channel)
+        two = await client.ask("subscribe", **asked, offset=stored[1])
+        assert [each["data"] for each in two["publications"]] == [2, 3]
+
+
+async def test_the_personal_channel_recovers_with_the_connect(
+    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+) -> None:
+    user = 1_000_000 + hash(a_room()) % 1_000_000
+    personal = personal_channel(UserId(str(user)))
+    first = (await publish(publisher, personal, 0)).offset
+    await publish(publisher, personal, 1)
+    async with talk(other) as client:
+        held = {personal: {"recover": True, "offset": first}}
+        connected = await client.ask("connect", token=token_of(user, "Ann"), subs=held)
+        [missed] = connected["subs"][personal]["publications"]
+        assert missed["data"] == 1
+        await publish(publisher, personal, 2)
+        assert (await client.publication(personal))["data"] == 2
+
+
+async def test_only_publications_with_the_tags_are_seen(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    channel = a_channel("tagged")
+    async with (
+        talking(gateway, token_of(1, "Ann")) as some,
+        talking(gateway, token_of(2, "Ben")) as everything,
+    ):
+        tf = {"key": "team", "cmp": "eq", "val": "red"}
+        assert "error" not in await some.ask("subscribe", channel=channel, tf=tf)
+        await everything.ask("subscribe", channel=channel)
+        for team in ("blue", "red"):
+            payload = json.dumps({"data": team, "tags": {"team": team}}).encode()
+            await publisher.publish(f"rt.pub.{channel}", payload, message_id=a_room())
+        assert (await some.publication(channel))["data"] == "red"
+        assert (await everything.publication(channel))["data"] == "blue"
+
+
+async def test_a_subscription_with_delta_is_sent_one_whole_and_then_patches(
+    gateway: RunningGateway,
+) -> None:
+    channel = a_channel("delta")
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        answer = await client.ask("subscribe", channel=channel, delta="fossil")
+        assert answer["delta"] is True
+        for number in range(3):
+            await client.ask("publish", channel=channel, data={"n": number, "pad": "x" * 100})
+        came = [await client.publication(channel) for _ in range(3)]
+
+    assert [each.get("delta", False) for each in came] == [False, True, True]
+    assert json.loads(came[0]["data"]) == {"n": 0, "pad": "x" * 100}
+    assert all(len(each["data"]) < 50 for each in came[1:])
+
+
+async def test_presence_shows_connections_and_who_leaves_is_gone_at_once(
+    gateway: RunningGateway, other: RunningGateway
+) -> None:
+    channel = a_channel()
+    async with talking(gateway, token_of(1, "Ann")) as ann:
+        await ann.ask("subscribe", channel=channel)
+        [(client_id, info)] = (await ann.ask("presence", channel=channel))["presence"].items()
+        assert info == {"user": "1", "client": client_id}
+        async with talking(other, token_of(1, "Ann")) as second:
+            await second.ask("subscribe", channel=channel)
+            stats = await second.ask("presence_stats", channel=channel)
+            assert stats == {"num_clients": 2, "num_users": 1}
+            await second.ask("unsubscribe", channel=channel)
+        assert "error" in await ann.ask("presence", channel=a_channel("tagged"))
+
+
+async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publisher) -> None:
+    channel = a_channel()
+    offsets = [(await publish(publisher, parse_channel(channel), n)).offset for n in range(5)]
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        await client.ask("subscribe", channel=channel)
+        position = await client.ask("history", channel=channel)
+        assert position["publications"] == []
+        assert position["offset"] >= offsets[-1]
+        page = await client.ask("history", channel=channel, limit=2)
+        assert [each["data"] for each in page["publications"]] == [0, 1]
+        since = {"offset": page["publications"][-1]["offset"], "epoch": page["epoch"]}
+        page = await client.ask("history", channel=channel, limit=-1, since=since)
+        assert [each["data"] for each in page["publications"]] == [2, 3, 4]
+        page = await client.ask("history", channel=channel, limit=2, reverse=True)
+        assert [each["data"] for each in page["publications"]] == [4, 3]
+        bad = await client.ask("history", channel=channel, limit=2, since=since | {"epoch": "bad"})
+        assert bad["error"]["code"] == 112
+
+
+async def test_what_is_not_there_says_so(gateway: RunningGateway) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        assert (await client.ask("rpc", method="x"))["error"]["code"] == 108
+        assert (await client.ask("publish", channel="post:1", data=1))["error"]["code"] == 102
+        assert (await client.ask("publish", channel=a_channel("off"), data=1))["error"][
+            "code"
+        ] == 103
+        assert (await client.ask("publish", channel=a_channel()))["error"]["code"] == 107
+        await client.say({"send": {"data": 1}})
+        assert await client.closed() == (3508, "not available")
+
+
+async def test_a_token_is_refreshed_and_another_users_is_not(gateway: RunningGateway) -> None:
+    async with talking(gateway, token_of(1, "Ann", seconds=60)) as client:
+        renewed = await client.ask("refresh", token=token_of(1, "Ann", seconds=600))
+        assert renewed["expires"] is True
+        assert 500 < renewed["ttl"] <= 600
+        await client.say({"id": 99, "refresh": {"token": token_of(2, "Ben")}})
+        assert await client.closed() == (3500, "invalid token")
+
+
+async def test_a_refresh_with_a_token_that_is_over_closes_so_that_it_comes_back(
+    gateway: RunningGateway,
+) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        await client.say({"id": 99, "refresh": {"token": token_of(1, "Ann", seconds=-5)}})
+        assert await client.closed() == (3005, "connection expired")
+
+
+async def test_a_revoked_session_ends_the_connection_for_good(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    session = SessionId(a_room())
+    revoked = SessionRevoked(session_id=session, user_id=UserId("1"))
+    async with talking(gateway, token_of(1, "Ann", sid=session)) as client:
+        await publisher.publish(
+            SESSION_REVOKED_SUBJECT, revoked.model_dump_json().encode(), message_id=revoked.id
+        )
+        assert await client.closed() == (3500, "invalid token")
+
+
+async def test_a_drain_asks_clients_to_come_back(gateway: RunningGateway) -> None:
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        await gateway.parts.drain()
+        assert await client.closed() == (3001, "shutdown")
+
+
+async def test_a_flood_of_commands_is_refused_and_then_ended(nats_url: str) -> None:
+    limits = {"commands_per_second": 1, "command_burst": 3, "max_rate_refusals": 2}
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | limits) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        codes = [(await client.ask("rpc", method="x"))["error"]["code"] for _ in range(5)]
+        assert codes == [108, 108, 108, 111, 111]
+        await client.say({"id": 99, "rpc": {"method": "x"}})
+        assert await client.closed() == (3013, "too many requests")
+
+
+async def test_pings_come_as_the_protocol_has_them_and_a_pong_keeps_it_open(nats_url: str) -> None:
+    limits = {"ping_seconds": 0.5, "pong_seconds": 1}
+    async with (
+        a_gateway(nats_url, settings=limits) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        for _ in range(2):
+            assert json.loads(await client.socket.recv()) == {}
+            await client.socket.send("{}")
