@@ -29,11 +29,7 @@ def test_a_message_has_a_command_a_line_and_may_end_its_last() -> None:
 
     held = HeldSubscription(recover=True, epoch="e")
     assert read(f"{connect}\n{subscribe}\n") == [
-        Command(
-            10,
-            "connect",
-            Connect(token="T", subs={"#42": HeldSubscription(recover=True, epoch="e")}),
-        ),
+        Command(10, "connect", Connect(token="T", subs={"#42": held})),
         Command(11, "subscribe", Subscribe(channel="news", flag=1, recover=True, offset=1)),
     ]
 
