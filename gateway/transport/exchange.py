@@ -181,7 +181,8 @@ class RoutedHttp(BoundedHttp):
         super().__init__(server.config, server.state, server.app_state, server.loop)
         self._server = server
         self._http_endpoints = endpoints
-        self._max_body_bytes = server.hub.limits.max_message_bytes
+        room = self.max_request_bytes - self.max_head_bytes
+        self._max_body_bytes = min(server.hub.limits.max_message_bytes, room)
 
     # Called by the parser.
 
@@ -289,11 +290,28 @@ class RoutedHttp(BoundedHttp):
         else:
             exchange.respond(HTTPStatus.METHOD_NOT_ALLOWED, [_allow(endpoints)])
 
-    def _end(self) -> None:
-        if self._is_answering and self._is_ours(self.cycle) and self.cycle.more_body:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:
-            super()._end()
+    # Its end.
+
+    @property
+    def _hears_that_it_is_late(self) -> bool:
+        awaits_body = self._is_answering and self.cycle.more_body
+        return super()._hears_that_it_is_late or (awaits_body and self._is_ours(self.cycle))
+
+    def _hang_up(self) -> None:
+        """Let a peer read the refusal while it sends its body, and drop what it sends.
+
+        Were the socket closed, the kernel would reset the connection for it, and the peer would
+        see nothing else. RFC 9112, section 9.6.
+        """
+        if not self._is_answering or not self.transport.can_write_eof():
+            super()._hang_up()
+            return
+        self.cycle.response_started = self.cycle.response_complete = True
+        self._is_deaf = True
+        self._due_at = self.loop.time() + self._server.hub.limits.close_seconds
+        self._received = 0
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
     def _is_ours(self, cycle: RequestResponseCycle) -> bool:
         return cycle.scope["path"] in self._http_endpoints

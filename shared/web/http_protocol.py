@@ -162,7 +162,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             self.transport.abort()
         elif self._due_at is None or now < self._due_at or self.transport.is_closing():
             return
-        elif self._is_in_head and self._received:
+        elif self._hears_that_it_is_late:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self._end()
@@ -194,6 +194,11 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     def _is_answering(self) -> bool:
         cycle = cast(RequestResponseCycle | None, self.cycle)  # there is none before the first
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def _hears_that_it_is_late(self) -> bool:
+        """Whether its request has begun, and nobody else will answer it."""
+        return self._is_in_head and self._received > 0
 
     def _end(self) -> None:
         if self._is_answering:
@@ -261,6 +266,10 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             "\r\n",
         )
         self.transport.write("\r\n".join(lines).encode())
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection behind a refusal."""
         self.transport.close()
 
 

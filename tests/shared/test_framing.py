@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
+from gateway.transport.exchange import HttpExchange
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
 from shared.runtime.listening import listen
@@ -20,6 +21,8 @@ from shared.runtime.process import Server, server_config
 from shared.web.http_protocol import BoundedHttp
 from tests.fixtures.waiting import eventually
 from tests.gateway.transport.transports import some_limits
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,39 @@ class App:
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": b""})
 
+    def answer(self, exchange: HttpExchange) -> None:
+        """As an endpoint of the gateway's own, which is asked when the body is there."""
+        request = exchange.request
+        self.headers.append(request.headers)
+        self.told.append(Told(request.method, request.path, request.body))
+        exchange.respond(200)
 
-def as_service() -> dict[str, Any]:
+
+class Always(dict[str, V]):
+    """Has the same value for every key but `/early`."""
+
+    def __init__(self, value: V) -> None:
+        super().__init__(any=value)
+
+    def __contains__(self, key: object) -> bool:
+        return key != "/early"
+
+    def __getitem__(self, key: str) -> V:
+        return super().__getitem__("any")
+
+
+def as_service(_app: App) -> dict[str, Any]:
     """As posts and auth are served."""
     return {}
 
 
-def as_gateway() -> dict[str, Any]:
+def as_gateway(_app: App) -> dict[str, Any]:
     return websocket_options(Hub(some_limits()), {})
+
+
+def as_endpoints(app: App) -> dict[str, Any]:
+    """As what the gateway answers below its application."""
+    return websocket_options(Hub(some_limits()), {}, Always(Always(app.answer)))
 
 
 class Service:
@@ -96,11 +124,11 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture(scope="module", params=[as_service, as_gateway])
+@pytest.fixture(scope="module", params=[as_service, as_gateway, as_endpoints])
 async def service(request: pytest.FixtureRequest) -> AsyncGenerator[Service]:
     app, stop = App(), asyncio.Event()
     with listen("127.0.0.1", 0) as taken:
-        server = Server(server_config(app, forwarded_allow_ips="", **request.param()), stop=stop)
+        server = Server(server_config(app, forwarded_allow_ips="", **request.param(app)), stop=stop)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[taken]))
             await eventually(lambda: server.started)

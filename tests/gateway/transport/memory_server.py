@@ -15,6 +15,7 @@ from shared.runtime.process import server_config
 from shared.web.http_protocol import BoundedHttp
 from shared.web.peers import Peers
 from tests.gateway.serving import until
+from tests.gateway.transport.exchanges import Endpoints
 from tests.gateway.transport.sockets import Echo
 from tests.gateway.transport.transports import ATransport, some_limits
 
@@ -54,7 +55,7 @@ class MemoryPeer(ATransport):
 
 
 class MemoryServer:
-    """``/`` accepts connections; over HTTP all answers are 200, once `let` is set."""
+    """``/`` accepts connections; over HTTP answers are 200, once `let` is set, or `streams`'."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class MemoryServer:
     ) -> None:
         self.hub = Hub(some_limits(**limits))
         self.echoes: list[Echo] = []
+        self.streams = Endpoints()
         self.hosts: list[str | None] = []
         """Of clients that asked for a WebSocket, as the endpoint saw them."""
         self.clients: list[str | None] = []
@@ -74,7 +76,9 @@ class MemoryServer:
         self.state.connections = Peers(max_sockets=max_sockets)  # type: ignore[assignment]
         self.let = asyncio.Event()
         self.let.set()
-        options = websocket_options(self.hub, {"/": self._take, "/fails": self._fail})
+        options = websocket_options(
+            self.hub, {"/": self._take, "/fails": self._fail}, self.streams.by_path
+        )
         self._config = server_config(
             self, forwarded_allow_ips=proxies, timeout_keep_alive=keep_alive_seconds, **options
         )

@@ -1,9 +1,18 @@
 """Requests over HTTP at paths of our own: how each of them is answered."""
 
 import asyncio
+from itertools import pairwise
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.transport.http_stream import HttpStreamConnection
+from gateway.transport.sniffer import UpgradingHttp
+from shared.web.http_protocol import end_late_peers
 from tests.gateway.serving import until
-from tests.gateway.transport.exchanges import a_request, a_stream_gateway, event
+from tests.gateway.transport.exchanges import FIRST, Peer, a_request, a_stream_gateway, event
+from tests.gateway.transport.memory_server import MemoryServer
 
 
 async def test_a_request_is_answered_and_the_next_one_on_the_same_connection_too() -> None:
@@ -30,9 +39,9 @@ async def test_other_paths_are_the_applications() -> None:
 async def test_an_answer_may_come_later_and_requests_behind_it_wait() -> None:
     async with a_stream_gateway() as gateway, gateway.peer() as peer:
         await peer.send(a_request(b"/later", b"POST") + a_request(b"/echo", b"POST", body=b"x"))
-        await until(lambda: len(gateway.endpoints.exchanges) == 1)
-        await asyncio.sleep(0.05)
-        assert len(gateway.endpoints.exchanges) == 1
+        async with gateway.peer(a_request(b"/echo")) as other:
+            await other.until(b"\r\n\r\n")
+        assert [each.request.path for each in gateway.endpoints.exchanges] == ["/later", "/echo"]
         gateway.endpoints.let.set()
         assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 No Content\r\n")
         assert (await peer.until(b"\r\n\r\nx")).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -110,3 +119,174 @@ async def test_a_browser_may_ask_before_it_asks() -> None:
         assert b"access-control-allow-origin" not in await peer.until(b"\r\n\r\n")
         await peer.send(a_request(b"/later", b"GET"))
         assert b"\r\nallow: POST, OPTIONS\r\n" in await peer.until(b"\r\n\r\n")
+
+
+HUGE = 10_000_000
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: %d\r\n" % HUGE, b"Transfer-Encoding: chunked\r\n"]
+)
+async def test_a_body_that_is_too_long_is_refused_while_it_comes(framing: bytes) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n"
+    piece = b"x" * 10_000
+    if b"chunked" in framing:
+        piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+    async with a_stream_gateway() as gateway, gateway.peer() as peer:
+        await peer.send(head)
+        for _ in range(HUGE // 10_000):
+            await peer.send(piece)  # whether anybody listens or not: nobody resets the connection
+        assert (await peer.rest()).startswith(b"HTTP/1.1 413 ")
+        assert gateway.endpoints.exchanges == []
+
+
+async def test_a_body_of_the_greatest_length_is_taken() -> None:
+    body = b"x" * 65536
+    async with a_stream_gateway() as gateway, gateway.peer() as peer:
+        await peer.send(a_request(b"/echo", b"POST", body=body))
+        await peer.until(b"\r\n\r\n" + body)
+        await peer.send(a_request(b"/echo", b"POST", body=body + b"x"))
+        assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_peer_that_asks_first_is_told_whether_to_send_its_body() -> None:
+    async with a_stream_gateway() as gateway, gateway.peer() as peer:
+        expect = b"Expect: 100-continue\r\nContent-Length: 5\r\n"
+        await peer.send(a_request(b"/echo", more=expect))
+        assert await peer.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await peer.send(b"hello")
+        await peer.until(b"\r\n\r\nhello")
+        await peer.send(a_request(b"/echo", more=expect.replace(b"5", b"70000")))
+        assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_peer_that_refused_its_body_is_let_go_in_time() -> None:
+    async with a_stream_gateway(close_seconds=0.1) as gateway, gateway.peer() as peer:
+        await peer.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        assert (await peer.rest()).startswith(b"HTTP/1.1 413 ")
+        await peer.send(b"x" * 1000)
+        await until(lambda: is_reset(peer))
+
+
+def is_reset(peer: Peer) -> bool:
+    try:
+        peer.socket.send(b"x")
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return False
+
+
+ECHO = a_request(b"/echo", b"POST", body=b"hello")
+
+
+@given(st.lists(st.integers(1, 10_000), max_size=8), st.integers(0, 3))
+async def test_any_split_of_the_bytes_gives_the_same_answers_and_the_same_stream(
+    cuts: list[int], earlier: int
+) -> None:
+    sent = ECHO * earlier + a_request(method=b"POST", body=b"x")
+    places = sorted({0, len(sent), *(cut % len(sent) for cut in cuts)})
+    server = MemoryServer()
+    peer = server.peer()
+
+    peer.send(*[sent[begin:end] for begin, end in pairwise(places)])
+
+    await until(lambda: b"text/event-stream" in peer.got, seconds=2)
+    server.hub.coalescer._flush()
+    assert peer.statuses == [200] * (earlier + 1)
+    assert peer.got.endswith(FIRST + event(b"hello x"))
+    assert isinstance(peer.protocol, HttpStreamConnection)
+    assert server.known == set()
+
+
+async def test_a_body_has_as_long_to_come_as_the_head() -> None:
+    server, now = MemoryServer(), asyncio.get_running_loop().time()
+    peer = server.peer()
+    peer.send(ECHO[:-1])
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds - 1)
+    assert peer.statuses == []
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds + 1)
+    assert peer.statuses == [408]
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds + 20)
+    assert peer.is_closing()
+
+
+async def test_a_peer_that_goes_before_it_is_answered_is_forgotten_and_the_work_goes_on() -> None:
+    server = MemoryServer()
+    async with server.hub.working():
+        peer = server.peer()
+        peer.send(a_request(b"/later", b"POST"))
+        await until(lambda: len(server.streams.exchanges) == 1)
+        assert server.known, "the server waits for it at its end"
+        peer.leave()
+        assert server.known == set()
+        server.streams.let.set()
+        await until(lambda: server.hub.shared.work.is_done)
+        assert server.streams.exchanges[0].is_gone
+        assert peer.got == b""
+
+
+async def test_work_that_is_cancelled_leaves_nobody_waiting() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    async with server.hub.working():
+        peer.send(a_request(b"/later", b"POST"))
+        await until(lambda: len(server.streams.exchanges) == 1)
+    assert peer.aborted
+
+
+async def test_a_peer_that_does_not_read_its_answers_is_not_given_more() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(ECHO)
+    assert await peer.answered() == [200]
+    peer.unsent = 1
+    http = peer.protocol
+    assert isinstance(http, UpgradingHttp)
+    http.pause_writing()
+    peer.send(ECHO)
+    await asyncio.sleep(0)
+    assert peer.statuses == [200]
+    http.resume_writing()
+    assert peer.statuses == [200, 200]
+
+
+async def test_a_stream_opens_for_nobody_who_has_not_read_earlier_answers() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(ECHO)
+    assert await peer.answered() == [200]
+    peer.unsent = 1
+    peer.send(a_request())
+    await until(lambda: peer.aborted)
+    assert server.streams.listeners == []
+
+
+async def test_streams_count_among_the_sockets_and_who_is_waited_for_gives_way() -> None:
+    server = MemoryServer(max_sockets=3)
+    stream, later, half = (server.peer() for _ in range(3))
+    async with server.hub.working():
+        stream.send(a_request())
+        later.send(a_request(b"/later", b"POST"))
+        half.send(ECHO[:-1])
+        await until(lambda: len(server.hub) == 1)
+        server.peer().send(a_request())
+        assert [each.is_closing() for each in (stream, later, half)] == [False, False, True]
+        await until(lambda: len(server.hub) == 2)
+        assert server.peer().aborted, "nobody is waited for"
+
+
+async def test_a_server_that_ends_answers_what_it_was_asked_and_takes_nothing_more() -> None:
+    server = MemoryServer()
+    async with server.hub.working():
+        peer = server.peer()
+        peer.send(a_request(b"/later", b"POST"))
+        await until(lambda: len(server.streams.exchanges) == 1)
+        for each in list(server.state.connections):
+            each.shutdown()
+        assert not peer.is_closing()
+        server.streams.let.set()
+        assert await peer.answered() == [204]
+        assert b"connection: close\r\n" in peer.got
+        assert peer.closed

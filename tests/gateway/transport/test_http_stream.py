@@ -1,15 +1,25 @@
 """Responses that do not end: what goes out, how they end, and what their peers may do."""
 
+import asyncio
 import socket
 import struct
+import time
+from typing import cast
 
 import pytest
 
 from gateway.errors import EndReason
 from gateway.transport.frames import Close
+from gateway.transport.http_stream import HttpStreamConnection
 from tests.gateway.serving import until
-from tests.gateway.transport.exchanges import FIRST, a_request, a_stream_gateway, event
-from tests.gateway.transport.transports import CLOSE_CODES
+from tests.gateway.transport.exchanges import (
+    FIRST,
+    Listener,
+    a_request,
+    a_stream_gateway,
+    event,
+)
+from tests.gateway.transport.transports import CLOSE_CODES, AHub, ATransport
 
 
 async def test_a_stream_is_a_response_whose_body_goes_on_until_the_connection_ends() -> None:
@@ -97,6 +107,130 @@ async def test_what_comes_after_the_request_is_ignored_within_a_bound() -> None:
         await peer.send(b"x" * 10_000)
         await until(lambda: len(gateway.hub) == 0)
     assert len(gateway.endpoints.exchanges) == 1
+
+
+def a_stream(
+    hub: AHub, *, sends_pongs: bool = False
+) -> tuple[HttpStreamConnection, ATransport, Listener]:
+    """One that a test drives by hand."""
+    transport = ATransport()
+    connection = HttpStreamConnection(
+        cast(asyncio.Transport, transport), hub.shared, sends_pongs=sends_pongs
+    )
+    listener = Listener(connection)
+    connection.open(listener)
+    return connection, transport, listener
+
+
+async def test_frames_of_one_turn_leave_in_one_write_in_the_order_in_which_they_were_sent() -> None:
+    hub = AHub()
+    connection, transport, _ = a_stream(hub)
+    for text in (b"a", b"b"):
+        connection.send(event(text))
+    hub.end_turn()
+    assert transport.written == [event(b"a") + event(b"b")]
+
+
+async def test_a_stream_that_is_not_read_is_offered_what_has_room_and_cut_without_a_word() -> None:
+    hub = AHub(max_pending_bytes=1000, lag_seconds=10)
+    connection, transport, listener = a_stream(hub)
+    transport.unsent = 900
+    connection.pause_writing()
+    assert connection.is_stalled
+    assert connection.offer(event(b"small"))
+    assert not connection.offer(event(b"x" * 1000))
+    assert hub.shared.stalled_bytes > 900
+
+    connection.cut(EndReason.SESSION_ENDED)
+
+    assert transport.aborted
+    connection.connection_lost(None)
+    assert listener.ended == CLOSE_CODES[EndReason.SESSION_ENDED]
+    assert hub.shared.stalled_bytes == 0
+    assert transport.written == [event(b"small")]
+
+
+async def test_a_stream_that_stays_stalled_ends() -> None:
+    hub = AHub(lag_seconds=10, close_seconds=5)
+    connection, transport, _ = a_stream(hub)
+    transport.unsent = 1
+    connection.pause_writing()
+    connection.check(time.monotonic() + 9)
+    assert connection.is_open
+    connection.check(time.monotonic() + 11)
+    assert connection.closing is EndReason.TOO_SLOW
+    assert transport.closed
+    connection.check(time.monotonic() + 20)
+    assert transport.aborted, "it did not take its farewell either"
+
+
+async def test_a_stream_ends_in_time_once_what_is_pending_has_left() -> None:
+    hub = AHub(ping_seconds=100)
+    connection, transport, _ = a_stream(hub)
+    connection.close_after(10, EndReason.TOKEN_EXPIRED)
+    connection.check(time.monotonic() + 9)
+    connection.send(event(b"last"))
+    connection.check(time.monotonic() + 11)
+    end = event(b"end %d" % CLOSE_CODES[EndReason.TOKEN_EXPIRED].code)
+    assert b"".join(transport.written) == event(b"last") + end
+    assert transport.closed
+    connection.send(event(b"too late"))
+    hub.end_turn()
+    assert b"".join(transport.written).endswith(end)
+
+
+async def test_what_is_fed_waits_while_commands_are_not_read_and_keeps_its_order() -> None:
+    hub = AHub(max_message_bytes=10)
+    connection, transport, _ = a_stream(hub)
+    assert connection.feed("a")
+    connection.pause_reading()
+    assert connection.feed("b")
+    assert connection.feed("c" * 9)
+    assert not connection.feed("d"), "so much waits already"
+    assert transport.is_reading, "else the end of the peer would not be seen"
+    hub.end_turn()
+    assert b"".join(transport.written) == event(b"a")
+    connection.resume_reading()
+    assert connection.feed("e")
+    hub.end_turn()
+    texts = [b"a", b"b", b"c" * 9, b"e"]
+    assert b"".join(transport.written) == b"".join([event(each) for each in texts])
+
+
+async def test_a_stream_whose_replies_are_not_read_is_fed_nothing_more() -> None:
+    hub = AHub(max_pending_bytes=100, max_message_bytes=10)
+    connection, transport, _ = a_stream(hub)
+    transport.unsent = 101
+    connection.pause_writing()
+    assert connection.feed("a" * 10)
+    assert not connection.feed("b")
+    assert transport.written == [], "nothing is done for it"
+    transport.unsent = 0
+    connection.resume_writing()
+    hub.end_turn()
+    assert b"".join(transport.written) == event(b"a" * 10)
+
+
+async def test_a_receiver_that_fails_costs_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    hub = AHub()
+    connection, _, _ = a_stream(hub)
+    connection.feed("fail")
+    assert not connection.is_open
+    assert hub.failures == 1
+    assert "receiver_failed" in capsys.readouterr().out
+    assert not connection.feed("more")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel has no such option")
+async def test_the_kernel_gives_a_peer_up_that_acknowledges_nothing() -> None:
+    async with (
+        a_stream_gateway(ping_seconds=20, pong_seconds=13) as gateway,
+        gateway.peer(a_request()) as peer,
+    ):
+        await peer.until(b"hello ")
+        (listener,) = gateway.endpoints.listeners
+        connected = listener.connection.transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 33_000
 
 
 async def test_a_drain_ends_streams() -> None:

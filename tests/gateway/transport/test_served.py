@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from gateway.errors import EndReason
+from gateway.transport.connection import LOST
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
@@ -18,9 +20,10 @@ from shared.runtime.listening import listen
 from shared.runtime.process import Server, running, server_config
 from tests.fixtures.certificates import Authority
 from tests.gateway.serving import until
+from tests.gateway.transport.exchanges import FIRST, Endpoints, a_request, event
 from tests.gateway.transport.peer_frames import CLOSE, HELLO
 from tests.gateway.transport.sockets import Echo, a_handshake
-from tests.gateway.transport.transports import some_limits
+from tests.gateway.transport.transports import CLOSE_CODES, some_limits
 
 PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -33,11 +36,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 class EchoApp:
-    """Echoes at ``/``; over HTTP all answers are 204."""
+    """Echoes at ``/``, and has a stream at ``/stream``; over HTTP all other answers are 204."""
 
     def __init__(self) -> None:
         self.hub = Hub(some_limits())
         self.hosts: list[str | None] = []
+        self.streams = Endpoints()
 
     def take(self, upgrade: Upgrade) -> None:
         self.hosts.append(upgrade.client_host)
@@ -87,7 +91,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
 @asynccontextmanager
 async def serving(app: EchoApp, address: Address) -> AsyncGenerator[None]:
     stop = asyncio.Event()
-    options = websocket_options(app.hub, {"/": app.take}) | address.options()
+    options = websocket_options(app.hub, {"/": app.take}, app.streams.by_path) | address.options()
     config = server_config(app, forwarded_allow_ips="127.0.0.1", **options)
     server = Server(config, stop=stop, drain=app.hub.drain)
     async with (
@@ -137,3 +141,40 @@ async def test_an_endpoint_sees_the_address_of_the_client(address: Address) -> N
     async with serving(app, address):
         await conversation(address, a_handshake() + CLOSE)
     assert app.hosts == [None if address.kind == "unix" else "127.0.0.1"]
+
+
+async def test_a_stream_opens_and_ends_with_its_farewell(address: Address) -> None:
+    app = EchoApp()
+    async with serving(app, address):
+        for pieces in (
+            [a_request(method=b"POST", body=b"you")],
+            [PLAIN, a_request(b"/echo"), a_request(method=b"POST", body=b"you")],
+            [a_request(method=b"POST", body=b"you")[:-2], b"ou"],
+        ):
+            reader, writer = await address.enter()
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            async with asyncio.timeout(10):
+                await reader.readuntil(b"hello you\n\n")
+                listener = app.streams.listeners[-1]
+                listener.connection.send(event(b"last"))
+                listener.connection.close(EndReason.SESSION_ENDED)
+                end = event(b"end %d" % CLOSE_CODES[EndReason.SESSION_ENDED].code)
+                assert await reader.read() == event(b"last") + end
+            writer.close()
+        await until(lambda: len(app.hub) == 0)
+
+
+async def test_a_peer_that_ends_its_side_has_ended_its_stream(address: Address) -> None:
+    app = EchoApp()
+    async with serving(app, address):
+        reader, writer = await address.enter()
+        writer.write(a_request())
+        await reader.readuntil(FIRST + event(b"hello "))
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
+        await until(lambda: app.streams.listeners[0].ended == LOST, seconds=1)
+        writer.close()
