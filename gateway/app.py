@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.registry import ConnectionManager, Fanout, for_each
+from gateway.cluster import Cluster
 from gateway.control import Control
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
@@ -210,10 +211,16 @@ class Gateway:
             rate_limits=rate_limits,
             settings=settings,
         )
+        self.cluster = Cluster(
+            bus,
+            leases=lambda: self.presence.live_leases,
+            own_lease=lambda: self.presence.node,
+        )
         self.centrifuge = CentrifugeService(
             sessions,
             presence=self.presence,
             pages=self.pages,
+            cluster=self.cluster,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
             ping_seconds=settings.ping_seconds,
@@ -321,6 +328,7 @@ class Gateway:
     async def drain(self) -> None:
         self._draining = True
         await self.hub.drain()
+        self.cluster.say_goodbye()
         await self.presence.release_lease()
 
     def _end_with_tokens(self) -> None:
@@ -371,7 +379,11 @@ async def serving(
             told=told,
             now=now,
         )
-        async with gateway.hub.working(), supervisor.running(*gateway.loops):
+        async with (
+            gateway.hub.working(),
+            gateway.cluster.listening(),
+            supervisor.running(*gateway.loops),
+        ):
             origins = settings.origins()
             yield GatewayParts(
                 router=create_router(gateway),

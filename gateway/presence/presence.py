@@ -123,6 +123,11 @@ class Presence:
         return self._lease.in_force
 
     @property
+    def live_leases(self) -> frozenset[NodeId]:
+        """The names under which gateways write entries now, as far as is known here."""
+        return self._table.live_leases()
+
+    @property
     def unwritten(self) -> int:
         """Entries that are being written or could be at once."""
         return self._writer.unwritten

@@ -127,6 +127,12 @@ class PresenceTable:
         found = self._nodes.get(node)
         return found.state if found else LeaseState.ENDED
 
+    def live_leases(self) -> frozenset[NodeId]:
+        """The nodes whose lease is renewed, as far as the stream says."""
+        return frozenset(
+            name for name, node in self._nodes.items() if node.state is LeaseState.LIVE
+        )
+
     def expired_leases(self) -> dict[NodeId, int]:
         """The nodes whose lease has expired, and the sequence of the marker that says so."""
         return {

@@ -7,6 +7,10 @@ class BusUnavailable(Unavailable):
     """No answer, "not now" or not connected: it may be done or not; the same call may succeed."""
 
 
+class NobodyAnswers(BusUnavailable):
+    """Nobody is subscribed to what was asked."""
+
+
 class StreamMissing(BusUnavailable):
     """The bus answers and has no such stream: `bootstrap` has not run."""
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shared.nats.errors import BusUnavailable
+from shared.nats.errors import BusUnavailable, NobodyAnswers
 from shared.nats.headers import status
 
 NO_RESPONDERS = 503
@@ -75,7 +75,7 @@ class Inbox:
                 return
             replies.append(Reply(payload, headers))
             if status(headers) == NO_RESPONDERS:
-                done.set_exception(BusUnavailable("nobody on the bus answers"))
+                done.set_exception(NobodyAnswers("nobody on the bus answers"))
             elif is_last(replies[-1]):
                 done.set_result(replies)
 

@@ -162,6 +162,7 @@ async def use_everything(deployment: Deployment) -> None:
         await adas.say("m1", "hello")
         await graces.until(lambda f: f["type"] == "message" and f["body"] == "hello")
         await say_over_http(first)
+        await command_over_another(first, second, ada)
         post = await posts.post("/posts", json={"title": "t", "body": "b"}, headers=bearer(ada))
         like = f"/posts/{post.json()['id']}/like"
         assert (await posts.post(like, headers=bearer(grace))).status_code == 200
@@ -204,6 +205,23 @@ async def say_over_http(gateway: HubbubProcess) -> None:
     async with a_client_of(gateway) as api:
         answer = await api.post("/api/publish", json=body, headers={"X-API-Key": API_KEY})
         assert answer.status_code == 200
+
+
+async def command_over_another(one: HubbubProcess, two: HubbubProcess, token: str) -> None:
+    """Send a stream's command to a gateway that has to pass it on."""
+    body = {"id": 1, "connect": {"token": token}}
+    async with (
+        a_client_of(one) as streaming,
+        a_client_of(two) as passing,
+        streaming.stream("POST", "/connection/http_stream", json=body) as stream,
+    ):
+        lines = stream.aiter_lines()
+        connected = json.loads(await anext(lines))["connect"]
+        whose = {name: connected[name] for name in ("session", "node")}
+        command = json.dumps({"id": 2, "rpc": {"method": "m"}})
+        answer = await passing.post("/emulation", json=whose | {"data": command})
+        assert answer.status_code == 204
+        assert json.loads(await anext(lines))["error"]["code"] == 108
 
 
 def tail_from_start(deployment: Deployment) -> None:

@@ -365,7 +365,7 @@ class CentrifugeClient(Dialogue):
             (b"ping", b"%d" % service.ping_seconds),
             (b"pong", None if self.codec.is_unidirectional else TRUE),
             (b"session", None if self._emulation is None else json_of(self._emulation)),
-            (b"node", json_of(service.node) if self._is_emulated else None),
+            (b"node", json_of(service.cluster.node) if self._is_emulated else None),
         )
         self._connect = None
         if self.codec.is_unidirectional:

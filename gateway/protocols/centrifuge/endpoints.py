@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 
+from gateway.cluster import NoSuchNode
 from gateway.protocols.centrifuge import codes
 from gateway.protocols.centrifuge.client import CentrifugeClient
 from gateway.protocols.centrifuge.codec import (
@@ -21,11 +22,12 @@ from gateway.protocols.centrifuge.codec import (
     WEBSOCKET,
     Codec,
 )
-from gateway.protocols.centrifuge.service import CentrifugeService
+from gateway.protocols.centrifuge.service import EMULATION, CentrifugeService, Emulated
 from gateway.transport.connection import Connection
 from gateway.transport.exchange import HttpEndpoints, HttpExchange
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.upgrade import Upgrade
+from shared.contracts.errors import Unavailable
 from shared.contracts.json_values import read_json
 from shared.web.query import read_query
 
@@ -137,15 +139,29 @@ def _emulate(service: CentrifugeService, exchange: HttpExchange) -> None:
         return
     if not all(isinstance(each, str) for each in (session, node, data)):
         exchange.respond(HTTPStatus.BAD_REQUEST)
-        return
-    connection = service.emulated.get(session)
-    if connection is None:
-        exchange.respond(HTTPStatus.NOT_FOUND)
-    elif connection.feed(data):
-        exchange.respond(HTTPStatus.NO_CONTENT)
+    elif node == service.cluster.node:
+        _answer_emulated(exchange, service.feed(Emulated(session=session, data=data)))
     else:
-        connection.close(codes.SLOW)  # it sends faster than it reads what is answered
-        exchange.respond(HTTPStatus.NOT_FOUND)
+        forwarding = _forward(service, exchange, node, {"session": session, "data": data})
+        exchange.start(forwarding, seconds=2 * service.cluster.limits.request_seconds)
+
+
+async def _forward(
+    service: CentrifugeService, exchange: HttpExchange, node: str, asked: Mapping[str, str]
+) -> None:
+    try:
+        is_taken = await service.cluster.ask(node, EMULATION, asked)
+    except NoSuchNode:
+        is_taken = False
+    except Unavailable:  # it may have them or not: the client has to come back
+        exchange.respond(HTTPStatus.SERVICE_UNAVAILABLE)
+        return
+    _answer_emulated(exchange, is_taken is True)
+
+
+def _answer_emulated(exchange: HttpExchange, is_taken: bool) -> None:
+    """Whoever is told 404 connects anew."""
+    exchange.respond(HTTPStatus.NO_CONTENT if is_taken else HTTPStatus.NOT_FOUND)
 
 
 def _client(

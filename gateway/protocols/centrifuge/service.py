@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import secrets
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -11,6 +10,7 @@ from importlib.metadata import version
 from gateway.channels.connection import Frame
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.registry import ConnectionManager, Member, Subscription, for_each
+from gateway.cluster import Cluster, Question
 from gateway.metrics import GatewayMetrics
 from gateway.presence.presence import Presence
 from gateway.presence.table import ClientChange
@@ -28,6 +28,8 @@ from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, Claims, Grant
 
+EMULATION = "emulation"
+
 EXPIRY_GRACE_SECONDS = 25.0
 """From the end of a token to what follows: the SDKs refresh only as it ends."""
 
@@ -39,6 +41,13 @@ class Details:
     grant: Grant
     is_server_side: bool = False
     expiry: asyncio.TimerHandle | None = None
+
+
+class Emulated(Question):
+    """Commands that came with a request of its own, for a stream."""
+
+    session: str
+    data: str
 
 
 _NOTHING = Details(Grant())
@@ -68,6 +77,7 @@ class CentrifugeService:
         *,
         presence: Presence,
         pages: Pages,
+        cluster: Cluster,
         before: Before,
         rate_limits: RateLimits,
         ping_seconds: float,
@@ -99,8 +109,7 @@ class CentrifugeService:
         self.version = version("hubbub")
         self.presence = presence
         self.pages = pages
-        self.node = secrets.token_hex(8)
-        """This process, as clients on emulated transports name it."""
+        self.cluster = cluster
         self.emulated: dict[str, HttpStreamConnection] = {}
         """Connections whose clients send commands with other requests, by their secret sessions."""
         self._before = before
@@ -112,6 +121,7 @@ class CentrifugeService:
             expiry_grace_seconds=EXPIRY_GRACE_SECONDS,
         )
         self._kinds: dict[Codec, CentrifugeKind] = {}
+        cluster.handle(EMULATION, Emulated, self.feed)
 
     def kind_of(self, codec: Codec) -> CentrifugeKind:
         kind = self._kinds.get(codec)
@@ -128,6 +138,16 @@ class CentrifugeService:
 
     def anonymous_claims(self) -> Claims:
         return Claims(ANONYMOUS, "", None, issued_at=None, expires_at=NEVER)
+
+    def feed(self, asked: Emulated) -> bool:
+        """Give a stream here the commands that its client sent; return whether it took them."""
+        connection = self.emulated.get(asked.session)
+        if connection is None:
+            return False
+        if connection.feed(asked.data):
+            return True
+        connection.close(codes.SLOW)  # it sends faster than it reads what is answered
+        return False
 
     # Subscriptions that end.
 
