@@ -18,7 +18,7 @@ from shared.jetstream.publisher import Publisher
 from shared.sql.database import Sessions, transaction_dependency
 from shared.tokens.access_tokens import Claims, TokenVerifier
 from shared.tokens.authentication import bearer_token
-from shared.tokens.keys import public_jwk
+from shared.tokens.jwk import public_jwk
 from shared.web.addresses import network_of
 
 JWKS_MAX_AGE_SECONDS = 60

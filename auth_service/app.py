@@ -31,6 +31,7 @@ from shared.sql.outbox.metrics import OutboxMetrics
 from shared.sql.outbox.relay import run_relay
 from shared.sql.outbox.wake import wake_after_commit
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.configured import own_issuer
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Told
 from shared.web.http import body_limit, install_edge, operations_router
@@ -99,14 +100,14 @@ async def assembled(
         access_token_seconds=settings.access_token_seconds,
     )
     keys = FixedKeys([issuer.public_key])
-    verifier = TokenVerifier(
+    ourselves = own_issuer(
         keys,
-        issuer=settings.token_issuer,
+        name=settings.token_issuer,
         audience=settings.token_audience,
-        hmac_secret=None,  # whom we did not sign in has no account here
         max_token_seconds=settings.max_token_seconds,
-        remembered_tokens=settings.remembered_tokens,
     )
+    # Alone: whom we did not sign in has no account here.
+    verifier = TokenVerifier([ourselves], remembered_tokens=settings.remembered_tokens)
     hasher = PasswordHasher(
         time_cost=settings.argon2_passes,
         memory_cost=settings.argon2_memory_kib,

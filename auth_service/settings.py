@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from shared.runtime.settings import Count, Seconds, ServiceSettings
 from shared.sql.database import DatabaseUrl
-from shared.tokens.keys import read_signing_key
+from shared.tokens.jwk import read_signing_key
 
 
 class AuthSettings(ServiceSettings):

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.contracts.ids import SessionId, UserId
-from shared.tokens.keys import TrustedKey, read_signing_key, trusted_key
+from shared.tokens.jwk import TrustedKey, read_signing_key, trusted_key
 
 
 class TokenIssuer:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.tokens.keys import public_jwk, trusted_key
+from shared.tokens.jwk import public_jwk, trusted_key
 
 SECRET = "a secret of the benchmarks, 32 bytes"
 LIFETIME = timedelta(hours=1)

@@ -16,7 +16,7 @@ from shared.runtime.listening import listen, share
 from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
-from shared.tokens.access_tokens import open_verifier
+from shared.tokens.configured import open_verifier
 from shared.web.open_files import allow_open_files
 
 log = structlog.get_logger(__name__)

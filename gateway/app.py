@@ -111,7 +111,7 @@ class Gateway:
         self.clock_watch = ClockWatch(
             self._end_with_tokens, settle_seconds=settings.clock_settle_seconds
         )
-        self._revocations = Revocations(max_token_seconds=settings.max_token_seconds)
+        self._revocations = Revocations(max_token_seconds=settings.longest_token_seconds)
         self.control = Follower(
             bus,
             "CTL",

@@ -38,5 +38,5 @@ def stream_settings(
     settings: ServiceSettings, *, replicas: int = 1, store_bytes: int | None = None
 ) -> StreamSettings:
     """Revocations outlive the longest token, by whatever clock."""
-    longest = settings.max_token_seconds + CLOCK_SKEW_SECONDS
+    longest = settings.longest_token_seconds + CLOCK_SKEW_SECONDS
     return StreamSettings(replicas=replicas, ctl_max_age_seconds=longest, store_bytes=store_bytes)

@@ -38,8 +38,12 @@ def doubts_about(service: str) -> list[str]:
 
 
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
-    if service != "auth" and settings.hmac_secret is None and settings.jwks_url is None:
-        return ["neither HUBBUB_JWKS_URL nor HUBBUB_HMAC_SECRET: no token could be checked"]
+    trusted = (settings.hmac_secret, settings.jwks_url, *settings.issuers)
+    if service != "auth" and not any(trusted):
+        return [
+            "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS:"
+            " no token could be checked"
+        ]
     return []
 
 

@@ -12,7 +12,7 @@ from hubbub.errors import CommandFailed
 from shared.contracts.ids import BadUserId, SessionId, parse_user_id
 from shared.runtime.settings import ServiceSettings
 from shared.tokens.access_tokens import shown_name
-from shared.tokens.keys import BadSigningKey
+from shared.tokens.jwk import BadSigningKey
 
 
 def make_token(user: str, *, name: str | None, seconds: int, data: Path | None) -> str:

@@ -29,7 +29,7 @@ from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.migrations import migrate
 from shared.sql.outbox.metrics import OutboxMetrics
-from shared.tokens.access_tokens import open_verifier
+from shared.tokens.configured import open_verifier
 from shared.web.http import MAX_BODY_BYTES, install_edge, operations_router
 
 WEB = Path(__file__).parent.parent / "web"

@@ -13,7 +13,7 @@ from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
 from shared.sql.outbox.metrics import OutboxMetrics
-from shared.tokens.access_tokens import open_verifier
+from shared.tokens.configured import open_verifier
 from shared.web.open_files import allow_open_files
 
 

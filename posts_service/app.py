@@ -69,7 +69,7 @@ async def serving(
     """
     supervisor = supervisor or Supervisor()
     outbox = outbox_metrics.of("posts")
-    revocations = Revocations(max_token_seconds=settings.max_token_seconds)
+    revocations = Revocations(max_token_seconds=settings.longest_token_seconds)
     control = Follower(
         bus,
         "CTL",

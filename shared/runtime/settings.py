@@ -2,12 +2,9 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self, get_args
 
-import jwt
-from jwt.algorithms import HMACAlgorithm
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -16,6 +13,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from shared.runtime.issuer_settings import (
+    BY_DEFAULT,
+    LONGEST_TOKEN_SECONDS,
+    IssuerSettings,
+    Proxy,
+    Secret,
+)
 from shared.runtime.locale import as_utf8
 from shared.web.origins import Origins
 from shared.web.peers import PeerLimits
@@ -62,7 +66,7 @@ class _EnvOrFile(EnvSettingsSource):
                 if path is not None:
                     value = Path(path).read_text(encoding="utf-8").rstrip("\n")
                     return value, key, is_complex
-        if isinstance(value, str) and _is_text(field):
+        if isinstance(value, str) and not _is_path(field):
             value = as_utf8(value)
         return value, key, is_complex
 
@@ -74,9 +78,9 @@ class _EnvOrFile(EnvSettingsSource):
             raise ValueError(f"{name.upper()}: no JSON: {error}") from None
 
 
-def _is_text(field: FieldInfo) -> bool:
-    """Not a path: those are bytes to the system, whatever the locale."""
-    return not {str, SecretStr}.isdisjoint((field.annotation, *get_args(field.annotation)))
+def _is_path(field: FieldInfo) -> bool:
+    """Paths are bytes to the system, whatever the locale."""
+    return Path in (field.annotation, *get_args(field.annotation))
 
 
 class ServiceSettings(BaseSettings):
@@ -95,15 +99,17 @@ class ServiceSettings(BaseSettings):
     nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
     """Who must have signed the server's certificate; with it TLS is insisted upon."""
     jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
-    jwks_proxy: SecretStr | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
+    jwks_proxy: Proxy | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
     """To fetch the keys through; it may hold a password."""
-    hmac_secret: SecretStr | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
+    hmac_secret: Secret | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
     token_issuer: str = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
     token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
     max_token_seconds: Seconds = Field(
         MAX_TOKEN_SECONDS, validation_alias="HUBBUB_MAX_TOKEN_SECONDS"
     )
-    """Longer-lived tokens are refused; revocations are kept for as long."""
+    """Longer-lived tokens are refused, unless an entry of `issuers` takes them."""
+    issuers: tuple[IssuerSettings, ...] = Field((), validation_alias="HUBBUB_ISSUERS")
+    """Whose tokens to trust beside those of the variables above, as JSON."""
     max_clock_offset_seconds: Seconds = Field(
         15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
     )
@@ -150,19 +156,6 @@ class ServiceSettings(BaseSettings):
         Origins(origins)
         return origins
 
-    @field_validator("jwks_proxy")
-    @classmethod
-    def _is_an_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
-        if proxy is not None:
-            try:
-                url = urlsplit(proxy.get_secret_value())
-                is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-            except ValueError:  # it would be told, with the password maybe
-                is_one = False
-            if not is_one:
-                raise ValueError("not the URL of an HTTP proxy, http://host:port")
-        return proxy
-
     @property
     def awaits_auth_service(self) -> bool:
         if self.await_auth_service is not None:
@@ -170,29 +163,70 @@ class ServiceSettings(BaseSettings):
         return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
 
     @property
+    def is_own_issuer(self) -> bool:
+        """Whether `token_issuer` is our auth service, of which we know what its tokens say."""
+        return self.token_issuer == OWN_ISSUER or self.awaits_auth_service
+
+    @property
+    def key_algorithms(self) -> frozenset[str]:
+        """What tokens may be signed with by the keys of `jwks_url`."""
+        return frozenset({"EdDSA"}) if self.is_own_issuer else BY_DEFAULT
+
+    @property
+    def longest_token_seconds(self) -> float:
+        """How long a token may live, of whomever; revocations are kept for as long."""
+        longest = self.max_token_seconds
+        for issuer in self.issuers:
+            if not issuer.require_exp:
+                return max(longest, LONGEST_TOKEN_SECONDS)
+            longest = max(longest, issuer.max_token_seconds or 0.0)
+        return longest
+
+    @property
     def doubts(self) -> list[str]:
         """What may be meant so, and may be a mistake: of those who judge tokens."""
+        doubts = []
         is_unsaid = self.await_auth_service is None
         if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
-            return [
+            doubts.append(
                 f"HUBBUB_AWAIT_AUTH_SERVICE is not set, and the issuer is not {OWN_ISSUER!r}: after"
                 " a loss of the bus the revoked are let in. Set it to true if the keys are of our"
                 " auth service, else to false"
-            ]
-        return []
+            )
+        for number, issuer in enumerate(self.issuers):
+            if not (issuer.secrets or issuer.audience):
+                doubts.append(
+                    f"HUBBUB_ISSUERS.{number} has no audience: what the issuer signs for other"
+                    " applications is taken here too"
+                )
+            if issuer.issuer == OWN_ISSUER:
+                doubts.append(
+                    f"HUBBUB_ISSUERS.{number} is called {OWN_ISSUER!r}: of our auth service"
+                    " HUBBUB_JWKS_URL tells, else nobody waits for its word on ended sessions"
+                )
+            if not issuer.require_exp:
+                doubts.append(
+                    f"HUBBUB_ISSUERS.{number} takes tokens without end: {LONGEST_TOKEN_SECONDS:g} s"
+                    " after it was revoked, such a token is taken again"
+                )
+        return doubts
 
-    @field_validator("hmac_secret")
-    @classmethod
-    def _check_hmac_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is None:
-            return None
-        if not secret.get_secret_value():
-            raise ValueError("empty: anybody could sign with it")
-        try:
-            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.get_secret_value())
-        except jwt.InvalidKeyError:
-            raise ValueError("a public key, which anybody has") from None
-        return secret
+    @model_validator(mode="after")
+    def _each_token_has_one_issuer(self) -> Self:
+        taken: set[tuple[str | None, str]] = set()
+        if self.jwks_url is not None:
+            taken |= {(self.token_issuer, each) for each in self.key_algorithms}
+        if self.hmac_secret is not None:
+            taken.add((None, "HS256"))
+        for number, issuer in enumerate(self.issuers):
+            for algorithm in issuer.accepted:
+                if (issuer.issuer, algorithm) in taken:
+                    raise ValueError(
+                        f"HUBBUB_ISSUERS.{number}: what it signs with {algorithm} is taken of"
+                        " another already, that of the variables beside it, or an earlier entry"
+                    )
+                taken.add((issuer.issuer, algorithm))
+        return self
 
     @field_validator("forwarded_allow_ips")
     @classmethod

@@ -66,9 +66,9 @@ class Claims:
     issued_at: float | None
     expires_at: float
     """When the connection is over: the claim `expire_at`, or else `exp`; maybe `NEVER`."""
-    key: str | None = None
+    key: str = ""
     """What vouches for it: the thumbprint of a public key, or the name of an HMAC secret."""
-    issuer: str | None = None
+    issuer: str = ""
     """Whose key that is, by the verifier's name for it."""
     token_expires_at: float = NEVER
     """When the token is taken no more: `exp`."""
@@ -91,9 +91,9 @@ class SubscriptionClaims:
     expires_at: float
     """When the subscription is over: the claim `expire_at`, or else `exp`; maybe `NEVER`."""
     grant: Grant = _PLAIN_GRANT
-    key: str | None = None
+    key: str = ""
     """As in `Claims`."""
-    issuer: str | None = None
+    issuer: str = ""
     token_expires_at: float = NEVER
 
 
@@ -106,17 +106,18 @@ class Subscriber(NamedTuple):
     """None for whatever the token says."""
 
 
-def read_time(value: object) -> float | None:
+def read_time(values: Mapping[str, Any], claim: str) -> float | None:
     """A claim that is a time, if there is one; neither ``"12"`` nor ``true`` is a time.
 
     Raises:
         InvalidToken: it is no time.
     """
+    value = values.get(claim)
     if value is None:
         return None
-    if type(value) in (int, float) and -_TIMES_END < value < _TIMES_END:  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    raise InvalidToken("the token has a time that is none")
+    if type(value) in (int, float) and -_TIMES_END < value < _TIMES_END:
+        return float(value)
+    raise InvalidToken(f"the token's `{claim}` is no time")
 
 
 def read_end(values: Mapping[str, Any], expires_at: float) -> float:
@@ -125,7 +126,7 @@ def read_end(values: Mapping[str, Any], expires_at: float) -> float:
     Raises:
         InvalidToken: `expire_at` is no time.
     """
-    end = read_time(values.get("expire_at"))
+    end = read_time(values, "expire_at")
     if end is None:
         return expires_at
     return end if end > 0 else NEVER

@@ -1,39 +1,26 @@
-"""The public keys that we trust: known from the start, or fetched and kept fresh."""
+"""Where the keys that we trust come from: known from the start, or fetched and kept fresh."""
 
 import asyncio
-import base64
-import hashlib
-import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import httpx2
 import structlog
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BaseModel, ConfigDict
 
 from shared.runtime.supervision import Loop, Supervisor
+from shared.tokens.jwk import BadKeySet, TrustedKey, read_jwks
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
-    """A key whose signatures we believe."""
-
-    kid: str
-    thumbprint: str
-    """Names the key itself, where a ``kid`` is only what its issuer calls it."""
-    public_key: Ed25519PublicKey
-
-
 class KeySource(Protocol):
-    """Where a verifier finds keys."""
+    """Where the keys of one issuer are found."""
+
+    @property
+    def are_named(self) -> bool:
+        """Whether its tokens have to name the key that they are signed with."""
 
     @property
     def known(self) -> bool:
@@ -50,7 +37,9 @@ class KeySource(Protocol):
 
 
 class FixedKeys:
-    """Keys that are known from the start."""
+    """Keys that are known from the start, and named by the tokens."""
+
+    are_named = True
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
         self._keys: dict[str, tuple[TrustedKey, ...]] = {}
@@ -74,14 +63,30 @@ class FixedKeys:
         """There is nobody to ask."""
 
 
+class UnnamedKeys(FixedKeys):
+    """One key, or the few of a rotation, each of which may have signed any token."""
+
+    are_named = False
+
+    def __init__(self, keys: Iterable[TrustedKey]) -> None:
+        self._all = tuple(keys)
+        super().__init__(self._all)
+
+    def find(self, kid: str) -> Sequence[TrustedKey]:
+        return self._all
+
+
 class JwksKeys:
     """Keys from an issuer's URL; the last good set stays in force while the issuer is away."""
+
+    are_named = True
 
     def __init__(
         self,
         url: str,
         client: httpx2.AsyncClient,
         *,
+        algorithms: Collection[str] = ("EdDSA",),
         refresh_seconds: float = 300.0,
         retry_seconds: float = 1.0,
         look_again_seconds: float = 5.0,
@@ -89,8 +94,15 @@ class JwksKeys:
         max_bytes: int = 64 * 1024,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``look_again_seconds``: strangers' tokens may make us ask the issuer this often."""
+        """
+        Args:
+            url: Of the JWK set: configuration, never anything that a token says.
+            client: Asks for it. Follows no redirect: only ``url`` is known to be the issuer's.
+            algorithms: That its keys are for; others are passed over.
+            look_again_seconds: Strangers' tokens may make us ask the issuer this often.
+        """
         self._url = url
+        self._algorithms = algorithms
         self._client = client
         self._refresh_seconds = refresh_seconds
         self._retry_seconds = retry_seconds
@@ -127,7 +139,7 @@ class JwksKeys:
     async def _fetch(self) -> bool:
         try:
             async with asyncio.timeout(self._fetch_seconds):
-                keys = read_jwks(await self._read())
+                keys = read_jwks(await self._read(), algorithms=self._algorithms)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
             log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
             return False
@@ -149,7 +161,11 @@ class JwksKeys:
 
 @asynccontextmanager
 async def jwks_keys(
-    url: str, supervisor: Supervisor, *, proxy: str | None = None
+    url: str,
+    supervisor: Supervisor,
+    *,
+    algorithms: Collection[str] = ("EdDSA",),
+    proxy: str | None = None,
 ) -> AsyncGenerator[JwksKeys]:
     """The keys behind ``url``, kept fresh while inside; does not wait for the issuer.
 
@@ -159,110 +175,6 @@ async def jwks_keys(
     # With a transport of its own the client asks the environment for certificates alone.
     transport = httpx2.AsyncHTTPTransport(proxy=proxy)
     async with httpx2.AsyncClient(transport=transport) as client:
-        keys = JwksKeys(url, client)
+        keys = JwksKeys(url, client, algorithms=algorithms)
         async with supervisor.running(Loop("keys", keys.run, is_vital=False)):
             yield keys
-
-
-class BadKeySet(ValueError):
-    """The text is no JWK set, or none of its keys is one that we can use."""
-
-
-class _Jwk(BaseModel):
-    """A key that we can use: of Ed25519, public, and for signatures."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    kty: Literal["OKP"]
-    crv: Literal["Ed25519"]
-    x: str
-    kid: str | None = None
-    use: Literal["sig"] | None = None
-    key_ops: list[str] | None = None
-    alg: Literal["EdDSA", "Ed25519"] | None = None
-    """The name of RFC 8037, or of RFC 9864, which is for this curve alone."""
-    d: Any = None
-
-
-def read_jwks(body: bytes) -> list[TrustedKey]:
-    """The Ed25519 signing keys of a JWK set; what else is in it is passed over.
-
-    RFC 7517 section 5 wants that of keys that can't be understood: one odd key must not
-    take the others along.
-
-    Raises:
-        BadKeySet: not a JWK set, or without a key for us. (Were an empty set believed,
-            one wrong answer of the issuer would sign everybody out.)
-    """
-    try:
-        jwks = json.loads(body, parse_int=float)  # no number is too long for that
-    except (ValueError, RecursionError) as error:
-        raise BadKeySet("not JSON") from error
-    if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
-        raise BadKeySet("not a JWK set")
-    keys = [key for jwk in jwks["keys"] if (key := _trusted_key(jwk)) is not None]
-    if not keys:
-        raise BadKeySet("no Ed25519 signing key in it")
-    return keys
-
-
-def _trusted_key(value: object) -> TrustedKey | None:
-    try:
-        jwk = _Jwk.model_validate(value)
-        raw = base64.urlsafe_b64decode(jwk.x + "=" * (-len(jwk.x) % 4))
-        key = trusted_key(Ed25519PublicKey.from_public_bytes(raw), kid=jwk.kid)
-    except (ValueError, UnsupportedAlgorithm):  # a ValidationError is a ValueError
-        return None
-    if jwk.key_ops is not None and "verify" not in jwk.key_ops:
-        return None
-    if jwk.d is not None:
-        log.warning("private_key_published", thumbprint=key.thumbprint)
-        return None  # everybody who can read the set could sign with it
-    return key
-
-
-def trusted_key(public_key: Ed25519PublicKey, *, kid: str | None = None) -> TrustedKey:
-    """Trust a public key, under its thumbprint unless its issuer calls it otherwise."""
-    own = thumbprint(public_key)
-    return TrustedKey(kid=own if kid is None else kid, thumbprint=own, public_key=public_key)
-
-
-def public_jwk(key: TrustedKey) -> Mapping[str, Any]:
-    """The key as a JWK set holds it."""
-    return {**_required_members(key.public_key), "kid": key.kid, "use": "sig", "alg": "EdDSA"}
-
-
-def thumbprint(public_key: Ed25519PublicKey) -> str:
-    """The key's own name.
-
-    Source: RFC 7638 section 3, and RFC 8037 appendix A.3 for this kind of key.
-    """
-    members = json.dumps(_required_members(public_key), separators=(",", ":"), sort_keys=True)
-    return _base64url(hashlib.sha256(members.encode()).digest())
-
-
-class BadSigningKey(ValueError):
-    """The text is no Ed25519 private key; it is not repeated here."""
-
-
-def read_signing_key(pem: str) -> Ed25519PrivateKey:
-    """Read the private key that an issuer signs with.
-
-    Raises:
-        BadSigningKey: not a PEM, or of another kind of key.
-    """
-    try:
-        key = load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BadSigningKey("not a private key in PEM") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise BadSigningKey("not an Ed25519 key")
-    return key
-
-
-def _required_members(public_key: Ed25519PublicKey) -> dict[str, str]:
-    return {"crv": "Ed25519", "kty": "OKP", "x": _base64url(public_key.public_bytes_raw())}
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

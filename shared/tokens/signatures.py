@@ -16,6 +16,8 @@ from jwt.algorithms import Algorithm, HMACAlgorithm, OKPAlgorithm
 from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from shared.runtime.issuer_settings import HMAC_ALGORITHMS
+
 log = structlog.get_logger(__name__)
 
 _FROM_URL, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
@@ -32,20 +34,27 @@ class Header(NamedTuple):
     key_id: object
 
 
-def read_header(token: str) -> Header:
-    """Read what a token names.
+class Unverified(NamedTuple):
+    """A token that was read, and not checked: nobody vouches for any of it."""
+
+    header: Header
+    payload: bytes
+
+
+def read_token(token: str) -> Unverified:
+    """Read what a token says of itself, and what it says.
 
     Raises:
-        BadSignature: it has no header that can be read.
+        BadSignature: it has no header, or payload, that can be read.
     """
-    segment, _, _ = token.partition(".")
     try:
-        header = pydantic_core.from_json(_base64url_decode(segment.encode()))
+        segment, payload, _ = token.encode().split(b".")
+        header = pydantic_core.from_json(_base64url_decode(segment))
+        if type(header) is not dict:
+            raise BadSignature("no header")
+        return Unverified(Header(header.get("alg"), header.get("kid")), _base64url_decode(payload))
     except ValueError:
-        raise BadSignature("no header") from None
-    if not isinstance(header, dict):
-        raise BadSignature("no header")
-    return Header(header.get("alg"), header.get("kid"))
+        raise BadSignature("not a signed token") from None
 
 
 class TokenOpener:
@@ -73,14 +82,18 @@ class TokenOpener:
         return payload
 
 
-def eddsa_opener() -> TokenOpener:
-    """To be given the raw bytes of a public key."""
-    return TokenOpener(("EdDSA", "Ed25519"), _Ed25519())
+CALLED_OTHERWISE = {"Ed25519": "EdDSA"}
+"""RFC 9864 has a name for this curve alone."""
 
 
-def hs256_opener() -> TokenOpener:
-    """To be given what `checked_secret` made of the secret."""
-    return TokenOpener(("HS256",), _PreparedHmac(HMACAlgorithm.SHA256))
+def opener(algorithm: str) -> TokenOpener:
+    """For one algorithm of `AlgorithmName`; what it is to be given is a `TrustedKey.material`."""
+    if algorithm == "EdDSA":
+        return TokenOpener(("EdDSA", "Ed25519"), _Ed25519())
+    if algorithm in HMAC_ALGORITHMS:
+        hashing = getattr(HMACAlgorithm, f"SHA{algorithm[2:]}")
+        return TokenOpener((algorithm,), _PreparedHmac(hashing))
+    return TokenOpener((algorithm,), jwt.get_algorithm_by_name(algorithm))
 
 
 def checked_secret(secret: str) -> bytes:

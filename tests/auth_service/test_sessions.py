@@ -12,6 +12,7 @@ from auth_service.tables import RefreshTokenRow, SessionRow
 from shared.contracts.ids import SessionId, UserId
 from shared.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.configured import own_issuer
 from shared.tokens.revocations import Revocations
 from tests.auth_service.people import (
     a_signed_in_user,
@@ -162,9 +163,8 @@ async def test_signing_out_ends_the_session_and_tells_everybody(
     [revoked] = await revocations(parts)
     everywhere = Revocations(max_token_seconds=86_400)
     everywhere.apply(revoked.model_dump_json().encode())
-    verifier = TokenVerifier(
-        parts.keys, issuer="hubbub", audience="hubbub", hmac_secret=None, max_token_seconds=86_400
-    )
+    issuer = own_issuer(parts.keys, name="hubbub", audience="hubbub", max_token_seconds=86_400)
+    verifier = TokenVerifier([issuer])
     assert everywhere.is_revoked(await verifier.verify(second["access_token"]))
     assert not everywhere.is_revoked(await verifier.verify(other_session["access_token"]))
 

@@ -8,6 +8,7 @@ from auth_service.app import AuthParts
 from auth_service.tables import SessionRow
 from shared.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.configured import own_issuer
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,
@@ -32,9 +33,8 @@ async def test_signing_in_answers_a_pair_that_others_believe(
     tokens = answer.json()
     assert (tokens["token_type"], tokens["expires_in"]) == ("bearer", 900)
     assert answer.headers["Cache-Control"] == "no-store"
-    verifier = TokenVerifier(
-        parts.keys, issuer="hubbub", audience="hubbub", hmac_secret=None, max_token_seconds=900
-    )
+    issuer = own_issuer(parts.keys, name="hubbub", audience="hubbub", max_token_seconds=900)
+    verifier = TokenVerifier([issuer])
     claims = await verifier.verify(tokens["access_token"])
     assert (claims.user_id, claims.name) == (str(user_id), "Ann")
 

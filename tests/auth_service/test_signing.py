@@ -14,7 +14,9 @@ from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer, make_signing_key
 from shared.contracts.ids import SessionId, UserId
 from shared.tokens.access_tokens import TokenVerifier
-from shared.tokens.keys import FixedKeys, read_jwks
+from shared.tokens.configured import own_issuer
+from shared.tokens.jwk import read_jwks
+from shared.tokens.keys import FixedKeys
 from tests.auth_service.people import SIGNING_KEY, a_signed_in_user
 
 EC_KEY = generate_private_key(SECP256R1()).private_bytes(
@@ -51,13 +53,9 @@ async def test_tokens_are_believed_by_who_has_only_the_published_keys(
     assert "max-age" in answer.headers["Cache-Control"]
     [key] = answer.json()["keys"]
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}, "no private member"
-    verifier = TokenVerifier(
-        FixedKeys(read_jwks(answer.content)),
-        issuer="hubbub",
-        audience="hubbub",
-        hmac_secret=None,
-        max_token_seconds=900,
-    )
+    keys = FixedKeys(read_jwks(answer.content, algorithms=["EdDSA"]))
+    issuer = own_issuer(keys, name="hubbub", audience="hubbub", max_token_seconds=900)
+    verifier = TokenVerifier([issuer])
     assert (await verifier.verify(tokens["access_token"])).name == "Ann"
 
 

@@ -12,7 +12,8 @@ from gateway.transport.connection import Connection
 from gateway.transport.frames import Frame
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
-from shared.tokens.keys import FixedKeys, trusted_key
+from shared.tokens.jwk import trusted_key
+from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.tokens import FOREIGN, OUR_KEY, a_token, some_claims
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of

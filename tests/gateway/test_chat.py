@@ -13,7 +13,8 @@ from shared.contracts.ids import UserId
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from shared.nats.client import Bus
-from shared.tokens.keys import FixedKeys, TrustedKey
+from shared.tokens.jwk import TrustedKey
+from shared.tokens.keys import FixedKeys
 from tests.fixtures.tokens import OUR_KEY
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until

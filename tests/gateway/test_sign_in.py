@@ -35,7 +35,7 @@ def evil_tokens() -> dict[str, str]:
         "alg none, our kid": a_crafted_token({"alg": "none", "kid": OUR_KEY.kid}, claims),
         "our public key as a secret": a_crafted_token(
             {"alg": "HS256", "kid": OUR_KEY.kid}, claims,
-            secret=OUR_KEY.public_key.public_bytes_raw(),
+            secret=OUR_KEY.material,
         ),
         "another issuer": token_of(1, "Ann", iss="evil"),
         "another audience": token_of(1, "Ann", aud="evil"),

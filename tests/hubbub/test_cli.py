@@ -11,7 +11,9 @@ from auth_service.signing import make_signing_key
 from hubbub.cli import MAX_GATEWAYS
 from hubbub.data_folder import DataFolder
 from shared.tokens.access_tokens import TokenVerifier
-from shared.tokens.keys import FixedKeys, read_signing_key, trusted_key
+from shared.tokens.configured import own_issuer
+from shared.tokens.jwk import read_signing_key, trusted_key
+from shared.tokens.keys import FixedKeys
 
 SECRET = "a secret of at least thirty-two bytes"
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
@@ -248,13 +250,10 @@ async def test_a_token_of_a_data_folder_is_believed(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     make_signing_key(folder.signing_key)
     key = trusted_key(read_signing_key(folder.signing_key.read_text()).public_key())
-    verifier = TokenVerifier(
-        FixedKeys([key]),
-        issuer="hubbub",
-        audience="hubbub",
-        hmac_secret=None,
-        max_token_seconds=86_400,
+    issuer = own_issuer(
+        FixedKeys([key]), name="hubbub", audience="hubbub", max_token_seconds=86_400
     )
+    verifier = TokenVerifier([issuer])
 
     done = hubbub("token", "--user", "7", "--name", "Ann", "--data", str(tmp_path))
 

@@ -14,6 +14,7 @@ from shared.sql.database import Sessions, connect_database
 from shared.sql.migrations import migrate
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
+from shared.tokens.configured import secret_issuer
 from shared.tokens.revocations import Revocations
 from shared.web.user_rates import UserRates
 from tests.posts_service.callers import HMAC_SECRET, a_client
@@ -35,9 +36,8 @@ def rates() -> UserRates:
 
 @pytest.fixture
 def app(sessions: Sessions, rates: UserRates) -> FastAPI:
-    verifier = TokenVerifier(
-        None, issuer="hubbub", audience="hubbub", hmac_secret=HMAC_SECRET, max_token_seconds=86_400
-    )
+    issuer = secret_issuer(HMAC_SECRET, audience="hubbub", max_token_seconds=86_400)
+    verifier = TokenVerifier([issuer])
     authenticated = authenticate(
         verifier, Revocations(max_token_seconds=86_400), revocations_known=lambda: True
     )

@@ -22,7 +22,7 @@ from shared.nats.client import Bus, BusUnavailable, connect_bus
 from shared.sql.migrations import migrate
 from shared.sql.outbox.metrics import OutboxMetrics
 from shared.sql.outbox.relay import RelayLimits
-from shared.tokens.access_tokens import open_verifier
+from shared.tokens.configured import open_verifier
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.posts_service.callers import HMAC_SECRET, a_client, a_post

@@ -11,7 +11,8 @@ from gateway.session.access import Authenticator
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import SessionId, UserId
 from shared.tokens.access_tokens import InvalidToken, TokenVerifier
-from shared.tokens.keys import FixedKeys, trusted_key
+from shared.tokens.jwk import trusted_key
+from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Revocations, SessionRevoked, UserRevoked
 from tests.fixtures.tokens import (
     FOREIGN,

@@ -19,7 +19,8 @@ from shared.tokens.access_tokens import (
     InvalidToken,
     shown_name,
 )
-from shared.tokens.keys import FixedKeys, TrustedKey, public_jwk, trusted_key
+from shared.tokens.jwk import TrustedKey, public_jwk, trusted_key
+from shared.tokens.keys import FixedKeys
 from tests.fixtures.tokens import (
     FOREIGN,
     MAX_TOKEN_SECONDS,

@@ -18,8 +18,10 @@ from shared.contracts.errors import Unavailable
 from shared.runtime.process import running
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
-from shared.tokens.access_tokens import InvalidToken, KeysUnknown, open_verifier
-from shared.tokens.keys import BadKeySet, JwksKeys, jwks_keys, public_jwk, read_jwks, trusted_key
+from shared.tokens.configured import open_verifier
+from shared.tokens.errors import InvalidToken, KeysUnknown
+from shared.tokens.jwk import BadKeySet, public_jwk, read_jwks, trusted_key
+from shared.tokens.keys import JwksKeys, jwks_keys
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,

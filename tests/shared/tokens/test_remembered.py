@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shared.tokens.access_tokens import RememberedTokens
+from shared.tokens.remembered import RememberedTokens
 
 TOKENS = st.sampled_from(["one", "two", "three", "four", "f\u00fcnf", "\udcff"])
 
