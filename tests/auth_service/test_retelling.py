@@ -1,7 +1,6 @@
 """A bus that lost the revocations is told of them again, and that this was all."""
 
 import json
-import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -122,10 +121,7 @@ async def test_what_is_in_force_is_told_again_whatever_was_lost(
 ) -> None:
     async with service_on(nats, settings) as service:
         await service.retell()
-        backup = nats.store.with_name("backup")
-        nats.stop()
-        shutil.copytree(nats.store, backup)
-        nats.start()
+        nats.back_up()
         await service.bus.until_connected()
         over = {await service.a_session_that_is_over(f"{n}@example.com") for n in range(5)}
         assert not await service.retell()
@@ -136,11 +132,10 @@ async def test_what_is_in_force_is_told_again_whatever_was_lost(
         elif loss == "emptied":
             await js_api(service.bus, "STREAM.PURGE.CTL")
         else:
-            nats.stop()
-            shutil.rmtree(nats.store)
             if loss == "a backup":
-                backup.rename(nats.store)
-            nats.start()
+                nats.restore()
+            else:
+                nats.lose_store()
             await service.bus.until_connected()
             await bootstrap(service.bus)
         assert (await service.known())[0] == set()
@@ -178,16 +173,10 @@ async def test_of_a_bus_that_is_said_to_be_restored_no_old_word_is_believed(
 ) -> None:
     async with service_on(nats, settings) as service:
         await service.retell()
-        backup = nats.store.with_name("backup")
-        nats.stop()
-        shutil.copytree(nats.store, backup)
-        nats.start()
+        nats.back_up()
         await service.bus.until_connected()
         over = {await service.a_session_that_is_over("ann@example.com")}
-        nats.stop()
-        shutil.rmtree(nats.store)
-        backup.rename(nats.store)
-        nats.start()
+        nats.restore()
         await service.bus.until_connected()
         await bootstrap(service.bus)
         assert await service.known() == (set(), True)  # nobody can see that it is a backup
@@ -252,16 +241,10 @@ async def test_what_was_rolled_back_is_told_again_though_others_have_its_places_
 ) -> None:
     async with service_on(nats, settings) as service:
         await service.retell()
-        backup = nats.store.with_name("backup")
-        nats.stop()
-        shutil.copytree(nats.store, backup)
-        nats.start()
+        nats.back_up()
         await service.bus.until_connected()
         over = {await service.a_session_that_is_over(f"{n}@example.com") for n in range(2)}
-        nats.stop()
-        shutil.rmtree(nats.store)
-        backup.rename(nats.store)
-        nats.start()
+        nats.restore()
         await service.bus.until_connected()
         over |= {await service.a_session_that_is_over(f"new-{n}@example.com") for n in range(3)}
 

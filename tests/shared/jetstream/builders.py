@@ -67,6 +67,11 @@ async def publish_event(
     )
 
 
+def announce_leader(bus: Bus, stream: str) -> None:
+    """Tell all followers that the stream has a new leader, so that they ask it."""
+    bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
+
+
 async def read_all(bus: Bus, stream: str) -> list[StoredMessage]:
     """Everything that a stream on one node holds."""
     reader, messages = StreamReader(bus, stream, answer_seconds=10), list[StoredMessage]()

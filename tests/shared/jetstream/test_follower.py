@@ -15,7 +15,13 @@ from shared.jetstream.publisher import start_publisher
 from shared.nats.client import Bus
 from shared.runtime.supervision import Loop, SupervisionLimits, Supervisor
 from tests.fixtures.waiting import eventually
-from tests.shared.jetstream.builders import a_stream, following, js_api, publish_numbers
+from tests.shared.jetstream.builders import (
+    a_stream,
+    announce_leader,
+    following,
+    js_api,
+    publish_numbers,
+)
 
 PATIENT = FollowerLimits(idle_seconds=60, verify_seconds=60)
 
@@ -204,7 +210,7 @@ async def test_a_new_leader_makes_it_ask(bus: Bus) -> None:
     async with start_publisher(bus) as publisher, following(follower):
         await follower.until_caught_up()
         await publish_numbers(publisher, stream, range(3))
-        bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
+        announce_leader(bus, stream)
         await eventually(lambda: reader.sequences == [1, 2, 3], seconds=2)
 
 
@@ -294,7 +300,7 @@ async def test_what_was_removed_before_it_was_read_is_reported_as_skipped(bus: B
             await follower.until_caught_up()
             for number in (1, 2, 3):
                 await publish_numbers(publisher, stream, range(number, number + 1), key="b")
-            bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
+            announce_leader(bus, stream)
             await eventually(lambda: follower.position == 5)
 
     assert reader.sequences == [5]
@@ -328,25 +334,28 @@ async def test_what_was_removed_at_the_end_of_the_stream_is_stepped_over(bus: Bu
             await follower.until_caught_up()
             await publish_numbers(publisher, stream, range(2, 4), key="gone")
             await js_api(bus, f"STREAM.PURGE.{stream}", {"filter": f"{stream}.pub.gone"})
-            bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
+            announce_leader(bus, stream)
             await eventually(lambda: follower.position == 4)
 
     assert reader.skipped == [(3, 4)]
     assert reader.messages == []
 
 
-async def test_when_retention_has_passed_it_says_so_and_goes_on_at_the_end(bus: Bus) -> None:
+@pytest.mark.parametrize(("from_start", "read"), [(False, []), (True, [8, 9, 10])])
+async def test_after_retention_has_passed_it_resets_and_goes_on_at_the_end_or_from_the_start(
+    bus: Bus, from_start: bool, read: list[int]
+) -> None:
     stream, reader = await a_stream(bus, max_msgs=3), Reader()
-    follower = reader.follower(bus, stream, kind=Lossy, limits=PATIENT)
+    follower = reader.follower(bus, stream, kind=Lossy, from_start=from_start, limits=PATIENT)
 
     async with start_publisher(bus) as publisher, following(follower):
         await follower.until_caught_up()
         await publish_numbers(publisher, stream, range(10))
-        bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
+        announce_leader(bus, stream)
         await eventually(lambda: follower.position == 10 and follower.caught_up)
 
     assert reader.resets == [RETENTION]
-    assert (reader.messages, reader.skipped) == ([], [])
+    assert (reader.sequences, reader.skipped) == (read, [])
 
 
 async def test_retention_that_passes_while_it_fills_is_noticed_too(bus: Bus) -> None:
@@ -360,20 +369,6 @@ async def test_retention_that_passes_while_it_fills_is_noticed_too(bus: Bus) -> 
 
     assert reader.resets[:1] == [RETENTION]
     assert reader.skipped == []
-
-
-async def test_from_the_start_it_begins_again_with_what_retention_left(bus: Bus) -> None:
-    stream, reader = await a_stream(bus, max_msgs=3), Reader()
-    follower = reader.follower(bus, stream, kind=Lossy, from_start=True, limits=PATIENT)
-
-    async with start_publisher(bus) as publisher, following(follower):
-        await follower.until_caught_up()
-        await publish_numbers(publisher, stream, range(10))
-        bus.send(f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}", b"{}")
-        await eventually(lambda: follower.position == 10 and follower.caught_up)
-
-    assert reader.resets == [RETENTION]
-    assert reader.sequences == [8, 9, 10]
 
 
 async def made_anew(bus: Bus, stream: str) -> None:

@@ -1,7 +1,6 @@
 """What the bus loses of what was sent goes out again, and nothing that is known to be handled."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -86,11 +85,10 @@ async def lose(loss: str, server: NatsServer, bus: Bus) -> None:
     if loss == "the stream":
         await js_api(bus, "STREAM.DELETE.EVENTS")
     else:
-        server.stop()
-        shutil.rmtree(server.store)
         if loss == "what came after a backup":
-            shutil.copytree(server.store.with_name("backup"), server.store)
-        server.start()
+            server.restore()
+        else:
+            server.lose_store()
         await bus.until_connected()
     await bootstrap(bus)
 
@@ -101,9 +99,7 @@ async def test_what_was_not_handled_when_it_was_lost_goes_out_again_and_nothing_
 ) -> None:
     name = await a_counter(sessions)
     await send_again_what_is_lost(sessions, events(own_bus))
-    server.stop()
-    shutil.copytree(server.store, server.store.with_name("backup"))
-    server.start()
+    server.back_up()
     await own_bus.until_connected()
     await count(sessions, name, times=5)
     await relay_batch(sessions, own_publisher)
@@ -128,9 +124,7 @@ async def test_what_was_rolled_back_goes_out_again_though_others_have_its_places
     name = await a_counter(sessions)
     all_at_once = RelayLimits(batch_rows=1000)
     await send_again_what_is_lost(sessions, events(own_bus))
-    server.stop()
-    shutil.copytree(server.store, server.store.with_name("backup"))
-    server.start()
+    server.back_up()
     await own_bus.until_connected()
     await count(sessions, name, times=2)
     await relay_batch(sessions, own_publisher)
