@@ -38,7 +38,7 @@ _FAILURES = MappingProxyType({409: "the consumer is busy or gone", 503: "no such
 
 @dataclass(frozen=True, slots=True)
 class WorkQueueLimits:
-    """How often the server is asked for jobs, and told of them."""
+    """How often jobs are requested and reported."""
 
     wait_seconds: float = 5.0
     """How long one pull request stays with the server. A consumer that gets a new leader forgets
