@@ -32,9 +32,10 @@ def problems_of(service: str) -> list[str]:
     return problems
 
 
-def doubts_about(service: str) -> list[str]:
-    """What may be a mistake in settings that `problems_of` has found to be good."""
-    return [] if service == "auth" else SETTINGS[service]().doubts  # which judges only its own
+def warnings_of(service: str) -> list[str]:
+    """What may be a mistake in settings of which `problems_of` finds nothing wrong."""
+    # The auth service verifies only its own tokens.
+    return [] if service == "auth" else SETTINGS[service]().warnings
 
 
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:

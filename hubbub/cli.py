@@ -239,7 +239,7 @@ def token(user: str, name: str | None, seconds: int, data: Path | None) -> None:
 @click.argument("service", type=_service, required=False)
 def check_config(service: str | None) -> None:
     """Check the environment's settings, of one SERVICE or of all."""
-    from hubbub.check_config import doubts_about, problems_of
+    from hubbub.check_config import problems_of, warnings_of
 
     failed = False
     for name in [service] if service else SERVICES:
@@ -248,8 +248,8 @@ def check_config(service: str | None) -> None:
         for problem in problems:
             click.echo(f"{name}: {problem}", err=True)
         if not problems:
-            for doubt in doubts_about(name):
-                click.echo(f"{name}: warning: {doubt}", err=True)
+            for warning in warnings_of(name):
+                click.echo(f"{name}: warning: {warning}", err=True)
             click.echo(f"{name}: ok")
     if failed:
         sys.exit(1)

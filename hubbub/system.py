@@ -154,7 +154,7 @@ async def running_system(
             verifier=verifier,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,
-            told=auth.told,
+            complete_at=auth.complete_at,
         ) as posts,
         gateway.app.serving(
             settings.gateway,
@@ -163,7 +163,7 @@ async def running_system(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
-            told=auth.told,
+            complete_at=auth.complete_at,
         ) as gateway_parts,
     ):
         parts = (auth, posts, gateway_parts)

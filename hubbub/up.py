@@ -129,7 +129,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         banner = _banner(announcement, origins, users, folder)
         serving.set()
         async with running(
-            *(partial(_run_when_told, system.auth, child) for child in children),
+            *(partial(_run_when_complete, system.auth, child) for child in children),
             lambda: _greet(http, system, origins, banner),
         ):
             await http.serve(sockets=[taken])
@@ -169,9 +169,9 @@ def _gateway(host: str, port: int, origin: str, settings: Settings, folder: Data
     return gateway_child(f"gateway:{port}", host, port, env=env, drain_seconds=drain_seconds)
 
 
-async def _run_when_told(auth: AuthParts, child: Child) -> None:
+async def _run_when_complete(auth: AuthParts, child: Child) -> None:
     """Not before: it takes the word that it finds on the bus, which may be a backup's."""
-    await auth.until_told()
+    await auth.until_complete()
     await child.run()
 
 

@@ -150,14 +150,14 @@ class ServiceSettings(BaseSettings):
         return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
 
     @property
-    def doubts(self) -> list[str]:
-        """What may be meant so, and may be a mistake: of those who judge tokens."""
-        is_unsaid = self.await_auth_service is None
-        if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
+    def warnings(self) -> list[str]:
+        """What is allowed and may be a mistake, in a service that verifies tokens."""
+        is_unset = self.await_auth_service is None
+        if is_unset and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
             return [
                 f"HUBBUB_AWAIT_AUTH_SERVICE is not set, and the issuer is not {OWN_ISSUER!r}: after"
-                " a loss of the bus the revoked are let in. Set it to true if the keys are of our"
-                " auth service, else to false"
+                " a loss of the bus revoked tokens are accepted. Set it to true if the keys are of"
+                " our auth service, else to false"
             ]
         return []
 

@@ -1,4 +1,4 @@
-"""Access tokens: who somebody is, if a key that we trust says so."""
+"""Access tokens: verified with the keys that we trust, and remembered."""
 
 import hashlib
 import re
@@ -22,27 +22,27 @@ from shared.tokens.keys import FixedKeys, KeySource, TrustedKey, jwks_keys
 from shared.tokens.signatures import (
     BadSignature,
     Header,
-    TokenOpener,
+    JwsVerifier,
     checked_secret,
-    eddsa_opener,
-    hs256_opener,
+    eddsa_verifier,
+    hs256_verifier,
     read_header,
 )
 
 V = TypeVar("V")
 
-_DIGEST_BYTES = 15  # far more than anybody can find a second token for; with 16 it takes 16 more
+_DIGEST_BYTES = 15  # too many for a second token with the same; a `bytes` of 16 takes 16 more
 
 
 class RememberedTokens(Generic[V]):
-    """What was found out about the tokens seen last, by their digests: never the tokens.
+    """A cache of what is known of recent tokens, by their digests: it holds no token.
 
-    About 0.15 KiB each, and what was found out. What is given back was true when it was put
-    in; whether it still is has to be asked.
+    About 0.15 KiB each, and the value. A value was true when it was put in; the caller checks
+    whether it still is.
     """
 
     def __init__(self, capacity: int) -> None:
-        """Of more than ``capacity`` the one goes that was not seen for longest; 0 keeps none."""
+        """``capacity``: past it the least recently used goes; 0 keeps none."""
         self._capacity = capacity
         self._found: OrderedDict[bytes, V] = OrderedDict()  # a dict grows slow at its front
 
@@ -86,14 +86,14 @@ _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2
 
 
 class InvalidToken(AppError):
-    """The token is not one that we believe. The reason is ours; no part of the token is in it."""
+    """The token is refused. The message says why and holds no part of the token."""
 
     kind = ErrorKind.UNAUTHENTICATED
     code = "invalid_token"
 
 
 class KeysUnknown(Unavailable):
-    """The issuer's keys were never fetched, so its tokens can't be judged yet."""
+    """The issuer's keys were never fetched, so its tokens can't be verified yet."""
 
     code = "keys_unknown"
 
@@ -108,7 +108,7 @@ class Claims:
     issued_at: float | None
     expires_at: float
     key: str | None = None
-    """What vouches for it: the thumbprint of a public key, or the name of an HMAC secret."""
+    """What it was verified with: a public key's thumbprint, or our name for the HMAC secret."""
 
 
 class _Payload(BaseModel):
@@ -128,10 +128,10 @@ class _Payload(BaseModel):
 
 
 class TokenVerifier:
-    """Says who a token stands for, or refuses.
+    """Verifies tokens.
 
-    There are two families, and a token can't choose between them: EdDSA is checked
-    with the issuer's public keys only, HS256 with the shared secret only.
+    A token can't choose the kind of key: EdDSA is checked with the issuer's public keys only,
+    HS256 with the shared secret only.
     """
 
     def __init__(
@@ -152,50 +152,49 @@ class TokenVerifier:
         """
         self._keys = keys
         self._secret = None if hmac_secret is None else checked_secret(hmac_secret)
-        self._secret_name = f"hmac:{secrets.token_hex(8)}"  # which tells nothing of it
+        self._secret_name = f"hmac:{secrets.token_hex(8)}"  # reveals nothing of the secret
         self._issuer = issuer
         self._audience = audience
         self._max_token_seconds = max_token_seconds
         self._now = now
         self._remembered: RememberedTokens[Claims] = RememberedTokens(remembered_tokens)
-        self._eddsa = eddsa_opener()
-        self._hs256 = hs256_opener()
+        self._eddsa = eddsa_verifier()
+        self._hs256 = hs256_verifier()
 
     @property
     def ready(self) -> bool:
-        """Whether there is at least one way to check a token."""
+        """Whether there is a key to verify tokens with."""
         return self._secret is not None or (self._keys is not None and self._keys.known)
 
     @property
     def remembered(self) -> int:
-        """How many tokens need no verifying, should they come again."""
+        """How many verified tokens are cached."""
         return len(self._remembered)
 
     def recall(self, token: str) -> Claims | None:
-        """The claims of a token that was verified before, if they hold now; else verify it.
+        """The claims of a token that was verified before, if they still hold; None: verify it.
 
-        A signature costs up to a tenth of a millisecond, this a few microseconds. Only the
-        claims are remembered: what can change in the meantime is asked anew, and what has
-        changed is forgotten.
+        A signature costs up to 100 µs, this a few. Expiry and trust in the key are checked each
+        time; claims that no longer hold are dropped.
         """
         if len(token) > MAX_TOKEN_BYTES:
             return None
         claims = self._remembered.get(token)
-        if claims is None or self._what_is_over(claims) is None:
+        if claims is None or self._why_invalid(claims) is None:
             return claims
         self._remembered.drop(token)
         return None
 
     def forget(self, token: str) -> None:
-        """Verify it in full, should it come again."""
+        """Drop it from the cache: if it comes again, verify it in full."""
         self._remembered.drop(token)
 
     async def verify(self, token: str) -> Claims:
-        """Check a token, unless that was done before and still holds.
+        """Verify a token, unless it is cached and still holds.
 
         Raises:
             InvalidToken: for whatever is wrong with it.
-            KeysUnknown: its issuer's keys were never seen; later it may be fine.
+            KeysUnknown: its issuer's keys were never fetched; it may be valid.
         """
         claims = self.verify_at_once(token)
         if claims is None and self._keys is not None:
@@ -206,7 +205,7 @@ class TokenVerifier:
         return claims
 
     def verify_at_once(self, token: str) -> Claims | None:
-        """What `verify` says, or None if its issuer has to be asked for another key first.
+        """`verify` without waiting; None if its issuer has to be asked for another key first.
 
         Raises:
             InvalidToken, KeysUnknown: as `verify` says.
@@ -219,16 +218,16 @@ class TokenVerifier:
         return claims
 
     def confirm(self, claims: Claims) -> None:
-        """Ask again what changes with time: the expiry, and whether we trust the key still.
+        """Check again what changes with time: the expiry, and trust in the key.
 
         Raises:
-            InvalidToken: one of them is over.
+            InvalidToken: it has expired, or the key is no longer trusted.
         """
-        over = self._what_is_over(claims)
-        if over is not None:
-            raise InvalidToken(over)
+        reason = self._why_invalid(claims)
+        if reason is not None:
+            raise InvalidToken(reason)
 
-    def _what_is_over(self, claims: Claims) -> str | None:
+    def _why_invalid(self, claims: Claims) -> str | None:
         if claims.expires_at <= self._now():
             return "the token has expired"
         if not self._trusts(claims.key):
@@ -251,7 +250,7 @@ class TokenVerifier:
             case "EdDSA" | "Ed25519" if self._keys is not None:
                 return self._check_eddsa(token, header, self._keys)
             case "HS256" if self._secret is not None:
-                payload = _open(self._hs256, token, self._secret)
+                payload = _payload(self._hs256, token, self._secret)
                 return self._claims(payload, key=self._secret_name)
             case _:
                 raise InvalidToken("the token's algorithm is not accepted here")
@@ -264,19 +263,19 @@ class TokenVerifier:
         found = keys.find(header.key_id)
         if not found:
             return None
-        key, payload = self._open_eddsa(token, found)
+        key, payload = self._verified_by(token, found)
         if payload.iss != self._issuer or payload.aud is None:
             raise InvalidToken("the token is of another issuer")
         if payload.iat is None or not payload.sid or not payload.jti:
             raise InvalidToken("the token lacks a claim")
         return self._claims(payload, key=key.thumbprint)
 
-    def _open_eddsa(self, token: str, keys: Sequence[TrustedKey]) -> tuple[TrustedKey, _Payload]:
+    def _verified_by(self, token: str, keys: Sequence[TrustedKey]) -> tuple[TrustedKey, _Payload]:
         *others, last = keys
-        for key in others:  # of an issuer that uses a name twice
+        for key in others:  # an issuer may use one key id for several
             with suppress(InvalidToken):
-                return key, _open(self._eddsa, token, key.public_key.public_bytes_raw())
-        return last, _open(self._eddsa, token, last.public_key.public_bytes_raw())
+                return key, _payload(self._eddsa, token, key.public_key.public_bytes_raw())
+        return last, _payload(self._eddsa, token, last.public_key.public_bytes_raw())
 
     def _claims(self, payload: _Payload, *, key: str) -> Claims:
         now = self._now()
@@ -307,7 +306,7 @@ class TokenVerifier:
 
 
 def shown_name(name: object) -> str:
-    """A name as it may stand before others: no control characters, no direction tricks, short."""
+    """A name as others may see it: short, without control or direction characters."""
     if not isinstance(name, str):
         return ""
     if name.isascii() and name.isprintable():
@@ -329,8 +328,8 @@ async def open_verifier(
 ) -> AsyncGenerator[TokenVerifier]:
     """The verifier that the settings describe.
 
-    ``own_keys`` stand in for the JWKS URL where the issuer lives in the same process.
-    ``supervisor`` is the process's.
+    ``own_keys`` replace the JWKS URL where the issuer is in the same process. ``supervisor`` is
+    the process's.
     """
 
     def verifier(keys: KeySource | None) -> TokenVerifier:
@@ -347,8 +346,8 @@ async def open_verifier(
     if own_keys is not None or settings.jwks_url is None:
         yield verifier(own_keys)
         return
-    for doubt in settings.doubts:
-        log.warning("settings_doubtful", reason=doubt)
+    for warning in settings.warnings:
+        log.warning("settings_doubtful", reason=warning)
     proxy = settings.jwks_proxy
     async with jwks_keys(
         settings.jwks_url,
@@ -358,10 +357,10 @@ async def open_verifier(
         yield verifier(keys)
 
 
-def _open(opener: TokenOpener, token: str, key: Any) -> _Payload:
+def _payload(verifier: JwsVerifier, token: str, key: Any) -> _Payload:
     try:
-        return _Payload.model_validate_json(opener.open(token, key))
-    except ValidationError:  # its text holds the payload: not to be chained into a log
+        return _Payload.model_validate_json(verifier.verify(token, key))
+    except ValidationError:  # its text holds the payload, which must not get into a log
         raise InvalidToken("the token's claims are not readable") from None
     except BadSignature:
         raise InvalidToken("the token's signature is wrong") from None

@@ -24,11 +24,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A key whose signatures we believe."""
+    """A key whose signatures we accept."""
 
     kid: str
     thumbprint: str
-    """Names the key itself, where a ``kid`` is only what its issuer calls it."""
+    """Identifies the key itself; a ``kid`` is only its issuer's name for it."""
     public_key: Ed25519PublicKey
 
 
@@ -37,16 +37,16 @@ class KeySource(Protocol):
 
     @property
     def known(self) -> bool:
-        """Whether any key is known, so that a token can be judged at all."""
+        """Whether any key is known."""
 
     def find(self, kid: str) -> Sequence[TrustedKey]:
-        """What the issuer calls ``kid``: one key, unless it uses a name twice."""
+        """The keys that the issuer calls ``kid``: one, unless it uses a name twice."""
 
     def trusts(self, thumbprint: str) -> bool:
-        """Whether the key is one of ours still."""
+        """Whether the key is still trusted."""
 
     async def look_again(self) -> None:
-        """Ask the issuer anew, unless that was done a moment ago."""
+        """Ask the issuer for its keys, unless that was done a moment ago."""
 
 
 class FixedKeys:
@@ -71,7 +71,7 @@ class FixedKeys:
         return thumbprint in self._thumbprints
 
     async def look_again(self) -> None:
-        """There is nobody to ask."""
+        """These keys never change."""
 
 
 class JwksKeys:
@@ -89,7 +89,7 @@ class JwksKeys:
         max_bytes: int = 64 * 1024,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``look_again_seconds``: strangers' tokens may make us ask the issuer this often."""
+        """``look_again_seconds``: tokens with unknown keys make us ask at most this often."""
         self._url = url
         self._client = client
         self._refresh_seconds = refresh_seconds
@@ -113,7 +113,7 @@ class JwksKeys:
         return self._keys.trusts(thumbprint)
 
     async def look_again(self) -> None:
-        async with self._looking:  # whoever waited here finds what the first one brought
+        async with self._looking:  # who waited here finds the keys that the first one fetched
             if self._monotonic() >= self._next_look:
                 await self._fetch()
 
@@ -131,7 +131,7 @@ class JwksKeys:
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
             log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
             return False
-        finally:  # not before: with an issuer that hangs, each who waited would ask anew
+        finally:  # not before: if the issuer hangs, each who waited would ask again
             self._next_look = self._monotonic() + self._look_again_seconds
         self._keys = FixedKeys(keys)
         return True
@@ -153,10 +153,10 @@ async def jwks_keys(
 ) -> AsyncGenerator[JwksKeys]:
     """The keys behind ``url``, kept fresh while inside; does not wait for the issuer.
 
-    Without a ``proxy`` of ours they are asked for directly: the one that the environment names
-    is for the internet, and the issuer is a neighbour as a rule.
+    Without ``proxy`` they are fetched directly: the proxy that the environment names is for the
+    internet, and the issuer is mostly on our own network.
     """
-    # With a transport of its own the client asks the environment for certificates alone.
+    # With its own transport the client takes no proxy from the environment.
     transport = httpx2.AsyncHTTPTransport(proxy=proxy)
     async with httpx2.AsyncClient(transport=transport) as client:
         keys = JwksKeys(url, client)
@@ -165,7 +165,7 @@ async def jwks_keys(
 
 
 class BadKeySet(ValueError):
-    """The text is no JWK set, or none of its keys is one that we can use."""
+    """The text is not a JWK set, or none of its keys is one that we can use."""
 
 
 class _Jwk(BaseModel):
@@ -185,17 +185,14 @@ class _Jwk(BaseModel):
 
 
 def read_jwks(body: bytes) -> list[TrustedKey]:
-    """The Ed25519 signing keys of a JWK set; what else is in it is passed over.
-
-    RFC 7517 section 5 wants that of keys that can't be understood: one odd key must not
-    take the others along.
+    """The Ed25519 signing keys of a JWK set; other keys are ignored (RFC 7517 section 5).
 
     Raises:
-        BadKeySet: not a JWK set, or without a key for us. (Were an empty set believed,
-            one wrong answer of the issuer would sign everybody out.)
+        BadKeySet: not a JWK set, or without such a key. An empty set is refused, as one wrong
+            answer of the issuer would sign everybody out.
     """
     try:
-        jwks = json.loads(body, parse_int=float)  # no number is too long for that
+        jwks = json.loads(body, parse_int=float)  # int() refuses long numbers, float() does not
     except (ValueError, RecursionError) as error:
         raise BadKeySet("not JSON") from error
     if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
@@ -222,7 +219,7 @@ def _trusted_key(value: object) -> TrustedKey | None:
 
 
 def trusted_key(public_key: Ed25519PublicKey, *, kid: str | None = None) -> TrustedKey:
-    """Trust a public key, under its thumbprint unless its issuer calls it otherwise."""
+    """Trust a public key, under ``kid`` or else its thumbprint."""
     own = thumbprint(public_key)
     return TrustedKey(kid=own if kid is None else kid, thumbprint=own, public_key=public_key)
 
@@ -233,7 +230,7 @@ def public_jwk(key: TrustedKey) -> Mapping[str, Any]:
 
 
 def thumbprint(public_key: Ed25519PublicKey) -> str:
-    """The key's own name.
+    """The key's thumbprint.
 
     Source: RFC 7638 section 3, and RFC 8037 appendix A.3 for this kind of key.
     """
@@ -242,7 +239,7 @@ def thumbprint(public_key: Ed25519PublicKey) -> str:
 
 
 class BadSigningKey(ValueError):
-    """The text is no Ed25519 private key; it is not repeated here."""
+    """The text is not an Ed25519 private key; the message does not repeat it."""
 
 
 def read_signing_key(pem: str) -> Ed25519PrivateKey:

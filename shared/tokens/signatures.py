@@ -1,8 +1,8 @@
-"""Signed tokens opened by PyJWT, less what it would do anew for each of them.
+"""Signatures of tokens: PyJWT without what it does anew for each token.
 
-As it comes, PyJWT judges a base64url text byte by byte in Python, and the HMAC secret (is it
-a PEM, a DER, a JWK?) at every token: 100 of the 120 µs that a token cost here. An Ed25519
-signature takes OpenSSL, which it asks, twice the time that it takes libsodium.
+PyJWT checks base64url text byte by byte in Python, and asks at every token whether the HMAC
+secret is a PEM, a DER or a JWK: 100 of the 120 µs that a token cost here. OpenSSL, which it uses,
+takes twice as long as libsodium for an Ed25519 signature.
 """
 
 from binascii import a2b_base64, b2a_base64
@@ -26,14 +26,14 @@ class BadSignature(ValueError):
 
 
 class Header(NamedTuple):
-    """What a token says of its own signature. Nobody vouches for it."""
+    """What a token says of its own signature: unverified."""
 
     algorithm: object
     key_id: object
 
 
 def read_header(token: str) -> Header:
-    """Read what a token names.
+    """Read a token's header.
 
     Raises:
         BadSignature: it has no header that can be read.
@@ -48,43 +48,43 @@ def read_header(token: str) -> Header:
     return Header(header.get("alg"), header.get("kid"))
 
 
-class TokenOpener:
+class JwsVerifier:
     """Checks signatures of one algorithm, whatever algorithm a token asks for."""
 
     def __init__(self, names: Sequence[str], algorithm: Algorithm) -> None:
-        """``names``: what tokens may call the algorithm."""
+        """``names``: of the algorithm, in the headers of tokens."""
         self.algorithm = algorithm
         self._names = names
         self._jws = _Jws(algorithms=[])
         for name in names:
             self._jws.register_algorithm(name, algorithm)
 
-    def open(self, token: str, key: Any) -> bytes:
+    def verify(self, token: str, key: Any) -> bytes:
         """The payload, if the key signed it.
 
         Raises:
             BadSignature: it did not.
         """
         try:
-            opened = self._jws.decode_complete(token, key, algorithms=self._names)
+            decoded = self._jws.decode_complete(token, key, algorithms=self._names)
         except (jwt.PyJWTError, ValueError):
             raise BadSignature("not signed with this key") from None
-        payload: bytes = opened["payload"]
+        payload: bytes = decoded["payload"]
         return payload
 
 
-def eddsa_opener() -> TokenOpener:
-    """To be given the raw bytes of a public key."""
-    return TokenOpener(("EdDSA", "Ed25519"), _Ed25519())
+def eddsa_verifier() -> JwsVerifier:
+    """Its keys are the raw bytes of public keys."""
+    return JwsVerifier(("EdDSA", "Ed25519"), _Ed25519())
 
 
-def hs256_opener() -> TokenOpener:
-    """To be given what `checked_secret` made of the secret."""
-    return TokenOpener(("HS256",), _PreparedHmac(HMACAlgorithm.SHA256))
+def hs256_verifier() -> JwsVerifier:
+    """Its keys are made by `checked_secret`."""
+    return JwsVerifier(("HS256",), _PreparedHmac(HMACAlgorithm.SHA256))
 
 
 def checked_secret(secret: str) -> bytes:
-    """The key that the HMAC secret is.
+    """The HMAC secret as a key.
 
     Raises:
         ValueError: it is empty, or looks like a public key.
@@ -101,7 +101,7 @@ def checked_secret(secret: str) -> bytes:
 
 
 class _Jws(jwt.PyJWS):
-    """Should a later PyJWT name this otherwise, its own way is taken: slower, and as strict."""
+    """Overrides a private method; if a later PyJWT renames it, PyJWT is slower and as strict."""
 
     @staticmethod
     def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
@@ -114,7 +114,7 @@ class _Jws(jwt.PyJWS):
 def _base64url_decode(segment: bytes) -> bytes:
     """
     Raises:
-        ValueError: it isn't what some bytes are encoded as, to the last bit.
+        ValueError: it is not the canonical encoding of any bytes.
     """
     decoded = a2b_base64(segment.translate(_FROM_URL) + b"==")
     if b2a_base64(decoded, newline=False).translate(_TO_URL).rstrip(b"=") != segment:
@@ -123,8 +123,8 @@ def _base64url_decode(segment: bytes) -> bytes:
 
 
 class _Ed25519(OKPAlgorithm):
-    """By libsodium, which is stricter, too: no key and no point of small order, and no number
-    that is spelled otherwise than it has to be.
+    """By libsodium, which is stricter too: it refuses keys and points of small order, and numbers
+    that are not in canonical form.
     """
 
     def prepare_key(self, key: Any) -> Any:
@@ -134,7 +134,7 @@ class _Ed25519(OKPAlgorithm):
     def verify(self, msg: str | bytes, key: Any, sig: str | bytes) -> bool:
         assert isinstance(msg, bytes)
         assert isinstance(sig, bytes)
-        if len(sig) != crypto_sign_BYTES:  # else it could borrow from what is signed
+        if len(sig) != crypto_sign_BYTES:  # a shorter one would take bytes of the message
             return False
         try:
             crypto_sign_open(sig + msg, key)
@@ -144,7 +144,7 @@ class _Ed25519(OKPAlgorithm):
 
 
 class _PreparedHmac(HMACAlgorithm):
-    """Its key was judged at the start; a short one is a warning once, not at every token."""
+    """Its key was checked at the start, with one warning if short; PyJWT warns at every token."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         assert isinstance(key, bytes)
