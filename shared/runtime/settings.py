@@ -1,4 +1,4 @@
-"""Settings that every service reads, and how: the environment, or a file that it names."""
+"""Settings of every service, read from the environment or from files that it names."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -67,7 +67,7 @@ class _EnvOrFile(EnvSettingsSource):
 
 
 def _is_text(field: FieldInfo) -> bool:
-    """Not a path: those are bytes to the system, whatever the locale."""
+    """Paths are not: the system takes them as bytes, whatever the locale."""
     return not {str, SecretStr}.isdisjoint((field.annotation, *get_args(field.annotation)))
 
 
@@ -85,7 +85,7 @@ class ServiceSettings(BaseSettings):
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
     nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
     nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
-    """Who must have signed the server's certificate; with it TLS is insisted upon."""
+    """The authority of the server's certificate; with it TLS is required."""
     jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
     jwks_proxy: SecretStr | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
     """To fetch the keys through; it may hold a password."""
@@ -99,28 +99,28 @@ class ServiceSettings(BaseSettings):
     max_clock_offset_seconds: Seconds = Field(
         15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
     )
-    """Of our clock from the bus's; with more, who judges tokens is not ready. Half of what an
-    issuer's clock may be ahead of ours."""
+    """Of our clock from the bus's; with more, no service that verifies tokens is ready. It is half
+    of what an issuer's clock may be ahead of ours."""
     await_auth_service: bool | None = Field(None, validation_alias="HUBBUB_AWAIT_AUTH_SERVICE")
-    """Whether, on a bus that is new or was lost, nobody is let in before the auth service has said
-    which sessions are over. By default where keys are fetched and the issuer is ``hubbub``."""
+    """Whether a new or lost bus lets nobody in before the auth service has said which sessions are
+    over. By default if keys are fetched and the issuer is ``hubbub``."""
     remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
-    """Verified tokens that need no second look at their signature; 0 remembers none."""
+    """Verified tokens whose signature need not be checked again; 0 caches none."""
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
-    """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+    """Proxies whose X-Forwarded-For is trusted: addresses and networks, or ``*`` for all."""
     keep_alive_seconds: Seconds = Field(
         _PEER_DEFAULTS.keep_alive_seconds, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS"
     )
-    """For the next request on an HTTP connection; longer than any proxy before us keeps it."""
+    """For the next request on an HTTP connection; longer than any proxy in front keeps it."""
     max_idle_connections: Count = Field(
         _PEER_DEFAULTS.max_idle, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS"
     )
-    """Of this process, between two requests; with more, the longest idle ends."""
+    """Between two requests, in this process; with more, the longest idle ends."""
     reserved_files: Count = Field(
         _PEER_DEFAULTS.reserved_files, validation_alias="HUBBUB_RESERVED_FILES"
     )
-    """For the bus and the databases: of what this process may open, not for those who connect."""
+    """Open files that accepted sockets may not take, kept for the bus and the databases."""
 
     @property
     def peer_limits(self) -> PeerLimits:
@@ -132,14 +132,14 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("jwks_proxy")
     @classmethod
-    def _is_an_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+    def _check_jwks_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
         if proxy is not None:
             try:
                 url = urlsplit(proxy.get_secret_value())
-                is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-            except ValueError:  # it would be told, with the password maybe
-                is_one = False
-            if not is_one:
+                is_proxy = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:  # its text may hold the password
+                is_proxy = False
+            if not is_proxy:
                 raise ValueError("not the URL of an HTTP proxy, http://host:port")
         return proxy
 
@@ -176,8 +176,8 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("forwarded_allow_ips")
     @classmethod
-    def _are_addresses(cls, proxies: str) -> str:
-        """Uvicorn takes what it can't read for a name, and believes nobody for it."""
+    def _check_forwarded_allow_ips(cls, proxies: str) -> str:
+        """Uvicorn would take any other text for a host name, and trust nobody."""
         for proxy in map(str.strip, proxies.split(",")):
             try:
                 if proxy and proxies.strip() != "*":
@@ -199,7 +199,7 @@ class ServiceSettings(BaseSettings):
 
 
 def environment_names(settings: type[ServiceSettings]) -> list[str]:
-    """The environment variables that a settings class reads, for the documentation's test."""
+    """The environment variables that a settings class reads."""
     prefix = settings.model_config.get("env_prefix", "")
     return [
         str(field.validation_alias or f"{prefix}{name}".upper())

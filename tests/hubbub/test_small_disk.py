@@ -48,7 +48,7 @@ def test_a_disk_that_is_too_small_is_a_sentence(
 
     assert system.wait(seconds=60) == 1
     assert system.log.splitlines()[-1].startswith(
-        "Error: the bus has too little room: its streams take 64 MiB at the least"
+        "Error: the bus has too little room: its streams need at least 64 MiB"
     )
     assert "Traceback" not in system.log
 

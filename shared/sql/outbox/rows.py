@@ -1,4 +1,4 @@
-"""The relay's SQL."""
+"""The outbox's SQL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
