@@ -22,7 +22,12 @@ if sys.dont_write_bytecode:
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
 
-pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.databases", "tests.fixtures.small_disk"]
+pytest_plugins = [
+    "tests.fixtures.nats",
+    "tests.fixtures.databases",
+    "tests.fixtures.migrated_databases",
+    "tests.fixtures.small_disk",
+]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
