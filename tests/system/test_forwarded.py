@@ -25,6 +25,7 @@ from tests.auth_service.people import SIGNING_KEY
 from tests.fixtures.waiting import eventually
 from tests.gateway.transport.sockets import Echo
 from tests.gateway.transport.transports import some_limits
+from tests.system.conftest import make_tables
 from tests.system.processes import HubbubProcess, Processes
 
 TRUSTED = "127.0.0.0/8"
@@ -94,8 +95,7 @@ def _auth_service(processes: Processes, home: Path, *, proxies: str) -> HubbubPr
         "HUBBUB_AUTH_FAILURES_PER_ADDRESS": "2",
         "HUBBUB_FORWARDED_ALLOW_IPS": proxies,
     }
-    migrated = processes.start("migrate", "--service", "auth", env=environment)
-    assert migrated.wait(seconds=30) == 0, migrated.log
+    make_tables(environment["HUBBUB_DATABASE_URL"], "auth_service")
     service = processes.service("auth", env=environment)
     service.until_ready()
     return service
