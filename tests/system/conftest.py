@@ -14,6 +14,7 @@ import pytest
 from shared.jetstream.streams import bootstrap
 from shared.nats.client import connect_bus
 from shared.sql.migrations import migrate
+from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer
 from tests.system.processes import HubbubProcess, Processes, processes_in
 
@@ -43,11 +44,11 @@ class System:
 
     def posts_client(self, user_id: int | str, name: str) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {a_token(user_id, name)}"}
-        return httpx2.AsyncClient(base_url=self.posts.url, headers=headers, trust_env=False)
+        return plain_http.client(base_url=self.posts.url, headers=headers)
 
     def api_client(self, gateway: int = 0) -> httpx2.AsyncClient:
         url = self.gateways[gateway].url
-        return httpx2.AsyncClient(base_url=url, headers={"X-API-Key": API_KEY}, trust_env=False)
+        return plain_http.client(base_url=url, headers={"X-API-Key": API_KEY})
 
     def heal(self) -> None:
         """Put another gateway in the place of each that has ended."""
