@@ -10,8 +10,6 @@ from contextlib import contextmanager
 
 import click
 
-from hubbub.failures import as_sentence
-
 GRACE_SECONDS = 5.0
 """For an orderly stop; then the process exits at once."""
 CANNOT_SERVE = 78
@@ -32,6 +30,8 @@ def telling_parent() -> Generator[None]:
     try:
         yield
     except Exception as error:
+        from hubbub.failures import as_sentence  # it knows many parts
+
         sentence = as_sentence(error)
         if sentence is None:
             raise

@@ -183,15 +183,15 @@ def test_a_signal_ends_a_start_that_takes_long(processes: Processes, data: Path)
 
 
 def test_a_second_one_on_the_same_folder_is_told_who_has_it(
-    up: HubbubProcess, processes: Processes
+    standing: HubbubProcess, processes: Processes
 ) -> None:
-    second = processes.up()
+    second = processes.up(data=data_of(standing))
 
     assert second.wait(seconds=30) == 1
-    pid = up.process.pid
-    assert f"is in use by process {pid} ({up.url})" in second.log.splitlines()[-1]
+    pid = standing.process.pid
+    assert f"is in use by process {pid} ({standing.url})" in second.log.splitlines()[-1]
     assert "Traceback" not in second.log
-    assert up.is_ready()
+    assert standing.is_ready()
 
 
 def test_the_other_commands_find_it_by_its_data_folder(
