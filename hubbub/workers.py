@@ -19,7 +19,7 @@ def run_workers(host: str, port: int, count: int) -> None:
 
     Raises:
         CannotListen: the address is taken or not ours.
-        CommandFailed: the first one to end could not serve.
+        CommandFailed: one of them could not serve at its first start.
     """
     if sys.platform != "linux":
         raise CommandFailed("--workers needs Linux: elsewhere one of them gets all connections")

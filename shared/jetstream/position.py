@@ -34,8 +34,8 @@ async def why_invalid(position: Position, state: StreamState, reader: StreamRead
         return ROLLED_BACK
     if not position.sequence or not position.time:
         return None
-    # The first message from there on. If it is another one, ours was removed, or the replica
-    # lags: there is nothing to compare.
+    # The first message from there on. If it is another one, or there is none, ours was removed or
+    # the replica lags: there is nothing to compare.
     found = await reader.batch({"seq": position.sequence, "batch": 1})
     for message in found.messages:
         if message.sequence == position.sequence and message.time != position.time:
