@@ -11,12 +11,12 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/hubbub \
     UV_LINK_MODE=copy \
     UV_COMPILE_BYTECODE=1
 WORKDIR /src
-# What changes seldom comes first. pyproject.toml pins the whole closure; without its groups
-# there is neither a nats-server nor anything that tests.
+# What changes seldom comes first. pyproject.toml pins all dependencies; without its groups neither
+# nats-server nor test tools are installed.
 COPY pyproject.toml ./
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --quiet --no-default-groups --no-install-project \
-    # A third of it is symbols for debuggers.
+    # A third of the size is debug symbols.
     && find /opt/hubbub -name '*.so*' -exec strip --strip-unneeded {} +
 COPY README.md LICENSE ./
 COPY hubbub hubbub
@@ -26,19 +26,19 @@ COPY auth_service auth_service
 COPY shared shared
 COPY web web
 COPY deploy/nats/accounts.conf deploy/nats/accounts.conf
-# Anew, or uv would take a wheel of older code from its cache.
+# Reinstall it, or uv would use a wheel of older code from its cache.
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --quiet --no-default-groups --no-editable --reinstall-package hubbub \
     && /opt/hubbub/bin/hubbub --version
 
-# The page, as browsers get it. It needs no bundler; one would run here.
+# The page. It needs no bundler; one would run here.
 FROM python:3.13-slim AS web
 WORKDIR /srv
 COPY web web
 RUN rm -f web/*.py
 
 FROM caddy:2 AS edge
-# A volume that is new takes over the owner of what it is mounted on.
+# A new volume takes over the owner of its mount point.
 RUN mkdir -p /config /data \
     && chown -R 10001:10001 /config /data
 COPY deploy/edge/Caddyfile /etc/caddy/Caddyfile
@@ -48,7 +48,7 @@ EXPOSE 8080
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 
 FROM python:3.13-slim AS hubbub
-# The folders below /volumes: a volume that is new takes over the owner of what it is mounted on.
+# The folders below /volumes: a new volume takes over the owner of its mount point.
 RUN pip uninstall --quiet --yes pip \
     && groupadd --gid 10001 hubbub \
     && useradd --uid 10001 --gid hubbub --no-create-home --home-dir /nonexistent \

@@ -23,23 +23,23 @@ from shared.web.addresses import network_of
 
 JWKS_MAX_AGE_SECONDS = 60
 MAX_FORM_BYTES = 8 * 1024
-"""The longest email and password that there are take 5.4 KiB, with each byte escaped."""
+"""The longest email and password take 5.4 KiB, with each byte escaped."""
 MAX_FORM_FIELDS = 20
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class BoundedForms(APIRoute):
-    """A form is measured before it is parsed: parsing takes a microsecond and more a byte."""
+    """Checks a form's size before parsing, which takes over a microsecond for each byte."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def measured(request: Request) -> Response:
             if request.headers.get("content-type", "").lower().startswith(_FORMS):
-                said = request.headers.get("content-length", "")
-                too_long = said.isdecimal() and int(said[:10]) > MAX_FORM_BYTES
-                body = b"" if too_long else await request.body()  # is not even waited for
+                length = request.headers.get("content-length", "")
+                too_long = length.isdecimal() and int(length[:10]) > MAX_FORM_BYTES
+                body = b"" if too_long else await request.body()
                 if too_long or len(body) > MAX_FORM_BYTES:
                     raise HTTPException(413, f"a form has at most {MAX_FORM_BYTES} bytes")
                 parts = body.lower().count(b"content-disposition")
@@ -51,7 +51,7 @@ class BoundedForms(APIRoute):
 
 
 def client_address(request: Request) -> str:
-    """Whom to count attempts of: an address, or the network of one household where it is IPv6."""
+    """What attempts are counted by: an IPv4 address, or an IPv6 network."""
     host = request.client.host if request.client else ""
     return network_of(host) or "unknown"
 
@@ -73,15 +73,15 @@ def create_router(
     """All routes, with their full paths.
 
     Args:
-        verifier: Believes the issuer's tokens and no others. Whether their session is over
-            is asked of the database, which knows before anybody else.
+        verifier: Accepts only the issuer's tokens. The database says whether their session is
+            over: it knows first.
     """
     router = APIRouter(prefix="/auth", tags=["auth"], route_class=BoundedForms)
 
     async def verified(token: Annotated[str, Depends(bearer_token)]) -> Claims:
         return await verifier.verify(token)
 
-    # Types, made here because what they depend on is. The scope commits before the answer.
+    # Types that depend on the arguments. scope="function" commits before the answer is sent.
     Caller = Annotated[Claims, Depends(verified)]  # noqa: N806
     Reading = Annotated[  # noqa: N806
         AsyncSession, Depends(transaction_dependency(sessions, read_only=True), scope="function")
@@ -134,7 +134,7 @@ def create_router(
 
     @router.get("/me")
     async def me(caller: Caller, db: Reading) -> User:
-        return User.model_validate((await use_cases.living_session(db, caller)).user)
+        return User.model_validate((await use_cases.active_session(db, caller)).user)
 
     @router.get("/.well-known/jwks.json")
     async def jwks(response: Response) -> JwkSet:

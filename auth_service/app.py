@@ -33,7 +33,7 @@ from shared.sql.outbox.wake import wake_after_commit
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.keys import FixedKeys
-from shared.tokens.revocations import Told
+from shared.tokens.revocations import CompletePosition
 from shared.web.http import body_limit, install_edge, operations_router
 from shared.web.origins import Origins
 
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = body_limit(NewUser, Refresh, SignIn)
 
 
-def _nothing_yet() -> Told | None:
+def _unknown() -> CompletePosition | None:
     return None
 
 
@@ -56,20 +56,20 @@ class AuthParts:
 
     router: APIRouter
     keys: FixedKeys
-    """What its tokens are checked with, for others in the same process."""
+    """To verify its tokens with, for others in the same process."""
     issuer: TokenIssuer
     sessions: Sessions
     passwords: Passwords
     ready: Callable[[], list[str]] = list
-    """What stands in the way of signing in; not an absent bus, which only delays the ends."""
-    told: Callable[[], Told | None] = _nothing_yet
-    """Up to where this process has seen to it that the bus holds the revocations."""
-    until_told: Callable[[], Awaitable[None]] = _never
+    """Why nobody can sign in. An absent bus is no reason: it only delays revocations."""
+    complete_at: Callable[[], CompletePosition | None] = _unknown
+    """Up to where this process knows the bus to hold all revocations."""
+    until_complete: Callable[[], Awaitable[None]] = _never
     origins: Origins = field(default_factory=Origins)
     """Of pages that may ask."""
 
     async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
-        """The user with this email, made if there is none; who is there stays as they are."""
+        """The user with this email, made if there is none; an existing account is not changed."""
         return await use_cases.ensure_user(
             self.sessions, self.passwords, email=email, name=name, password=password
         )
@@ -164,7 +164,7 @@ async def serving(
         )
 
         def ready() -> list[str]:
-            # By a clock that is off we issue tokens that nobody takes.
+            # With a clock that is off, our tokens are refused everywhere.
             reasons = trouble_with_clock(
                 retelling.clock_ahead_seconds, at_most=settings.max_clock_offset_seconds
             )
@@ -176,7 +176,10 @@ async def serving(
             Loop("auth_prune", prune, is_vital=False),
         ):
             yield replace(
-                parts, ready=ready, told=lambda: retelling.told, until_told=retelling.until_told
+                parts,
+                ready=ready,
+                complete_at=lambda: retelling.complete_at,
+                until_complete=retelling.until_complete,
             )
 
 
@@ -192,9 +195,10 @@ def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
 async def prune_for_ever(
     sessions: Sessions, settings: AuthSettings, *, may_prune: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Delete what has expired, a batch a transaction, until cancelled.
+    """Delete what has expired, one batch in each transaction, until cancelled.
 
-    Nothing while ``may_prune`` doubts our clock, as `TrustedClock.is_right` does.
+    Args:
+        may_prune: Whether our clock can be trusted, as `TrustedClock.is_right` says.
     """
     while True:
         more = True

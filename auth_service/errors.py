@@ -16,7 +16,7 @@ class EmailTaken(AppError):
 
 
 class WrongCredentials(AppError):
-    """No such user, or not their password; which of the two is nobody's business."""
+    """No such user, or not their password; the answer does not say which."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.UNAUTHENTICATED
     code: ClassVar[str] = "wrong_credentials"
@@ -26,7 +26,7 @@ class WrongCredentials(AppError):
 
 
 class TooManyFailures(AppError):
-    """So many sign-ins failed, for this account or from this address, that we don't listen."""
+    """Too many sign-ins failed, for this account or from this address."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.THROTTLED
     code: ClassVar[str] = "too_many_failures"
@@ -37,7 +37,7 @@ class TooManyFailures(AppError):
 
 
 class TooManyRegistrations(AppError):
-    """So many accounts were asked for from this address that we don't listen."""
+    """Too many accounts were asked for from this address."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.THROTTLED
     code: ClassVar[str] = "too_many_registrations"
@@ -58,7 +58,7 @@ class InvalidRefreshToken(AppError):
 
 
 class RevocationPending(Unavailable):
-    """The session is over here, and the others are yet to hear of it; the outbox will tell them."""
+    """The session is over here, and not yet published; the outbox publishes it later."""
 
     code: ClassVar[str] = "revocation_pending"
     retry_after_seconds = 1

@@ -1,4 +1,4 @@
-"""Passwords are hashed by Argon2id, in threads of their own: a hash takes a tenth of a second."""
+"""Hashing passwords with Argon2id, in threads: a hash takes a tenth of a second."""
 
 import asyncio
 import secrets
@@ -12,7 +12,7 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from auth_service.turns import Lane, Turns
+from auth_service.hash_queue import HashQueue, Lane
 
 log = structlog.get_logger(__name__)
 
@@ -20,15 +20,15 @@ Result = TypeVar("Result")
 
 
 class Checked(NamedTuple):
-    """What became of a check."""
+    """The result of a check."""
 
     matches: bool
     new_hash: str | None
-    """To be kept in place of the one that was checked, which we would make otherwise today."""
+    """To be stored instead, if the old hash was made with other parameters."""
 
 
 def normalised(password: str) -> str:
-    """The password as it is hashed: the same, whatever keyboard it was typed on.
+    """The password as it is hashed: the same in every Unicode form.
 
     Source: NIST SP 800-63B, of memorized secrets ("NFKC or NFKD … before hashing").
     """
@@ -36,27 +36,27 @@ def normalised(password: str) -> str:
 
 
 class Passwords:
-    """Hashes and checks, so many at a time. Made by `hashing_passwords`."""
+    """Hashes and checks passwords, a bounded number at a time. Made by `hashing_passwords`."""
 
     def __init__(
         self,
         hasher: PasswordHasher,
         executor: ThreadPoolExecutor,
-        turns: Turns,
+        queue: HashQueue,
         *,
-        nobodys_hash: str,
+        dummy_hash: str,
     ) -> None:
         self._hasher = hasher
         self._executor = executor
-        self._turns = turns
-        self._nobodys_hash = nobodys_hash
+        self._queue = queue
+        self._dummy_hash = dummy_hash
 
     def refuse_if_full(self, lane: Lane, address: str) -> None:
         """
         Raises:
-            TooBusy: a password could not even wait to be hashed.
+            TooBusy: the queue for hashing is full.
         """
-        self._turns.refuse_if_full(lane, address)
+        self._queue.refuse_if_full(lane, address)
 
     async def hash(self, password: str, *, lane: Lane, address: str) -> str:
         """
@@ -66,12 +66,12 @@ class Passwords:
         return await self._in_thread(lane, address, lambda: self._hash(password))
 
     async def check(self, password_hash: str | None, password: str, *, address: str) -> Checked:
-        """Whether it is the password; without a hash it is not, which takes as long to find out.
+        """Whether it is the password. Without a hash the answer is no, and takes as long.
 
         Raises:
             TooBusy: no thread came free in time.
         """
-        checked = password_hash or self._nobodys_hash
+        checked = password_hash or self._dummy_hash
         return await self._in_thread(
             Lane.SIGNING_IN, address, lambda: self._check(checked, password)
         )
@@ -83,7 +83,7 @@ class Passwords:
         if self._matches(password_hash, normalised(password)):
             is_outdated = self._hasher.check_needs_rehash(password_hash)
             return Checked(True, self._hash(password) if is_outdated else None)
-        # Hashes were made of passwords as they were typed once.
+        # Old hashes were made without normalising.
         if normalised(password) != password and self._matches(password_hash, password):
             return Checked(True, self._hash(password))
         return Checked(False, None)
@@ -98,7 +98,7 @@ class Passwords:
             return False
 
     async def _in_thread(self, lane: Lane, address: str, work: Callable[[], Result]) -> Result:
-        async with self._turns.turn(lane, address):
+        async with self._queue.slot(lane, address):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
@@ -106,16 +106,16 @@ class Passwords:
 async def hashing_passwords(
     hasher: PasswordHasher, *, threads: int, max_waiting: int, wait_seconds: float
 ) -> AsyncGenerator[Passwords]:
-    """The threads, until the end.
+    """Start the threads; they end with the body.
 
     Args:
         threads: How many passwords are hashed at a time.
-        max_waiting: Places before them, of those who sign in and of those who register.
+        max_waiting: Of sign-ins, and again of registrations.
         wait_seconds: For a free thread.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="argon2") as executor:
-        nobodys_hash = await asyncio.get_running_loop().run_in_executor(
+        dummy_hash = await asyncio.get_running_loop().run_in_executor(
             executor, hasher.hash, secrets.token_urlsafe()
         )
-        turns = Turns(threads, max_waiting=max_waiting, wait_seconds=wait_seconds)
-        yield Passwords(hasher, executor, turns, nobodys_hash=nobodys_hash)
+        queue = HashQueue(threads, max_waiting=max_waiting, wait_seconds=wait_seconds)
+        yield Passwords(hasher, executor, queue, dummy_hash=dummy_hash)

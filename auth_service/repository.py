@@ -1,6 +1,6 @@
 """Every SQL statement of the auth service.
 
-Whoever changes a session, or a refresh token of it, locks the session's row first.
+A function that changes a session or its refresh tokens needs the session's row locked first.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from shared.sql.database import Moment
 
 
 class FoundSession(NamedTuple):
-    """A session and whose it is."""
+    """A session and its user."""
 
     session: SessionRow
     user: UserRow
 
 
 async def add_user(db: AsyncSession, user: UserRow) -> None:
-    """Store it; it has its id then.
+    """Insert the user, which gets its id.
 
     Raises:
-        EmailTaken: somebody else has the email, even if both asked at once.
+        EmailTaken: another account has the email, even if both were made at once.
     """
     db.add(user)
     try:
@@ -39,7 +39,7 @@ async def add_user(db: AsyncSession, user: UserRow) -> None:
 
 
 async def find_user(db: AsyncSession, *email_keys: str) -> UserRow | None:
-    """The account under the first of the keys that there is one under."""
+    """The account with the first of these keys that an account has."""
     users = await db.scalars(select(UserRow).where(UserRow.email_key.in_(email_keys)))
     return min(users, key=lambda user: email_keys.index(user.email_key), default=None)
 
@@ -50,7 +50,7 @@ async def delete_user(db: AsyncSession, user: UserRow) -> None:
 
 
 async def replace_hash(db: AsyncSession, user: UserRow, new_hash: str) -> None:
-    """Keep the same password's new hash, unless the password was changed meanwhile."""
+    """Store a new hash of the same password, unless the password was changed meanwhile."""
     unchanged = (UserRow.id == user.id) & (UserRow.password_hash == user.password_hash)
     await db.execute(update(UserRow).where(unchanged).values(password_hash=new_hash))
 
@@ -60,10 +60,7 @@ async def find_session(db: AsyncSession, session_id: SessionId) -> FoundSession 
 
 
 async def lock_session(db: AsyncSession, session_id: SessionId) -> FoundSession | None:
-    """The session as it stands now, nobody else's to change until commit.
-
-    On SQLite the write transaction itself is the lock.
-    """
+    """Read the session and lock it until commit; on SQLite the transaction itself is the lock."""
     return await _found(db, session_id, lock=True)
 
 
@@ -91,14 +88,14 @@ async def find_refresh_token(db: AsyncSession, digest: bytes) -> RefreshTokenRow
 
 
 async def use_refresh_token(db: AsyncSession, digest: bytes, *, now: datetime) -> bool:
-    """Mark it as used; False if it was, whatever an earlier read said."""
+    """Mark it as used; False if it was used already, whatever an earlier read said."""
     unused = (RefreshTokenRow.digest == digest) & RefreshTokenRow.used_at.is_(None)
     using = update(RefreshTokenRow).where(unused).values(used_at=now)
     return await _affected(db, using) == 1
 
 
 async def lock_failures(db: AsyncSession, key: str) -> FailuresRow:
-    """The failures under the key, made if need be, nobody else's to change until commit."""
+    """The failures under the key, locked until commit; the row is made if there is none."""
     insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
     upsert = (
         insert(FailuresRow)
@@ -123,11 +120,11 @@ async def read_failures(
 async def revoked_since(
     db: AsyncSession, since: datetime, *, after: SessionRow | None, limit: int
 ) -> Sequence[SessionRow]:
-    """Sessions that were ended, the newest first, beginning behind one."""
+    """Sessions that were ended since then, the newest first; ``after`` continues a list."""
     found = select(SessionRow).where(SessionRow.revoked_at >= since)
     if after is not None:
-        place = tuple_(SessionRow.revoked_at, SessionRow.id)
-        found = found.where(place < tuple_(literal(after.revoked_at, Moment), literal(after.id)))
+        key = tuple_(SessionRow.revoked_at, SessionRow.id)
+        found = found.where(key < tuple_(literal(after.revoked_at, Moment), literal(after.id)))
     return (
         await db.scalars(
             found.order_by(SessionRow.revoked_at.desc(), SessionRow.id.desc()).limit(limit)
@@ -136,7 +133,7 @@ async def revoked_since(
 
 
 async def prune_failures(db: AsyncSession, *, before: datetime, limit: int) -> int:
-    """Delete what is old; what is locked is being changed, so it stays for the next time."""
+    """Delete old rows; a locked row is being changed, so it is skipped."""
     old = select(FailuresRow.key).where(FailuresRow.last_at < before).limit(limit)
     old = old.with_for_update(skip_locked=True)
     return await _affected(db, delete(FailuresRow).where(FailuresRow.key.in_(old)))

@@ -1,8 +1,8 @@
-"""The revocations are told again when the bus has lost them.
+"""Retelling: the revocations are published again when the bus has lost them.
 
-Nobody lets anybody in on a new life of the control stream before we have said that it is whole.
-Each process of the service sees to it by itself: what two of them tell is told twice, which does
-no harm, and nobody waits for a lease that a dead one holds.
+In a new epoch of the control stream no gateway lets anybody in before this service has said that
+the stream is complete. Each process of the service does that by itself. Two of them may publish
+the same revocation twice, which is harmless, and none waits for the lease of a dead one.
 """
 
 import asyncio
@@ -31,22 +31,22 @@ from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
+    CompletePosition,
     RevocationsComplete,
     SessionRevoked,
-    Told,
 )
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
-"""How often the bus is asked whether its stream is still the same."""
+"""How often the stream is checked."""
 BATCH_ROWS = 200
 """Revocations read, and published, at a time."""
 _STREAM = "CTL"
 
 
 class Retelling:
-    """What one process of the service does for the control stream to be whole."""
+    """Keeps the control stream complete, on behalf of one process of the service."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class Retelling:
         monotonic: Clock = time.monotonic,
     ) -> None:
         self.clock_ahead_seconds = 0.0
-        """Of ours before the bus's, at least, when it was last asked."""
-        self.told: Told | None = None
-        """Where we saw, or made, the stream whole; none before the first look that succeeded."""
-        self._told_once = asyncio.Event()
+        """By how much our clock is ahead of the bus's at least, when the bus was last asked."""
+        self.complete_at: CompletePosition | None = None
+        """Where the stream was seen or made complete; None before the first successful look."""
+        self._was_complete = asyncio.Event()
         self._sessions = sessions
         self._bus = bus
         self._publisher = publisher
@@ -71,10 +71,10 @@ class Retelling:
         self._batch_rows = batch_rows
         self._now = now
         self._monotonic = monotonic
-        self._word = _Word("", 0, since=-math.inf)
+        self._mark = _Mark("", 0, since=-math.inf)
 
     async def run(self) -> None:
-        """See to it that the stream is whole, until cancelled."""
+        """Keep the stream complete until cancelled."""
         while True:
             await self._bus.until_connected()
             try:
@@ -83,72 +83,73 @@ class Retelling:
                 log.info("retelling_waits", reason=str(away.exceptions[0]))
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def until_told(self) -> None:
+    async def until_complete(self) -> None:
         """Wait for the first look that succeeds."""
-        await self._told_once.wait()
+        await self._was_complete.wait()
 
     async def look(self) -> bool:
-        """Tell all that is in force if the stream may lack it; return whether it was necessary.
+        """Publish all revocations in force if the stream may lack some; return whether it did.
 
         Raises:
-            BusUnavailable, DatabaseUnavailable: it is not known, or not told.
+            BusUnavailable, DatabaseUnavailable: the stream may still be incomplete.
         """
-        places = await outbox_rows.newest_places(self._sessions)  # first: the stream only grows
+        # Before the stream is asked: it only grows.
+        newest = await outbox_rows.newest_sequences(self._sessions)
         noted = await outbox_rows.noted(self._sessions, _STREAM)
         state = await StreamReader(self._bus, _STREAM, now=self._now).state()
         self.clock_ahead_seconds = state.clock_ahead_seconds
-        if noted is None or not _is_whole(state, noted, places):
-            await self._tell_all(state)
+        if noted is None or not _is_complete(state, noted, newest):
+            await self._publish_all(state)
             return True
-        self._has_told(noted.epoch, noted.floor)
-        if self._is_to_be_renewed(state, noted):
-            await self._say_complete(state, f"{noted.epoch}:{noted.floor}", whole_from=noted.floor)
+        self._note_complete(noted.epoch, noted.floor)
+        if self._must_renew(state, noted):
+            await self._publish_mark(state, f"{noted.epoch}:{noted.floor}", oldest=noted.floor)
         return False
 
-    def _has_told(self, epoch: str, sequence: int) -> None:
-        self.told = Told(epoch, sequence)
-        self._told_once.set()
+    def _note_complete(self, epoch: str, sequence: int) -> None:
+        self.complete_at = CompletePosition(epoch, sequence)
+        self._was_complete.set()
 
-    def _is_to_be_renewed(self, state: StreamState, noted: OutboxStream) -> bool:
-        """At a third of the word's life, so that it outlives a long absence of ours.
+    def _must_renew(self, state: StreamState, noted: OutboxStream) -> bool:
+        """Whether a third of the mark's life is over: it must outlive an absence of this service.
 
-        We count from when we first saw it; of one that was there before us nobody knows the age.
+        Its age counts from when we first saw it; of a mark that is older than we are it is unknown.
         """
-        word, now = self._word, self._monotonic()
-        if word.epoch == noted.epoch and noted.floor > word.sequence:
-            self._word = word = _Word(noted.epoch, noted.floor, since=now)  # another process's
+        mark, now = self._mark, self._monotonic()
+        if mark.epoch == noted.epoch and noted.floor > mark.sequence:
+            self._mark = mark = _Mark(noted.epoch, noted.floor, since=now)  # another process's
         if not state.max_age_seconds:
             return False
-        is_known = (word.epoch, word.sequence) == (noted.epoch, noted.floor)
-        return not is_known or now - word.since > state.max_age_seconds / 3
+        is_known = (mark.epoch, mark.sequence) == (noted.epoch, noted.floor)
+        return not is_known or now - mark.since > state.max_age_seconds / 3
 
-    async def _tell_all(self, state: StreamState) -> None:
-        # The same for all who tell it now, and when it is tried again, so that it is stored once;
-        # another after it was emptied, as the stream still remembers the ids of before.
+    async def _publish_all(self, state: StreamState) -> None:
+        # Part of the message ids. All processes use the same, also for a retry, so that each
+        # revocation is stored once. An emptied stream still knows the old ids, so it gets new ones.
         life = f"{state.epoch}:{state.first}"
-        # A clock that is fast must not take what is in force for over.
+        # If our clock is ahead, a revocation must not be taken for an expired one.
         is_now = self._now() - max(state.clock_ahead_seconds, 0.0)
         since = datetime.fromtimestamp(is_now - self._keep_seconds, UTC)
-        told, last, whole_from = 0, None, None
+        published, last, oldest = 0, None, None
         while True:  # the newest first: its token lives longest
             async with transaction(self._sessions, read_only=True) as db:
                 batch = await repository.revoked_since(
                     db, since, after=last, limit=self._batch_rows
                 )
             async with asyncio.TaskGroup() as group:
-                telling = [group.create_task(self._tell(session, life)) for session in batch]
-            places = [task.result() for task in telling]
-            if whole_from is not None:
-                places.append(whole_from)
-            whole_from = min(places, default=None)
-            told += len(batch)
+                tasks = [group.create_task(self._publish(session, life)) for session in batch]
+            sequences = [task.result() for task in tasks]
+            if oldest is not None:
+                sequences.append(oldest)
+            oldest = min(sequences, default=None)
+            published += len(batch)
             if len(batch) < self._batch_rows:
                 break
             last = batch[-1]
-        await self._say_complete(state, secrets.token_hex(8), whole_from=whole_from)
-        log.info("revocations_complete", told=told, epoch=state.epoch)
+        await self._publish_mark(state, secrets.token_hex(8), oldest=oldest)
+        log.info("revocations_complete", told=published, epoch=state.epoch)
 
-    async def _tell(self, session: SessionRow, life: str) -> int:
+    async def _publish(self, session: SessionRow, life: str) -> int:
         assert session.revoked_at is not None
         message = SessionRevoked(
             session_id=SessionId(session.id),
@@ -162,16 +163,16 @@ class Retelling:
         )
         return stored.offset
 
-    async def _say_complete(
-        self, before: StreamState, message_key: str, *, whole_from: int | None
+    async def _publish_mark(
+        self, before: StreamState, message_key: str, *, oldest: int | None
     ) -> None:
-        """Say that the stream is whole, and note where, so that we see it when it no longer is.
+        """Say in the stream that it is complete, and note the sequence, to notice a loss.
 
         Args:
-            whole_from: Where the oldest lies that the word stands on; None if it needs nothing.
+            oldest: The lowest sequence of the messages that make it so; None if there are none.
 
         Raises:
-            BusUnavailable: the stream was lost or emptied under it; it is not noted.
+            BusUnavailable: the stream was lost or emptied meanwhile; nothing is noted.
         """
         message = RevocationsComplete(epoch=before.epoch)
         stored = await self._publisher.publish(
@@ -180,32 +181,35 @@ class Retelling:
             message_id=f"revocations_complete:{message_key}",
         )
         after = await StreamReader(self._bus, _STREAM).state()
-        oldest = stored.offset if whole_from is None else whole_from
+        oldest = stored.offset if oldest is None else oldest
         if after.epoch != before.epoch or after.first > oldest or after.last < stored.offset:
-            raise BusUnavailable("the control stream changed while it was said to be whole")
+            raise BusUnavailable("the control stream changed while it was marked as complete")
         async with transaction(self._sessions) as db:
             await _note(db, before.epoch, stored.offset)
-        self._word = _Word(before.epoch, stored.offset, since=self._monotonic())
-        self._has_told(before.epoch, stored.offset)
+        self._mark = _Mark(before.epoch, stored.offset, since=self._monotonic())
+        self._note_complete(before.epoch, stored.offset)
 
 
-class _Word(NamedTuple):
-    """That the stream is whole, as it lies in it."""
+class _Mark(NamedTuple):
+    """The message in the stream that says that it is complete."""
 
     epoch: str
     sequence: int
     since: float
-    """When we said or first saw it, by the monotonic clock."""
+    """When we published or first saw it, by the monotonic clock."""
 
 
-def _is_whole(state: StreamState, noted: OutboxStream, places: outbox_rows.Places) -> bool:
+def _is_complete(
+    state: StreamState, noted: OutboxStream, newest: outbox_rows.NewestSequences
+) -> bool:
     if noted.epoch != state.epoch:
         return False  # made anew
     if state.first > noted.floor:
-        return False  # emptied, or our word was dropped for its age
-    if max(noted.floor, places.reached) > state.last:
+        return False  # emptied, or the mark was dropped for its age
+    if max(noted.floor, newest.highest) > state.last:
         return False  # rolled back, as by a backup
-    return all(place <= noted.floor for place in places.repeated)  # else refilled after that
+    # A sequence that was given twice: rolled back, and filled again since.
+    return all(sequence <= noted.floor for sequence in newest.repeated)
 
 
 async def _note(db: AsyncSession, epoch: str, sequence: int) -> None:

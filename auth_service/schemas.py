@@ -1,4 +1,4 @@
-"""Bodies of requests and answers; DESIGN's small print as types."""
+"""Bodies of requests and answers."""
 
 import unicodedata
 from typing import Annotated, Literal
@@ -91,7 +91,7 @@ class TokenPair(BaseModel):
     expires_in: int
     """Seconds until the access token expires."""
     refresh_token: str
-    """Good for one use: the answer to it holds the next."""
+    """Valid for one use, whose answer holds the next one."""
 
 
 class JwkSet(BaseModel):

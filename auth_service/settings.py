@@ -18,48 +18,47 @@ class AuthSettings(ServiceSettings):
 
     database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     signing_key: SecretStr
-    """An Ed25519 private key as PEM; everybody who has it can be anybody."""
+    """An Ed25519 private key as PEM; whoever has it can sign in as any user."""
     access_token_seconds: Seconds = 900
     refresh_token_seconds: Seconds = 30 * 86_400
-    """A session that was not refreshed for so long is over."""
+    """A session ends if it is not refreshed for this long."""
 
     throttle_seconds: Seconds = 60
     failures_per_account: Count = 10
-    """Failed sign-ins within ``throttle_seconds``, after which further ones are refused unheard."""
+    """Failed sign-ins within ``throttle_seconds``; further ones are refused without a check."""
     failures_per_address: Count = 100
     registrations_per_address: Count = 100
-    """Accounts asked for within ``throttle_seconds``, also such as there are already."""
+    """Registrations within ``throttle_seconds``, failed ones included."""
 
     hash_threads: Count = 2
-    """Passwords hashed at a time; each takes a core, and the memory below. Of several, those who
-    register leave one to those who sign in."""
+    """Passwords hashed at a time; each takes a core, and the memory below. Of several threads,
+    registrations leave one to sign-ins."""
     hash_max_waiting: Count = 256
-    """Who may wait for a thread, of those who sign in and of those who register each; served by
-    turns of their addresses. With more, the address with most of them loses one, or who comes
-    is told to come again."""
+    """Sign-ins that may wait for a thread, and as many registrations; addresses are served in turn.
+    With more, the address with the most loses one, or the newcomer is answered 503, try again."""
     hash_wait_seconds: Seconds = 10
-    """For a free thread; past it the caller is told to come again."""
+    """For a free thread; after it the answer is 503, try again."""
     argon2_memory_kib: Count = 64 * 1024
     argon2_passes: Count = 3
     argon2_lanes: Count = 4
 
     revoke_seconds: Seconds = 3
-    """How long signing out waits for the bus to store it; past it the answer is 503, ask again."""
+    """How long signing out waits for the bus to store it; after it the answer is 503, try again."""
     prune_interval_seconds: Seconds = 300
     """How often what has expired is deleted."""
 
     @field_validator("signing_key")
     @classmethod
-    def _signs(cls, pem: SecretStr) -> SecretStr:
+    def _check_signing_key(cls, pem: SecretStr) -> SecretStr:
         read_signing_key(pem.get_secret_value())
         return pem
 
     @model_validator(mode="after")
-    def _tokens_are_believed(self) -> Self:
+    def _check_token_lifetime(self) -> Self:
         if self.access_token_seconds > self.max_token_seconds:
             raise ValueError(
                 "HUBBUB_AUTH_ACCESS_TOKEN_SECONDS is over HUBBUB_MAX_TOKEN_SECONDS: "
-                "everybody would refuse our tokens"
+                "every service would refuse our tokens"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The key that signs access tokens, and the tokens: signed ones and opaque ones."""
+"""Making access tokens and refresh tokens, and the key that signs."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from shared.tokens.jwk import TrustedKey, read_signing_key, trusted_key
 
 
 class TokenIssuer:
-    """Issues access tokens that `shared.tokens.access_tokens.TokenVerifier` believes."""
+    """Issues access tokens that `shared.tokens.access_tokens.TokenVerifier` accepts."""
 
     def __init__(
         self,
@@ -58,17 +58,17 @@ class TokenIssuer:
 
 
 def new_refresh_token() -> str:
-    """256 bits of chance, which say nothing to anybody but our database."""
+    """256 random bits: only our database knows what they stand for."""
     return secrets.token_urlsafe(32)
 
 
 def digest_of(refresh_token: str) -> bytes:
-    """What we keep of it. It is too random to be guessed, so a fast hash is enough."""
+    """What is stored of it. It is too random to be guessed, so a fast hash is enough."""
     return hashlib.sha256(refresh_token.encode()).digest()
 
 
 def make_signing_key(path: Path) -> None:
-    """Write a new key for its owner alone to read, unless there is one; never half a key."""
+    """Write a new key that only the owner can read, whole or not at all, if there is none."""
     if path.exists():
         return
     pem = Ed25519PrivateKey.generate().private_bytes(
@@ -83,6 +83,6 @@ def make_signing_key(path: Path) -> None:
             os.fsync(descriptor)
         os.link(new, path)
     except FileExistsError:
-        pass  # another process was first, and its key holds
+        pass  # another process was first: use its key
     finally:
         new.unlink()

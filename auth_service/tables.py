@@ -26,7 +26,7 @@ SESSION_ID_CHARS = 32
 
 
 def user_id_of(account: int) -> UserId:
-    """An account's id as everybody else knows it."""
+    """An account's id in the form in which other services know it."""
     return UserId(str(account))
 
 
@@ -47,14 +47,14 @@ class UserRow(Base):
     """An account."""
 
     __tablename__ = "users"
-    # An id names a personal channel, so a deleted user's is never given again.
+    # An id names a personal channel, so a deleted user's id is never used again.
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
     email: Mapped[str] = mapped_column(Text)
     """As its owner wrote it."""
     email_key: Mapped[str] = mapped_column(Text, unique=True)
-    """As emails are compared."""
+    """The email in the form in which emails are compared."""
     name: Mapped[str] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -65,7 +65,7 @@ class SessionRow(Base):
 
     __tablename__ = "sessions"
     __table_args__ = (
-        # Most are not over, so they cost it nothing.
+        # Partial: most sessions are not revoked.
         Index(
             "ix_sessions_revoked_at",
             "revoked_at",
@@ -86,7 +86,7 @@ class SessionRow(Base):
 
 
 class RefreshTokenRow(Base):
-    """A refresh token, of which we keep no more than its digest."""
+    """A refresh token; only its digest is stored."""
 
     __tablename__ = "refresh_tokens"
 
@@ -96,7 +96,7 @@ class RefreshTokenRow(Base):
     )
     expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
     used_at: Mapped[datetime | None] = mapped_column(Moment)
-    """Kept until it expires, so that a second use is known for what it is."""
+    """The row stays until it expires, so that a second use is recognised."""
 
 
 class FailuresRow(Base):
@@ -106,5 +106,5 @@ class FailuresRow(Base):
 
     key: Mapped[str] = mapped_column(String(80), primary_key=True)
     failed_at: Mapped[list[float]] = mapped_column(JSON)
-    """Unix seconds, ascending, no more of them than matter."""
+    """Unix seconds, ascending; as many as the limit."""
     last_at: Mapped[datetime] = mapped_column(Moment, index=True)

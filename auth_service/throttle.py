@@ -1,8 +1,7 @@
-"""How often sign-ins may fail, and accounts be made.
+"""How often sign-ins may fail, and accounts may be made.
 
-It is counted in the database, so that all processes count together and a restart forgets
-nothing. Who has used up what they may is remembered here as well: to be told so again costs
-no transaction.
+The counts are in the database, so that all processes count together and a restart forgets
+nothing. Exhausted keys are remembered in memory as well: a repeated refusal needs no transaction.
 """
 
 import hashlib
@@ -25,16 +24,16 @@ _MAX_REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What somebody is about to do, and what it counts under."""
+    """An attempt, and the keys under which it counts."""
 
     limits: Mapping[str, int]
-    """Each key with how often within the throttle's time. Locks are taken in this order."""
+    """How often each key may count within the throttle's time. Rows are locked in this order."""
     refusal: Callable[[int], AppError]
-    """Made of the seconds after which to come again."""
+    """Makes the error from the seconds until the next try."""
 
 
 class Throttle:
-    """Judges attempts; their times are kept for ``seconds``."""
+    """Allows or refuses attempts; each counts for ``seconds``."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class Throttle:
         self._full_until: OrderedDict[str, float] = OrderedDict()
 
     def sign_in(self, email_key: str, address: str) -> Attempt:
-        """It counts if it fails: for the account, and from the address."""
+        """It counts if it fails: for the account and for the address."""
         account = hashlib.sha256(email_key.encode()).hexdigest()
         limits = {
             f"account:{account}": self._failures_per_account,
@@ -62,13 +61,13 @@ class Throttle:
         return Attempt(limits, TooManyFailures)
 
     def registration(self, address: str) -> Attempt:
-        """It counts in any case: whether an email is taken is an answer, too."""
+        """It counts in any case, as every answer tells whether an email is taken."""
         return Attempt(
             {f"register:{address}": self._registrations_per_address}, TooManyRegistrations
         )
 
     def refuse_known(self, attempt: Attempt) -> None:
-        """Refuse whom we refused before, without asking the database.
+        """Refuse by memory alone, without asking the database.
 
         Raises:
             TooManyFailures, TooManyRegistrations: as the attempt says.
@@ -89,7 +88,7 @@ class Throttle:
             raise refusal
 
     async def count(self, db: AsyncSession, attempt: Attempt) -> AppError | None:
-        """Count it, unless it may not be made; then the refusal, to be raised after the commit."""
+        """Count it, or return the refusal, which the caller raises after the commit."""
         rows = [await repository.lock_failures(db, key) for key in attempt.limits]
         now = (await database_now(db)).timestamp()
         refusal = self._judge(attempt, {row.key: row.failed_at for row in rows}, now)
@@ -104,7 +103,7 @@ class Throttle:
     ) -> AppError | None:
         longest = 0.0
         for key, limit in attempt.limits.items():
-            # What lies ahead was noted by a clock that was put back since: nobody waits for it.
+            # Times in the future are from a clock that was set back since: they don't count.
             made_at = [time for time in times.get(key, []) if time <= now]
             seconds = made_at[-limit] + self.seconds - now if len(made_at) >= limit else 0.0
             if seconds > 0:

@@ -1,7 +1,7 @@
 """What the auth service does, one function each.
 
-Where a password is hashed the function opens its transactions itself: one that
-stayed open for so long would hold up every other writer.
+A function that hashes a password opens its transactions itself: one that stayed open for so long
+would hold up every other writer.
 """
 
 import unicodedata
@@ -20,12 +20,12 @@ from auth_service.errors import (
     RevocationPending,
     WrongCredentials,
 )
+from auth_service.hash_queue import Lane
 from auth_service.passwords import Passwords
 from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow, user_id_of
 from auth_service.throttle import Throttle
-from auth_service.turns import Lane
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
 from shared.nats.errors import BusUnavailable, MessageRejected
@@ -42,27 +42,27 @@ PRUNE_BATCH = 1000
 
 
 class Tokens(NamedTuple):
-    """What a session is continued with."""
+    """An access token and the refresh token that gets the next one."""
 
     access_token: str
     refresh_token: str
 
 
 def email_key(email: str) -> str:
-    """The email as it is compared: in any case, and however its accents are written, the same.
+    """The email in the form in which emails are compared: without case, in one Unicode form.
 
-    Source: the Unicode Standard, section 3.13, D145. Case folding takes letters apart, so
-    what makes them one again comes after it.
+    Source: the Unicode Standard, section 3.13, D145. Case folding decomposes some letters, so
+    they are composed again after it.
     """
     folded = unicodedata.normalize("NFD", email.strip()).casefold()
     return unicodedata.normalize("NFC", folded)
 
 
 def _keys_of(email: str) -> tuple[str, ...]:
-    """Where to look for the account, in this order.
+    """The keys under which an account may be, in the order to look.
 
-    Keys were made otherwise once. Of two accounts that have one key since, the younger one
-    is still under its old one, and is meant by whoever spells the email as it was.
+    Keys were once normalised before case folding. Where two accounts would now have one key, the
+    younger one is still under its old key.
     """
     key, old_key = email_key(email), unicodedata.normalize("NFC", email.strip()).casefold()
     return (key,) if old_key == key else (old_key, key)
@@ -101,7 +101,7 @@ async def register(
 async def ensure_user(
     sessions: Sessions, passwords: Passwords, *, email: str, name: str, password: str
 ) -> UserId:
-    """The user with this email, made if there is none; who is there stays as they are."""
+    """The user with this email, made if there is none; an existing account is not changed."""
     async with transaction(sessions, read_only=True) as db:
         found = await repository.find_user(db, *_keys_of(email))
     if found is None:
@@ -177,9 +177,9 @@ async def sign_in(
 ) -> Tokens:
     """Begin a session.
 
-    The throttle's count is asked twice: before the password is hashed, to save the work, and
-    afterwards, under a lock. So of guesses that are made all at once no more are answered
-    than of guesses in a row, and a right one among the rest is refused like a wrong one.
+    The throttle is asked twice: before the password is hashed, to save the work, and afterwards,
+    under a lock. So many guesses at once get no more answers than guesses in a row, and past the
+    limit the right password is refused like a wrong one.
 
     Raises:
         WrongCredentials: no such user, or not their password.
@@ -222,31 +222,31 @@ async def refresh(
     lifetime: timedelta,
     revoke_seconds: float,
 ) -> Tokens:
-    """Trade a refresh token for the next pair; of several who try at once, one succeeds.
+    """Trade a refresh token for the next pair; of several tries at once, one succeeds.
 
-    Whoever comes second may be a thief, or the owner after a thief: the session ends for
-    both. (RFC 9700 section 4.14.2.)
+    The second use may be a thief's, or the owner's after a thief: the session ends for both
+    (RFC 9700 section 4.14.2).
 
     Raises:
-        InvalidRefreshToken: also where the session was ended for it, and is for good.
+        InvalidRefreshToken: also if this call has ended the session.
     """
     async with transaction(sessions, read_only=True) as db:
         if await repository.find_refresh_token(db, digest_of(refresh_token)) is None:
-            raise InvalidRefreshToken  # a stranger's guess takes no lock
+            raise InvalidRefreshToken  # a guess takes no lock
     async with transaction(sessions) as db:
         outcome = await _refresh(db, issuer, refresh_token, lifetime=lifetime)
     if isinstance(outcome, Tokens):
         return outcome
     if outcome is not None:
-        with suppress(RevocationPending):  # nobody was promised anything, and the outbox has it
-            await _tell(sessions, publisher, outcome, seconds=revoke_seconds)
+        with suppress(RevocationPending):  # the outbox publishes it later
+            await _publish_revocation(sessions, publisher, outcome, seconds=revoke_seconds)
     raise InvalidRefreshToken
 
 
 async def _refresh(
     db: AsyncSession, issuer: TokenIssuer, refresh_token: str, *, lifetime: timedelta
 ) -> Tokens | SessionId | None:
-    """The next pair; or the session that ended for it; or nothing."""
+    """The next pair; or the session that was ended because of a second use; or None."""
     now = datetime.now(UTC)
     digest = digest_of(refresh_token)
     token = await repository.find_refresh_token(db, digest)
@@ -256,7 +256,7 @@ async def _refresh(
     if found is None or found.session.revoked_at is not None:
         return None
     if token.expires_at <= now:
-        return None  # and not used: should our clock be ahead, it is good again later
+        return None  # and not marked as used: if our clock is ahead, it is valid again later
     if not await repository.use_refresh_token(db, digest, now=now):
         log.warning(
             "refresh_token_reused", session_id=found.session.id, user_id=found.session.user_id
@@ -267,8 +267,8 @@ async def _refresh(
     return await _issue(db, issuer, found)
 
 
-async def living_session(db: AsyncSession, claims: Claims) -> FoundSession:
-    """The session that the claims are of.
+async def active_session(db: AsyncSession, claims: Claims) -> FoundSession:
+    """The session of the claims.
 
     Raises:
         InvalidToken: it is over.
@@ -276,17 +276,17 @@ async def living_session(db: AsyncSession, claims: Claims) -> FoundSession:
     found = None
     if claims.session_id is not None:
         found = await repository.find_session(db, claims.session_id)
-    return _living(found, claims)
+    return _active(found, claims)
 
 
 async def sign_out(
     sessions: Sessions, publisher: Publisher, claims: Claims, *, revoke_seconds: float
 ) -> None:
-    """End the session; once this returns the bus has it, and everybody refuses its tokens.
+    """End the session. Once this returns the bus has stored that, and no service takes its tokens.
 
     Raises:
-        RevocationPending: it is over, but the others are yet to hear of it. Asked again,
-            the same token may still sign out, for as long as nobody could be told.
+        RevocationPending: it is over here, but could not be published yet. Until it is, the same
+            token may sign out again.
         InvalidToken: it was over before.
     """
     session_id = claims.session_id
@@ -295,14 +295,14 @@ async def sign_out(
     async with transaction(sessions) as db:
         found = await repository.lock_session(db, session_id)
         if not (_is_of(found, claims) and await is_unsent(db, _revocation_id(session_id))):
-            _revoke(db, _living(found, claims).session, now=datetime.now(UTC))
-    await _tell(sessions, publisher, session_id, seconds=revoke_seconds)
+            _revoke(db, _active(found, claims).session, now=datetime.now(UTC))
+    await _publish_revocation(sessions, publisher, session_id, seconds=revoke_seconds)
 
 
 async def prune(db: AsyncSession, *, throttle_seconds: float, max_token_seconds: float) -> bool:
     """Delete a batch of what has expired; return whether there may be more."""
     now = datetime.now(UTC)
-    # A session is kept for as long as an access token of it may live.
+    # A session stays as long as an access token of it may live.
     ended = now - timedelta(seconds=max_token_seconds)
     forgotten = await database_now(db) - timedelta(seconds=throttle_seconds)
     deleted = (
@@ -317,7 +317,7 @@ def _is_of(found: FoundSession | None, claims: Claims) -> bool:
     return found is not None and user_id_of(found.user.id) == claims.user_id
 
 
-def _living(found: FoundSession | None, claims: Claims) -> FoundSession:
+def _active(found: FoundSession | None, claims: Claims) -> FoundSession:
     if found is None or not _is_of(found, claims) or found.session.revoked_at is not None:
         raise InvalidToken("the session is over")
     return found
@@ -327,13 +327,13 @@ def _revocation_id(session_id: SessionId) -> str:
     return f"session_revoked:{session_id}"
 
 
-async def _tell(
+async def _publish_revocation(
     sessions: Sessions, publisher: Publisher, session_id: SessionId, *, seconds: float
 ) -> None:
-    """Have the bus store the revocation now: the outbox's lease may be a dead process's.
+    """Publish it now, without waiting for the outbox's lease, which a dead process may hold.
 
     Raises:
-        RevocationPending: it did not, or not within so many seconds.
+        RevocationPending: the bus did not store it within so many seconds.
     """
     try:
         await publish_at_once(
@@ -345,7 +345,7 @@ async def _tell(
 
 
 def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
-    """End a locked session that lives; it stands in the outbox, for everybody to hear."""
+    """End a locked, active session, and put its revocation into the outbox."""
     session.revoked_at = now
     message = SessionRevoked(
         session_id=SessionId(session.id), user_id=user_id_of(session.user_id), time=now

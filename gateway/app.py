@@ -51,7 +51,7 @@ from shared.jetstream.subjects import CTL_LIVE
 from shared.nats.client import Bus
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
-from shared.tokens.revocations import Revocations, Told
+from shared.tokens.revocations import CompletePosition, Revocations
 from shared.web.http import install_edge, operations_router
 from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
@@ -88,14 +88,14 @@ class Gateway:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
         supervisor: Supervisor,
-        told: Callable[[], Told | None] | None,
+        complete_at: Callable[[], CompletePosition | None] | None,
         now: Clock,
     ) -> None:
         """``presence_publisher`` is one of its own: while a stream has no leader, what is meant
         for it takes up a whole window, and the lease is not to wait behind that.
         """
-        self._told = told
-        self._has_heard_all = told is None
+        self._complete_at = complete_at
+        self._was_complete = complete_at is None
         self.settings = settings
         self._bus = bus
         self._verifier = verifier
@@ -275,9 +275,9 @@ class Gateway:
             reasons.append("the keys to check tokens with are not known yet")
         if not self.control.caught_up:
             reasons.append("the revocations are not read up to their end")
-        elif not self._has_word():
+        elif not self._are_complete():
             reasons.append("the auth service has yet to say which sessions are over")
-        elif not self._has_heard():
+        elif not self._has_reached_auth_service():
             reasons.append(
                 "the auth service has yet to compare the bus with its database: it may have been"
                 " restored from a backup"
@@ -308,22 +308,22 @@ class Gateway:
         )
 
     def _knows_revocations(self) -> bool:
-        return self._has_word() and self._has_heard()
+        return self._are_complete() and self._has_reached_auth_service()
 
-    def _has_word(self) -> bool:
+    def _are_complete(self) -> bool:
         return self.control.caught_up and (
             not self.settings.awaits_auth_service
             or self._revocations.are_complete(self.control.epoch)
         )
 
-    def _has_heard(self) -> bool:
-        """Once: the bus can be restored only while a process that has it within is down."""
-        if not self._has_heard_all and self.settings.awaits_auth_service:
-            place = None if self._told is None else self._told()
-            self._has_heard_all = place is not None and place.is_heard(
+    def _has_reached_auth_service(self) -> bool:
+        """Once is enough: the bus of this process can be restored only while it is down."""
+        if not self._was_complete and self.settings.awaits_auth_service:
+            position = None if self._complete_at is None else self._complete_at()
+            self._was_complete = position is not None and position.is_reached(
                 epoch=self.control.epoch, position=self.control.position
             )
-        return self._has_heard_all or not self.settings.awaits_auth_service
+        return self._was_complete or not self.settings.awaits_auth_service
 
     async def drain(self) -> None:
         self._draining = True
@@ -355,14 +355,14 @@ async def serving(
     verifier: TokenVerifier,
     registry: CollectorRegistry,
     supervisor: Supervisor | None = None,
-    told: Callable[[], Told | None] | None = None,
+    complete_at: Callable[[], CompletePosition | None] | None = None,
     now: Clock = our_clock,
 ) -> AsyncGenerator[GatewayParts]:
     """The gateway with its background loops; it starts whether or not the bus is there.
 
     ``supervisor`` is the process's, if it has other loops too. ``now`` is the clock that is
-    compared with the bus's. ``told`` is of an auth service in the same process: its word on the
-    bus may be as old as a backup, so nobody is let in before it has looked.
+    compared with the bus's. ``complete_at`` is of an auth service in the same process: what the bus
+    says of the revocations may come from a backup, so nobody is let in before that service looked.
     """
     supervisor = supervisor or Supervisor(registry)
     if settings.client_insecure:
@@ -376,7 +376,7 @@ async def serving(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
-            told=told,
+            complete_at=complete_at,
             now=now,
         )
         async with (

@@ -142,13 +142,13 @@ class GatewaySettings(ServiceSettings):
         return self
 
     @property
-    def doubts(self) -> list[str]:
-        doubts = super().doubts
+    def warnings(self) -> list[str]:
+        warnings = super().warnings
         if self.client_insecure:
-            doubts.append(
+            warnings.append(
                 "HUBBUB_GATEWAY_CLIENT_INSECURE is set: who reaches the gateway may do nearly all"
             )
-        return doubts + [
+        return warnings + [
             f"{place}: says what is allowed, and nothing of subscribing: any signed-in user may,"
             " unless allow_subscribe_for_client is false"
             for place, options in self._options_by_place()

@@ -1,4 +1,4 @@
-"""`hubbub bootstrap`: the streams that have to be there before services start."""
+"""`hubbub bootstrap`: the streams that services need before they start."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,7 +19,7 @@ from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
 async def bootstrap_streams(
     *, replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
 ) -> None:
-    """Create the streams, or bring them up to date; watching, make them anew until a signal."""
+    """Create or update the streams; with ``watch`` create them again when lost, until a signal."""
     settings = ServiceSettings()
     configure_logging(settings.log_level if watch else "ERROR", json=watch)
     with stop_signals() if watch else nullcontext() as stop:
@@ -37,6 +37,6 @@ async def bootstrap_streams(
 def stream_settings(
     settings: ServiceSettings, *, replicas: int = 1, store_bytes: int | None = None
 ) -> StreamSettings:
-    """Revocations outlive the longest token, by whatever clock."""
+    """Revocations are kept for the longest life of a token, and the skew of clocks."""
     longest = settings.longest_token_seconds + CLOCK_SKEW_SECONDS
     return StreamSettings(replicas=replicas, ctl_max_age_seconds=longest, store_bytes=store_bytes)

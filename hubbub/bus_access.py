@@ -1,4 +1,4 @@
-"""How a command finds the bus: by name, by the environment, or by what runs on a data folder."""
+"""How a command finds the bus: by its options, the environment, or the data folder of an `up`."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,19 +18,19 @@ CONNECT_SECONDS = 5.0
 async def bus_of(
     *, nats: str | None, data: Path | None, name: str, user: str
 ) -> AsyncGenerator[Bus]:
-    """The bus that ``nats`` names, else what runs on ``data``, else HUBBUB_NATS_URL, else ``up``'s.
+    """The bus at ``nats``; else the one of ``data``; else of HUBBUB_NATS_URL; else of ``.hubbub``.
 
     Args:
-        user: Of the bus of a data folder, on whose behalf.
+        user: As whom to sign in to the bus of a data folder.
 
     Raises:
         CommandFailed: nothing runs there, or it does not answer.
-        BadAddress: nothing can run there.
+        BadAddress: the URL is malformed, or the CA can't be read.
     """
     settings = ServiceSettings()
     named = named_bus(nats=nats, data=data, settings=settings)
     url = named or _running_on(data, user)
-    # What runs on a folder is unencrypted, and its URL says who signs in.
+    # The bus of a data folder is unencrypted, and its URL has the user and password.
     creds, ca = (settings.nats_creds, settings.nats_ca) if named else (None, None)
     async with connect_bus(url, name=name, creds=creds, ca=ca) as bus:
         try:
@@ -42,7 +42,7 @@ async def bus_of(
 
 
 def named_bus(*, nats: str | None, data: Path | None, settings: ServiceSettings) -> str | None:
-    """The URL that the command line or the environment names; None: what runs on a folder."""
+    """The URL from the command line or the environment; None: use a data folder's bus."""
     by_environment = data is None and "nats_url" in settings.model_fields_set
     return nats or (settings.nats_url if by_environment else None)
 

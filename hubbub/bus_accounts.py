@@ -1,9 +1,9 @@
-"""Who may do what on the bus of `up`: the accounts that containers have, with passwords of its own.
+"""The accounts of the bus of `up`: the same as in containers, with its own passwords.
 
-One description for both: ``deploy/nats/accounts.conf``. What lies in the server's folder:
+``deploy/nats/accounts.conf`` describes both. The server's folder has:
 
-    accounts.conf            a copy, as new as we are
-    secrets/passwords.conf   a password for each of its users, made once
+    accounts.conf            a copy of it, written at each start
+    secrets/passwords.conf   a password for each user, made once
 """
 
 import json
@@ -19,29 +19,29 @@ from hubbub.errors import CommandFailed
 SHIPPED = Path(__file__).parent.parent / "deploy/nats/accounts.conf"
 ACCOUNT = "HUBBUB"
 INCLUDE = f'include "{SHIPPED.name}"'
-"""For the server's configuration, in the folder of `provide`."""
+"""A line for the server's configuration, in the folder of `provide`."""
 
 _USER = re.compile(r"user: (\w+), password: \$(\w+)")
-_NOBODYS_ACCOUNT = "$G"  # where a server that asks for no password keeps its streams
+_GLOBAL_ACCOUNT = "$G"  # where a server without passwords keeps its streams
 
 
 def provide(home: Path, *, in_use: Mapping[str, str] = MappingProxyType({})) -> Mapping[str, str]:
-    """See that the accounts and the passwords are there; return each user's password.
+    """Write the accounts, and the passwords that are missing; return each user's password.
 
     Args:
-        in_use: What an earlier call returned: services sign in by it, whatever lies there now.
+        in_use: What an earlier call returned. Services use it, so it wins over the file.
 
     Raises:
-        CommandFailed: the passwords that are there can't be read.
+        CommandFailed: the file of passwords can't be read.
     """
     accounts = SHIPPED.read_text(encoding="utf-8")
     variables = dict(_USER.findall(accounts))
     file = home / "secrets/passwords.conf"
     known = {variables[user]: in_use[user] for user in variables if user in in_use} or _kept(file)
     passwords = {name: known.get(name) or secrets.token_urlsafe(32) for name in variables.values()}
-    _write(file, json.dumps(passwords, indent=2).encode())  # JSON is nats.conf, too
+    _write(file, json.dumps(passwords, indent=2).encode())  # JSON is valid nats.conf
     write_private(home / SHIPPED.name, accounts.encode())
-    _adopt_streams_of_nobody(home)
+    _adopt_global_streams(home)
     return {user: passwords[variable] for user, variable in variables.items()}
 
 
@@ -60,8 +60,8 @@ def _write(file: Path, content: bytes) -> None:
         write_private(file, content)
 
 
-def _adopt_streams_of_nobody(home: Path) -> None:
-    """What was stored before anybody had a password belongs to the account from now on."""
-    old, new = (home / "jetstream" / name for name in (_NOBODYS_ACCOUNT, ACCOUNT))
+def _adopt_global_streams(home: Path) -> None:
+    """Move streams that an older version stored without passwords into the account."""
+    old, new = (home / "jetstream" / name for name in (_GLOBAL_ACCOUNT, ACCOUNT))
     if old.is_dir() and not new.exists():
         old.rename(new)

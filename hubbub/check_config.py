@@ -1,4 +1,4 @@
-"""What is wrong with the environment's settings, by the names that the operator knows."""
+"""Checking the environment's settings; problems name the variables."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 
 
 def problems_of(service: str) -> list[str]:
-    """What keeps the service from starting, and what it was meant to read but never will."""
+    """Why the service can't start, and variables that it will not read."""
     settings = SETTINGS[service]
     problems = _unread(service)
     try:
@@ -32,9 +32,10 @@ def problems_of(service: str) -> list[str]:
     return problems
 
 
-def doubts_about(service: str) -> list[str]:
-    """What may be a mistake in settings that `problems_of` has found to be good."""
-    return [] if service == "auth" else SETTINGS[service]().doubts  # which judges only its own
+def warnings_of(service: str) -> list[str]:
+    """What may be a mistake in settings of which `problems_of` finds nothing wrong."""
+    # The auth service verifies only its own tokens.
+    return [] if service == "auth" else SETTINGS[service]().warnings
 
 
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
@@ -48,7 +49,7 @@ def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
 
 
 def _unread(service: str) -> list[str]:
-    """Misspelt variables: named like the service's or everybody's, and read by nobody."""
+    """Variables that are probably misspelt: no service reads them."""
     known = {name for settings in SETTINGS.values() for name in environment_names(settings)}
     known |= {f"{name}_FILE" for name in known}
     others = tuple(f"HUBBUB_{each.upper()}_" for each in SETTINGS if each != service)

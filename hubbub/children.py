@@ -1,4 +1,4 @@
-"""Processes of our own: kept alive, stopped in order, never left behind."""
+"""Child processes: restarted when they die, stopped in order, never left behind."""
 
 import asyncio
 import time
@@ -18,10 +18,10 @@ LAST_WORDS_BYTES = 4096
 
 
 class Child:
-    """One process, started again whenever it dies.
+    """A process that is started again whenever it dies.
 
-    Its standard input is a pipe that only we hold, so that it notices our end, however we end;
-    its standard output is for what only we are to hear (`hubbub.lifeline`).
+    Its standard input is a pipe that only we hold, so that it notices when we end, in whatever
+    way. Its standard output is for messages to us only (`hubbub.lifeline`).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Child:
         backoff: Backoff | None = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """``env`` is all of its environment. What is secret belongs there, or in a file."""
+        """``env`` is its whole environment. Secrets belong there or into a file."""
         self._name = name
         self._command = command
         self._env = env
@@ -45,21 +45,21 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now, if one does."""
+        """Of the running process, if any."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process is not None else None
 
     def ask_to_stop(self) -> None:
-        """Let it begin to drain; it is not started again."""
+        """Send SIGTERM, so that it drains; it is not started again."""
         self._stopping = True
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
 
     async def run(self) -> None:
-        """Keep it alive until cancelled; then stop it and wait for its end.
+        """Keep it running until cancelled; then stop it and wait for its end.
 
         Raises:
-            CommandFailed: its first life ended with `CANNOT_SERVE`, as each further one would.
+            CommandFailed: the first run ended with `CANNOT_SERVE`, so every further one would too.
         """
         try:
             while not self._stopping:
@@ -75,7 +75,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=dict(self._env),
-                start_new_session=True,  # the terminal's Ctrl-C is for us; we pass it on in order
+                start_new_session=True,  # a Ctrl-C reaches us only; we stop the children in order
             )
         except OSError as error:
             await self._pause(time.monotonic() - started, status=None, said=str(error))
@@ -116,7 +116,7 @@ class Child:
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> tuple[int, str]:
-    """Wait for it; return its status and the last that it said."""
+    """Wait for its end; return its status and the end of its output."""
     assert process.stdout is not None
     said = b""
     while chunk := await process.stdout.read(LAST_WORDS_BYTES):

@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs: `--version` should not wait for FastAPI."""
+"""The command line. Each command imports what it needs, so that `--version` is quick."""
 
 import codecs
 import gc
@@ -14,11 +14,11 @@ from shared.runtime.locale import as_utf8
 
 SERVICES = ("auth", "posts", "gateway")
 MAX_GATEWAYS = 64
-"""Processes of one command; each takes every publication."""
+"""Processes of one command; each receives every publication."""
 
 
 class Text(click.ParamType[str]):
-    """Words, in UTF-8 where the locale can't read them."""
+    """An argument, decoded as UTF-8 if the locale can't decode it."""
 
     name = "text"
 
@@ -44,7 +44,7 @@ _gateways = click.IntRange(1, MAX_GATEWAYS)
 
 
 class Commands(click.Group):
-    """Turns the failures that an operator can do something about into one line."""
+    """Shows failures that an operator can fix as one line, without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -52,7 +52,7 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from hubbub.failures import as_sentence  # it knows many parts
+            from hubbub.failures import as_sentence  # it imports much
 
             sentence = as_sentence(error)
             if sentence is None:
@@ -79,7 +79,7 @@ def up(host: str, port: int, data: Path | None, gateways: int) -> None:
 
     exit_on_stop_signals()
     data = data or DEFAULT_PATH
-    if not DataFolder(data).is_in_use:  # else whoever uses it has the port too, as a rule
+    if not DataFolder(data).is_in_use:  # if it is, the port is probably taken too
         _expect_free(host, port, gateways)
     with saying("loading"):
         from hubbub.up import UpOptions, run_up
@@ -88,7 +88,7 @@ def up(host: str, port: int, data: Path | None, gateways: int) -> None:
 
 
 def _expect_free(host: str, port: int, count: int = 1) -> None:
-    """Tell of a taken port now: all that the services need takes a while to load."""
+    """Report a taken port now, as the services take a while to load."""
     from shared.runtime.listening import CannotListen, listen
 
     try:
@@ -123,7 +123,7 @@ for _name in ("auth", "posts"):
 @click.option("--child", is_flag=True, hidden=True)
 @click.option("--worker", type=click.Path(path_type=Path), hidden=True)
 def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None) -> None:
-    """Run gateways from environment settings, as many processes on one port."""
+    """Run a gateway, or several workers on one port, from environment settings."""
     from hubbub.stop_early import exit_on_stop_signals
 
     exit_on_stop_signals()
@@ -148,7 +148,7 @@ def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None
 @_port
 @click.option("--path", default="/readyz", show_default=True)
 def health(host: str, port: int, path: str) -> None:
-    """Tell whether a service answers 200; if not, why: for a container's health check."""
+    """Check that a service answers 200, and say why not: for a container's health check."""
     from hubbub.health import reason_against
 
     reason = reason_against(host, port, path)
@@ -161,9 +161,9 @@ def health(host: str, port: int, path: str) -> None:
 @click.option("--service", type=click.Choice(["auth", "posts"]))
 @_data
 def migrate(service: str | None, data: Path | None) -> None:
-    """Bring databases to the newest revision.
+    """Migrate databases to the newest revision.
 
-    The one of HUBBUB_DATABASE_URL, which --service says whose it is; else a data folder's.
+    The one at HUBBUB_DATABASE_URL, whose service --service names; else those of a data folder.
     """
     from hubbub.migrate import migrate_databases
     from shared.runtime.process import run
@@ -173,14 +173,14 @@ def migrate(service: str | None, data: Path | None) -> None:
 
 @cli.command()
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True)
-@click.option("--watch", is_flag=True, help="Stay, and make anew what is deleted or lost.")
-@click.option("--restored", is_flag=True, help="NATS was put back from a backup.")
+@click.option("--watch", is_flag=True, help="Stay, and create again what is deleted or lost.")
+@click.option("--restored", is_flag=True, help="NATS was restored from a backup.")
 @_data
 @_nats
 def bootstrap(
     replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
 ) -> None:
-    """Create the streams on NATS, or bring them up to date."""
+    """Create or update the streams on NATS."""
     from hubbub.bootstrap import bootstrap_streams
     from shared.runtime.process import run
 
@@ -239,7 +239,7 @@ def token(user: str, name: str | None, seconds: int, data: Path | None) -> None:
 @click.argument("service", type=_service, required=False)
 def check_config(service: str | None) -> None:
     """Check the environment's settings, of one SERVICE or of all."""
-    from hubbub.check_config import doubts_about, problems_of
+    from hubbub.check_config import problems_of, warnings_of
 
     failed = False
     for name in [service] if service else SERVICES:
@@ -248,15 +248,15 @@ def check_config(service: str | None) -> None:
         for problem in problems:
             click.echo(f"{name}: {problem}", err=True)
         if not problems:
-            for doubt in doubts_about(name):
-                click.echo(f"{name}: warning: {doubt}", err=True)
+            for warning in warnings_of(name):
+                click.echo(f"{name}: warning: {warning}", err=True)
             click.echo(f"{name}: ok")
     if failed:
         sys.exit(1)
 
 
 def _never_fail_for_a_character(stream: TextIOWrapper) -> None:
-    """ASCII is what Python takes where there is no locale, and there nearly all speak UTF-8."""
+    """Without a locale Python chooses ASCII, though the terminal nearly always takes UTF-8."""
     encoding = codecs.lookup(stream.encoding).name
     stream.reconfigure(encoding="utf-8" if encoding == "ascii" else None, errors="backslashreplace")
 

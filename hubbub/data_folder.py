@@ -1,4 +1,4 @@
-"""The data folder of one `hubbub up`: where everything lies, and who may use it."""
+"""The data folder of `hubbub up`: its files, and the lock that keeps it to one process."""
 
 import fcntl
 import os
@@ -30,11 +30,11 @@ class Running(BaseModel):
     pid: int
     url: str
     nats_url: str
-    """It names nobody: who signs in, and how, is in `DataFolder.bus_url_file`."""
+    """Without user and password; `DataFolder.bus_url_file` has those."""
 
 
 class DataFolder:
-    """Paths, keys and the lock. Nothing is made before `create`."""
+    """Paths, keys and the lock. Nothing is written before `create`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -64,7 +64,7 @@ class DataFolder:
     def database_url(self, service: str) -> "URL":
         from sqlalchemy import URL  # most commands need no database
 
-        # Built from parts: a folder's name may have what means something else in a URL.
+        # Built from parts: a folder's name may have characters that are special in a URL.
         return URL.create("sqlite+aiosqlite", database=str(self.path / f"{service}.sqlite3"))
 
     @contextmanager
@@ -86,21 +86,21 @@ class DataFolder:
 
     @property
     def api_key_file(self) -> Path:
-        """Where the key of `/api` lies; made if there is none."""
+        """The file of the key of `/api`; made if there is none."""
         if not self._api_key.exists():
             write_private(self._api_key, f"{secrets.token_urlsafe(32)}\n".encode())
         return self._api_key
 
     def bus_url_file(self, user: str) -> Path:
-        """Where that user of the bus signs in, password and all, while the system runs."""
+        """The file with the URL and password of that user of the bus, while the system runs."""
         return self._bus / f"{user}_url"
 
     @contextmanager
     def announced(self, running: Running, *, bus_urls: Mapping[str, str]) -> Generator[None]:
-        """Let the other commands find us for as long as we run.
+        """Let other commands find the system while the body runs.
 
         Args:
-            bus_urls: Where each user of the bus signs in.
+            bus_urls: The URL with password of each user of the bus.
         """
         self._bus.mkdir(mode=0o700, exist_ok=True)
         for user, url in bus_urls.items():
@@ -114,7 +114,7 @@ class DataFolder:
                 self.bus_url_file(user).unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """What runs here; possibly no more, if it was killed."""
+        """The system that runs here, or ran until it was killed."""
         try:
             return Running.model_validate_json(self._running.read_bytes())
         except (OSError, ValidationError):
@@ -125,7 +125,7 @@ def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, at once or not at all.
 
     Raises:
-        OSError: with the file's name, also where the system tells none, as on a full disk.
+        OSError: always with the file's name, which the system leaves out on a full disk.
     """
     draft = path.with_name(f"{path.name}.new")
     try:

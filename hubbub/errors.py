@@ -1,7 +1,7 @@
-"""What the command line tells its user in one line."""
+"""The error that the command line shows in one line."""
 
 from click import ClickException
 
 
 class CommandFailed(ClickException):
-    """The command can't go on; ``str`` is the sentence for whoever typed it, without secrets."""
+    """The command can't continue; ``str`` is the message for the user, without secrets."""

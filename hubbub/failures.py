@@ -1,4 +1,4 @@
-"""Failures that an operator can do something about, as one line each, without secrets."""
+"""Failures that an operator can fix, as one line each, without secrets."""
 
 import errno
 
@@ -13,13 +13,13 @@ from shared.nats.errors import BusLost, MessageRejected
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import ServiceSettings
 
-_SPEAKING = (
+_WITH_MESSAGE = (
     AppError, BadAddress, BootstrapFailed, BusLost, CannotListen, CommandFailed, MessageRejected,
 )  # fmt: skip
 
 
 def as_sentence(error: BaseException) -> str | None:
-    """What to tell the operator; None for a failure that needs its traceback."""
+    """The message for the operator; None for a failure that needs its traceback."""
     if isinstance(error, BaseExceptionGroup):
         sentences = [as_sentence(each) for each in error.exceptions]
         known = dict.fromkeys(each for each in sentences if each is not None)
@@ -32,11 +32,11 @@ def as_sentence(error: BaseException) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         advice = "; make room on that disk" if error.errno == errno.ENOSPC else ""
         return f"{where}{error.strerror}{advice}"
-    return str(error) if isinstance(error, _SPEAKING) else None
+    return str(error) if isinstance(error, _WITH_MESSAGE) else None
 
 
 def problems_in(error: ValidationError) -> list[str]:
-    """Each problem by its variable; never the value, which may be a secret."""
+    """The problem of each variable, without its value, which may be a secret."""
     services = ServiceSettings.__subclasses__()  # those that are loaded, and so could be wrong
     prefixes = {each.__name__: each.model_config["env_prefix"] for each in services}
     prefix = prefixes.get(error.title, "HUBBUB_")
@@ -50,7 +50,7 @@ def problems_in(error: ValidationError) -> list[str]:
 def _place(prefix: str, place: tuple[int | str, ...]) -> str:
     """The variable, and where in it: `HUBBUB_GATEWAY_NAMESPACES: chat.history_ttl: `."""
     if not place:
-        return ""  # it is about several, and names them
+        return ""  # it is about several variables, and names them
     name, *rest = place
     variable = str(name) if str(name).isupper() else f"{prefix}{name}".upper()
     return f"{variable}: {'.'.join(map(str, rest))}: " if rest else f"{variable}: "
@@ -61,7 +61,7 @@ def _in_our_words(kind: str, message: str) -> str:
 
 
 def unreadable(error: SettingsError) -> str:
-    """Why a variable, or the file that it names, can't be read at all."""
+    """Why a variable, or the file that it names, can't be read."""
     cause = error.__cause__
     if isinstance(cause, OSError):
         return f"{cause.filename}: {cause.strerror}"

@@ -1,4 +1,4 @@
-"""Gateways as processes of their own: `up --gateways` and `gateway --workers` start them alike."""
+"""Gateways as child processes, for `up --gateways` and `gateway --workers`."""
 
 import sys
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from hubbub.children import Child
 
 STOP_GRACE_SECONDS = 0.8
-"""What a gateway may take to stop beside its drain; the whole command may take 1 s."""
+"""What a gateway may take to stop after its drain; the whole command has 1 s."""
 
 
 def gateway_child(
@@ -22,8 +22,8 @@ def gateway_child(
     """A gateway that is kept alive.
 
     Args:
-        env: All of its environment.
-        worker: Its place among the workers of a port that we have reserved.
+        env: Its whole environment.
+        worker: For a worker on a reserved port: its own path, see `gateway.siblings`.
     """
     command = [sys.executable, "-m", "hubbub", "gateway", "--host", host, "--port", str(port)]
     command += ["--child"] if worker is None else ["--child", "--worker", str(worker)]

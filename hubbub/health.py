@@ -1,18 +1,18 @@
-"""`hubbub health`: whether a service answers, for whoever looks after its container.
+"""`hubbub health`: whether a service answers, for the health check of its container.
 
-It runs every few seconds, so nothing is imported here that takes long to.
+It runs every few seconds, so it imports nothing that is slow to load.
 """
 
 import json
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 PROBE_SECONDS = 2.0
-"""For the connection, and again for each piece of the answer."""
+"""To connect, and again for each part of the answer."""
 MAX_BODY_BYTES = 64 * 1024
 
 
 def reason_against(host: str, port: int, path: str) -> str | None:
-    """Why it is not healthy, in one line; None if it is."""
+    """Why the service is not healthy, in one line; None if it is."""
     connection = HTTPConnection(host, port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", path)
@@ -27,7 +27,7 @@ def reason_against(host: str, port: int, path: str) -> str | None:
 
 
 def _said_by(answer: HTTPResponse) -> str:
-    """The reasons in the problem document; if it is none, what there is instead."""
+    """The detail of the problem document; if it is none, the status."""
     body = answer.read(MAX_BODY_BYTES)
     try:
         return str(json.loads(body)["detail"])

@@ -1,4 +1,4 @@
-"""The child's half: it ends when its parent does, and tells it why it could not start."""
+"""The child's side: it ends when its parent does, and reports why it could not start."""
 
 import os
 import signal
@@ -10,28 +10,28 @@ from contextlib import contextmanager
 
 import click
 
-from hubbub.failures import as_sentence
-
 GRACE_SECONDS = 5.0
-"""For stopping in order; then it stops without."""
+"""For an orderly stop; then the process exits at once."""
 CANNOT_SERVE = 78
-"""The status of a child whose last words, on standard output, are a sentence for the operator.
+"""The exit status of a child whose output ends with a message for the operator.
 
-Not 1, which is also Python's for a defect. Source: EX_CONFIG of BSD's sysexits.h.
+Not 1, which Python uses for an exception. Source: EX_CONFIG of BSD's sysexits.h.
 """
 
 
 def stop_with_stdin() -> None:
-    """Send ourselves SIGTERM once standard input, a pipe that only the parent holds, has ended."""
+    """Send ourselves SIGTERM when standard input ends, a pipe that only the parent holds."""
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
 
 
 @contextmanager
 def telling_parent() -> Generator[None]:
-    """End with `CANNOT_SERVE` on a failure that an operator can do something about."""
+    """Exit with `CANNOT_SERVE` on a failure that an operator can fix."""
     try:
         yield
     except Exception as error:
+        from hubbub.failures import as_sentence  # it knows many parts
+
         sentence = as_sentence(error)
         if sentence is None:
             raise
@@ -43,5 +43,5 @@ def _watch() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)  # of this thread only; the process usually ends before
+    time.sleep(GRACE_SECONDS)  # this thread only; the process usually ends before
     os._exit(1)

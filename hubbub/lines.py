@@ -1,4 +1,4 @@
-"""Lines of standard input, without blocking the loop on it."""
+"""Reading lines from standard input without blocking the event loop."""
 
 import asyncio
 import concurrent.futures
@@ -43,10 +43,10 @@ class LineSplitter:
 
 
 async def lines_of(descriptor: int) -> AsyncGenerator[bytes | None]:
-    """Each line as soon as it is there; None for one that is too long.
+    """Each line as soon as it arrives; None for one that is too long.
 
-    A thread reads, since a loop can't wait for a regular file. It may be left
-    behind in its last read, so it is one that the process's end does not wait for.
+    A daemon thread reads: an event loop can't wait for a regular file, and the process must not
+    wait for a read that never returns.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes] = asyncio.Queue(MAX_CHUNKS)

@@ -1,4 +1,4 @@
-"""`hubbub token`: an access token for trying things out, as the running services believe it."""
+"""`hubbub token`: an access token for trying things out, which the running services accept."""
 
 import secrets
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ from shared.tokens.jwk import BadSigningKey
 
 
 def make_token(user: str, *, name: str | None, seconds: int, data: Path | None) -> str:
-    """Sign with HUBBUB_HMAC_SECRET where it is set, unless a data folder is named, else its key.
+    """Sign with the data folder's key, or with HUBBUB_HMAC_SECRET if it is set and no folder given.
 
-    The token is of a session that nobody began, so only its expiry ends it.
+    No session belongs to the token, so it can't be revoked and only expires.
     """
     settings = ServiceSettings()
     try:

@@ -1,4 +1,4 @@
-"""`hubbub migrate`: the tables that have to be there before services start."""
+"""`hubbub migrate`: the tables that services need before they start."""
 
 import asyncio
 import re
@@ -31,9 +31,9 @@ class _EnvironmentsDatabase(ServiceSettings):
 
 
 async def migrate_databases(*, service: str | None, data: Path | None) -> None:
-    """Bring the databases of a data folder, or one service's from the environment, up to date.
+    """Migrate the databases of a data folder, or the one that the environment names.
 
-    Without a word from anybody it is the folder that `up` would use.
+    If neither is given, it is the folder that `up` would use.
     """
     configure_logging("ERROR", json=False)
     named = None if data is not None else _EnvironmentsDatabase().database_url
@@ -56,17 +56,17 @@ async def migrate_databases(*, service: str | None, data: Path | None) -> None:
 
 
 def _reason(error: BaseException | None) -> str:
-    """What the server or the system said, in one line."""
+    """The message of the server or the system, in one line."""
     said = getattr(error, "orig", None) or error
     first, *_ = str(said).splitlines() or [""]
     return re.sub(r"^<class '[^']*'>: ", "", first) or type(said).__name__
 
 
 async def _until_drivers_threads_end() -> None:
-    """Of a SQLite file that can't be opened, aiosqlite tells a loop that must still be there."""
+    """If a SQLite file can't be opened, aiosqlite's thread reports it to the loop a bit later."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DRIVER_SECONDS):
-            while _driver_is_busy():  # noqa: ASYNC110 a thread tells nobody that it ends
+            while _driver_is_busy():  # noqa: ASYNC110 the end of a thread can't be awaited
                 await asyncio.sleep(DRIVER_POLL_SECONDS)
 
 

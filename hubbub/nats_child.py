@@ -1,8 +1,8 @@
-"""nats-server as a child: found in the wheel, kept alive, never left behind.
+"""nats-server as a child process: found in the wheel, restarted, never left behind.
 
-A small shell stands between us and the server. It waits on a pipe whose other
-end only we hold, so that the server is stopped when we die, however we die:
-one way for Linux and macOS, where the kernels offer different ones.
+A small shell script runs between us and the server. It waits on a pipe whose other end only we
+hold, so that it stops the server when we die, in whatever way. This works on Linux and macOS alike,
+whose kernels have different means for it.
 """
 
 import asyncio
@@ -32,15 +32,14 @@ log = structlog.get_logger(__name__)
 CONFIG_NAME = "nats.conf"
 MAX_PAYLOAD_BYTES = 256 * 1024
 READY_SECONDS = 60.0
-"""A large store takes its time to be read."""
+"""Reading a large store takes a while."""
 POLL_SECONDS = 0.01
 STOP_SECONDS = 2.0
 PREDECESSOR_SECONDS = 10.0
 """How long a server whose parent was killed may take to let go of the store."""
 
-# A shell gives its background jobs /dev/null as input unless told otherwise, so
-# the pipe is moved to descriptor 3 first. The server must not outlive a shell
-# that is killed alone either: then the watching half is still there.
+# A shell gives its background jobs /dev/null as input, so the pipe is moved to descriptor 3 first.
+# If the shell alone is killed, its watching half is still there and stops the server.
 _SHIM = """
 exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -61,15 +60,15 @@ exit "$status"
 
 
 HEALTH_SECONDS = 1.0
-"""How often it is asked how it is."""
+"""Between two health checks."""
 SICK_ANSWERS = 2
-"""In a row, after which it is started again."""
+"""Failed checks in a row, after which the server is restarted."""
 WRITE_FAILED = "write error"
-"""In its own words, and from the failure on for as long as it lives."""
+"""In the answer of its health check, from a failed write until its end."""
 FREE_BYTES = 16 * 1024 * 1024
-"""On a disk that has less, a new life would be as sick as the old."""
+"""With less free space a restart would not help."""
 STORE_PART = 0.75
-"""Of the room on the disk, for the streams; the rest is the databases' and others'."""
+"""Of the disk's space, for the streams; the rest is for the databases and others."""
 
 
 class NatsServerFailed(CommandFailed):
@@ -77,7 +76,7 @@ class NatsServerFailed(CommandFailed):
 
 
 class _Ports(BaseModel):
-    """The file in which the server announces where it listens."""
+    """The file in which the server writes where it listens."""
 
     nats: list[str]
     monitoring: list[str]
@@ -100,7 +99,7 @@ def server_binary() -> Path:
 
 
 def store_room(home: Path) -> int:
-    """How many bytes the streams of a store may have together: what they have now counts."""
+    """How many bytes all streams of a store may have together, including what they have now."""
     held = sum(
         _size(Path(folder, name))
         for folder, _, names in os.walk(home / "jetstream")
@@ -112,18 +111,18 @@ def store_room(home: Path) -> int:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except FileNotFoundError:  # the server is at work meanwhile
+    except FileNotFoundError:  # the server has just removed it
         return 0
 
 
 class NatsServer:
-    """One server and its store; where it listens stays the same over its lives.
+    """A server and its store; restarts keep the address.
 
-    It says where only once: on a full disk it could not.
+    The address is read only once, since on a full disk the server can't write it.
     """
 
     url: str
-    """Where it listens; it names nobody, and so nobody is let in by it."""
+    """Where it listens, without a user and password."""
 
     def __init__(self, home: Path, *, predecessor_seconds: float = PREDECESSOR_SECONDS) -> None:
         self.pid_file = home / "nats.pid"
@@ -137,7 +136,7 @@ class NatsServer:
         self._lifeline: int | None = None
 
     def url_of(self, user: str) -> str:
-        """Where that user signs in; it holds the password."""
+        """The URL with user and password."""
         return f"nats://{user}:{self._passwords[user]}@{self._address}"
 
     def urls(self) -> dict[str, str]:
@@ -151,8 +150,7 @@ class NatsServer:
             NatsServerFailed: it did not start; the store is in use; it took too long.
         """
         self._home.mkdir(mode=0o700, exist_ok=True)
-        # Held by the server alone, for as long as it lives: two servers on one
-        # store would both run, and ruin it.
+        # The server process holds the lock while it runs: a second one would ruin the store.
         lock = await self._store_lock()
         try:
             for stale in self._home.glob("*.ports"):
@@ -176,7 +174,7 @@ class NatsServer:
         os.killpg(self._process.pid, signal.SIGKILL)
 
     async def keep_alive(self) -> None:
-        """Start it again, at the same address, whenever it ends or is sick; until cancelled."""
+        """Restart it at the same address whenever it ends or is sick, until cancelled."""
         backoff = Backoff()
         while True:
             started = time.monotonic()
@@ -198,10 +196,10 @@ class NatsServer:
                 log.info("nats_server_started_again", url=self.url)
 
     async def _sickness_or_end(self) -> str | None:
-        """What is wrong with it, if only a new life helps and can; None: it has ended.
+        """What is wrong with it, if a restart can help; None if it has ended.
 
-        After a write that failed, as on a full disk, the server stores nothing more in that
-        stream for as long as it lives, and says so.
+        After a failed write, as on a full disk, the server stores nothing more in that stream
+        until its end, and its health check says so.
         """
         assert self._process is not None
         answers = 0
@@ -220,7 +218,7 @@ class NatsServer:
         return None
 
     async def _sickness(self, client: httpx2.AsyncClient) -> str | None:
-        """What it says is wrong with it. One that does not answer is slow or has ended."""
+        """What its health check reports. If it does not answer, it is slow or has ended."""
         answer = await self._health(client)
         if answer is None or answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
             return None
@@ -231,7 +229,7 @@ class NatsServer:
         return shutil.disk_usage(home).free >= FREE_BYTES
 
     async def _serves(self, client: httpx2.AsyncClient) -> bool:
-        """Whether it has started. One that has failed to write since is `keep_alive`'s."""
+        """Whether it has started. A failed write after that is left to `keep_alive`."""
         answer = await self._health(client)
         if answer is None:
             return False
@@ -253,8 +251,8 @@ class NatsServer:
         return lock
 
     def _write_config(self) -> None:
-        # No path stands in it: a folder's name may have what only JSON can write, not nats.conf.
-        # They are relative, and the server runs in its home.
+        # All paths are relative, and the server runs in its home: a folder's name may have
+        # characters that nats.conf can't express.
         settings = {
             "server_name": "hubbub",
             "listen": self._address,
@@ -263,19 +261,19 @@ class NatsServer:
             "pid_file": self.pid_file.name,
             "max_payload": MAX_PAYLOAD_BYTES,
             "write_deadline": "5s",
-            # One node: what is acked must survive a power cut, so it is synced first.
-            # The streams reserve their own parts of the room. By itself the server would take
-            # what is free now for the limit, and after a start on a full disk refuse for ever.
+            # On one node an acknowledged message must be synced to survive a power cut.
+            # The streams reserve their space themselves. Without max_file_store the limit would
+            # be what is free at the start: after a start on a full disk nothing, for ever.
             "jetstream": {
                 "store_dir": ".",
                 "sync_interval": "always",
                 "max_file_store": shutil.disk_usage(self._home).total,
             },
         }
-        # JSON is nats.conf, too, but for its escapes.
+        # JSON is valid nats.conf, except for its escapes.
         lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
         text = "\n".join([bus_accounts.INCLUDE, *lines])
-        write_private(self._home / CONFIG_NAME, text.encode())  # on a full disk the old one stays
+        write_private(self._home / CONFIG_NAME, text.encode())  # on a full disk keeps the old one
 
     async def _spawn(self, lock: int) -> None:
         if self.log_file.exists():
@@ -296,7 +294,7 @@ class NatsServer:
                     stdout=output,
                     stderr=output,
                     pass_fds=(lock,),
-                    start_new_session=True,  # the terminal's Ctrl-C is for us alone
+                    start_new_session=True,  # a Ctrl-C reaches us only
                 )
         finally:
             os.close(read_end)
@@ -322,7 +320,7 @@ class NatsServer:
             try:
                 ports = _Ports.model_validate_json(file.read_bytes())
             except (OSError, ValidationError):
-                continue  # half written
+                continue  # not written completely yet
             self.url = ports.nats[0]
             self._address = self.url.removeprefix("nats://")
             self._monitoring = ports.monitoring[0].removeprefix("http://")
@@ -337,7 +335,7 @@ class NatsServer:
         await asyncio.sleep(POLL_SECONDS)
 
     def _let_go(self) -> None:
-        """Close the pipe: the shell stops the server."""
+        """Close the pipe, so that the shell stops the server."""
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
@@ -350,7 +348,7 @@ async def nats_server(
     predecessor_seconds: float = PREDECESSOR_SECONDS,
     supervisor: Supervisor | None = None,
 ) -> AsyncGenerator[NatsServer]:
-    """A server on the store in ``home``, started again whenever it dies, gone at the end."""
+    """A server on the store in ``home``, restarted whenever it dies, and stopped at the end."""
     server = NatsServer(home, predecessor_seconds=predecessor_seconds)
     try:
         await server.start()

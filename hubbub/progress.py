@@ -1,4 +1,4 @@
-"""Saying what takes long, and only that."""
+"""Saying what is going on, if it takes long."""
 
 import threading
 from collections.abc import Generator
@@ -11,9 +11,9 @@ PATIENCE_SECONDS = 1.0
 
 @contextmanager
 def saying(what: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Generator[None]:
-    """Print ``what`` once the body has taken longer than a newcomer waits without a word.
+    """Print ``what`` if the body takes longer than ``patience_seconds``.
 
-    By a thread: the body may keep the event loop to itself.
+    A thread does it, as the body may block the event loop.
     """
     timer = threading.Timer(patience_seconds, click.echo, [f"… {what}"])
     timer.daemon = True

@@ -1,4 +1,4 @@
-"""`hubbub publish`: one publication, or a stream of them from standard input."""
+"""`hubbub publish`: one publication, or many from standard input."""
 
 import asyncio
 import sys
@@ -40,14 +40,14 @@ class Line(BaseModel):
 
 
 class BadLine(ValueError):
-    """The line is no publication; ``str`` says why."""
+    """The line can't be published; ``str`` says why."""
 
 
 def read_json(text: str | bytes) -> Any:
     """Read one JSON value.
 
     Raises:
-        BadLine: it is none.
+        BadLine: it is not JSON.
     """
     try:
         return json_values.read_json(text)
@@ -92,7 +92,7 @@ async def publish_one(bus: Bus, channel: str, text: str, *, key: str | None) -> 
 
 
 class _Tally:
-    """How the lines fared, told at the end."""
+    """Counts of stored and failed lines, shown at the end."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -116,10 +116,10 @@ async def publish_lines(
     stop: asyncio.Event,
     max_in_flight: int = MAX_IN_FLIGHT,
 ) -> bool:
-    """Publish each line, many in flight, in their order; print a summary at the end.
+    """Publish the lines in order, many in flight at a time; print a summary at the end.
 
-    One that has to be sent again may come after later ones. ``stop`` ends the
-    reading; what is in flight by then is still waited for.
+    A line that has to be sent again may be stored after later ones. ``stop`` ends the reading; what
+    is in flight is still awaited.
 
     Returns:
         Whether all were stored.
@@ -178,7 +178,7 @@ async def _publish(
 def run_publish(
     channel: str, text: str | None, *, key: str | None, data: Path | None, nats: str | None
 ) -> bool:
-    """The command: one publication, or lines if there is no text; whether all were stored."""
+    """Publish ``text``, or the lines of standard input; return whether all were stored."""
     configure_logging("ERROR", json=False)
     all_stored = True
 

@@ -1,4 +1,4 @@
-"""`hubbub auth|posts|gateway`: one service, from the environment's settings."""
+"""`hubbub auth|posts|gateway`: one service, with the environment's settings."""
 
 from importlib import import_module
 from pathlib import Path
@@ -10,11 +10,11 @@ PACKAGES = {"auth": "auth_service", "posts": "posts_service", "gateway": "gatewa
 
 def serve_service(service: str, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
-    import_module(f"{PACKAGES[service]}.__main__").main(host, port)  # one need not load the others
+    import_module(f"{PACKAGES[service]}.__main__").main(host, port)  # loads only this service
 
 
 def serve_child(host: str, port: int, *, worker: Path | None) -> None:
-    """Be a gateway for the parent that holds our standard input, and end when it does."""
+    """Serve as the child of the process that holds our standard input, and end when it does."""
     stop_with_stdin()
     with telling_parent():
         import_module("gateway.__main__").main(host, port, worker=worker)

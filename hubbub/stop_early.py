@@ -1,4 +1,4 @@
-"""The signals at both ends of a process, where no event loop minds them."""
+"""Stop signals before the event loop starts, and after it has ended."""
 
 import signal
 import sys
@@ -9,13 +9,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_stop_signals() -> None:
-    """Until the loop takes them over: importing everything takes a second, and needs no undoing."""
+    """Exit on them while modules are imported; later the event loop handles them."""
     for number in _SIGNALS:
         signal.signal(number, _exit)
 
 
 def ignore_stop_signals() -> None:
-    """All is closed: a late Ctrl-C must not turn the last milliseconds into a failure."""
+    """Everything is closed, so a late Ctrl-C must not cause a failure."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

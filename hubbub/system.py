@@ -1,4 +1,4 @@
-"""The three services as one application, and what they stand on."""
+"""The three services as one application, and what it needs: settings, streams, databases."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -49,10 +49,10 @@ class Settings:
 
     @classmethod
     def on(cls, folder: DataFolder, *, nats_urls: Mapping[str, str]) -> "Settings":
-        """The environment may say anything else; a key of its own for `/api` too.
+        """All else comes from the environment, where it may set the key of `/api` too.
 
         Args:
-            nats_urls: Where each service signs in to the bus.
+            nats_urls: Each service's URL of the bus, with its password.
         """
         gateway = GatewaySettings(nats_url=nats_urls["gateway"])
         kept: dict[str, Any] = {}
@@ -60,7 +60,7 @@ class Settings:
             kept["api_key"] = folder.api_key_file.read_text(encoding="utf-8").strip()
         if "drain_seconds" not in gateway.model_fields_set:
             kept["drain_seconds"] = DRAIN_SECONDS
-        awaits = gateway.await_auth_service is not False  # it is one of us
+        awaits = gateway.await_auth_service is not False  # ours runs in this process
         return cls(
             auth=AuthSettings(
                 nats_url=nats_urls["auth"],
@@ -85,17 +85,17 @@ class System:
     app: FastAPI
     auth: AuthParts
     ready: Callable[[], list[str]]
-    """What stands in the way of serving; empty when nothing does."""
+    """Why the system can't serve; empty if it can."""
     drain: Callable[[], Awaitable[None]]
     server_options: Mapping[str, Any]
-    """How the gateway wants to be served, with its WebSockets."""
+    """Options of the server that the gateway needs for its WebSockets."""
 
 
 @asynccontextmanager
 async def kept_streams(
     nats_url: str, settings: Settings, *, store_bytes: int, supervisor: Supervisor
 ) -> AsyncGenerator[None]:
-    """Streams as they are meant, and made anew if they are lost, on behalf of who may."""
+    """Create or update the streams as the user `bootstrap`, and create them again when lost."""
     streams = stream_settings(settings.gateway, store_bytes=store_bytes)
     async with connect_bus(nats_url, name="bootstrap") as bus:
         with saying("creating or checking the streams"):
@@ -117,7 +117,7 @@ async def prepare_databases(settings: Settings) -> None:
 async def _bus_of(
     settings: ServiceSettings, name: str, *, max_waiting_bytes: int = MAX_WAITING_BYTES
 ) -> AsyncGenerator[tuple[Bus, Publisher]]:
-    """A service's own connection: it may do on the bus what it may as a process of its own."""
+    """A service's own connection, with the same permissions as in a process of its own."""
     async with (
         connect_bus(settings.nats_url, name=name) as bus,
         start_publisher(bus, max_waiting_bytes=max_waiting_bytes) as publisher,
@@ -154,7 +154,7 @@ async def running_system(
             verifier=verifier,
             outbox_metrics=outbox_metrics,
             supervisor=supervisor,
-            told=auth.told,
+            complete_at=auth.complete_at,
         ) as posts,
         gateway.app.serving(
             settings.gateway,
@@ -163,7 +163,7 @@ async def running_system(
             verifier=verifier,
             registry=registry,
             supervisor=supervisor,
-            told=auth.told,
+            complete_at=auth.complete_at,
         ) as gateway_parts,
     ):
         parts = (auth, posts, gateway_parts)

@@ -29,13 +29,13 @@ READER_CHECK_SECONDS = 0.5
 
 
 class _Printer:
-    """Prints what belongs to the channel, until nobody reads it any more."""
+    """Prints the channel's publications, until nobody reads the output any more."""
 
     def __init__(self, channel: ChannelName, output: TextIO) -> None:
         self._channel = channel
         self._subject = token_of(channel)
         self._output = output
-        # What the terminal's characters can't say is escaped, and a line stays JSON.
+        # If the terminal is not UTF-8, other characters are escaped, and a line stays JSON.
         self._ensure_ascii = codecs.lookup(output.encoding).name != "utf-8"
         self.reader_gone = asyncio.Event()
 
@@ -61,9 +61,9 @@ class _Printer:
             self.reader_gone.set()
 
     async def watch_reader(self) -> None:
-        """Notice that the pipe's reader has gone even though nothing is published."""
+        """Notice that the pipe's reader has gone, even if nothing is published."""
         poll = select.poll()
-        poll.register(self._output.fileno(), 0)  # errors and hang-ups are always told
+        poll.register(self._output.fileno(), 0)  # errors and hang-ups are always reported
         while not self.reader_gone.is_set():
             await asyncio.sleep(READER_CHECK_SECONDS)
             if any(happened & (select.POLLERR | select.POLLHUP) for _, happened in poll.poll(0)):
@@ -71,7 +71,7 @@ class _Printer:
 
 
 async def tail(bus: Bus, channel: ChannelName, *, from_start: bool) -> None:
-    """Print until cancelled or until nobody reads.
+    """Print until cancelled, or until nobody reads the output.
 
     Args:
         from_start: Begin with what the stream still holds.
@@ -88,7 +88,7 @@ async def tail(bus: Bus, channel: ChannelName, *, from_start: bool) -> None:
     )
     async with running(follower.run, printer.watch_reader):
         try:
-            # Reading all that there is takes its time; the end of a stream is near.
+            # Reading a whole stream may take long; finding its end is quick.
             async with asyncio.timeout(None if from_start else CATCH_UP_SECONDS):
                 await follower.until_caught_up()
         except TimeoutError:
@@ -99,14 +99,14 @@ async def tail(bus: Bus, channel: ChannelName, *, from_start: bool) -> None:
 
 
 def _discard_rest(output: TextIO) -> None:
-    """Let Python's own flush at exit succeed, so that a reader that left is no error."""
+    """Let Python's flush at exit succeed, although the reader has gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, output.fileno())
     os.close(nowhere)
 
 
 def run_tail(text: str, *, from_start: bool, data: Path | None, nats: str | None) -> None:
-    """The command; Ctrl-C is its ordinary end."""
+    """The command; Ctrl-C is its normal end."""
     configure_logging("ERROR", json=False)
     try:
         channel = parse_channel(text)

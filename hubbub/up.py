@@ -1,4 +1,4 @@
-"""`hubbub up`: the whole system in one process, from the lock to the last goodbye."""
+"""`hubbub up`: the whole system in one process."""
 
 import asyncio
 import os
@@ -44,15 +44,15 @@ from shared.web.addresses import is_loopback
 from shared.web.open_files import allow_open_files
 
 GRACEFUL_SECONDS = 1.0
-"""For requests that are being answered when we stop."""
+"""For requests that are being answered at the stop."""
 READY_POLL_SECONDS = 0.05
 NOT_READY_SECONDS = 5.0
-"""How often to say what we are waiting for."""
+"""Between two lines that say what `up` is waiting for."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line says."""
+    """The options of the command line."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ def run_up(options: UpOptions) -> None:
     """Serve until a signal; a second one changes nothing."""
     configure_logging(ServiceSettings().log_level, json=False)
     allow_open_files()
-    os.umask(0o077)  # what we write holds keys, messages and password hashes
+    os.umask(0o077)  # the files hold keys, messages and password hashes
     run(_until_stopped(options))
 
 
@@ -77,7 +77,7 @@ async def _until_stopped(options: UpOptions) -> None:
             await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if not serving.is_set():
-                life.cancel()  # what was started so far is closed, in order
+                life.cancel()  # closes what was started so far, in order
     ignore_stop_signals()
 
 
@@ -92,7 +92,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         port = taken.getsockname()[1]
         further = range(port + 1, port + options.gateways)
         for each in further:
-            listen(options.host, each).close()  # a taken port is a sentence now, not a dead child
+            listen(options.host, each).close()  # report a taken port now, before a child fails
         with saying("starting nats-server"):
             nats = await held.enter_async_context(nats_server(folder.nats, supervisor=supervisor))
         make_signing_key(folder.signing_key)
@@ -130,7 +130,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         banner = _banner(announcement, origins, users, folder)
         serving.set()
         async with running(
-            *(partial(_run_when_told, system.auth, child) for child in children),
+            *(partial(_run_when_complete, system.auth, child) for child in children),
             lambda: _greet(http, system, origins, banner),
         ):
             await http.serve(sockets=[taken])
@@ -144,14 +144,14 @@ async def _demo_users(auth: AuthParts, host: str) -> list[DemoUser]:
 
 
 def _origin(host: str, port: int) -> str:
-    """Where a browser on this machine finds us."""
+    """The origin for a browser on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
-    """A further gateway; it trusts our keys and shares our bus and our `/api` key."""
-    # Of another bus and another issuer.
+    """A further gateway, with the same bus, issuer and `/api` key."""
+    # Settings of another bus or issuer.
     others = {
         "HUBBUB_NATS_URL",
         "HUBBUB_NATS_CREDS",
@@ -170,23 +170,23 @@ def _gateway(host: str, port: int, origin: str, settings: Settings, folder: Data
     return gateway_child(f"gateway:{port}", host, port, env=env, drain_seconds=drain_seconds)
 
 
-async def _run_when_told(auth: AuthParts, child: Child) -> None:
-    """Not before: it takes the word that it finds on the bus, which may be a backup's."""
-    await auth.until_told()
+async def _run_when_complete(auth: AuthParts, child: Child) -> None:
+    """Start it once the auth service has checked the bus, whose store may come from a backup."""
+    await auth.until_complete()
     await child.run()
 
 
 def _drain_of(system: System, children: Sequence[Child]) -> Callable[[], Awaitable[None]]:
     async def drain() -> None:
         for child in children:
-            child.ask_to_stop()  # they drain while we do
+            child.ask_to_stop()  # they drain at the same time
         await system.drain()
 
     return drain
 
 
 async def _greet(http: Server, system: System, origins: Sequence[str], banner: str) -> None:
-    """Say where everything is, once it is there; and until then what it is waiting for."""
+    """Print the banner when everything is ready; until then, what is missing."""
     loop = asyncio.get_running_loop()
     next_word = loop.time() + 1
     async with httpx2.AsyncClient(verify=False, trust_env=False) as client:

@@ -1,4 +1,4 @@
-"""`hubbub gateway --workers N`: gateways on one port, each a process and a node of its own."""
+"""`hubbub gateway --workers N`: several gateway processes on one port, each its own node."""
 
 import sys
 from pathlib import Path
@@ -15,11 +15,11 @@ from shared.runtime.telemetry import configure_logging
 
 
 def run_workers(host: str, port: int, count: int) -> None:
-    """Keep them alive until a signal; then let all of them drain.
+    """Keep them running until a signal; then let all of them drain.
 
     Raises:
-        CannotListen: the address is taken or not ours, or not for such settings.
-        CommandFailed: they cannot serve, and never did.
+        CannotListen: the address is taken or not ours, or not allowed with these settings.
+        CommandFailed: one of them could not serve at its first start.
     """
     if sys.platform != "linux":
         raise CommandFailed("--workers needs Linux: elsewhere one of them gets all connections")

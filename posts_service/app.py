@@ -28,14 +28,14 @@ from shared.sql.outbox.relay import RelayLimits, run_relay
 from shared.sql.outbox.wake import wake_after_commit
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
-from shared.tokens.revocations import Revocations, Told
+from shared.tokens.revocations import CompletePosition, Revocations
 from shared.web.http import body_limit, install_edge, operations_router
 from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
 
 MAX_BODY_BYTES = body_limit(NewComment, NewPost, PostEdit)
 LOOK_SECONDS = 0.05
-"""How often it is asked whether the auth service has said which sessions are over."""
+"""How often to check whether the revocations are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PostsParts:
 
     router: APIRouter
     ready: Callable[[], list[str]]
-    """What stands in the way of answering; empty when nothing does."""
+    """Why requests can't be answered; empty if they can."""
     origins: Origins = field(default_factory=Origins)
     """Of pages that may ask."""
 
@@ -59,13 +59,13 @@ async def serving(
     outbox_metrics: OutboxMetrics,
     relay_limits: RelayLimits | None = None,
     supervisor: Supervisor | None = None,
-    told: Callable[[], Told | None] | None = None,
+    complete_at: Callable[[], CompletePosition | None] | None = None,
     now: Clock = our_clock,
 ) -> AsyncGenerator[PostsParts]:
     """The service with its background loops; it starts whether or not the bus is there.
 
-    ``now`` is the clock that is compared with the bus's. ``told`` is of an auth service in the
-    same process: its word on the bus may be as old as a backup.
+    ``now`` is the clock that is compared with the bus's. ``complete_at`` is of an auth service in
+    the same process: what the bus says of the revocations may come from a backup.
     """
     supervisor = supervisor or Supervisor()
     outbox = outbox_metrics.of("posts")
@@ -74,24 +74,26 @@ async def serving(
         bus,
         "CTL",
         CTL_LIVE,
-        deliver=partial(_heed, revocations),
+        deliver=partial(_apply, revocations),
         from_start=True,
         now=now,
     )
-    # Once, not now: with the bus away we go on with what we know.
+    # Once is enough: when the bus is away, the service goes on with the revocations that it knows.
     revocations_known = asyncio.Event()
 
-    def are_told() -> bool:
+    def are_complete() -> bool:
         if not revocations.are_complete(control.epoch):
             return False
-        if told is None:
+        if complete_at is None:
             return True
-        place = told()
-        return place is not None and place.is_heard(epoch=control.epoch, position=control.position)
+        position = complete_at()
+        return position is not None and position.is_reached(
+            epoch=control.epoch, position=control.position
+        )
 
     async def learn_revocations() -> None:
         await control.until_caught_up()
-        while settings.awaits_auth_service and not are_told():  # noqa: ASYNC110
+        while settings.awaits_auth_service and not are_complete():  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
         revocations_known.set()
 
@@ -149,5 +151,5 @@ def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     return app
 
 
-def _heed(revocations: Revocations, message: StoredMessage) -> None:
+def _apply(revocations: Revocations, message: StoredMessage) -> None:
     revocations.apply(message.payload, stored_at=message.stored_at)

@@ -1,4 +1,4 @@
-"""Cursors: where a list goes on. Opaque to callers, so that what is inside may change."""
+"""Cursors: where a list continues. Opaque to callers, so that the content may change."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ _CONTENT = re.compile(r"(.+)\|([1-9][0-9]{0,18})", re.ASCII)
 
 
 class BadCursor(AppError):
-    """The cursor is none that this list gave out."""
+    """This list did not give out the cursor."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.INVALID
     code: ClassVar[str] = "bad_cursor"
@@ -24,12 +24,12 @@ class BadCursor(AppError):
 
 
 def encode_cursor(list_name: str, last_id: int) -> str:
-    """Name the place after ``last_id`` in a list; only the same list understands it."""
+    """The position after ``last_id`` in a list; only the same list accepts it."""
     return base64.urlsafe_b64encode(f"{list_name}|{last_id}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(list_name: str, cursor: str) -> int:
-    """Read the id after which the list goes on.
+    """Read the id after which the list continues.
 
     Raises:
         BadCursor: any text but what `encode_cursor` made for this list.

@@ -6,7 +6,7 @@ from shared.contracts.errors import AppError, ErrorKind
 
 
 class PostNotFound(AppError):
-    """No post has this id: it was deleted, or never was."""
+    """No post has this id: it was deleted, or never existed."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.NOT_FOUND
     code: ClassVar[str] = "post_not_found"

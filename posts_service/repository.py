@@ -1,8 +1,8 @@
 """Every SQL statement of the posts service.
 
-Whoever changes a post, or what hangs on it, locks the post's row first (`lock_post`) and
-keeps it until the commit: so changes of one post, and with them their outbox rows, are
-numbered in the order in which they commit, and what was read stays true.
+A change of a post, its likes or its comments needs the post's row locked first (`lock_post`),
+until the commit. So the outbox rows of one post are numbered in the order of their commits, and
+what the transaction has read stays true.
 """
 
 from datetime import datetime
@@ -23,16 +23,13 @@ class SeenPost(NamedTuple):
 
 
 async def add_post(session: AsyncSession, post: PostRow) -> None:
-    """Store it; it has its id then."""
+    """Insert the post, which gets its id."""
     session.add(post)
     await session.flush()
 
 
 async def lock_post(session: AsyncSession, post_id: PostId) -> PostRow | None:
-    """The post as it stands now, nobody else's to change until commit.
-
-    On SQLite the write transaction itself is the lock.
-    """
+    """Read the post and lock it until commit; on SQLite the transaction itself is the lock."""
     found = select(PostRow).where(PostRow.id == post_id).with_for_update()
     return await session.scalar(found)
 
@@ -74,14 +71,14 @@ async def is_liked(session: AsyncSession, post: PostRow, user_id: UserId) -> boo
 
 
 async def add_like(session: AsyncSession, post: PostRow, user_id: UserId) -> None:
-    """Record it and count it, on a locked post that the user doesn't like yet."""
+    """Insert and count it, for a locked post that the user doesn't like yet."""
     session.add(LikeRow(post_id=post.id, user_id=user_id))
     post.like_count += 1
     await session.flush()
 
 
 async def remove_like(session: AsyncSession, post: PostRow, user_id: UserId) -> None:
-    """Forget it and count it, on a locked post that the user likes."""
+    """Delete it and count it, for a locked post that the user likes."""
     mine = delete(LikeRow).where(LikeRow.post_id == post.id, LikeRow.user_id == user_id)
     await session.execute(mine)
     post.like_count -= 1
@@ -91,11 +88,11 @@ async def remove_like(session: AsyncSession, post: PostRow, user_id: UserId) -> 
 async def claim_like_notice(
     session: AsyncSession, post: PostRow, liker_id: UserId, *, now: datetime, not_since: datetime
 ) -> bool:
-    """Note that the author of a locked post is told of this like now.
+    """Note that the author of a locked post is notified of this like now.
 
     Returns:
-        False, and nothing noted, if the author was told of it after ``not_since``; unless that
-        lies as far ahead, by a clock that was wrong.
+        False, with nothing noted, if the author was notified after ``not_since``. A time as far
+        in the future came from a wrong clock, and does not count.
     """
     notice = await session.get(LikeNoticeRow, (post.id, liker_id))
     if notice is None:
@@ -108,7 +105,7 @@ async def claim_like_notice(
 
 
 async def add_comment(session: AsyncSession, post: PostRow, comment: CommentRow) -> None:
-    """Store it and count it, on a locked post; it has its id then."""
+    """Insert the comment, which gets its id, and count it, for a locked post."""
     session.add(comment)
     post.comment_count += 1
     await session.flush()

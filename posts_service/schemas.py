@@ -1,4 +1,4 @@
-"""Bodies of requests and answers; DESIGN's small print as types."""
+"""Bodies of requests and answers."""
 
 from datetime import datetime
 from typing import Annotated, Generic, TypeVar
@@ -16,7 +16,7 @@ def _without_nul(text: str) -> str:
     return text
 
 
-# Lone surrogates are refused by pydantic's `str` itself: they have no UTF-8.
+# Pydantic's `str` itself refuses lone surrogates, which can't be UTF-8.
 _NoNul = AfterValidator(_without_nul)
 Title = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _NoNul
@@ -80,7 +80,7 @@ class Comment(_Answer):
 
 
 class LikeState(_Answer):
-    """What all verbs of a like answer."""
+    """The answer to liking and unliking."""
 
     liked: bool
     like_count: int

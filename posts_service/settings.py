@@ -17,14 +17,14 @@ class PostsSettings(ServiceSettings):
 
     database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     like_notice_seconds: Seconds = 86_400
-    """Liking, unliking and liking again notifies the author once in this time."""
+    """An author is notified of the same user's like once in this time."""
     user_units_per_second: Annotated[float, Field(ge=0)] = 50
-    """Of one user at this process, in the long run; 0 is no limit."""
+    """Of one user in this process, in the long run; 0 is no limit."""
     user_burst: Count = 1000
-    """In units; of one user, at once."""
+    """Units that one user may spend at once."""
     max_user_buckets: Count = 50_000
-    """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
-    with more, those who did it longest ago begin anew."""
+    """Of users who were active within `2 * user_burst / user_units_per_second`, 0.2 KiB each; with
+    more, the buckets of those who were active longest ago are full again."""
 
     @property
     def like_notice_interval(self) -> timedelta:

@@ -26,10 +26,10 @@ class Base(DeclarativeBase):
 
 
 class PostRow(Base):
-    """A post, with its counts: changed only by who holds the row's lock."""
+    """A post with its counts, which change only under the row's lock."""
 
     __tablename__ = "posts"
-    # An id names a channel and a notification, so a deleted post's is never given again.
+    # An id names a channel and stands in notifications, so it is never used again.
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
@@ -43,7 +43,7 @@ class PostRow(Base):
 
 
 class LikeRow(Base):
-    """That a user likes a post."""
+    """A user likes a post."""
 
     __tablename__ = "likes"
 
@@ -54,7 +54,7 @@ class LikeRow(Base):
 
 
 class LikeNoticeRow(Base):
-    """When the author was last told that this user likes the post; outlives the like."""
+    """When the author was last notified that this user likes the post; outlives the like."""
 
     __tablename__ = "like_notices"
 

@@ -1,4 +1,4 @@
-"""What the posts service does, a function each; the edge opens and commits the transaction."""
+"""What the posts service does, one function each; the routes open and commit the transaction."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,11 @@ from shared.tokens.access_tokens import Claims
 from shared.web.request_context import current_traceparent
 
 FEED = room_channel("feed")
-"""The room in which the list of posts moves live."""
+"""The room with live changes of the list of posts."""
 
 
 class LikeState(NamedTuple):
-    """How the post stands with one user, and with all."""
+    """Whether one user likes the post, and how many do."""
 
     liked: bool
     like_count: int
@@ -40,7 +40,7 @@ async def create_post(session: AsyncSession, author: Claims, *, title: str, body
     await repository.add_post(session, post)
     author_id = user_id_to_json(author.user_id)
     data = {"title": title, "author_id": author_id, "author_name": author.name}
-    _tell(session, post, "post_created", data)
+    _add_event(session, post, "post_created", data)
     return SeenPost(post, liked=False)
 
 
@@ -68,7 +68,7 @@ async def edit_post(
     title, body = title or post.title, body or post.body
     if (title, body) != (post.title, post.body):
         post.title, post.body = title, body
-        _tell(session, post, "post_edited", {"title": title})
+        _add_event(session, post, "post_edited", {"title": title})
     return SeenPost(post, await repository.is_liked(session, post, editor.user_id))
 
 
@@ -80,7 +80,7 @@ async def delete_post(session: AsyncSession, post_id: PostId, deleter: Claims) -
         NotTheAuthor: it is somebody else's.
     """
     post = await _own_post(session, post_id, deleter)
-    _tell(session, post, "post_deleted", {})
+    _add_event(session, post, "post_deleted", {})
     await repository.delete_post(session, post)
 
 
@@ -104,7 +104,7 @@ async def like_post(
     """Like the post; doing it twice changes nothing.
 
     Args:
-        notice_interval: The author is told of the same user's like once in this time.
+        notice_interval: The author is notified of the same user's like once in this time.
 
     Raises:
         PostNotFound: there is no such post.
@@ -130,7 +130,7 @@ async def unlike_post(session: AsyncSession, post_id: PostId, liker: Claims) -> 
 async def add_comment(
     session: AsyncSession, post_id: PostId, author: Claims, *, body: str
 ) -> CommentRow:
-    """Comment on the post and tell its author, unless that is who comments.
+    """Comment on the post and notify its author, unless it is the author who comments.
 
     Raises:
         PostNotFound: there is no such post.
@@ -151,7 +151,7 @@ async def add_comment(
         "comment_count": post.comment_count,
     }
     recipients = [] if author.user_id == post.author_id else [post.author_id]
-    _tell(session, post, "post_commented", data, recipients)
+    _add_event(session, post, "post_commented", data, recipients)
     return comment
 
 
@@ -178,13 +178,13 @@ async def _like(
     ):
         recipients.append(post.author_id)
     data = {"post_title": post.title, "liked_by": liker.name, "like_count": post.like_count}
-    _tell(session, post, "post_liked", data, recipients)
+    _add_event(session, post, "post_liked", data, recipients)
     return LikeState(liked=True, like_count=post.like_count)
 
 
 async def _unlike(session: AsyncSession, post: PostRow, liker: Claims) -> LikeState:
     await repository.remove_like(session, post, liker.user_id)
-    _tell(session, post, "post_unliked", {"like_count": post.like_count})
+    _add_event(session, post, "post_unliked", {"like_count": post.like_count})
     return LikeState(liked=False, like_count=post.like_count)
 
 
@@ -202,14 +202,14 @@ async def _own_post(session: AsyncSession, post_id: PostId, user: Claims) -> Pos
     return post
 
 
-def _tell(
+def _add_event(
     session: AsyncSession,
     post: PostRow,
     event_type: str,
     data: dict[str, Any],
     recipients: Sequence[UserId] = (),
 ) -> None:
-    """Put the event into the outbox, to be committed with the change that it tells of."""
+    """Add the event to the outbox, to be committed together with the change."""
     post_id = PostId(post.id)
     envelope = Envelope(
         type=event_type,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 BYTECODE = Path(__file__).parent.parent / ".pytest_cache" / "bytecode"
+UNINSTALLED = Path(__file__).parent / "fixtures" / "uninstalled"
 WORKERS_PER_CORE = 2
 """A test waits for most of its time."""
 
@@ -18,11 +19,21 @@ if sys.dont_write_bytecode:
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# For the processes that tests start.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(UNINSTALLED), os.environ.get("PYTHONPATH")])
+)
+
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
 
-pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.databases", "tests.fixtures.small_disk"]
+pytest_plugins = [
+    "tests.fixtures.nats",
+    "tests.fixtures.databases",
+    "tests.fixtures.migrated_databases",
+    "tests.fixtures.small_disk",
+]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

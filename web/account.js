@@ -1,9 +1,9 @@
 // Who is signed in: one session for all tabs of the browser, and HTTP calls made with it.
 //
-// It lies where all tabs find it. Each knows the name of the one it shows, so that nothing is
-// done in a tab of Ada's as Grace, who has just signed in in another.
+// The session is in localStorage. Each tab remembers the name of the session that it shows: if Grace
+// signs in in another tab, nothing is done in her name in a tab that shows Ada.
 
-import { inTurn, uniqueName } from "./tabs.js";
+import { uniqueName, withLock } from "./tabs.js";
 
 const KEY = "hubbub.session";
 const REFRESH_MS = 10_000;
@@ -38,14 +38,14 @@ let refreshing = null;
 
 const isStale = (session) => session.expires_at - Date.now() < 60_000;
 
-/** The session that this tab shows, if it is still the browser's. */
+/** The session that this tab shows; an error if the browser's session is another one by now. */
 function current() {
   const session = stored();
   if (!session || session.name !== shown) throw new ApiError(401, { detail: "signed out" });
   return session;
 }
 
-/** Show the browser's session from now on; false if nobody is signed in. */
+/** Show the browser's session from now on; return false if nobody is signed in. */
 export function follow() {
   shown = stored()?.name ?? null;
   return shown !== null;
@@ -58,7 +58,7 @@ export function onChange(callback) {
   }
 }
 
-/** Sign all tabs out of a session that is over. */
+/** Remove a session that is over, for all tabs. */
 export function forget() {
   if (stored()?.name === shown) localStorage.removeItem(KEY);
   shown = null;
@@ -81,12 +81,12 @@ async function refreshOnce(refused) {
   }
 }
 
-/** An access token with at least a minute to live, and another one than was refused. */
+/** An access token that is valid for at least a minute, and not the refused one. */
 export async function accessToken(refused = null) {
   const session = current();
   if (!isStale(session) && session.access_token !== refused) return session.access_token;
-  // One at a time, in all tabs: a refresh token used twice ends the session.
-  refreshing ??= inTurn(KEY, () => refreshOnce(refused)).finally(() => (refreshing = null));
+  // Only one tab at a time: a refresh token used twice ends the session.
+  refreshing ??= withLock(KEY, () => refreshOnce(refused)).finally(() => (refreshing = null));
   return (await refreshing).access_token;
 }
 
@@ -102,7 +102,7 @@ export async function register(email, name, password) {
   await signIn(email, password);
 }
 
-/** End the session for everybody; if that fails it is kept, for it takes the same token to ask again. */
+/** End the session everywhere; if that fails it is kept, as another try needs the same token. */
 export async function signOut() {
   const held = current().access_token;
   const ask = (token) => callWith(token, "/auth/logout", { method: "POST" });
@@ -113,7 +113,7 @@ export async function signOut() {
     await ask(held);
   } catch (error) {
     unlessRefused(error);
-    // Too old; or the session is over, and then there is no other token.
+    // The token is too old; or the session is over, and then there is no other token.
     await accessToken(held).then(ask).catch(unlessRefused);
   }
   forget();

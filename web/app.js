@@ -1,4 +1,4 @@
-// The page: signed out or signed in, and what the two rooms' frames do to it.
+// The page: signed out or signed in, and how it handles the frames of its two rooms.
 
 import * as account from "./account.js";
 import * as chat from "./chat.js";
@@ -35,9 +35,9 @@ async function enter() {
   const mine = (rooms = []);
   try {
     const user = await account.call("/auth/me");
-    if (rooms !== mine) return; // left meanwhile
+    if (rooms !== mine) return; // signed out meanwhile
     me = user;
-    mine.push(new Live("lobby", account.accessToken, inLobby)); // before there is a line to say something in it
+    mine.push(new Live("lobby", account.accessToken, inLobby)); // before its form is shown
     draw();
     await feed.load();
     if (rooms !== mine) return;

@@ -1,8 +1,8 @@
-// The room: who is here, what was said, and a line to say something.
+// The room: its users, its messages, and the message being sent.
 
 import { element, show } from "./page.js";
 
-const MESSAGES_MOST = 500;
+const MAX_MESSAGES = 500;
 const list = document.getElementById("messages");
 const users = document.getElementById("users");
 
@@ -12,7 +12,7 @@ let pending = new Map();
 function append(item) {
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.append(item);
-  while (list.children.length > MESSAGES_MOST) list.firstChild.remove();
+  while (list.children.length > MAX_MESSAGES) list.firstChild.remove();
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
@@ -30,7 +30,7 @@ export function reset() {
   users.replaceChildren();
 }
 
-/** Show a line of one's own at once, faded until the server has stored it. */
+/** Show one's own message at once, faded until the server has stored it. */
 export function showPending(id, name, body) {
   const item = element("li", { className: "mine pending" }, element("b", {}, name), " ", body);
   pending.set(id, item);
@@ -66,7 +66,7 @@ export function receive(frame, me) {
         ),
       );
     case "ack":
-      pending.get(frame.id)?.remove(); // the message itself comes to all, us too
+      pending.get(frame.id)?.remove(); // the message itself comes as well
       return pending.delete(frame.id);
     case "error":
       pending.get(frame.id)?.remove();

@@ -1,4 +1,4 @@
-// The feed: posts with like buttons, moved live by what the room "feed" says.
+// The feed: posts with like buttons, updated live by the publications of the room "feed".
 
 import { call, post } from "./account.js";
 import { element } from "./page.js";

@@ -1,12 +1,12 @@
-// One room over one WebSocket that comes back by itself and misses nothing.
+// One room over one WebSocket, which reconnects by itself and misses nothing.
 
 import { uniqueName } from "./tabs.js";
 
 const PING_MS = 20_000;
 const SILENCE_MS = 45_000;
-const RETRY_MS = { first: 300, most: 10_000 };
-const AGAIN_MS = 2_000;
-const PENDING_MOST = 100;
+const RETRY_MS = { first: 300, max: 10_000 };
+const RESEND_MS = 2_000;
+const MAX_PENDING = 100;
 const REFUSALS = ["Invalid token", "Token expired"];
 
 export class Live {
@@ -16,8 +16,8 @@ export class Live {
 
   /**
    * @param {string} room
-   * @param {(refused?: string) => Promise<string>} token gives an access token other than the
-   *   one that was refused
+   * @param {(refused?: string) => Promise<string>} token gives an access token, but not the
+   *   refused one
    * @param {(frame: object) => void} on called with every frame of the server, and with
    *   {type: "offline"} and {type: "signed_out"}
    */
@@ -28,9 +28,9 @@ export class Live {
     this.#open();
   }
 
-  /** Send a message; it is kept and sent again until the server says that it is stored. */
+  /** Send a message; it is sent again until the server acknowledges it. */
   say(body) {
-    if (this.#pending.size >= PENDING_MOST) return null;
+    if (this.#pending.size >= MAX_PENDING) return null;
     const command = { type: "message", id: uniqueName(), body };
     this.#pending.set(command.id, command);
     this.#send(command);
@@ -83,13 +83,13 @@ export class Live {
       for (const command of this.#pending.values()) this.#send(command);
     }
     if (frame.type === "error" && frame.code === "unavailable" && this.#pending.has(frame.id)) {
-      // It may be stored or not: the same id again is the one safe answer.
-      setTimeout(() => this.#send(this.#pending.get(frame.id)), AGAIN_MS);
+      // It may be stored or not: send it again with the same id.
+      setTimeout(() => this.#send(this.#pending.get(frame.id)), RESEND_MS);
       return;
     }
     if (frame.type === "ack" || frame.type === "error") this.#pending.delete(frame.id);
-    // An ack says where the own message lies, not that all before it has been seen; and what
-    // history brings lies before the welcome.
+    // An ack has the offset of one's own message; earlier ones may not have come yet. What
+    // `history` brings is older than the welcome's offset.
     if (frame.offset !== undefined && frame.type !== "ack") {
       this.#since = Math.max(this.#since ?? 0, frame.offset);
     }
@@ -107,7 +107,7 @@ export class Live {
         try {
           this.#send({ type: "auth", token: await this.#token() });
         } catch {
-          // The server closes at the old token's end, and the next try says why.
+          // The server closes the socket when the old token expires; the next connect says why.
         }
       }, 60_000),
     ];
@@ -131,7 +131,7 @@ export class Live {
   }
 
   #later() {
-    const wait = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** this.#attempts++);
+    const wait = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** this.#attempts++);
     this.#retry = setTimeout(() => this.#open(), wait * (0.5 + Math.random() / 2));
   }
 }

@@ -1,8 +1,8 @@
-// The bell: what happened to one's own posts while this page is open.
+// The bell: notifications about one's own posts while this page is open.
 
 import { element } from "./page.js";
 
-const KEPT_MOST = 50;
+const MAX_KEPT = 50;
 const bell = document.getElementById("bell");
 const badge = document.getElementById("unread");
 const list = document.getElementById("notifications");
@@ -32,7 +32,7 @@ export function receive(frame) {
   seen.add(frame.id);
   list.querySelector(".hint")?.remove();
   list.prepend(element("li", {}, (SENTENCES[frame.event] ?? ((n) => n.event))(frame)));
-  while (list.children.length > KEPT_MOST) list.lastChild.remove();
+  while (list.children.length > MAX_KEPT) list.lastChild.remove();
   unread += 1;
   drawBadge();
 }

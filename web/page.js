@@ -1,4 +1,4 @@
-// Building blocks of the page. Text is always set as text, never as HTML.
+// Helpers for the page. Text is always set as text, never as HTML.
 
 export function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);

@@ -1,10 +1,10 @@
-// What the tabs of one browser need to get along: names of their own, and turns.
+// What the tabs of one browser need to work together: unique names, and a lock.
 
-const CLAIM_MS = 90_000; // a hidden tab's timers may take a minute
-const SEEN_MS = 500;
+const CLAIM_MS = 90_000; // a hidden tab's timers may be a minute late
+const SEEN_MS = 500; // after which all tabs see what one has stored
 const RETRY_MS = 100;
 
-/** A name that nobody else has. Over plain http too, where there is no crypto.randomUUID. */
+/** A unique name. Works over plain http too, where there is no crypto.randomUUID. */
 export function uniqueName() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -13,22 +13,22 @@ export function uniqueName() {
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /**
- * Run the action while no other tab runs one of the same name. It must end within 10 s. The next
- * one's turn comes when it must have seen what this one stored: storage takes its time between tabs.
+ * Run the action while no other tab runs one with the same lock. It must end within 10 s. The lock is
+ * kept a moment longer, as other tabs see with a delay what this one has stored.
  */
-export function inTurn(name, action) {
+export function withLock(name, action) {
   return new Promise((done, failed) => {
-    const turn = async () => {
+    const locked = async () => {
       await action().then(done, failed);
       await pause(SEEN_MS);
     };
-    // Only where the connection is secure are there locks.
-    (navigator.locks ? navigator.locks.request(name, turn) : claimed(`${name}.turn`, turn)).catch(failed);
+    // navigator.locks exists only over https and on localhost.
+    (navigator.locks ? navigator.locks.request(name, locked) : claimed(`${name}.turn`, locked)).catch(failed);
   });
 }
 
-// Fischer's algorithm: claim it if nobody has; who still has it once all must have seen each
-// other's claims is the one. A claim runs out, for tabs that are closed meanwhile.
+// Fischer's algorithm: claim the lock if it is free, wait until all tabs have seen all claims, and
+// check that the claim is still one's own. A claim expires, in case its tab is closed.
 async function claimed(key, action) {
   const me = uniqueName();
   const owner = () => {

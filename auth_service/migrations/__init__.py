@@ -1,1 +1,1 @@
-"""How the database of the auth service came to look as it does."""
+"""The schema of the auth service's database, step by step."""

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A database and a user for each service, of which no other service's user can read anything.
+# A database and a user for each service; no service can read another's database.
 # Runs by itself when the data folder is new. Run it again after the passwords have changed:
 #   docker compose exec postgres /docker-entrypoint-initdb.d/services.sh
 set -euo pipefail
@@ -11,7 +11,7 @@ REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
 SQL
 
 for service in auth posts; do
-  # psql reads the password itself: arguments can be seen by others.
+  # psql reads the password itself: other users could see arguments.
   PASSWORD_FILE="/run/hubbub/${service}_password" ask --dbname postgres --set service="$service" <<'SQL'
 \set password `cat "$PASSWORD_FILE"`
 SELECT format('CREATE ROLE %I LOGIN', :'service')

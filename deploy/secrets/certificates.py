@@ -1,4 +1,4 @@
-"""Certificates for the bus: the operator's, or a small authority that is thrown away after use."""
+"""Certificates for the bus: the operator's, or from an authority that is made for this only."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,10 +27,10 @@ class Store(Protocol):
 
 
 def make_certificates(store: Store, names: Sequence[str]) -> str:
-    """Give the bus a certificate for its names; returns that of who signed it.
+    """Give the bus a certificate for its names; return the authority's certificate.
 
-    What the operator gave as ``nats_ca.pem``, ``nats_server.pem`` and ``nats_server.key``
-    comes first. What is there stays until it is about to expire or lacks a name.
+    The operator's ``nats_ca.pem``, ``nats_server.pem`` and ``nats_server.key`` come first. Existing
+    certificates stay until they are about to expire or lack a name.
     """
     given = {file: store.given(f"nats_{file}") for file in FILES}
     if any(given.values()):
@@ -57,7 +57,7 @@ def _is_good(certificate: str | None, names: Sequence[str]) -> bool:
 
 
 def _new(names: Sequence[str]) -> dict[str, str]:
-    """An authority and the one certificate that it signs; its key is not kept."""
+    """A new authority and the one certificate that it signs; the authority's key is not kept."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("Hubbub's bus")
@@ -68,7 +68,7 @@ def _new(names: Sequence[str]) -> dict[str, str]:
         .sign(authority_key, hashes.SHA256())
     )
     alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-    # As a client too: the servers of a cluster call each other.
+    # For clients too, as the servers of a cluster connect to each other.
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     server = (

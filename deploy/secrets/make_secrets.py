@@ -1,8 +1,8 @@
-"""Make the secrets that are missing, and give each to those who need it and to nobody else.
+"""Make the secrets that are missing, and give each service those that it needs.
 
-A one-shot job that runs before everything else, any number of times. Each folder below
-`VOLUMES` is one container's; what lies there stays. A file in `GIVEN`, where the engine puts
-an operator's own secrets, comes before what was made here.
+A job that runs before everything else, any number of times. Each folder below `VOLUMES` belongs to
+one container; existing files stay. A file in `GIVEN`, where the engine puts the operator's own
+secrets, comes before a generated one.
 """
 
 import json
@@ -43,7 +43,7 @@ class Store:
         self._given = given
 
     def keep(self, owner: str, name: str, given_as: str, fresh: str | None = None) -> str:
-        """The secret that the operator gave, else the one that is there, else a fresh one."""
+        """The operator's secret, else the existing one, else a new one."""
         given = self._given / given_as
         kept = self._volumes / owner / name
         if given.exists():
@@ -58,7 +58,7 @@ class Store:
         return value
 
     def given(self, name: str) -> str | None:
-        """What the operator gave under that name."""
+        """The operator's secret of that name."""
         path = self._given / name
         return path.read_text() if path.exists() else None
 
@@ -67,12 +67,12 @@ class Store:
         return path.read_text() if path.exists() else None
 
     def write(self, owner: str, name: str, content: str) -> None:
-        """Write it at once or not at all, and only if it is another."""
+        """Write it whole or not at all, and only if it differs."""
         path = self._volumes / owner / name
         text = content if content.endswith("\n") else f"{content}\n"
         if path.exists() and path.read_text() == text:
             return
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # a volume is there already
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # a volume exists already
         draft = path.with_name(f".{name}.new")
         draft.unlink(missing_ok=True)
         draft.touch(OWNER_AND_GROUP_READ)
@@ -84,7 +84,7 @@ class Store:
 
 
 def make_secrets(store: Store, *, nats: Sequence[str], postgres: str, tls: bool) -> None:
-    """Make what is missing, and write what follows from it."""
+    """Make what is missing, and write the files that depend on it."""
     passwords = {
         user: store.keep("nats", f"{user}_password", f"nats_{user}_password") for user in BUS_USERS
     }
@@ -113,7 +113,7 @@ def make_secrets(store: Store, *, nats: Sequence[str], postgres: str, tls: bool)
 
 
 def _let_servers_meet(store: Store, names: Sequence[str]) -> None:
-    """How the servers of a cluster find each other. Who is alone does not read it."""
+    """How the servers of a cluster find each other; a single server does not read it."""
     password = store.keep("nats", "route_password", "nats_route_password")
     routes = [
         f"nats-route://route:{quote(password, safe='')}@{name}:{ROUTE_PORT}" for name in names
@@ -123,7 +123,7 @@ def _let_servers_meet(store: Store, names: Sequence[str]) -> None:
 
 
 def _encrypt(store: Store, names: Sequence[str]) -> None:
-    """Have the servers of those names speak TLS; without a name they don't."""
+    """Let the servers of those names use TLS; without names there is none."""
     if not names:
         for part in ("tls", "routes_tls"):
             store.write("nats", f"{part}.conf", "# not encrypted")

@@ -1,1 +1,1 @@
-"""How the database of the posts service came to look as it does."""
+"""The schema of the posts service's database, step by step."""

@@ -28,7 +28,7 @@ class AppError(Exception):
 
 
 class Unavailable(AppError):
-    """Something we lean on does not answer now; the same request may succeed later."""
+    """A dependency does not answer now; the same request may succeed later."""
 
     kind = ErrorKind.UNAVAILABLE
     code = "unavailable"

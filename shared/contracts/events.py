@@ -28,7 +28,7 @@ class Envelope(BaseModel):
     recipients: tuple[JsonUserId, ...] = ()
     """Users to be notified, on their personal channels."""
     channels: tuple[ChannelName, ...] = ()
-    """Channels in which it is news, beside the recipients' own."""
+    """Channels that get it too, beside the recipients' own."""
     data: dict[str, Any]
 
     @field_validator("data")

@@ -24,7 +24,7 @@ ChannelName = NewType("ChannelName", str)
 _USER_ID = re.compile(rf"[!-~]{{1,{MAX_USER_ID_CHARS}}}")  # printable ASCII but the space
 _NUMBERS_END = 2**53  # not every reader of JSON can tell larger integers from their neighbours
 _LONGEST_NUMBER = len(str(_NUMBERS_END))
-_READ_NUMBERS_END = 2**63  # larger ids were written as numbers once
+_READ_NUMBERS_END = 2**63  # old data may hold ids up to this as numbers
 
 
 class BadUserId(ValueError):

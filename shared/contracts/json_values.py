@@ -1,4 +1,4 @@
-"""JSON as strangers write it, and what of it every reader can read."""
+"""Reading JSON from outside, and checking that every reader can read it."""
 
 import json
 import re
@@ -12,8 +12,8 @@ RawJson = NewType("RawJson", bytes)
 """One JSON value as it is written in a frame: compact, in UTF-8, and readable by all."""
 
 MAX_LEVELS = 60
-"""Of arrays and objects within each other. Some readers take 64 of them unless told
-otherwise (.NET's), and what is published lies a few levels deep in what they read."""
+"""How deep arrays and objects may nest. Some readers (.NET's) take 64 levels by default, and a
+publication's data is a few levels deep in what they read."""
 
 _LARGEST = int(sys.float_info.max)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -22,11 +22,11 @@ _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 def read_json(text: str | bytes) -> Any:
     """Read one JSON value; of a name that comes twice in an object, the last counts.
 
-    Half a surrogate pair is read as well: it is JSON, and `JSON.stringify` writes it. Whether
-    it may stand where it stands is for whoever uses the value.
+    A lone surrogate is read too: it is valid JSON, and `JSON.stringify` writes it. The caller
+    decides whether it is allowed in its place.
 
     Raises:
-        ValueError: it is no JSON, or nested hundreds of levels deep.
+        ValueError: it is not JSON, or nested hundreds of levels deep.
     """
     try:
         return pydantic_core.from_json(text, allow_inf_nan=False)
@@ -41,10 +41,10 @@ def read_json(text: str | bytes) -> Any:
 
 
 def fault_of(value: Any) -> str | None:
-    """Why not every reader could read the value, which was read from JSON; None if all can.
+    """Why some reader could not read a value that came from JSON; None if every reader can.
 
-    Numbers that no double can hold are infinite to some and an error to others. Those that it
-    holds nearly, such as large integers, are numbers to all, if not quite the same ones.
+    Some readers take a number beyond the largest double for infinity, others refuse it. A large
+    integer is a number to all of them, though some round it.
     """
     containers: list[Any] = [[value]]
     for _ in range(MAX_LEVELS + 1):
@@ -68,4 +68,4 @@ def fault_of(value: Any) -> str | None:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

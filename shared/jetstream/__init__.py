@@ -1,1 +1,1 @@
-"""Streams on NATS: publishing into them, reading them, following them."""
+"""JetStream: the streams, and publishing, reading and following them."""

@@ -1,7 +1,7 @@
 """JetStream's API (the subjects below ``$JS.API``): one method for each call that is used here.
 
-A call is made once; who has to be answered makes it again. Reads by Direct Get (NATS ADR-31)
-are answered by any replica, which may lag behind; all other calls by the leader.
+A call is made once; retrying is the caller's. Any replica answers a read by Direct Get (NATS
+ADR-31), and it may lag behind; the leader answers all other calls.
 """
 
 import base64
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from shared.jetstream.clock import Clock, Stopwatch, our_clock
+from shared.jetstream.clock import Clock, ClockComparison, our_clock
 from shared.nats.client import Bus, Reply
 from shared.nats.errors import BusUnavailable, StreamMissing
 from shared.nats.headers import header, number, sequence_of, status
@@ -32,7 +32,7 @@ Config = dict[str, Any]
 
 
 class ApiError(BusUnavailable):
-    """JetStream answered, and refuses; its status says whether for now or for good."""
+    """JetStream refuses; the status says whether it may accept the call later."""
 
     def __init__(self, what: str, error: Mapping[str, Any]) -> None:
         self.status: int = error.get("code", 0)
@@ -56,7 +56,7 @@ class StoredMessage(NamedTuple):
 
     @property
     def stored_at(self) -> float | None:
-        """The same in unix seconds, to the microsecond; None if nothing says it."""
+        """The same in unix seconds, to the microsecond; None if it is unknown."""
         try:
             return datetime.fromisoformat(self.time).timestamp()
         except ValueError:
@@ -76,7 +76,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the stream's leader says of it."""
+    """A stream's state, by its leader."""
 
     first: int
     """The oldest sequence held; last + 1 if none is."""
@@ -85,9 +85,9 @@ class StreamState:
     last_time: str
     epoch: str
     clock_ahead_seconds: float = 0.0
-    """Of ours before the leader's, at least; negative if it is behind."""
+    """By how much our clock is ahead of the leader's at least; negative if it is behind."""
     max_age_seconds: float = 0.0
-    """What is older it drops; 0 if it keeps all."""
+    """Older messages are dropped; 0 if none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerInfo:
-    """A consumer's configuration, and how far its work is."""
+    """A consumer's configuration, and how far it has got."""
 
     config: Config
     ack_floor: int
@@ -132,7 +132,7 @@ class JetStreamApi:
         self._now = now
 
     async def stream_info(self, stream: str) -> StreamInfo:
-        asked = Stopwatch(self._now)
+        asked = ClockComparison(self._now)
         answer = await self.request("STREAM.INFO", stream)
         return _stream_info(answer, asked.ahead_seconds(answer.get("ts")))
 
@@ -143,7 +143,7 @@ class JetStreamApi:
         await self.request("STREAM.UPDATE", config["name"], request=config)
 
     async def purge_stream(self, stream: str, *, subject: str) -> int:
-        """Remove the messages of the subjects; return how many they were."""
+        """Remove the subject's messages; return how many."""
         answer = await self.request("STREAM.PURGE", stream, request={"filter": subject})
         purged: int = answer.get("purged", 0)
         return purged
@@ -176,7 +176,7 @@ class JetStreamApi:
         """Ask any replica for several, such as ``{"seq": 7, "batch": 500}``.
 
         Raises:
-            BusUnavailable: no answer, one of which a part got lost, or no such stream.
+            BusUnavailable: no answer, or not all of it, or no such stream.
         """
         *replies, end = await self._direct_get(stream, request, only_one=False)
         code = status(end.headers)
@@ -204,7 +204,7 @@ class JetStreamApi:
         return ConsumerInfo(answer["config"], answer["ack_floor"]["stream_seq"])
 
     async def create_consumer(self, stream: str, config: Config) -> None:
-        """Make a durable consumer, or bring one up to the configuration."""
+        """Create a durable consumer, or update it."""
         request = {"stream_name": stream, "config": config}
         name = config["durable_name"]
         await self.request("CONSUMER.DURABLE.CREATE", stream, name, request=request)
@@ -223,7 +223,7 @@ class JetStreamApi:
         """Ask for messages of a pinned consumer (NATS ADR-42); they and a status come to ``reply``.
 
         Raises:
-            BusUnavailable: not connected, or too much is unsent already.
+            BusUnavailable: not connected, or the send buffer is full.
         """
         request: dict[str, Any] = {
             "batch": batch,
@@ -236,17 +236,17 @@ class JetStreamApi:
         self._bus.send(subject, json.dumps(request).encode(), reply=reply)
 
     def unpin(self, stream: str, consumer: str, *, group: str) -> None:
-        """Let the server pin another; raises like `request_next`."""
+        """Let the server pin another client; raises like `request_next`."""
         subject = _subject("CONSUMER.UNPIN", stream, consumer)
         self._bus.send(subject, json.dumps({"group": group}).encode())
 
     async def request(
         self, call: str, *tokens: str, request: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Make any call, such as ``STREAM.INFO``, that the leader answers in JSON.
+        """Make any call that the leader answers in JSON, such as ``STREAM.INFO``.
 
         Args:
-            tokens: The stream, and for a call about a consumer its name.
+            tokens: The stream, and the consumer in calls about one.
         """
         answer: dict[str, Any] = json.loads(
             await self._bus.request(
@@ -307,7 +307,7 @@ def _message(reply: Reply) -> StoredMessage:
 
 
 def _message_of_leader(answer: Mapping[str, Any]) -> StoredMessage:
-    """In the form of a replica's message, which has the time among the headers."""
+    """In the form of Direct Get, where the time is a header."""
     headers = base64.b64decode(answer.get("hdrs", "")) or _NO_HEADERS
     time = f"Nats-Time-Stamp: {answer['time']}\r\n\r\n".encode()
     return StoredMessage(
@@ -319,7 +319,7 @@ def _message_of_leader(answer: Mapping[str, Any]) -> StoredMessage:
 
 
 def _check_chain(messages: list[StoredMessage], last: int) -> None:
-    """Replies are sent at most once: each names the one before it, and the end the last."""
+    """See that no reply got lost: each names the one before it, and the end names the last."""
     before = 0
     for message in messages:
         if number(message.headers, b"Nats-Last-Sequence") != before:

@@ -1,4 +1,4 @@
-"""Filling holes: reads from the stream, up to a target, what no live copy brought."""
+"""Filling holes: reading from the stream what did not come live, up to a target."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from shared.nats.errors import BusUnavailable, StreamMissing
 
 
 class RetentionPassed(Exception):
-    """The stream's first message lies beyond what should come next."""
+    """The stream has dropped the message that should come next."""
 
     def __init__(self, state: StreamState) -> None:
         super().__init__(f"the stream begins at {state.first}")
@@ -34,8 +34,8 @@ class Filler:
     ) -> None:
         """
         Args:
-            stream: Its name, for what is said of it.
-            prefix_tokens: How many tokens of the stored subject the messages are to lack.
+            stream: Its name, for error messages.
+            prefix_tokens: How many tokens of the stored subject to cut off.
             hand_over: Gets what is due, in order.
         """
         self._reader = reader
@@ -47,7 +47,7 @@ class Filler:
         self._limits = limits
 
     async def state(self) -> StreamState:
-        """What the leader says.
+        """The stream's state, by its leader.
 
         Raises:
             StreamMissing: there is no stream, or one without an epoch.
@@ -59,13 +59,13 @@ class Filler:
         return state
 
     async def fill(self, target: int, *, check: Callable[[], None]) -> None:
-        """Read until the position is at the target and the answering replica has no more.
+        """Read until the position has reached the target and the replica has no more.
 
         Args:
-            check: Called after every wait; raises if the answer is void by now.
+            check: Called after every wait; raises if the answer is no longer valid.
 
         Raises:
-            RetentionPassed: what should come next was dropped from the stream's front.
+            RetentionPassed: the stream has dropped what should come next.
             BusUnavailable: no answer; or the stream ends before the target.
         """
         stale_reads = 0
@@ -85,7 +85,7 @@ class Filler:
                     continue
             if self._sequencer.position >= target:
                 return
-            # A replica may lag behind what was heard of, so an empty answer proves nothing.
+            # A replica may lag, so an empty answer proves nothing.
             stale_reads += 1
             if stale_reads < self._limits.max_stale_reads:
                 await asyncio.sleep(self._limits.stale_read_seconds)
@@ -111,18 +111,18 @@ class Filler:
             self._on_filled(filled)
 
     async def _leader_has_no_more(self, target: int, check: Callable[[], None]) -> bool:
-        """Step over what was removed from the stream's end; False if replicas merely lag."""
+        """Skip what was removed from the stream's end; False if replicas only lag."""
         state = await self.state()
         check()
-        if state.last < target:  # it was lost with the leader that sent its live copy
+        if state.last < target:  # the messages were lost with the leader that sent them live
             self._sequencer.forget_ahead()
-            raise BusUnavailable("the stream ends before what was heard of it")
+            raise BusUnavailable("the stream ends before the last message that came live")
         if state.first > self._sequencer.position + 1:
             raise RetentionPassed(state)
         following = await self._reader.next_on_leader(">", self._sequencer.position + 1)
         if following is not None:
             return False
         check()
-        for due in self._sequencer.step_over(state.last):
+        for due in self._sequencer.skip_to(state.last):
             self._hand_over(due)
         return True

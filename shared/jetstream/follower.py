@@ -1,13 +1,13 @@
 """Following a stream: one wildcard subscription, and the contiguity of its sequence.
 
-The live copy of a message is sent at most once, and a killed leader may have stored messages
-that it never sent on: a quiet stream and one with a hole look alike. So the follower delivers
-``position + 1``, drops what is lower, and fills the hole before what is higher by Direct Get.
-After a second of silence, a reconnect or the election of a leader it asks for ``position + 1``:
-it does not trust that it noticed every disconnect.
+The live copy of a message is sent at most once, and a leader may die between storing a message and
+sending it: a quiet stream and one with a hole look alike. So the follower delivers
+``position + 1``, drops what is lower, and by Direct Get fills the hole before what is higher.
+After a second of silence, a reconnect or the election of a leader it asks for ``position + 1``: it
+may not have noticed a disconnect.
 
-A follower is *verified* when the leader has told the stream's epoch and end, the message at the
-position still bears its time, and everything up to that end was delivered. A disconnect, or no
+A follower is *verified* when the leader has said the stream's epoch and end, the message at the
+position still has its time, and everything up to that end was delivered. A disconnect, or no
 answer for a while, makes it *stale*: it holds live messages until it is verified again.
 """
 
@@ -23,7 +23,7 @@ from shared.jetstream.api import StoredMessage, StreamState
 from shared.jetstream.clock import Clock, our_clock
 from shared.jetstream.filling import Filler, RetentionPassed
 from shared.jetstream.limits import FollowerLimits
-from shared.jetstream.position import RETENTION, Position, why_void
+from shared.jetstream.position import RETENTION, Position, why_invalid
 from shared.jetstream.sequencer import Gap, Sequencer
 from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Verification:
-    """Whether the follower is verified; one holds until the next `mark_stale`."""
+    """Whether the follower is verified, until the next `mark_stale`."""
 
     def __init__(self) -> None:
         self.began_at = 0.0
@@ -47,14 +47,14 @@ class Verification:
 
     @property
     def generation(self) -> int:
-        """Counts the calls of `mark_stale`; for `check`, after a wait."""
+        """Counts the calls of `mark_stale`; to be given to `check` after a wait."""
         return self._generation
 
     def check(self, generation: int) -> None:
         """See that `mark_stale` was not called since.
 
         Raises:
-            BusUnavailable: it was, so what was read meanwhile may be of another connection.
+            BusUnavailable: it was, so what was read may come from an earlier connection.
         """
         if generation != self._generation:
             raise BusUnavailable("stale again")
@@ -65,7 +65,7 @@ class Verification:
         self.suspend()
 
     def suspend(self) -> None:
-        """It does not hold for now, though what is being asked for stays valid."""
+        """Not verified for now; reads that are under way stay valid."""
         self.holds = False
         self._confirmed.clear()
 
@@ -101,24 +101,25 @@ class Follower:
         limits: FollowerLimits | None = None,
         now: Clock = our_clock,
     ) -> None:
-        """Callbacks are synchronous; when one raises, that is logged and the message is read.
+        """Callbacks are synchronous; if one raises, it is logged, and the next message follows.
 
         Args:
-            live_prefix: Such as ``rt.live.``; the subjects that ``deliver`` sees lack it.
+            live_prefix: Such as ``rt.live.``; cut off the subjects that ``deliver`` gets.
             deliver: Gets each message.
             on_reset: The position has jumped, for the given reason. A follower from the start
-                begins at what is held now, others go on at the end.
-            on_skipped: Filling stepped over these sequences, first and last: they no longer
-                exist, and what they said was not delivered.
-            on_filled: How many messages were read from the stream, as no live copy had come.
+                begins at the stream's first message again, others continue at its end.
+            on_skipped: Gets the first and last of sequences that no longer exist, and whose
+                messages were not delivered.
+            on_filled: Gets how many messages were read from the stream because they did not
+                come live.
             from_start: Deliver all that the stream holds before it counts as caught up.
-            after: Once stale, deliver nothing until that follower is verified: revocations come
+            after: Once stale, deliver nothing before that follower is verified: revocations come
                 before publications.
         """
         self.epoch = ""
-        """Which life of the stream the position belongs to; empty before the first contact."""
+        """The epoch of the position; empty before the first contact."""
         self.clock_ahead_seconds = 0.0
-        """Of ours before the bus's, at least, when the stream's leader was last asked."""
+        """By how much our clock is ahead of the bus's at least, at the last verification."""
         self._bus = bus
         self._stream = stream
         self._live_prefix = live_prefix
@@ -154,7 +155,7 @@ class Follower:
 
     @property
     def position(self) -> int:
-        """The last sequence that was delivered or stepped over; 0 before the first contact."""
+        """The last sequence that was delivered or skipped; 0 before the first contact."""
         return self._sequencer.position
 
     @property
@@ -179,13 +180,13 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled; neither a bad message nor a failing callback ends it.
 
-        Run again, it goes on from where it was.
+        If it is run again, it continues where it was.
         """
         with ExitStack() as at_end:
             at_end.callback(self._mark_stale)
             at_end.callback(self._bus.on_connected(self._wake.set))
             at_end.callback(self._bus.on_disconnected(self._mark_stale))
-            # Before the first look at the stream: what is stored later comes live.
+            # Before the stream is first read, so that what is stored later comes live.
             live = await self._bus.subscribe(f"{self._live_prefix}>", self._take_live)
             at_end.callback(live.close)
             elected = await self._bus.subscribe(
@@ -223,7 +224,7 @@ class Follower:
         elif not self._time:
             self._verify_soon()  # a repeat, or of another epoch: ask
         elif message.time.rstrip("Z") > self._time.rstrip("Z"):
-            self._mark_stale()  # younger than the message at the position: the sequences began anew
+            self._mark_stale()  # later than the message at the position: sequences are given again
 
     def _hand_over_due(self) -> None:
         for message in self._sequencer.due():
@@ -235,7 +236,7 @@ class Follower:
             self._call(self._deliver, due)
         else:
             self._last, self._time_at_jump = None, ""
-            if not self._replaying:  # what was removed before we began was not missed
+            if not self._replaying:  # what was removed before the start was not missed
                 self._call(self._on_skipped, *due)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
@@ -249,7 +250,7 @@ class Follower:
         return self._last.time if self._last is not None else self._time_at_jump
 
     def _verify_soon(self) -> None:
-        """Ask the leader in the next turn, and go on delivering meanwhile."""
+        """Ask the leader at the next step, and continue to deliver meanwhile."""
         self._must_verify = True
         self._wake.set()
 
@@ -272,7 +273,7 @@ class Follower:
         await asyncio.sleep(self._limits.retry_seconds)
 
     async def _rest(self) -> None:
-        """Until there is something to do, or `idle_seconds` of silence."""
+        """Wait for something to do, or for `idle_seconds` of silence."""
         quiet_at = self._active_at + self._limits.idle_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(max(quiet_at - time.monotonic(), 0)):
@@ -304,11 +305,11 @@ class Follower:
         if not self.epoch:
             self._begin(state)
         else:
-            reason = await why_void(before, state, self._reader)
+            reason = await why_invalid(before, state, self._reader)
             check()
             if reason is not None:
                 self._reset(reason, state)
-        self._sequencer.hear_of(state.last)
+        self._sequencer.note_exists(state.last)
         await self._fill(self._sequencer.highest)
         check()
         if not self.caught_up:
@@ -324,7 +325,7 @@ class Follower:
             async with asyncio.timeout(self._limits.answer_seconds):
                 await predecessor.until_verified_since(self._verification.stale_since)
         except TimeoutError as error:
-            raise BusUnavailable("the follower to come after is not verified") from error
+            raise BusUnavailable("the follower to wait for is not verified") from error
 
     async def _fill(self, target: int) -> None:
         check = partial(self._verification.check, self._verification.generation)

@@ -1,4 +1,4 @@
-"""A position in a stream, and whether it still holds after a disconnect."""
+"""A position in a stream, and whether it is still valid after a disconnect."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ class Position(NamedTuple):
     epoch: str
     sequence: int
     time: str
-    """When the message at the sequence was stored; empty if that isn't known."""
+    """When the message at the sequence was stored; empty if unknown."""
 
 
-async def why_void(position: Position, state: StreamState, reader: StreamReader) -> str | None:
-    """Why reading can't go on after the position, or None if it can.
+async def why_invalid(position: Position, state: StreamState, reader: StreamReader) -> str | None:
+    """Why reading can't continue after the position, or None if it can.
 
-    A server that lost its last writes gives their sequences to other messages under the
-    same epoch, so the message at the position has to bear the time that it bore.
+    A server that lost its last writes gives their sequences to other messages in the same epoch.
+    So the message at the position must still have the same time.
 
     Raises:
         BusUnavailable: no answer.
@@ -34,8 +34,8 @@ async def why_void(position: Position, state: StreamState, reader: StreamReader)
         return ROLLED_BACK
     if not position.sequence or not position.time:
         return None
-    # Not a read of that message alone: what is not found there may be gone, or not yet
-    # with the replica that answers. Either way there is nothing to compare.
+    # The first message from there on. If it is another one, or there is none, ours was removed or
+    # the replica lags: there is nothing to compare.
     found = await reader.batch({"seq": position.sequence, "batch": 1})
     for message in found.messages:
         if message.sequence == position.sequence and message.time != position.time:

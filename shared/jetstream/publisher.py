@@ -1,9 +1,8 @@
-"""Publishing into JetStream: answered once it is stored, and stored once.
+"""Publishing into JetStream: acknowledged once it is stored, and stored once.
 
-Many publications are in flight at a time, up to a bounded window. Each is sent again
-under the same ``Nats-Msg-Id`` until the server has answered, so a lost answer, a
-leader election or a reconnect neither loses nor doubles it. One timer sweeps all of
-them; a timer each would cost as much as the publishing.
+Many messages are in flight at a time, up to a window. Each is sent again under the same
+``Nats-Msg-Id`` until the server answers, so a lost answer, an election or a reconnect neither loses
+nor doubles it. One timer serves all of them; a timer each would cost as much as the publishing.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _BYTES_BESIDE = 1024
-"""Of a message that waits, for all that is not its payload."""
+"""What a waiting message takes besides its payload."""
 
 _SEQUENCE = re.compile(rb'"seq": ?(\d+)')
 _DUPLICATE = re.compile(rb'"duplicate": ?true')
@@ -36,15 +35,15 @@ _TEMPORARY_CODES = (408, 429)
 
 
 class PubAck(NamedTuple):
-    """The bus has it."""
+    """JetStream's word that a message is stored."""
 
     offset: int
-    """The sequence in its stream; of the first one, if this is a duplicate."""
+    """The sequence in its stream; the first one's, if this is a duplicate."""
     duplicate: bool
 
 
 def read_answer(answer: bytes, headers: bytes | None) -> PubAck | MessageRejected | None:
-    """What became of a message; None if it is to be tried again."""
+    """The result in an answer; None if the message is to be sent again."""
     plain = _STORED.fullmatch(answer)
     if plain is not None:
         return PubAck(int(plain[1]), plain[2] is not None)
@@ -59,7 +58,7 @@ def read_answer(answer: bytes, headers: bytes | None) -> PubAck | MessageRejecte
 
 
 def rejection(answer: bytes) -> MessageRejected | None:
-    """Why the message can never be stored, or None if it may be on another try."""
+    """Why the message can never be stored, or None if another try may store it."""
     error = json.loads(answer)["error"]
     code, err_code = error.get("code", 0), error.get("err_code", 0)
     if code in _TEMPORARY_CODES or not 400 <= code < 500 or err_code == _DUPLICATE_IN_PROCESS:
@@ -68,14 +67,14 @@ def rejection(answer: bytes) -> MessageRejected | None:
 
 
 PubAckResult = PubAck | BusUnavailable | MessageRejected
-"""What became of a message. If the bus is unavailable it may be stored all the same, so it can
-be sent again with the same id; one that was rejected can never be stored."""
+"""The result of publishing. If the bus is unavailable, the message may be stored all the same: try
+again with the same id. If it is rejected, it can never be stored."""
 
 OnDone = Callable[[PubAckResult], None]
 
 
 class Sending:
-    """One message that has not been answered."""
+    """A message without an answer yet."""
 
     __slots__ = ("began_at", "deadline", "due", "headers", "on_done", "payload", "reply",
                  "subject", "token", "tries")  # fmt: skip
@@ -87,7 +86,7 @@ class Sending:
         self.payload = payload
         self.headers = b""
         self.on_done: OnDone | None = on_done
-        """None when that was done."""
+        """None once it was called, or is not to be called."""
         self.began_at = began_at
         self.deadline = deadline
         self.token = 0
@@ -112,12 +111,12 @@ class Publisher:
     ) -> None:
         """
         Args:
-            window: How many may be unanswered; further ones wait in their order.
-            max_waiting_bytes: Of those that wait, 1 KiB each beside the payload. `send` refuses
-                what would pass it. `publish` does not: its caller waits, and so is bounded itself.
+            window: How many may be in flight; further ones wait in order.
+            max_waiting_bytes: Of those that wait, 1 KiB each beside the payload. Past it `send`
+                refuses. `publish` does not: its caller waits, so the callers are the bound.
             attempt_seconds: How long to wait for an answer before sending it again.
             retry_seconds: The pause after a temporary refusal, doubled up to ``attempt_seconds``;
-                also how often deadlines are looked at.
+                also how often deadlines are checked.
             on_published: Gets the seconds from the call to the answer.
         """
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call
@@ -127,7 +126,7 @@ class Publisher:
         self._retry_seconds = retry_seconds
         self._max_waiting_bytes = max_waiting_bytes
         self._on_published = on_published
-        self._in_flight: dict[int, Sending] = {}  # in the order in which they were first sent
+        self._in_flight: dict[int, Sending] = {}  # in the order of their first sending
         self._waiting: OrderedDict[int, Sending] = OrderedDict()
         self._waiting_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -148,9 +147,9 @@ class Publisher:
         ttl: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> PubAck:
-        """Store the message; return when it is. What is cancelled is not sent again.
+        """Store the message; return when it is stored. If cancelled, it is not sent again.
 
-        Args: as of `send`.
+        Args: as for `send`.
 
         Raises:
             BusUnavailable: no answer by the deadline. It may be stored all the same, so try
@@ -185,15 +184,14 @@ class Publisher:
         headers: Mapping[str, str] | None = None,
         may_refuse: bool = True,
     ) -> Sending:
-        """Store the message, and say what became of it when that is known. Never waits.
+        """Store the message, and call back with the result. Never waits.
 
         Args:
-            message_id: What the stream knows it by: within its dedupe window the same id is
-                stored once, whatever the subject.
-            on_done: Called once, and by the deadline, but not before this has returned; never
-                after `forget`. Should it raise, that is logged.
-            ttl: When the stream drops it, as ``Nats-TTL`` says it: ``15s``, ``never``.
-            may_refuse: Say at once that the bus is unavailable if too much is waiting already.
+            message_id: Within its dedupe window the stream stores an id once, whatever the subject.
+            on_done: Called once, by the deadline, but not before this has returned; never after
+                `forget`. If it raises, that is logged.
+            ttl: When the stream drops it, as a ``Nats-TTL``: ``15s``, ``never``.
+            may_refuse: Refuse with `BusUnavailable` if too much is waiting already.
 
         Returns:
             What to give to `forget`.
@@ -228,21 +226,21 @@ class Publisher:
         return sending
 
     def forget(self, sending: Sending) -> None:
-        """Do not call `on_done`; it may be stored all the same."""
+        """Do not call `on_done`; the message may be stored all the same."""
         if sending.on_done is not None:
             sending.on_done = None
             self._drop(sending)
             self._admit_waiting()
 
     def send_again(self) -> None:
-        """After a reconnect: whatever was in flight may be lost. In the first order."""
+        """After a reconnect: send all that is in flight again, in order; it may be lost."""
         now = time.monotonic()
         for sending in list(self._in_flight.values()):
             sending.tries = 0
             self._send(sending, now)
 
     def stop(self) -> None:
-        """Give up whatever is unanswered."""
+        """Give up all that is unanswered."""
         self._stopped = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -312,11 +310,11 @@ class Publisher:
             if type(result) is PubAck:
                 self._on_published(time.monotonic() - sending.began_at)
             on_done(result)
-        except Exception:  # one failing callback must not cost the others
+        except Exception:  # a failing callback must not harm the others
             log.exception("publish_callback_failed", subject=sending.subject)
 
     def _give_up(self, sendings: Iterable[Sending], reason: str) -> None:
-        """Drop all of them before any callback: those may send anew at once."""
+        """Drop all of them before any callback, which may send again at once."""
         sendings = list(sendings)
         for sending in sendings:
             self._drop(sending)
@@ -328,15 +326,15 @@ class Publisher:
         self._sweeper = self._loop.call_later(self._retry_seconds, self._sweep)
 
     def _sweep(self) -> None:
-        """Look at all that is unanswered, and again after `retry_seconds` even if that fails."""
+        """Check all that is unanswered, and again after `retry_seconds`, even if this fails."""
         self._sweeper = None
         try:
-            self._look_at_all()
+            self._check_all()
         finally:
             if self.unanswered and self._sweeper is None:
                 self._sweep_later()
 
-    def _look_at_all(self) -> None:
+    def _check_all(self) -> None:
         now = time.monotonic()
         unanswered = [*self._in_flight.values(), *self._waiting.values()]
         expired = [sending for sending in unanswered if now >= sending.deadline]
@@ -353,7 +351,7 @@ def _size(sending: Sending) -> int:
 
 def _resolve(stored: asyncio.Future[PubAck], result: PubAckResult) -> None:
     if stored.done():
-        return  # cancelled; `forget` comes in the next turn
+        return  # cancelled: `forget` is about to be called
     if isinstance(result, PubAck):
         stored.set_result(result)
     else:
@@ -369,7 +367,7 @@ async def start_publisher(
     max_waiting_bytes: int = MAX_WAITING_BYTES,
     on_published: Callable[[float], None] = lambda _seconds: None,
 ) -> AsyncGenerator[Publisher]:
-    """A publisher that sends again at once after a reconnect, and gives up at the end."""
+    """A publisher that sends again after a reconnect, and stops at the end."""
     publisher = Publisher(
         bus,
         window=window,

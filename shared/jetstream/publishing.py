@@ -1,4 +1,4 @@
-"""Publishing for backend services, in a line each."""
+"""Publishing into channels, for backend services."""
 
 from typing import Any
 from uuid import uuid4
@@ -20,10 +20,10 @@ async def publish(
     """Publish any JSON value into a channel; return when it is stored.
 
     Args:
-        key: With the same key the same channel gets it once, within the dedupe window.
+        key: Within the dedupe window a channel stores the same key once.
 
     Raises:
-        BusUnavailable: unknown whether it is stored; try again with the same key.
+        BusUnavailable: it may be stored or not; try again with the same key.
         MessageRejected: it can never be stored, such as for its size.
         BadPublication: not every reader could read it.
     """

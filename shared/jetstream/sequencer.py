@@ -1,7 +1,7 @@
 """The order in which a follower delivers: every sequence once, ascending. Pure.
 
-Live copies may be lost, repeated, and come ahead of what was lost; what the stream
-answers may overlap with them, and steps over sequences that no longer exist.
+Live copies may be lost or repeated, or come before what was lost. What is read from the stream
+may overlap with them, and lacks the sequences that no longer exist.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,18 @@ M = TypeVar("M")
 
 
 class Gap(NamedTuple):
-    """Sequences that the stream no longer holds and that never came live."""
+    """Sequences that the stream no longer holds and that did not come live."""
 
     first: int
     last: int
 
 
 class Sequencer(Generic[M]):
-    """The position, and the messages that came ahead of it. Iterators must be exhausted."""
+    """The position, and messages that came too early. Iterators must be exhausted."""
 
     def __init__(self, *, max_held_bytes: int) -> None:
         self.position = 0
-        """The last sequence that was delivered or stepped over."""
+        """The last sequence that was delivered or skipped."""
         self.highest = 0
         """The last sequence that is known to exist."""
         self._max_held_bytes = max_held_bytes
@@ -34,23 +34,23 @@ class Sequencer(Generic[M]):
         return self._held_bytes
 
     def jump(self, position: int) -> None:
-        """Go on after ``position``."""
+        """Continue after ``position``."""
         self.position = position
         self.highest = max(self.highest, position)
         for sequence in [held for held in self._held if held <= position]:
             self._take(sequence)
 
     def forget_ahead(self) -> None:
-        """Forget what was heard of beyond the position: it is of another epoch."""
+        """Forget all beyond the position: it belongs to another epoch."""
         self._drop_held()
         self.highest = self.position
 
-    def hear_of(self, sequence: int) -> None:
-        """Note that the stream reaches that far."""
+    def note_exists(self, sequence: int) -> None:
+        """Note that the stream reaches to this sequence."""
         self.highest = max(self.highest, sequence)
 
     def is_next(self, sequence: int) -> bool:
-        """Whether it is due now; then it counts as delivered."""
+        """Whether it is due now; if so, it counts as delivered."""
         if sequence != self.position + 1:
             return False
         self.position = sequence
@@ -59,7 +59,7 @@ class Sequencer(Generic[M]):
         return True
 
     def hold(self, sequence: int, message: M, size: int) -> None:
-        """Keep a message that came ahead; past the bound drop all, the stream has them."""
+        """Keep a message that came too early. Past the limit drop all: the stream has them."""
         if sequence <= self.position:
             return
         self.highest = max(self.highest, sequence)
@@ -72,16 +72,16 @@ class Sequencer(Generic[M]):
         self._held_bytes += size
 
     def due(self) -> Iterator[M]:
-        """What was held and follows the position without a hole."""
+        """The held messages that follow the position without a hole."""
         while self.position + 1 in self._held:
             self.position += 1
             yield self._take(self.position)
 
     def first_gap(self, found: Sequence[int]) -> int | None:
-        """The first sequence that is missing from the answer, below its end, and isn't held.
+        """The first sequence before the answer's end that is neither in it nor held.
 
         Args:
-            found: What the stream holds from the position on, ascending.
+            found: The sequences that the stream holds after the position, ascending.
         """
         expected = self.position + 1
         for sequence in found:
@@ -93,10 +93,10 @@ class Sequencer(Generic[M]):
         return None
 
     def fill(self, sequence: int, message: M) -> Iterator[M | Gap]:
-        """What is due, now that the stream holds this message next after the position."""
+        """What is due, if this is the next message that the stream holds after the position."""
         if sequence <= self.position:
             return
-        yield from self.step_over(sequence - 1)
+        yield from self.skip_to(sequence - 1)
         self.position = sequence
         self.highest = max(self.highest, sequence)
         if sequence in self._held:
@@ -104,8 +104,8 @@ class Sequencer(Generic[M]):
         yield message
         yield from self.due()
 
-    def step_over(self, last: int) -> Iterator[M | Gap]:
-        """What is due, now that the stream holds nothing between the position and ``last``."""
+    def skip_to(self, last: int) -> Iterator[M | Gap]:
+        """What is due, if the stream holds nothing between the position and ``last``."""
         for sequence in sorted(held for held in self._held if held <= last):
             if self.position + 1 < sequence:
                 yield from self._gap(sequence - 1)

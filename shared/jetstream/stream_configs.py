@@ -17,53 +17,53 @@ from shared.runtime.settings import MAX_TOKEN_SECONDS
 STREAMS = ("RT", "PRES", "CTL", "EVENTS")
 NOTIFY_CONSUMER = "notify"
 RT_DEDUPE_SECONDS = 300.0
-"""For how long the RT stream knows an id again."""
+"""The dedupe window of RT."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
     """How much the streams keep.
 
-    Each reserves its ``max_bytes``, so that none can take another's room. Where the bus has
-    less, all of them get proportionally less.
+    Each reserves its ``max_bytes``, so that none can take another's room. If the bus has less, all
+    get proportionally less.
     """
 
     replicas: int = 1
     store_bytes: int | None = None
-    """What the bus has for all of them, as far as that is known."""
+    """What the bus has for all of them, if known."""
     min_bytes: int = 16 * 1024 * 1024
-    """Of each of them; with less room than that nothing is made."""
+    """Of each; with less room no stream is made."""
     rt_max_age_seconds: float = 24 * 3600
     rt_max_bytes: int = 1024 * 1024 * 1024
     rt_dedupe_seconds: float = RT_DEDUPE_SECONDS
     pres_max_bytes: int = 256 * 1024 * 1024
-    """Some 300 bytes for each user of each channel on each gateway."""
+    """About 300 bytes for each user of each channel on each gateway."""
     pres_dedupe_seconds: float = 10
     pres_marker_seconds: float = 60
     """How long the marker of an expired presence entry stays."""
     ctl_max_age_seconds: float = MAX_TOKEN_SECONDS
-    """The longest life of a token: a revocation has to outlive it."""
+    """The longest life of a token, which a revocation has to outlive."""
     ctl_max_bytes: int = 256 * 1024 * 1024
-    """Of about 400 bytes for each ended session; past it no more can be ended."""
+    """About 400 bytes for each ended session; when it is full, no more can be ended."""
     ctl_dedupe_seconds: float = 300
     events_max_age_seconds: float = 7 * 24 * 3600
     events_max_bytes: int = 4 * 1024 * 1024 * 1024
-    """Past it events wait in the outboxes, until the oldest here have gone by their age."""
+    """When it is full, events wait in the outboxes until the oldest here expire."""
     events_dedupe_seconds: float = 600
     notify_ack_seconds: float = 10
-    """After which an event that a gateway died over is another's."""
+    """After which an unacknowledged event is given out again, as its gateway may have died."""
     notify_pin_seconds: float = 5
-    """Without a word from the gateway that notifies, after which another takes over."""
+    """Without a request of the gateway that notifies, after which another takes over."""
     notify_max_unacked: int = 2000
     request_seconds: float = 2
     """For one answer of the bus."""
     retry_seconds: float = 0.2
     deadline_seconds: float = 30
-    """For all of it: JetStream needs a moment after its server's start."""
+    """For all of `bootstrap`: JetStream needs a moment after its server's start."""
 
 
 def stream_configs(settings: StreamSettings) -> list[Config]:
-    """``max_bytes`` is what each is meant to have, if there is as much."""
+    """``max_bytes`` is what each gets if there is enough room."""
     return [
         {
             "name": "RT",
@@ -75,8 +75,8 @@ def stream_configs(settings: StreamSettings) -> list[Config]:
             "duplicate_window": nanoseconds(settings.rt_dedupe_seconds),
             "allow_direct": True,
             "deny_delete": True,
-            # No limits per subject: they make interior holes, and then the first sequence
-            # no longer tells whether a client's offset is recoverable.
+            # No limits per subject: they would make holes, and the stream's first sequence would
+            # not say whether a client's offset is recoverable.
             **_common(settings),
         },
         {
@@ -85,8 +85,8 @@ def stream_configs(settings: StreamSettings) -> list[Config]:
             "republish": {"src": f"{PRES_PUB}>", "dest": f"{PRES_LIVE}>"},
             "max_msgs_per_subject": 1,
             "max_bytes": settings.pres_max_bytes,
-            # A full stream would refuse leases, too, and with them whole gateways. Those are
-            # renewed all the time, so the oldest entries are others.
+            # With "new" a full stream would refuse leases too, and with them whole gateways.
+            # Leases are renewed all the time, so they are never the oldest entries.
             "discard": "old",
             "duplicate_window": nanoseconds(settings.pres_dedupe_seconds),
             "allow_direct": True,
@@ -113,7 +113,7 @@ def stream_configs(settings: StreamSettings) -> list[Config]:
             "subjects": [f"{EVENTS}>"],
             "max_age": nanoseconds(settings.events_max_age_seconds),
             "max_bytes": settings.events_max_bytes,
-            "discard": "new",  # the oldest may be told nobody yet; the outboxes keep the rest
+            "discard": "new",  # the oldest may not be handled yet; the outboxes keep new ones
             "duplicate_window": nanoseconds(settings.events_dedupe_seconds),
             **_common(settings),
         },
@@ -137,5 +137,5 @@ def consumer_config(settings: StreamSettings) -> Config:
 
 
 def _common(settings: StreamSettings) -> Config:
-    # File storage even on one node: a memory stream is gone, not empty, after a restart.
+    # File storage on one node too: after a restart a memory stream is gone, not empty.
     return {"retention": "limits", "storage": "file", "num_replicas": settings.replicas}

@@ -1,7 +1,7 @@
-"""Reading one stream: from any replica, which is cheap, or from the leader, which is never behind.
+"""Reading one stream: from any replica, which is cheap, or from the leader, which never lags.
 
-A replica may lag, so the end of the stream may be missing from its answer. Who must not miss
-anything reads from replicas and asks the leader what comes after.
+A replica's answer may lack the end of the stream. To miss nothing, read from replicas and ask the
+leader what comes after.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from shared.nats.client import Bus
 
 
 class StreamReader:
-    """All reads of one stream, each with the same time-out; none is tried twice.
+    """Reads of one stream, each with the same timeout and without retries.
 
-    Every method raises `BusUnavailable` without an answer; those that ask the leader raise
+    Every method raises `BusUnavailable` if there is no answer; those that ask the leader raise
     `StreamMissing` if there is no such stream.
     """
 
@@ -26,7 +26,7 @@ class StreamReader:
         self._stream = stream
 
     async def batch(self, request: Mapping[str, Any]) -> Batch:
-        """What a replica has of the request, such as ``{"seq": 7, "batch": 500}``."""
+        """A replica's answer to a request such as ``{"seq": 7, "batch": 500}``."""
         return await self._api.direct_get_batch(self._stream, request)
 
     async def message(self, sequence: int) -> StoredMessage | None:

@@ -1,4 +1,4 @@
-"""Making the streams and their consumer, and making them again when the bus has lost them."""
+"""Creating the streams and their consumer, and creating them again when the bus has lost them."""
 
 import asyncio
 import hashlib
@@ -25,15 +25,15 @@ from shared.nats.errors import BusUnavailable, StreamMissing
 log = structlog.get_logger(__name__)
 
 _EXISTS_DIFFERENTLY = 10058
-_FLOOR = "notify_floor"  # in the metadata of EVENTS: gone with the sequences that it is of
-_NO_PEERS_YET = 10005  # of a cluster that is still finding itself
+_FLOOR = "notify_floor"  # in the metadata of EVENTS, so that both are lost together
+_NO_PEERS_YET = 10005  # the cluster is still forming
 _NO_ROOM = (10002, 10047)  # of the account, of the server
-_NO_ROOM_IN_WORDS = "insufficient storage"  # of a cluster, in which it may be one of many reasons
-_LESS = 0.75
+_NO_ROOM_TEXT = "insufficient storage"  # a cluster says it among other reasons
+_SHRINK = 0.75
 
 
 class BootstrapFailed(Exception):
-    """The bus refuses a stream or consumer as configured; somebody has to look at it."""
+    """The bus refuses a stream or the consumer as configured: the operator has to act."""
 
 
 class _NoRoom(Exception):
@@ -42,29 +42,29 @@ class _NoRoom(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeepingLimits:
-    """How often the streams are looked at."""
+    """How often the streams are checked."""
 
     look_seconds: float = 2.0
-    """To see whether all of them are there."""
+    """Between two checks that all of them exist."""
     settle_seconds: float = 0.5
     """From a loss until they are made again. nats-server still removes the files of a stream after
     it has said that the stream is deleted, and would take those of a new one along."""
     note_seconds: float = 30.0
-    """To note how far the consumer is. If the streams are lost, what it did since is sent again,
-    and known by its id if this is well within the dedupe windows."""
+    """Between two notes of how far the consumer is. If the streams are lost, what it did since is
+    sent again, and dropped as a duplicate, since this is well within the dedupe windows."""
 
 
 async def bootstrap(
     bus: Bus, settings: StreamSettings | None = None, *, restored: bool = False
 ) -> None:
-    """Create the streams and the consumer, or bring them up to the settings.
+    """Create the streams and the consumer, or update them to the settings.
 
-    May run any number of times, also at once. An epoch is written when its stream is
-    created and does not change afterwards: it names the life of the sequences.
+    May run any number of times, also at once. A stream gets its epoch when it is created, and keeps
+    it: it says which sequences are comparable.
 
     Args:
-        restored: What is there was put back from a backup, which nobody can see: its sequences
-            are given a second time. So each stream begins a new life, under another epoch.
+        restored: The streams were restored from a backup, which can't be seen in them. Their
+            sequences will be given a second time, so each stream gets another epoch.
 
     Raises:
         BusUnavailable: the bus did not do it in time.
@@ -76,7 +76,7 @@ async def bootstrap(
         async with _in_time(bus, settings):
             if restored:
                 for name in STREAMS:
-                    await _begin_new_life(api, name)
+                    await _change_epoch(api, name)
             await _ensure_streams(api, settings)
             await _ensure_consumer(api, settings)
     except (ApiError, StreamMissing) as refusal:
@@ -85,17 +85,17 @@ async def bootstrap(
 
 @asynccontextmanager
 async def _in_time(bus: Bus, settings: StreamSettings) -> AsyncGenerator[None]:
-    """What the user may not do is tried until then, too: a server may be about to be told anew."""
+    """The deadline. Missing permissions are retried until then too: a server may be reloading."""
     try:
         async with asyncio.timeout(settings.deadline_seconds):
             yield
     except TimeoutError as error:
         reason = f": {bus.not_allowed}; see accounts.conf" if bus.not_allowed else ""
-        raise BusUnavailable(f"the bus did not make the streams in time{reason}") from error
+        raise BusUnavailable(f"the bus did not create the streams in time{reason}") from error
 
 
 async def check_streams(bus: Bus) -> None:
-    """See that every stream is there.
+    """See that every stream exists.
 
     Raises:
         StreamMissing: one is not.
@@ -107,7 +107,7 @@ async def check_streams(bus: Bus) -> None:
 
 
 class _PersistentApi(JetStreamApi):
-    """Asks until there is an answer that is more than "not now"; the caller has the deadline."""
+    """Retries until there is a final answer; the caller sets the deadline."""
 
     def __init__(self, bus: Bus, settings: StreamSettings) -> None:
         super().__init__(bus, timeout_seconds=settings.request_seconds)
@@ -139,9 +139,9 @@ def _is_final(refusal: ApiError) -> bool:
 
 
 async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
-    """Make them with what they are meant to reserve, else with as much as there is room for."""
+    """Create or update them; if there is too little room, all of them proportionally smaller."""
     configs = stream_configs(settings)
-    # Before any of them is asked for anew: what they have reserved counts.
+    # Before any of them changes: what they have reserved counts as room.
     reserved = {
         config["name"]: found.config["max_bytes"]
         for config in configs
@@ -153,8 +153,8 @@ async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
         for config in configs
     )
     room_known = whole if settings.store_bytes is None else settings.store_bytes
-    makes_any = any(reserved.get(config["name"], 0) <= 0 for config in configs)
-    if makes_any and room_known < least:
+    lacks_any = any(reserved.get(config["name"], 0) <= 0 for config in configs)
+    if lacks_any and room_known < least:
         raise _too_little(least, whole)
     part = min(1.0, room_known / whole)
     while True:
@@ -163,9 +163,9 @@ async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
                 room = _room(config["max_bytes"], part, reserved.get(config["name"], 0), settings)
                 await _ensure_stream(api, {**config, "max_bytes": room})
         except _NoRoom as error:
-            if part * whole <= settings.min_bytes:  # then all of them were as small as may be
+            if part * whole <= settings.min_bytes:  # each was as small as allowed
                 raise _too_little(least, whole) from error
-            part *= _LESS
+            part *= _SHRINK
         else:
             if part < 1:
                 log.warning("streams_smaller_than_meant", part=round(part, 3))
@@ -173,16 +173,16 @@ async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
 
 
 def _room(meant: int, part: float, reserved: int, settings: StreamSettings) -> int:
-    """How much to reserve: a stream keeps what it has, if it isn't meant to have less."""
+    """How much to reserve: a stream keeps what it has, unless the settings say less."""
     least = reserved if reserved > 0 else settings.min_bytes
     return max(round(meant * part), min(meant, least))
 
 
 def _too_little(least: int, whole: int) -> BootstrapFailed:
     return BootstrapFailed(
-        f"the bus has too little room: its streams take {_mebibytes(least)} at the least, and"
-        f" {_mebibytes(whole)} where there is as much; nats-server's max_file_store, or three"
-        " quarters of the free space of its disk, is less"
+        f"the bus has too little room: its streams need at least {_mebibytes(least)}, and"
+        f" {_mebibytes(whole)} for full size; nats-server's max_file_store, or three quarters of"
+        " the free space of its disk, is less"
     )
 
 
@@ -193,10 +193,10 @@ async def _find_stream(api: JetStreamApi, name: str) -> StreamInfo | None:
         return None
 
 
-async def _begin_new_life(api: JetStreamApi, name: str) -> None:
+async def _change_epoch(api: JetStreamApi, name: str) -> None:
     found = await _find_stream(api, name)
     if found is None:
-        return  # it is about to be made, with an epoch of its own
+        return  # it is about to be created, with a new epoch
     metadata = {**found.metadata, "epoch": secrets.token_hex(8)}
     await api.update_stream({**found.config, "metadata": metadata})
     log.info("stream_restored", stream=name, epoch=metadata["epoch"])
@@ -204,23 +204,22 @@ async def _begin_new_life(api: JetStreamApi, name: str) -> None:
 
 async def _ensure_stream(api: JetStreamApi, config: Config) -> None:
     name = config["name"]
-    # Looked for first: one that is made anew reserves its room a second time before it turns
-    # out to be there.
+    # Look for it first: creating an existing stream reserves its room a second time for a moment.
     while (found := await _find_stream(api, name)) is None:
         fresh = {**config, "metadata": {"epoch": secrets.token_hex(8)}}
         try:
             await api.create_stream(fresh)
         except ApiError as refusal:
-            if refusal.err_code != _EXISTS_DIFFERENTLY:  # else somebody was faster
+            if refusal.err_code != _EXISTS_DIFFERENTLY:  # if so, another process was faster
                 raise _reason_of(refusal) from refusal
         else:
             log.info("stream_created", stream=name, max_bytes=config["max_bytes"])
             return
     metadata = dict(found.metadata)
-    # From the creation, so that two who adopt a foreign stream at once agree.
+    # A stream that others made: derived from its creation, so that two processes agree.
     metadata.setdefault("epoch", hashlib.sha256(found.created.encode()).hexdigest()[:16])
     wanted = {**found.config, **config, "metadata": metadata}
-    if config["discard"] == "new":  # what it holds it would have to drop for less
+    if config["discard"] == "new":  # with less it would have to drop messages
         wanted["max_bytes"] = max(config["max_bytes"], found.stored_bytes)
     if wanted == found.config:
         return
@@ -236,16 +235,16 @@ def _reason_of(refusal: ApiError) -> Exception:
 
 
 def _is_about_room(refusal: ApiError) -> bool:
-    return refusal.err_code in _NO_ROOM or _NO_ROOM_IN_WORDS in refusal.description
+    return refusal.err_code in _NO_ROOM or _NO_ROOM_TEXT in refusal.description
 
 
 async def keep_streams(
     bus: Bus, settings: StreamSettings | None = None, *, limits: KeepingLimits | None = None
 ) -> None:
-    """Make anew what is deleted or lost, until cancelled. Whatever is away, it waits for it.
+    """Create again what is deleted or lost, until cancelled, waiting for a bus that is away.
 
-    From time to time it writes down with the stream up to where the consumer's work is done,
-    so that one that is made anew begins there.
+    From time to time it notes in the stream's metadata how far the consumer is, so that a new
+    consumer begins there.
     """
     settings, limits = settings or StreamSettings(), limits or KeepingLimits()
     api = _PersistentApi(bus, settings)
@@ -263,7 +262,7 @@ async def keep_streams(
                     noted_at = time.monotonic()
         except (BusUnavailable, BootstrapFailed) as failure:
             log.warning("streams_not_kept", reason=str(failure))
-        except Exception:  # the loop has to go on
+        except Exception:  # the loop has to continue
             log.exception("streams_not_kept")
         await asyncio.sleep(limits.look_seconds)
 
@@ -282,14 +281,14 @@ async def _note_floor(api: JetStreamApi) -> None:
     if consumer is None or stream is None:
         return
     if consumer.ack_floor <= int(stream.metadata.get(_FLOOR, "0")):
-        return  # one made anew has yet to get there
+        return  # a new consumer has not got there yet
     metadata = {**stream.metadata, _FLOOR: str(consumer.ack_floor)}
     await api.update_stream({**stream.config, "metadata": metadata})
 
 
 async def _ensure_consumer(api: JetStreamApi, settings: StreamSettings) -> None:
     found = await api.consumer_info("EVENTS", NOTIFY_CONSUMER)
-    # Where it begins is settled when it is made, and can't be changed afterwards.
+    # Where it begins is set at its creation, and can't be changed.
     beginning = await _beginning(api) if found is None else found.config
     config = {
         **consumer_config(settings),
@@ -303,7 +302,7 @@ async def _ensure_consumer(api: JetStreamApi, settings: StreamSettings) -> None:
 
 
 async def _beginning(api: JetStreamApi) -> Config:
-    """Behind what was known to be done when one of the name was there last."""
+    """After what is noted as done by an earlier consumer of this name."""
     stream = await api.stream_info("EVENTS")
     floor = int(stream.metadata.get(_FLOOR, "0"))
     if floor == 0:

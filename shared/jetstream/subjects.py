@@ -1,7 +1,7 @@
 """Names on the bus: subjects, and the ids under which a message is stored once. Pure.
 
-A channel is one token of a subject, and so is a user id. What no token may hold is escaped:
-``.`` as ``~``, which keeps the commonest names short; ``~``, ``*``, ``>`` and ``%`` as in a URL.
+A channel is one token of a subject, and so is a user id. Characters that a token may not hold are
+escaped: ``.`` as ``~``, which keeps common names short; ``~``, ``*``, ``>`` and ``%`` as in a URL.
 The anonymous user's id is empty, which no token may be: it is a bare ``%``.
 """
 
@@ -23,7 +23,7 @@ EVENTS = "events."
 
 MAX_MESSAGE_ID_BYTES = 512
 
-_KNOWN_NAMES = 4096  # most go to the same channels; their tokens, or parts of ids, would take 5 MiB
+_KNOWN_NAMES = 4096  # most messages go to the same channels; at most 5 MiB
 
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
 _IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})
@@ -39,10 +39,10 @@ def token_of(name: ChannelName | UserId) -> str:
 
 @lru_cache(maxsize=_KNOWN_NAMES)
 def channel_of(token: str) -> ChannelName:
-    """The channel that `token_of` made the token from.
+    """The channel of which `token_of` makes the token.
 
     Raises:
-        BadChannelName: it made no such token; without this two subjects could be one channel.
+        BadChannelName: there is none; two subjects must not be one channel.
     """
     channel = parse_channel(_name_in(token))
     if token_of(channel) != token:
@@ -52,10 +52,10 @@ def channel_of(token: str) -> ChannelName:
 
 @lru_cache(maxsize=_KNOWN_NAMES)
 def user_of(token: str) -> UserId:
-    """The user id that `token_of` made the token from.
+    """The user id of which `token_of` makes the token.
 
     Raises:
-        BadUserId: it made no such token.
+        BadUserId: there is none.
     """
     if token == _EMPTY:
         return ANONYMOUS
@@ -70,35 +70,35 @@ def _name_in(token: str) -> str:
 
 
 def publication_subject(channel: ChannelName) -> str:
-    """Where a publication into the channel is published."""
+    """The subject of publications into the channel."""
     return f"{RT_PUB}{token_of(channel)}"
 
 
 def event_subject(service: str, event_type: str) -> str:
-    """Where a service publishes its events of one type."""
+    """The subject of a service's events of one type."""
     return f"{EVENTS}{service}.{event_type}"
 
 
 def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:
-    """The id of what a user publishes, under an id of the user's own choice."""
+    """The id of what a user publishes, with the id that the client chose."""
     return _message_id("u", _escape_name(user_id), _escape_name(channel), _escape(client_id))
 
 
 def api_message_id(channel: ChannelName, key: str) -> str:
-    """The id of what a service publishes, under its idempotency key."""
+    """The id of what a service publishes, with its idempotency key."""
     return _message_id("api", _escape_name(channel), _escape(key))
 
 
 def event_message_id(event_id: str, channel: ChannelName) -> str:
-    """The id of the publication that an event becomes in a channel."""
+    """The id of the publication that is made of an event in a channel."""
     return _message_id("ev", _escape(event_id), _escape_name(channel))
 
 
 def _message_id(*parts: str) -> str:
     """Join escaped parts so that no two lists of parts give the same id.
 
-    The dedupe scope is the whole stream: an id that two channels or users could
-    share would swallow one's message.
+    The dedupe scope is the whole stream: if two channels or users had one id, a message would be
+    dropped as a duplicate.
     """
     joined = ":".join(parts)
     if len(joined) <= MAX_MESSAGE_ID_BYTES:
@@ -107,11 +107,11 @@ def _message_id(*parts: str) -> str:
 
 
 def _escape(part: str) -> str:
-    """Escape any text; surrogates that no client should send must not raise here either."""
-    if _NEEDS_NO_ESCAPE.fullmatch(part):  # quoting costs ten times as much
+    """Escape any text, lone surrogates too."""
+    if _NEEDS_NO_ESCAPE.fullmatch(part):  # quote() costs ten times as much
         return part
     return quote(part, safe=_UNESCAPED, errors="surrogatepass")
 
 
 _escape_name = lru_cache(maxsize=_KNOWN_NAMES)(_escape)
-"""Of a channel or a user, who publish again and again; other parts come once."""
+"""For channels and users, which come again and again; other parts come once."""

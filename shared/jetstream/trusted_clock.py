@@ -1,4 +1,4 @@
-"""Whether our clock may say what is so old that it is deleted: what is deleted stays deleted."""
+"""Whether our clock may decide what is old enough to be deleted."""
 
 import time
 
@@ -12,14 +12,15 @@ from shared.nats.errors import BusUnavailable
 log = structlog.get_logger(__name__)
 
 SETTLE_SECONDS = 600.0
-"""Since our clock has jumped: by then it is put right, or it was that jump that put it right."""
-_STREAM = "CTL"  # of which every service may ask
+"""After a jump of our clock: by then it is corrected, or the jump was the correction."""
+_STREAM = "CTL"  # every service may read its state
 
 
 class TrustedClock:
-    """Ours, as long as the bus's agrees with it and it does not jump.
+    """Our clock, trusted while it agrees with the bus's and does not jump.
 
-    Both, because the bus may lie on the same machine, and ours may be wrong since it began.
+    One check is not enough: the bus may be on the same machine and use the same clock, and a clock
+    may be wrong from the start without a jump.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class TrustedClock:
         self._settled_at = monotonic()
 
     async def is_right(self) -> bool:
-        """Whether nothing speaks against it now; it is not where the bus can't be asked."""
+        """Whether it can be trusted now; not while the bus does not answer."""
         before, self._offset = self._offset, self._now() - self._monotonic()
         if abs(self._offset - before) > self._max_offset_seconds:
             log.warning("clock_jumped", seconds=round(self._offset - before))

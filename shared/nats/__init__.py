@@ -1,1 +1,1 @@
-"""One connection to NATS."""
+"""A connection to NATS."""

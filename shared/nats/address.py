@@ -1,4 +1,4 @@
-"""The URLs of a bus: its servers, and the user and password, which must not be shown."""
+"""The URL of the bus: its servers, and the user and password, which must not be shown."""
 
 import re
 import ssl
@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def tls_context(url: str, ca: Path | None) -> ssl.SSLContext | None:
-    """How to speak TLS; None where neither ``tls://`` nor a CA asks for it.
+    """The TLS context; None if neither ``tls://`` nor a CA asks for TLS.
 
     Raises:
         BadAddress: the CA can't be read.
@@ -25,27 +25,27 @@ _USER_INFO = re.compile(r"(^|,)(\w+://)?(?:(?!,\w+://).)*@", re.DOTALL)
 
 
 class BadAddress(ValueError):
-    """Not an address of a bus: the process must not start. Its text holds no password."""
+    """No server can be at the address, so the process must not start. The text has no password."""
 
 
-def sign_in(servers: Sequence[str]) -> tuple[str | None, str | None]:
-    """The user and password that a URL names, for all servers; nothing if none names both.
+def credentials_of(servers: Sequence[str]) -> tuple[str | None, str | None]:
+    """The user and password in the first URL that has both; they are for all servers.
 
-    Servers tell of others of their cluster, and their URLs name nobody.
+    Servers announce others of their cluster, by URLs without a user.
     """
     for server in servers:
         try:
             parts = urlsplit(server)
         except ValueError:
-            continue  # connecting to it will say so
+            continue  # connecting to it will fail with the reason
         if parts.username and parts.password:
             return unquote(parts.username), unquote(parts.password)
     return None, None
 
 
 def without_passwords(url: str) -> str:
-    """The URL, or several with commas between them, as far as it is no secret.
+    """The URL, or several with commas between them, without user and password.
 
-    The URL may be malformed: then rather a host is cut off than a piece of a password shown.
+    Of a malformed URL rather too much is cut off than a piece of a password shown.
     """
     return _USER_INFO.sub(r"\1\2", url)

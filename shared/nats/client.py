@@ -1,4 +1,4 @@
-"""One connection to NATS, which reconnects for as long as the process lives."""
+"""A connection to NATS that reconnects for as long as the process lives."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import nats.errors
 import structlog
 
-from shared.nats.address import BadAddress, sign_in, tls_context, without_passwords
+from shared.nats.address import BadAddress, credentials_of, tls_context, without_passwords
 from shared.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from shared.nats.inbox import Inbox, Reply, ReplyHandler
 from shared.nats.light_client import LightClient, Subscription
@@ -27,20 +27,20 @@ log = structlog.get_logger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
 _NOT_ALLOWED = "permissions violation"
-_ERRORS_KNOWN = 16  # of the servers of a cluster, in turn
+_ERRORS_KNOWN = 16  # the servers of a cluster may fail in different ways
 
 BAD_SUBJECT = 10004
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
 _MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
-_KNOWN_SUBJECTS = 4096  # most go to the same channels; the longest of all would take 14 MiB
+_KNOWN_SUBJECTS = 4096  # most messages go to the same channels; at most 14 MiB
 
 
 @lru_cache(maxsize=_KNOWN_SUBJECTS)
 def encode_subject(subject: str) -> bytes:
-    """A subject to publish to, as it goes over the wire.
+    """A subject to publish to, as bytes.
 
     Raises:
-        MessageRejected: it is none, or one for subscribing; the server would cut the connection.
+        MessageRejected: it is malformed or has a wildcard: the server would cut the connection.
     """
     if len(subject) > _MAX_SUBJECT_BYTES or not _SUBJECT.fullmatch(subject):
         raise MessageRejected(BAD_SUBJECT, "not a subject to publish to")
@@ -48,7 +48,7 @@ def encode_subject(subject: str) -> bytes:
 
 
 class Bus:
-    """One NATS connection. Made by `connect_bus`; handlers are called as messages come."""
+    """A NATS connection. Made by `connect_bus`; handlers are called as messages arrive."""
 
     def __init__(self, *, inbox_prefix: str, max_pending_bytes: int) -> None:
         self._client = LightClient(max_pending_bytes=max_pending_bytes)
@@ -56,7 +56,7 @@ class Bus:
         self._lost = asyncio.Event()
         self._last_errors: deque[str] = deque(maxlen=_ERRORS_KNOWN)
         self.not_allowed: str | None = None
-        """What our user may not do, as the server said last on this connection."""
+        """The last permissions violation that the server reported on this connection."""
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -72,11 +72,11 @@ class Bus:
 
     @property
     def max_payload(self) -> int:
-        """Bytes of headers and payload together, past which the server cuts the connection."""
+        """The most bytes of headers and payload together; for more the server disconnects."""
         return self._client.max_payload
 
     def on_connected(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call it after every (re)connect, subscriptions included; the result detaches it."""
+        """Call it after every (re)connect, once subscriptions are sent; the result detaches it."""
         self._on_connected.append(callback)
         return lambda: self._on_connected.remove(callback)
 
@@ -86,21 +86,21 @@ class Bus:
         return lambda: self._on_disconnected.remove(callback)
 
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
-        """Call the handler for every message, as it is parsed; it must be quick.
+        """Call the handler for every message as it is parsed; it must be quick.
 
-        What is sent afterwards on this connection reaches the server after the subscription.
+        What is sent later on this connection reaches the server after the subscription.
         """
         return self._client.subscribe_inline(subject, handler)
 
     def send(self, subject: str, payload: bytes, *, headers: bytes = b"", reply: str = "") -> None:
-        """Queue a message. Only a reply tells that it arrived.
+        """Queue a message. Only a reply shows that it arrived.
 
         Args:
             headers: A whole block, from `encode_headers`.
 
         Raises:
-            BusUnavailable: not connected, or too much is unsent already.
-            MessageRejected: the server would cut the connection for it.
+            BusUnavailable: not connected, or the send buffer is full.
+            MessageRejected: the server would cut the connection because of it.
         """
         to = encode_subject(subject)
         size = len(headers) + len(payload)
@@ -119,22 +119,22 @@ class Bus:
         """Make a reply subject whose answers go to the handler until `forget_reply`.
 
         Returns:
-            The token to forget it by, and the subject to give to `send`.
+            The token for `forget_reply`, and the subject for `send`.
         """
         return self._inbox.expect(handler)
 
     def own_inbox(self) -> str:
-        """A subject to subscribe to, for answers that don't bear their reply subject."""
-        return self._inbox.beside()
+        """A subject to subscribe to, for answers that don't carry their reply subject."""
+        return self._inbox.separate_subject()
 
     def forget_reply(self, token: int) -> None:
         self._inbox.forget(token)
 
     async def request(self, subject: str, payload: bytes, *, timeout_seconds: float) -> bytes:
-        """Send and wait for the one answer.
+        """Send, and wait for the one answer.
 
         Raises:
-            BusUnavailable: not connected, nobody there, or no answer in time.
+            BusUnavailable: not connected, no responders, or no answer in time.
         """
         [reply] = await self.request_many(
             subject, payload, is_last=lambda _reply: True, timeout_seconds=timeout_seconds
@@ -149,10 +149,10 @@ class Bus:
         is_last: Callable[[Reply], bool],
         timeout_seconds: float,
     ) -> list[Reply]:
-        """Send and collect the answers, up to and with the last.
+        """Send, and collect the answers up to and including the last.
 
         Raises:
-            BusUnavailable: not connected, nobody there, or not all answers in time.
+            BusUnavailable: not connected, no responders, or not all answers in time.
         """
         return await self._inbox.collect(
             lambda inbox: self.send(subject, payload, reply=inbox),
@@ -160,7 +160,7 @@ class Bus:
             timeout_seconds=timeout_seconds,
         )
 
-    # What follows is the life of the connection, called by connect_bus and by nats-py.
+    # The life of the connection, called by connect_bus and nats-py.
 
     async def keep(
         self,
@@ -174,13 +174,13 @@ class Bus:
         ping_seconds: float,
         max_outstanding_pings: int,
     ) -> None:
-        """Connect, however long it takes, and raise when nats-py gives the connection up.
+        """Connect, however long it takes, and raise when nats-py gives up.
 
         Raises:
             BusLost: it will not come back.
             BadAddress: no server can be there.
         """
-        user, password = sign_in(servers)
+        user, password = credentials_of(servers)
         try:
             await self._client.connect(
                 servers,
@@ -203,7 +203,7 @@ class Bus:
             )
         except nats.errors.Error as error:  # nats-py retries what may be temporary
             address = without_passwords(",".join(servers))
-            # From None: the cause may hold a piece of a password.
+            # From None: the cause may hold a part of a password.
             raise BadAddress(f"cannot connect to {address!r}: {error}") from None
         # No other task has run since connecting, so the subscriptions are the first to be sent.
         self._client.subscribe_again()
@@ -246,7 +246,7 @@ class Bus:
         text = str(error) or repr(error)
         if _NOT_ALLOWED in text:
             self.not_allowed = text.removeprefix("nats: ")
-        if text not in self._last_errors:  # once, not at every attempt to connect
+        if text not in self._last_errors:  # log it once, not at every attempt to connect
             log.warning("bus_error", error=text)
             self._last_errors.append(text)
 
@@ -254,7 +254,7 @@ class Bus:
         for callback in list(callbacks):
             try:
                 callback()
-            except Exception:  # nats-py's reconnect task would die of it
+            except Exception:  # it would end nats-py's reconnect task
                 log.exception("bus_callback_failed")
 
 
@@ -272,16 +272,16 @@ async def connect_bus(
     max_pending_bytes: int = 8 * 1024 * 1024,
     close_seconds: float = 2,
 ) -> AsyncGenerator[Bus]:
-    """A bus that connects in the background, so an absent server holds up nobody.
+    """A bus that connects in the background, so that an absent server delays nothing.
 
     Args:
-        url: One server, or several with commas between them; all are signed in to alike.
-        name: One word; answers come back under ``_INBOX_<name>.``, for us and no other service.
-        ca: Who must have signed the server's certificate; insists on TLS as ``tls://`` does.
+        url: One server, or several with commas between them, with the same credentials for all.
+        name: One word; answers come to ``_INBOX_<name>.``, which no other service may read.
+        ca: The authority of the server's certificate; with it TLS is required, as by ``tls://``.
 
     Raises:
-        BusLost: in the body, when the connection was closed for good.
-        BadAddress: the CA can't be read; or, in the body, the URL is none.
+        BusLost: in the body, if the connection was closed for good.
+        BadAddress: the CA can't be read; or, in the body, the URL is malformed.
     """
     tls = tls_context(url, ca)
     bus = Bus(inbox_prefix=f"_INBOX_{name}", max_pending_bytes=max_pending_bytes)
@@ -303,7 +303,7 @@ async def connect_bus(
             try:
                 yield bus
             except Exception as error:
-                failure = error  # raised below as it is: the group would wrap it
+                failure = error  # raised below, as the group would wrap it
             finally:
                 bus.closing = True
                 while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel

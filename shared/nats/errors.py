@@ -1,10 +1,10 @@
-"""What calls of the bus raise."""
+"""The errors of the bus."""
 
 from shared.contracts.errors import Unavailable
 
 
 class BusUnavailable(Unavailable):
-    """No answer, "not now" or not connected: it may be done or not; the same call may succeed."""
+    """No answer, a temporary refusal, or no connection: it may be done or not; try again."""
 
 
 class NobodyAnswers(BusUnavailable):
@@ -16,7 +16,7 @@ class StreamMissing(BusUnavailable):
 
 
 class MessageRejected(Exception):
-    """The bus says that this message can never be stored; trying again changes nothing."""
+    """The bus says that this message can never be stored; another try changes nothing."""
 
     def __init__(self, err_code: int, description: str) -> None:
         super().__init__(f"{description} ({err_code})")
@@ -25,4 +25,4 @@ class MessageRejected(Exception):
 
 
 class BusLost(Exception):
-    """The connection was closed for good, such as by revoked credentials: the process must end."""
+    """The connection was closed for good, as after revoked credentials: the process must end."""

@@ -1,4 +1,4 @@
-"""NATS header blocks as bytes. Only what is asked for is parsed: parsing is most of the cost."""
+"""NATS header blocks as bytes. Only the header in question is parsed, as parsing is costly."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     """
     lines = [_PREAMBLE]
     for name, value in headers.items():
-        if not value.isprintable() and _CONTROL.search(value):  # isprintable is quick
+        if not value.isprintable() and _CONTROL.search(value):  # isprintable() is the quick check
             raise MessageRejected(BAD_HEADER, f"not a header: {name!r}")
         lines.append(b"%b: %b" % (_checked(name), value.encode()))
     lines.append(_END)
@@ -51,7 +51,7 @@ def _checked(name: str) -> bytes:
 
 
 def header(headers: bytes, name: bytes) -> bytes | None:
-    """The last value of the header: the server's come after the publisher's."""
+    """The last value of the header: the server's headers come after the publisher's."""
     key = b"\r\n" + name + b": "
     start = headers.rfind(key)
     if start < 0:
@@ -67,7 +67,7 @@ def number(headers: bytes, name: bytes) -> int:
 
 
 def sequence_of(headers: bytes) -> int:
-    """``Nats-Sequence``: the message's place in its stream.
+    """``Nats-Sequence``: the message's sequence in its stream.
 
     Raises:
         ValueError: there is none.
@@ -77,7 +77,7 @@ def sequence_of(headers: bytes) -> int:
 
 
 def status(headers: bytes | None) -> int | None:
-    """The status of an answer that is no message, such as 404 or 503; None of a message."""
+    """The status of an answer that is not a message, such as 404 or 503; None of a message."""
     if headers is None or headers[len(_PREAMBLE) : len(_PREAMBLE) + 1] != b" ":
         return None
     return int(headers[len(_PREAMBLE) + 1 : len(_PREAMBLE) + 4])

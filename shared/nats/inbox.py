@@ -1,4 +1,4 @@
-"""Reply subjects: one wildcard subscription for the answers to all requests of a connection."""
+"""Reply subjects: one wildcard subscription for all answers on a connection."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
 
 
 class Inbox:
-    """Hands each answer to the handler of its token; drops one that comes after `forget`."""
+    """Gives each answer to the handler of its token; drops those that come after `forget`."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}.{secrets.token_hex(8)}."
@@ -34,7 +34,7 @@ class Inbox:
 
     @property
     def subject(self) -> str:
-        """What to subscribe `take` to."""
+        """The subject for `take`."""
         return f"{self._prefix}*"
 
     def take(self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes) -> None:
@@ -43,14 +43,14 @@ class Inbox:
             handler(payload, headers)
 
     def expect(self, handler: ReplyHandler) -> tuple[int, str]:
-        """Make a reply subject; returns the token to forget it by, and the subject."""
+        """Make a reply subject; return the token for `forget`, and the subject."""
         token = next(self._tokens)
         self._handlers[token] = handler
         return token, f"{self._prefix}{token}"
 
-    def beside(self) -> str:
-        """A subject that `take` doesn't hear, for a subscription of its own."""
-        return f"{self._prefix}{next(self._tokens)}.beside"
+    def separate_subject(self) -> str:
+        """A subject that `take` doesn't get, for a subscription of its own."""
+        return f"{self._prefix}{next(self._tokens)}.separate"
 
     def forget(self, token: int) -> None:
         self._handlers.pop(token, None)
@@ -62,10 +62,10 @@ class Inbox:
         is_last: Callable[[Reply], bool],
         timeout_seconds: float,
     ) -> list[Reply]:
-        """Send with a reply subject, and collect the answers up to and with the last.
+        """Send with a reply subject, and collect the answers up to and including the last.
 
         Raises:
-            BusUnavailable: nobody there, the connection was lost, or not all answers in time.
+            BusUnavailable: no responders, the connection was lost, or not all answers in time.
         """
         done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         replies: list[Reply] = []
@@ -92,7 +92,7 @@ class Inbox:
             self.forget(token)
 
     def connection_lost(self) -> None:
-        """Fail every `collect`: its answers are lost with the connection."""
+        """Fail every `collect`: its answers were lost with the connection."""
         for done in self._collecting:
             if not done.done():
                 done.set_exception(BusUnavailable("the connection to the bus was lost"))

@@ -1,10 +1,10 @@
-"""The client of nats-py with subscriptions that cost neither a task nor a queue.
+"""The client of nats-py, with subscriptions that need neither a task nor a queue.
 
-A subscription of nats-py's own takes 4.8 KiB, a task and a queue, and 18-23 µs a
-message; here the handler is called from the socket's callback: 0.26 KiB and 2-3 µs.
+A subscription of nats-py takes 4.8 KiB, a task and a queue, and 18-23 µs for each message; here
+the handler is called from the socket's callback: 0.26 KiB and 2-3 µs.
 
-This leans on private names of nats-py 2.16.0, which is why that version is pinned;
-``tests/shared/nats/test_light_client.py`` fails when they move.
+This uses private names of nats-py 2.16.0, so that version is pinned;
+``tests/shared/nats/test_light_client.py`` fails when they change.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _SUBSCRIPTION_SUBJECT = re.compile(r"[!-~]{1,512}")
 
 
 class Transport(TcpTransport):
-    """Nats-py's waits for ever for the end of a connection whose TLS handshake failed."""
+    """Nats-py's, which would wait for ever to close a connection whose TLS handshake failed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -35,16 +35,16 @@ class Transport(TcpTransport):
     async def connect_tls(self, *arguments: Any, **named: Any) -> None:
         try:
             await super().connect_tls(*arguments, **named)
-        except BaseException:  # as a deadline, too
+        except BaseException:  # a deadline too
             assert self._io_writer is not None
             _abort(self._io_writer)
-            # Its end is told to the handshake, and never to these.
+            # These would wait for `connection_lost`, of which only the handshake is told.
             self._io_reader = self._io_writer = None
             raise
 
 
 class Subscription:
-    """What nats-py's internals touch of a subscription."""
+    """A subscription, with the attributes that nats-py's internals use."""
 
     __slots__ = ("_client", "_id", "_received", "_subject")
 
@@ -61,7 +61,7 @@ class Subscription:
         self._received = 0
 
     def close(self) -> None:
-        """Call the handler no more."""
+        """Stop calling the handler."""
         self._client.unsubscribe_inline(self._id)
 
 
@@ -76,7 +76,7 @@ class LightClient(Client):
         self._tap: Tap | None = None
 
     def subscribe_inline(self, subject: str, handler: Handler) -> Subscription:
-        """Subscribe now, or with the next connection; survives every reconnect."""
+        """Subscribe now, or at the next connect; it survives every reconnect."""
         if not _SUBSCRIPTION_SUBJECT.fullmatch(subject):
             raise ValueError(f"not a subject: {subject!r}")
         self._sid += 1
@@ -97,19 +97,19 @@ class LightClient(Client):
             self.write(b"UNSUB %d\r\n" % number)
 
     def subscribe_again(self) -> None:
-        """After the first connection: nats-py replays subscriptions on later ones only.
+        """After the first connect: nats-py sends subscriptions again after later ones only.
 
-        It forgets all of them when a first attempt fails half way.
+        It forgets all of them if the first attempt fails half way.
         """
         for number, subscription in self._inline.items():
             self._subs[number] = subscription  # type: ignore[assignment]
             self.write(b"SUB %s  %d\r\n" % (subscription._subject.encode(), number))
 
     def send_command(self, command: bytes) -> None:
-        """Let a command leave with the others of this turn of the loop.
+        """Queue a command, to be written with the others of this turn of the loop.
 
         Raises:
-            BusUnavailable: not connected, or too much is unsent already.
+            BusUnavailable: not connected, or the send buffer is full.
         """
         if not self.is_connected:
             raise BusUnavailable("not connected to the bus")
@@ -123,7 +123,7 @@ class LightClient(Client):
         self._tap.write(command)
 
     async def close(self) -> None:
-        if self._flush_queue is not None:  # else connect() never began, and nats-py would fail
+        if self._flush_queue is not None:  # without connect() nats-py's close() fails
             await super().close()
 
     def abort(self) -> None:
@@ -135,26 +135,26 @@ class LightClient(Client):
     async def _process_connect_init(self) -> None:
         """The handshake; messages come only after the first subscription."""
         await super()._process_connect_init()
-        # No other task has run since. What nats-py has read by then, such as INFO of other
-        # servers, stays with it; what follows comes through the tap.
+        # No other task has run since. What nats-py has read by now, such as the INFO of other
+        # servers, stays with it; all later bytes come through the tap.
         transport = self._transport._io_writer.transport  # type: ignore[union-attr]
         self._tap = Tap(transport, self._handlers)
 
     async def _read_loop(self) -> None:
-        """Nats-py's ends at any surprise, and the connection seems alive until pings fail."""
+        """Nats-py's ends at any error, and the connection seems alive until pings fail."""
         await super()._read_loop()
         if self.is_connected and asyncio.current_task() is self._reading_task:
             log.warning("bus_read_loop_ended")
             await self._process_op_err(UnexpectedEOF())
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Nats-py signs in unencrypted if the server, or an impostor, asks for no TLS."""
+        """Nats-py sends the password unencrypted if the server, or an impostor, asks for no TLS."""
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
-            raise Error("the server does not ask for TLS, without which nothing is said to it")
+            raise Error("the server does not offer TLS, which is required")
         await super()._process_info(info, initial_connection)
 
     async def _connect_to_server(self, s: Srv) -> None:
-        """Nats-py forgets to close the socket of an attempt that the server refused."""
+        """Nats-py does not close the socket of an attempt that the server refused."""
         self.abort()
         if s.uri.scheme not in ("nats", "tls"):
             await super()._connect_to_server(s)
@@ -168,17 +168,17 @@ class LightClient(Client):
         )
 
     async def _attempt_reconnect(self) -> None:
-        self.abort()  # closing would first wait for a server that hangs to read what is unsent
+        self.abort()  # close() would wait until a server that hangs has read all
         try:
             await super()._attempt_reconnect()
-        except Exception:  # the task would end without a word
+        except Exception:  # the task would end silently
             log.exception("bus_reconnect_failed")
             self._status = Client.CLOSED
             if self._closed_cb is not None:
                 await self._closed_cb()
 
     async def _process_pong(self) -> None:
-        """A cancelled flush() leaves a finished future, on which nats-py's read loop would die."""
+        """A cancelled flush() leaves a finished future, which would end nats-py's read loop."""
         if self._pongs and self._pongs[0].done():
             del self._pongs[0]
             self._pings_outstanding = 0
@@ -187,6 +187,6 @@ class LightClient(Client):
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:
-    """Close the socket, if it isn't closed; asyncio's TLS fails at that in Python 3.11.2."""
+    """Close the socket, if it isn't closed; in Python 3.11.2 asyncio's TLS may fail at that."""
     with suppress(AttributeError):
         writer.transport.abort()

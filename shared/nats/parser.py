@@ -1,7 +1,7 @@
-"""Between a connection's socket and nats-py: messages and commands go past it.
+"""Between a connection's socket and nats-py: messages and commands bypass nats-py.
 
-What comes is cut as it comes, and what falls due in one turn of the loop is written at
-once. Nats-py keeps the rest: the handshake, pings, errors, and coming back.
+Messages are parsed as they arrive, and all commands of one turn of the loop are written at once.
+The rest is left to nats-py: the handshake, pings, errors, reconnecting.
 """
 
 import asyncio
@@ -19,25 +19,25 @@ _NEW_LINE = b"\r\n"
 
 
 class NatsParser:
-    """Cuts one connection's stream of bytes, however it was split on the way."""
+    """Parses a connection's bytes, however they were split on the way."""
 
     def __init__(
         self, handlers: Mapping[int, Handler], *, pass_on: Callable[[bytes], None]
     ) -> None:
         """
         Args:
-            handlers: By the numbers of their subscriptions; looked up anew for each message.
-            pass_on: Gets all that is no message for one of them, in whole lines and whole
-                messages; also what is malformed, to be judged there.
+            handlers: By the numbers of their subscriptions; looked up for each message.
+            pass_on: Gets everything but messages for a handler, in whole lines and messages;
+                malformed lines too.
         """
         self._handlers = handlers
         self._pass_on = pass_on
         self._begun: list[bytes] = []
         self._missing = 0
-        """So many bytes at least, of what was begun."""
+        """At least so many bytes of the message in ``_begun``."""
 
     def take(self, data: bytes) -> None:
-        """Handle all that is complete now; no handler makes this fail."""
+        """Handle all that is complete; a failing handler is logged."""
         if self._begun:
             self._begun.append(data)
             self._missing -= len(data)
@@ -69,7 +69,7 @@ class NatsParser:
             else:
                 try:
                     handler(subject, data[payload:message_end], data[body:payload] or None, reply)
-                except Exception:  # one bad message must not cost those behind it
+                except Exception:  # a bad message must not harm the following ones
                     log.exception("bus_handler_failed", subject=subject.decode(errors="replace"))
             at = following
 
@@ -79,14 +79,14 @@ class NatsParser:
 
 
 def _message_line(line: bytes) -> tuple[bytes, int, bytes, int, int]:
-    """Subject, subscription's number, reply subject, bytes of headers, bytes of it all.
+    """Subject, subscription's number, reply subject, bytes of headers, bytes in total.
 
     Raises:
-        ValueError, IndexError: the line is another one, or malformed.
+        ValueError, IndexError: the line is not a message's, or malformed.
     """
     fields = line.split()
     operation = fields[0]
-    if operation == b"HMSG":  # <subject> <number> [<reply>] <bytes of headers> <bytes of it all>
+    if operation == b"HMSG":  # <subject> <number> [<reply>] <bytes of headers> <bytes in total>
         headers_size, size, plain = int(fields[-2]), int(fields[-1]), 5
     elif operation == b"MSG":  # the same without headers
         headers_size, size, plain = 0, int(fields[-1]), 4
@@ -99,10 +99,10 @@ def _message_line(line: bytes) -> tuple[bytes, int, bytes, int, int]:
 
 
 class Tap(asyncio.Protocol):
-    """One connection, from the end of its handshake to the end of its socket."""
+    """The protocol of a connection, from the end of its handshake on."""
 
     def __init__(self, transport: asyncio.Transport, handlers: Mapping[int, Handler]) -> None:
-        """Take the place of the transport's protocol, and pass on to it what is not ours."""
+        """Replace the transport's protocol, and pass on to it what is not ours."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()  # asking for it can cost a system call
         self._behind = cast(asyncio.Protocol, transport.get_protocol())
@@ -110,22 +110,22 @@ class Tap(asyncio.Protocol):
         self._commands: list[bytes] = []
         self._is_paused = False
         self.unsent_bytes = 0
-        """Of commands that the socket would not take yet."""
+        """Of commands that wait for the socket."""
         transport.set_protocol(self)
 
     def write(self, command: bytes) -> None:
-        """Let the command leave with all others of this turn of the loop."""
+        """Queue the command, to be written with all others of this turn of the loop."""
         if not self._commands:
             self._loop.call_soon(self.flush)
         self._commands.append(command)
         self.unsent_bytes += len(command)
 
     def flush(self) -> None:
-        """Write now what is due, unless the server takes nothing."""
+        """Write all queued commands now, unless the server does not read."""
         if self._commands and not self._is_paused:
             commands, self._commands = self._commands, []
             self.unsent_bytes = 0
-            if not self._transport.is_closing():  # else its senders try again, under the same ids
+            if not self._transport.is_closing():  # if it is, the publisher sends them again
                 self._transport.write(b"".join(commands))
 
     # As the transport's protocol.

@@ -1,1 +1,1 @@
-"""The life of a process: settings, logs, sockets to listen on, signals."""
+"""What every process needs: settings, logs, listening sockets, signals, background loops."""

@@ -1,4 +1,4 @@
-"""Where a process listens: an address of its own, or one that it shares with its siblings."""
+"""Listening sockets: on an address of one process, or on one that several workers share."""
 
 import asyncio
 import ctypes
@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 BACKLOG = 2048
 LAST_HANDSHAKES_SECONDS = 0.2
-"""For handshakes that have begun to end, when a process leaves an address to its siblings."""
+"""For TCP handshakes to complete, when a worker leaves an address to its siblings."""
 
 _SO_ATTACH_FILTER = 26  # of Linux; the socket module doesn't name it
 _LOAD_BYTE, _SKIP_UNLESS_ANY, _VERDICT = 0x30, 0x45, 0x06
@@ -25,50 +25,50 @@ _DROP_SYN = (
 
 
 class CannotListen(Exception):
-    """The address is taken or not ours; ``str`` is the sentence for the operator."""
+    """The address is taken or not ours; ``str`` is the message for the operator."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the address now, so that a taken one is a sentence and not a failed server.
+    """Bind and listen now, so that a taken address is an error message and not a failed server.
 
-    Port 0 takes a free one.
+    Port 0 is a free one.
 
     Raises:
         CannotListen: the address is taken or not ours.
     """
-    return _taken(host, port, listening=True)
+    return _bound(host, port, listening=True)
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """Take the address for processes that will share it; nobody can connect to this socket.
+    """Bind an address for processes that will share it; nobody can connect to this socket.
 
     Raises:
         CannotListen: the address is taken or not ours.
     """
-    # Those who share an address let any of their user join: so first ask for all of it.
+    # With SO_REUSEPORT any process of the same user may join: so first bind without it.
     with listen(host, port) as alone:
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved = share(host, alone.getsockname()[1])
-    # Else somebody who reuses addresses could take it before the first of ours listens.
+    # Else another process with SO_REUSEADDR could take it before our first worker listens.
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
 
 
 def share(host: str, port: int) -> socket.socket:
-    """A place of one's own at an address that is reserved; who serves on it makes it listen.
+    """A worker's own socket at a reserved address; the server makes it listen.
 
     Raises:
         CannotListen: the address is another's.
     """
-    return _taken(host, port, shared=True)
+    return _bound(host, port, shared=True)
 
 
 async def leave_to_siblings(sockets: list[socket.socket]) -> None:
-    """Prepare to close sockets that share their address, so that nobody is reset.
+    """Prepare to close sockets that share their address, so that no connection is reset.
 
-    What is in a listening socket's queue is reset with it. So first no further handshake may
-    begin: who tries asks again after a second, as TCP does, and finds a sibling. The loop
-    meanwhile accepts those that had begun.
+    Closing a listening socket resets the connections in its queue. So first no new handshake may
+    begin: the first packet is dropped, TCP sends it again after a second, and it reaches a sibling.
+    Meanwhile the loop accepts the connections in the queue.
     """
     shared = [each for each in sockets if each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)]
     if not shared:
@@ -78,29 +78,30 @@ async def leave_to_siblings(sockets: list[socket.socket]) -> None:
     await asyncio.sleep(LAST_HANDSHAKES_SECONDS)
 
 
-def _taken(host: str, port: int, *, shared: bool = False, listening: bool = False) -> socket.socket:
+def _bound(host: str, port: int, *, shared: bool = False, listening: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind((host, port))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
         if listening:
-            taken.listen(BACKLOG)
+            bound.listen(BACKLOG)
     except (OSError, OverflowError) as error:
-        taken.close()
+        bound.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from error
-    taken.setblocking(False)
-    return taken
+    bound.setblocking(False)
+    return bound
 
 
 def _drop_newcomers(listening: socket.socket) -> None:
+    """Drop first packets (SYN) by a BPF program in the kernel."""
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
-    place = ctypes.create_string_buffer(program)
-    description = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(place))
+    buffer = ctypes.create_string_buffer(program)
+    description = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(buffer))
     try:
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)
-    except OSError as error:  # then a few are reset, and come again
+    except OSError as error:  # then a few connections are reset, and their peers connect again
         log.warning("newcomers_not_held_back", reason=str(error))

@@ -1,13 +1,13 @@
-"""Words of the command line and of the environment, whatever the locale is."""
+"""Reading arguments and environment variables as UTF-8, whatever the locale is."""
 
 import os
 
 
 def as_utf8(text: str) -> str:
-    """Read as UTF-8 what the locale could not read; Python keeps such bytes in disguise.
+    """Decode as UTF-8 what the locale could not decode; Python keeps such bytes as surrogates.
 
     Raises:
-        UnicodeDecodeError: it is not in UTF-8 either.
+        UnicodeDecodeError: it is not UTF-8 either.
     """
     try:
         text.encode()

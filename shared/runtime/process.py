@@ -1,4 +1,4 @@
-"""The life of a process: its signals, its server, its background loops."""
+"""The life of a process: its signals, its HTTP server, its event loop."""
 
 import asyncio
 import gc
@@ -20,25 +20,25 @@ from shared.web.request_turns import RequestTurns
 
 log = structlog.get_logger(__name__)
 
-_TICKS_A_SECOND = 10  # of uvicorn's
-_LAST_WORDS_SECONDS = 0.1
-"""For a request to end when its peer has been dropped, and when it is cancelled."""
+_TICKS_A_SECOND = 10  # of uvicorn's main loop
+_CANCEL_SECONDS = 0.1
+"""For requests to end after their connections are aborted, and again after they are cancelled."""
 
 _ACCEPTED_A_TURN = 8
-"""New sockets, of each that is listened on."""
+"""Connections accepted on each listening socket in one turn of the loop."""
 
 _COLLECT_AFTER = (20_000, 50, 100)
-"""New objects, and collections of the younger generation, before the next is looked through."""
+"""Thresholds of the garbage collector: new objects, and collections of the younger generation."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 @contextmanager
 def stop_signals() -> Generator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set, once or repeatedly.
+    """An event that SIGTERM and SIGINT set; repeated signals change nothing.
 
-    Uvicorn would raise the signal again at its end, and no surrounding
-    ``async with`` would close; so the signals are ours, from start to end.
+    Uvicorn would raise the signal again when it ends, and no surrounding ``async with`` would
+    close. So it never handles signals.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -63,10 +63,10 @@ def server_config(
     """How every service is served: no access log (it would print tokens), our own logging.
 
     Args:
-        http: Makes the protocol of a connection. What it puts among the server's connections
-            is a `shared.web.http_protocol.Peer`, so that nobody is waited for without end.
-        ws: Makes that of a WebSocket; by default a request for one is one like others.
-        others: Of uvicorn's.
+        http: Makes the protocol of a connection. The server's connections are each a
+            `shared.web.peers.Peer`, so that none is awaited without end.
+        ws: Makes the protocol of a WebSocket; by default there are none.
+        others: Further options of uvicorn.
     """
     return uvicorn.Config(
         RequestTurns(app),
@@ -95,9 +95,9 @@ class Server(uvicorn.Server):
     ) -> None:
         """
         Args:
-            drain: Runs when nobody new is let in and all connections are still open.
-            graceful_seconds: From the stop until requests that are not answered are given up.
-                What the drain takes is within it, not before it.
+            drain: Runs when no new connection is accepted and all are still open.
+            graceful_seconds: From the stop until unanswered requests are given up, the drain
+                included.
         """
         super().__init__(config)
         limits = limits or PeerLimits()
@@ -110,25 +110,25 @@ class Server(uvicorn.Server):
         self._graceful_seconds = graceful_seconds
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, and listen no more whatever ends it: a uvloop waits for its listeners' ends."""
+        """Serve; however it ends, close the listening sockets: uvloop waits for that."""
         try:
             await super().serve(sockets)
         finally:
-            for server in getattr(self, "servers", ()):  # there are none before it has begun
+            for server in getattr(self, "servers", ()):  # unset before the start
                 server.close()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        yield  # they are stop_signals' business
+        yield  # `stop_signals` handles them
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on each socket several times over.
+        """Listen on several duplicates of each socket.
 
-        The loop accepts one connection in a turn for each that it listens on, however many
+        In a turn the loop accepts one connection for each socket that it listens on, however many
         wait; and in a flood a turn may take milliseconds.
         """
-        twins = [each.dup() for each in sockets or [] for _ in range(_ACCEPTED_A_TURN - 1)]
-        await super().startup([*(sockets or []), *twins] or None)
+        duplicates = [each.dup() for each in sockets or [] for _ in range(_ACCEPTED_A_TURN - 1)]
+        await super().startup([*(sockets or []), *duplicates] or None)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:
@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """In place of uvicorn's, which begins to count when we have ended, and waits twice."""
+        """Replaces uvicorn's, whose timeout would begin after the drain, and count twice."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._graceful_seconds
         await leave_to_siblings(sockets or [])
@@ -149,19 +149,19 @@ class Server(uvicorn.Server):
         await self._end_requests(ends_at)
 
     async def _end_requests(self, ends_at: float) -> None:
-        """Let requests be answered; then drop who is still sending his, without a complaint."""
+        """Let requests be answered; then abort connections whose request is incomplete."""
         state, loop = self.server_state, asyncio.get_running_loop()
         for connection in tuple(state.connections):
             connection.shutdown()
         await _until_done(state.tasks, ends_at - loop.time())
         for connection in tuple(state.connections):
             connection.transport.abort()
-        await _until_done(state.tasks, _LAST_WORDS_SECONDS)
+        await _until_done(state.tasks, _CANCEL_SECONDS)
         if state.tasks:
             log.warning("requests_given_up", count=len(state.tasks))
             for task in tuple(state.tasks):
                 task.cancel()
-            await _until_done(state.tasks, _LAST_WORDS_SECONDS)
+            await _until_done(state.tasks, _CANCEL_SECONDS)
 
 
 async def _until_done(tasks: set[asyncio.Task[None]], seconds: float) -> None:
@@ -171,10 +171,10 @@ async def _until_done(tasks: set[asyncio.Task[None]], seconds: float) -> None:
 
 @asynccontextmanager
 async def running(*loops: Loop) -> AsyncGenerator[None]:
-    """Run the loops beside the body; one that raises ends the body and is heard of.
+    """Run the loops beside the body; one that raises ends the body, and its error is raised.
 
-    At the end of the body they are cancelled and waited for. This is for what a command can't go
-    on without; a service's loops are run by `shared.runtime.supervision`.
+    At the end of the body they are cancelled and awaited. This is for loops without which a
+    command can't continue; `shared.runtime.supervision` runs the loops of services.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop()) for loop in loops]
@@ -188,10 +188,10 @@ async def running(*loops: Loop) -> AsyncGenerator[None]:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process's main coroutine on uvloop.
 
-    Nearly all that a service makes is freed by reference counts. Looking for cycles as often
-    as Python does by default took up to a quarter of a connect.
+    Reference counts free nearly all objects of a service. Collecting cycles as often as Python
+    does by default took up to a quarter of a connect.
     """
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported objects stay
     gc.set_threshold(*_COLLECT_AFTER)
     gc.enable()
     uvloop.run(main)

@@ -1,4 +1,4 @@
-"""Settings that every service reads, and how: the environment, or a file that it names."""
+"""Settings of every service, read from the environment or from files that it names."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -97,7 +97,7 @@ class ServiceSettings(BaseSettings):
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
     nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
     nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
-    """Who must have signed the server's certificate; with it TLS is insisted upon."""
+    """The authority of the server's certificate; with it TLS is required."""
     jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
     jwks_proxy: Proxy | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
     """To fetch the keys through; it may hold a password."""
@@ -113,31 +113,31 @@ class ServiceSettings(BaseSettings):
     max_clock_offset_seconds: Seconds = Field(
         15, validation_alias="HUBBUB_MAX_CLOCK_OFFSET_SECONDS"
     )
-    """Of our clock from the bus's; with more, who judges tokens is not ready. Half of what an
-    issuer's clock may be ahead of ours."""
+    """Of our clock from the bus's; with more, no service that verifies tokens is ready. It is half
+    of what an issuer's clock may be ahead of ours."""
     await_auth_service: bool | None = Field(None, validation_alias="HUBBUB_AWAIT_AUTH_SERVICE")
-    """Whether, on a bus that is new or was lost, nobody is let in before the auth service has said
-    which sessions are over. By default where keys are fetched and the issuer is ``hubbub``."""
+    """Whether a new or lost bus lets nobody in before the auth service has said which sessions are
+    over. By default if keys are fetched and the issuer is ``hubbub``."""
     remembered_tokens: Amount = Field(10_000, validation_alias="HUBBUB_REMEMBERED_TOKENS")
-    """Verified tokens that need no second look at their signature; 0 remembers none."""
+    """Verified tokens whose signature need not be checked again; 0 caches none."""
     log_level: LogLevel = Field("INFO", validation_alias="HUBBUB_LOG_LEVEL")
     forwarded_allow_ips: str = Field("127.0.0.1", validation_alias="HUBBUB_FORWARDED_ALLOW_IPS")
-    """Proxies whose X-Forwarded-For is believed: addresses and networks, or ``*`` for anybody."""
+    """Proxies whose X-Forwarded-For is trusted: addresses and networks, or ``*`` for all."""
     allowed_origins: str = Field("", validation_alias="HUBBUB_ALLOWED_ORIGINS")
     """Of pages that may talk to us from a browser, with commas between; `*` in one stands for any
     characters. By default pages of the same host, and on this machine those of this machine."""
     keep_alive_seconds: Seconds = Field(
         _PEER_DEFAULTS.keep_alive_seconds, validation_alias="HUBBUB_KEEP_ALIVE_SECONDS"
     )
-    """For the next request on an HTTP connection; longer than any proxy before us keeps it."""
+    """For the next request on an HTTP connection; longer than any proxy in front keeps it."""
     max_idle_connections: Count = Field(
         _PEER_DEFAULTS.max_idle, validation_alias="HUBBUB_MAX_IDLE_CONNECTIONS"
     )
-    """Of this process, between two requests; with more, the longest idle ends."""
+    """Between two requests, in this process; with more, the longest idle ends."""
     reserved_files: Count = Field(
         _PEER_DEFAULTS.reserved_files, validation_alias="HUBBUB_RESERVED_FILES"
     )
-    """For the bus and the databases: of what this process may open, not for those who connect."""
+    """Open files that accepted sockets may not take, kept for the bus and the databases."""
 
     @property
     def peer_limits(self) -> PeerLimits:
@@ -183,33 +183,33 @@ class ServiceSettings(BaseSettings):
         return longest
 
     @property
-    def doubts(self) -> list[str]:
-        """What may be meant so, and may be a mistake: of those who judge tokens."""
-        doubts = []
+    def warnings(self) -> list[str]:
+        """What is allowed and may be a mistake, in a service that verifies tokens."""
+        warnings = []
         is_unsaid = self.await_auth_service is None
         if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
-            doubts.append(
+            warnings.append(
                 f"HUBBUB_AWAIT_AUTH_SERVICE is not set, and the issuer is not {OWN_ISSUER!r}: after"
                 " a loss of the bus the revoked are let in. Set it to true if the keys are of our"
                 " auth service, else to false"
             )
         for number, issuer in enumerate(self.issuers):
             if not (issuer.secrets or issuer.audience):
-                doubts.append(
+                warnings.append(
                     f"HUBBUB_ISSUERS.{number} has no audience: what the issuer signs for other"
                     " applications is taken here too"
                 )
             if issuer.issuer == OWN_ISSUER:
-                doubts.append(
+                warnings.append(
                     f"HUBBUB_ISSUERS.{number} is called {OWN_ISSUER!r}: of our auth service"
                     " HUBBUB_JWKS_URL tells, else nobody waits for its word on ended sessions"
                 )
             if not issuer.require_exp:
-                doubts.append(
+                warnings.append(
                     f"HUBBUB_ISSUERS.{number} takes tokens without end: {LONGEST_TOKEN_SECONDS:g} s"
                     " after it was revoked, such a token is taken again"
                 )
-        return doubts
+        return warnings
 
     @model_validator(mode="after")
     def _each_token_has_one_issuer(self) -> Self:
@@ -230,8 +230,8 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("forwarded_allow_ips")
     @classmethod
-    def _are_addresses(cls, proxies: str) -> str:
-        """Uvicorn takes what it can't read for a name, and believes nobody for it."""
+    def _check_forwarded_allow_ips(cls, proxies: str) -> str:
+        """Uvicorn would take any other text for a host name, and trust nobody."""
         for proxy in map(str.strip, proxies.split(",")):
             try:
                 if proxy and proxies.strip() != "*":
@@ -253,7 +253,7 @@ class ServiceSettings(BaseSettings):
 
 
 def environment_names(settings: type[ServiceSettings]) -> list[str]:
-    """The environment variables that a settings class reads, for the documentation's test."""
+    """The environment variables that a settings class reads."""
     prefix = settings.model_config.get("env_prefix", "")
     return [
         str(field.validation_alias or f"{prefix}{name}".upper())

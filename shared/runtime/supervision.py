@@ -1,18 +1,18 @@
-"""Background loops: what happens when one raises. The same for every loop of every service.
+"""Background loops: what happens when one fails, the same for every loop of every service.
 
-A loop runs until it is cancelled. What it has to expect, such as a bus or a database that is
-away, it handles itself. Whatever else ends it is a fault of ours: that it raises, that somebody
-else cancelled what it waited for, or that it returns and isn't said to. The rule is:
+A loop runs until it is cancelled. It handles expected failures itself, such as a bus or a database
+that is away. If it ends in any other way, that is a bug: it raises, what it waits for is cancelled,
+or it returns although it must not. Then:
 
-1. It is logged with its traceback, counted, and the loop is started again after a pause that
-   doubles up to a limit. The others go on, and so does the process.
+1. The failure is logged with its traceback and counted, and the loop is started again after a
+   pause that doubles up to a limit. The other loops and the process continue.
 2. A vital loop that has failed several times in a row makes the process not ready, until it has
    run steadily again.
-3. A vital loop that has not run steadily for `give_up_seconds` ends the process: a new one is
-   all that is left to try. A loop that is not vital never does: what it is there for stands
-   still, which hurts less than to close every connection for it.
+3. A vital loop that has not run steadily for `give_up_seconds` ends the process, so that a new one
+   is started. A loop that is not vital never does: without it one function of the service stops,
+   which harms less than closing every connection.
 
-So a loop must leave things such that `run` can begin anew, also if it was interrupted anywhere.
+So wherever a loop is interrupted, it must be possible to run it again.
 """
 
 import asyncio
@@ -37,37 +37,37 @@ class Loop:
     """Something that runs for as long as the process does."""
 
     name: str
-    """One of few: it becomes a label of the metrics."""
+    """A label of the metrics."""
     run: Callable[[], Coroutine[Any, Any, None]]
     is_vital: bool = True
     """Whether a process must not serve without it."""
     may_return: bool = False
-    """Whether it may be done some time; then it is not started again."""
+    """Whether it may end by itself; then it is not started again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisionLimits:
-    """How soon, how often, for how long."""
+    """Pauses between starts, and when to give up."""
 
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
     steady_seconds: float = 10.0
-    """A loop that has run for so long has recovered."""
+    """A loop that has run this long has recovered."""
     unready_failures: int = 3
     """In a row, none of them after a steady run."""
     give_up_seconds: float = 60.0
 
 
 class LoopEnded(Exception):
-    """A loop ended that is to run for ever, though nothing was raised that says why."""
+    """A loop returned that must run for ever, or what it waited for was cancelled."""
 
 
 class LoopKeepsFailing(Exception):
-    """A vital loop did not recover in time; the log has every one of its failures."""
+    """A vital loop did not recover in time; the log has all its failures."""
 
 
 class Supervisor:
-    """Runs the background loops of one process, and knows how they are."""
+    """Runs the background loops of one process."""
 
     def __init__(
         self, registry: CollectorRegistry | None = None, limits: SupervisionLimits | None = None
@@ -80,13 +80,13 @@ class Supervisor:
         self._vital: set[_Life] = set()
 
     def not_ready(self) -> list[str]:
-        """The vital loops that keep failing now, in the operator's words."""
+        """The vital loops that keep failing, as reasons for the operator."""
         names = sorted(life.loop.name for life in self._vital if life.keeps_failing)
         return [f"the background loop {name} keeps failing" for name in names]
 
     @asynccontextmanager
     async def running(self, *loops: Loop) -> AsyncGenerator[None]:
-        """Run the loops beside the body; at its end they are cancelled and waited for.
+        """Run the loops beside the body; at its end they are cancelled and awaited.
 
         Raises:
             LoopKeepsFailing: in the body, in a group.
@@ -102,7 +102,7 @@ class Supervisor:
 
     async def _keep(self, life: "_Life") -> None:
         name = life.loop.name
-        failures = self._failures.labels(name)  # seen as 0 before the first
+        failures = self._failures.labels(name)  # the series exists before the first failure
         while True:
             life.begin()
             try:
@@ -120,10 +120,10 @@ class Supervisor:
 
 
 async def _run(loop: Loop) -> None:
-    """Run it until it is done, if it may be.
+    """Run it once.
 
     Raises:
-        LoopEnded: it is over, and nobody asked for that.
+        LoopEnded: it ended though it must not.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -138,7 +138,7 @@ async def _run(loop: Loop) -> None:
 
 
 class _Life:
-    """One loop from its first start on."""
+    """The starts and failures of one loop."""
 
     def __init__(self, loop: Loop, limits: SupervisionLimits) -> None:
         self.loop = loop
@@ -149,7 +149,7 @@ class _Life:
             steady_seconds=limits.steady_seconds,
         )
         self._began_at: float | None = None
-        """When it was started the last time; None while it pauses."""
+        """When it was last started; None during a pause."""
         self._failures = 0
         """In a row."""
         self._failing_since = 0.0
@@ -160,25 +160,25 @@ class _Life:
 
     @property
     def has_failed_for(self) -> float:
-        """Seconds since the first failure of the row."""
+        """Seconds since the first failure in the row."""
         return time.monotonic() - self._failing_since
 
     @property
     def _is_steady(self) -> bool:
-        return self._lived_seconds >= self._limits.steady_seconds
+        return self._ran_seconds >= self._limits.steady_seconds
 
     @property
-    def _lived_seconds(self) -> float:
+    def _ran_seconds(self) -> float:
         return 0.0 if self._began_at is None else time.monotonic() - self._began_at
 
     def begin(self) -> None:
         self._began_at = time.monotonic()
 
     def fail(self) -> float:
-        """Take note of a failure; return how long to pause."""
+        """Note a failure; return the seconds to pause."""
         if self._is_steady or not self._failures:
             self._failures, self._failing_since = 0, time.monotonic()
         self._failures += 1
-        pause = self._backoff.pause_after(self._lived_seconds)
+        pause = self._backoff.pause_after(self._ran_seconds)
         self._began_at = None
         return pause

@@ -1,4 +1,4 @@
-"""Logs: one structured line per event, no secret in any of them."""
+"""Logs: one structured line for each event, without secrets."""
 
 import logging
 import re
@@ -15,11 +15,11 @@ _SECRETS = re.compile(
 )
 
 _OF_MANY_LINES = ("exception", "stack")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a peer's words must not move the cursor
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a peer's text must not move the cursor
 
 
 def redact(text: str) -> str:
-    """Blank whatever looks like a token: the last guard; nobody should log one."""
+    """Blank whatever looks like a secret. A safety net: no code should log one."""
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}[redacted]", text)
 
 
@@ -34,8 +34,8 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 def configure_logging(level: str, *, json: bool) -> None:
     """Send structlog's and the standard library's records to stderr in one form.
 
-    Called once, by the process's entry point. Libraries speak from WARNING on: uvicorn's
-    INFO lines would print the query of every WebSocket, and with it the token.
+    Called once, by the process's entry point. Libraries log from WARNING on: uvicorn's INFO lines
+    would print the query of every WebSocket, with the token.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -45,7 +45,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     ]
     renderer: Processor = structlog.processors.JSONRenderer()
     if not json:
-        # Plain, since a pretty one would print the local variables, tokens among them.
+        # Plain tracebacks: pretty ones print local variables, tokens among them.
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )

@@ -1,6 +1,6 @@
-"""The database of a service: its connections, its transactions, and what they say when it is away.
+"""The database of a service: connections, transactions, and one error when it is unavailable.
 
-Two databases, one meaning: SQLite for a single process, PostgreSQL for many.
+SQLite for a single process, PostgreSQL for many; both behave alike.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from shared.contracts.errors import Unavailable
-from shared.sql.postgres import BadDatabaseUrl, PostgresConnecting, read_options, with_hosts_apart
+from shared.sql.postgres import BadDatabaseUrl, PostgresConnector, parse_url, read_options
 
 _READING = {"read_only": True, "postgresql_readonly": True}
 _RETRY_SECONDS = 0.01
@@ -43,7 +43,7 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
-_SQLITE_AWAY = {
+_SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_CANTOPEN,
@@ -51,12 +51,12 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
 }
-_POSTGRES_AWAY = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P01", "3D000")
+_POSTGRES_UNAVAILABLE = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P01", "3D000")
 """Classes and codes of SQLSTATE: connection, resources, shutdown and cancel, system, locks."""
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer, or not in time; nothing of the transaction was kept."""
+    """The database does not answer, or not in time; the transaction was rolled back."""
 
     def __init__(self) -> None:
         super().__init__("the database does not answer now")
@@ -67,7 +67,7 @@ class DatabaseLimits:
     """How much of the database one process may hold, and for how long."""
 
     pool_connections: int = 10
-    """On SQLite again as many for those who only read."""
+    """On SQLite again as many that only read."""
     pool_wait_seconds: float = 5
     """For a free connection, when all are in use."""
     connect_seconds: float = 5
@@ -82,7 +82,7 @@ class Sessions(async_sessionmaker[AsyncSession]):
     """Makes the sessions of one database."""
 
     def __init__(self, engine: AsyncEngine, *, readers: AsyncEngine) -> None:
-        """``readers``: whose connections those take that only read."""
+        """``readers``: the engine of sessions that only read."""
         super().__init__(engine, expire_on_commit=False)
         self._readers = readers
 
@@ -92,7 +92,7 @@ class Sessions(async_sessionmaker[AsyncSession]):
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC; SQLite alone would forget the zone."""
+    """A point in time, always aware and in UTC; SQLite by itself would lose the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -109,14 +109,14 @@ class Moment(TypeDecorator[datetime]):
 
 
 def database_url(written: str | URL) -> URL:
-    """Read a URL as people write them, and give it the driver that we use.
+    """Read a URL in any of the usual forms, and set the driver that we use.
 
     Raises:
         BadDatabaseUrl: it can't be used.
     """
     try:
-        url = with_hosts_apart(written) if isinstance(written, str) else written
-    except (exc.ArgumentError, ValueError):  # which would repeat it
+        url = parse_url(written) if isinstance(written, str) else written
+    except (exc.ArgumentError, ValueError):  # whose text repeats the URL
         raise BadDatabaseUrl("not the URL of a database: is a character in it unescaped?") from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     if url.drivername not in _DRIVERS.values():
@@ -127,7 +127,7 @@ def database_url(written: str | URL) -> URL:
 
 
 DatabaseUrl = Annotated[URL, PlainValidator(database_url), NoDecode]
-"""For settings: read where it comes in. A URL is a tuple, and yet no JSON is expected."""
+"""For settings. A URL is a tuple, so pydantic would expect JSON: hence `NoDecode`."""
 
 
 def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
@@ -141,7 +141,7 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
     if where.get_backend_name() == "sqlite":
         engine = create_async_engine(
             where,
-            # We say BEGIN ourselves: the driver would wait with it until the first write.
+            # We send BEGIN ourselves: the driver would send it before the first write only.
             connect_args={"isolation_level": None, "timeout": limits.lock_seconds},
             **({} if _is_in_memory(where) else pool),
         )
@@ -154,21 +154,21 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
         pool_pre_ping=True,  # a restarted server costs nobody an error
         connect_args={
             "timeout": limits.connect_seconds,
-            # The server cancels first; the driver's own limit is for a server that is silent.
+            # The server cancels first; the driver's limit is for a server that does not answer.
             "command_timeout": limits.statement_seconds + limits.connect_seconds,
             **options.arguments,
         },
         **pool,
     )
-    connecting = PostgresConnecting(
+    connector = PostgresConnector(
         {
             "statement_timeout": _milliseconds(limits.statement_seconds),
             "lock_timeout": _milliseconds(limits.lock_seconds),
             "idle_in_transaction_session_timeout": _milliseconds(limits.idle_transaction_seconds),
         }
     )
-    event.listen(engine.sync_engine, "do_connect", connecting.connect)
-    event.listen(engine.sync_engine, "begin", connecting.begin)
+    event.listen(engine.sync_engine, "do_connect", connector.connect)
+    event.listen(engine.sync_engine, "begin", connector.begin)
     return engine
 
 
@@ -182,17 +182,17 @@ def _milliseconds(seconds: float) -> str:
 
 def _prepare_sqlite(connection: PoolProxiedConnection, _record: object) -> None:
     cursor = connection.cursor()
-    # Only what takes no lock: a connection that fails here would keep what it holds.
+    # Nothing that takes a lock: a connection that fails here would keep it.
     cursor.execute("PRAGMA synchronous = FULL")  # an answered commit survives a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once, unless the transaction promised only to read.
+    """Take the write lock at once, unless the transaction is read-only.
 
-    One that reads first and writes later can't wait for the lock: what it read
-    may be stale by then, and SQLite answers "database is locked" without waiting.
+    A transaction that reads first and writes later can't wait for the lock: what it read may be
+    stale by then, so SQLite answers "database is locked" at once.
     """
     read_only = connection.get_execution_options().get("read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
@@ -202,9 +202,9 @@ def _begin_sqlite(connection: Connection) -> None:
 async def connect_database(
     url: str | URL, *, limits: DatabaseLimits | None = None
 ) -> AsyncGenerator[Sessions]:
-    """Sessions on the database; it may be away now and come back later.
+    """Sessions on the database, which may be unavailable now and come back later.
 
-    Open transactions by `transaction`: it raises `DatabaseUnavailable` when the database is away.
+    Open transactions by `transaction`, which raises `DatabaseUnavailable`.
     """
     async with AsyncExitStack() as engines:
 
@@ -214,7 +214,7 @@ async def connect_database(
             return engine
 
         engine = opened()
-        # On SQLite all who write wait for its one writer, and hold their connections meanwhile.
+        # On SQLite writers wait for each other, and hold connections that readers need.
         apart = engine.dialect.name == "sqlite" and not _is_in_memory(engine.url)
         yield Sessions(engine, readers=opened() if apart else engine)
 
@@ -225,12 +225,12 @@ async def transaction(
 ) -> AsyncGenerator[AsyncSession]:
     """One transaction: committed at the end, rolled back when the body raises.
 
-    A reading one neither waits for writers nor holds them up; PostgreSQL refuses its writes.
+    A read-only one neither waits for writers nor blocks them; PostgreSQL refuses its writes.
 
     Raises:
         DatabaseUnavailable: the database does not answer; the transaction may be tried again.
     """
-    with telling_when_away():
+    with translating_errors():
         if read_only:
             async with sessions.reading() as session:
                 yield session
@@ -244,8 +244,8 @@ def transaction_dependency(
 ) -> Callable[[], AsyncGenerator[AsyncSession]]:
     """Make the FastAPI dependency of one request's transaction.
 
-    Use it as ``Depends(…, scope="function")``: by default FastAPI ends a
-    dependency, and so would commit, only after the answer has left.
+    Use it as ``Depends(…, scope="function")``: by default FastAPI ends a dependency, and so would
+    commit, after the answer has been sent.
     """
 
     async def of_request() -> AsyncGenerator[AsyncSession]:
@@ -256,18 +256,18 @@ def transaction_dependency(
 
 
 async def database_now(session: AsyncSession) -> datetime:
-    """The time by the one clock that all users of the database share."""
+    """The time by the one clock that all clients of the database share."""
     if session.get_bind().dialect.name == "sqlite":
-        return datetime.now(UTC)  # SQLite's users are on one machine
+        return datetime.now(UTC)  # SQLite's clients are on one machine
     now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return now
 
 
-async def keep_a_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
-    """Make SQLite readers and its writer not wait for each other; the file remembers it.
+async def use_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
+    """Let SQLite's readers and its writer not wait for each other; the file remembers it.
 
     Raises:
-        DatabaseUnavailable: the file couldn't be had alone for that moment, not within ``seconds``.
+        DatabaseUnavailable: others used the file all the time for ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -277,38 +277,37 @@ async def keep_a_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
                 await driver.execute_fetchall("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                # For this lock SQLite itself never waits.
-                if time.monotonic() > deadline or not _is_sqlite_away(error):
+                # SQLite itself never waits for this lock.
+                if time.monotonic() > deadline or not _is_sqlite_unavailable(error):
                     raise DatabaseUnavailable from error
         await asyncio.sleep(_RETRY_SECONDS)
 
 
 @contextmanager
-def telling_when_away() -> Generator[None]:
-    """Raise `DatabaseUnavailable` for errors of the server, not of the statement."""
+def translating_errors() -> Generator[None]:
+    """Raise `DatabaseUnavailable` for errors of the server, not for those of the statement."""
     try:
         yield
     except (OSError, exc.TimeoutError) as error:  # asyncpg lets OSError and TimeoutError through
         raise DatabaseUnavailable from error
     except exc.DBAPIError as error:
-        if _is_away(error):
+        if _is_unavailable(error):
             raise DatabaseUnavailable from error
         raise
 
 
-def _is_away(error: exc.DBAPIError) -> bool:
+def _is_unavailable(error: exc.DBAPIError) -> bool:
     original = error.orig
     if error.connection_invalidated:
         return True
     if isinstance(original, sqlite3.Error):
-        return _is_sqlite_away(original)
+        return _is_sqlite_unavailable(original)
     state = getattr(original, "sqlstate", None)
-    # Without a state the driver itself gave up: the connection was closed under it.
-    return (
-        isinstance(error, exc.InterfaceError) if state is None else state.startswith(_POSTGRES_AWAY)
-    )
+    if state is None:  # the driver itself failed: the connection was closed
+        return isinstance(error, exc.InterfaceError)
+    return bool(state.startswith(_POSTGRES_UNAVAILABLE))
 
 
-def _is_sqlite_away(error: sqlite3.Error) -> bool:
+def _is_sqlite_unavailable(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _SQLITE_AWAY  # the low byte is the primary code
+    return code & 0xFF in _SQLITE_UNAVAILABLE  # the low byte is the primary code

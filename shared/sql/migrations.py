@@ -1,4 +1,4 @@
-"""Alembic, run by the program itself: no ini file, no second way to say where the database is.
+"""Alembic, run by the program itself: without an ini file, which would name the database again.
 
 A service has ``migrations/env.py`` of two lines, ``from shared.sql import migrations`` and
 ``migrations.run(Base.metadata)``, and its revisions in ``migrations/versions/``. A revision
@@ -22,15 +22,15 @@ from sqlalchemy import URL, Connection, MetaData
 from shared.sql.database import (
     DatabaseLimits,
     Moment,
-    keep_a_write_ahead_log,
     open_engine,
-    telling_when_away,
+    translating_errors,
+    use_write_ahead_log,
 )
 from shared.sql.outbox.table import MAX_NAME_LENGTH, OutboxTables
 
 _LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
 _ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-_ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all of us take the same
+_ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all processes take the same
 
 
 async def migrate(url: str | URL, package: str, *, limits: DatabaseLimits = _LIMITS) -> None:
@@ -52,8 +52,7 @@ async def downgrade(
 
 
 async def differences(url: str | URL, metadata: MetaData) -> list[Any]:
-    """What the migrated database lacks, or has too much, beside the tables that the code knows."""
-
+    """How the migrated database differs from the tables in the code."""
     known = MetaData(naming_convention=metadata.naming_convention)
     for table in (*metadata.sorted_tables, *OutboxTables.metadata.sorted_tables):
         table.to_metadata(known)
@@ -76,22 +75,22 @@ def run(target_metadata: MetaData) -> None:
     context.configure(
         connection=connection,
         target_metadata=target_metadata,  # its naming convention names constraints
-        render_as_batch=connection.dialect.name == "sqlite",  # it can't alter, only copy
+        render_as_batch=connection.dialect.name == "sqlite",  # which alters a table by copying it
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
 def create_outbox() -> None:
-    """For a revision: make the outbox's tables as they were first drawn.
+    """For a revision: make the outbox's tables as they were at first.
 
-    Never edited, only followed by another function: revisions that have run stay what they were.
+    Never edit this, add another function: revisions that have run must not change.
     """
-    place = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    position = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     name = sa.String(MAX_NAME_LENGTH)
     op.create_table(
         "outbox",
-        sa.Column("position", place, primary_key=True, autoincrement=True),
+        sa.Column("position", position, primary_key=True, autoincrement=True),
         sa.Column("id", name, nullable=False, unique=True),
         sa.Column("subject", name, nullable=False),
         sa.Column("aggregate", name, nullable=False),
@@ -126,7 +125,7 @@ def drop_outbox() -> None:
 
 
 def add_outbox_streams() -> None:
-    """For a revision after `create_outbox`: which stream the rows went into, and where."""
+    """For a revision after `create_outbox`: the stream, and each row's sequence in it."""
     op.add_column("outbox", sa.Column("sequence", sa.BigInteger()))
     op.create_table(
         "outbox_streams",
@@ -143,17 +142,17 @@ def drop_outbox_streams() -> None:
 
 
 def add_outbox_lives() -> None:
-    """For a revision after `add_outbox_streams`: places are found, and told from older ones."""
+    """For a revision after `add_outbox_streams`: an index over sequences, for each life."""
     for table in ("outbox", "outbox_streams"):
         op.add_column(table, sa.Column("life", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("outbox_streams", sa.Column("lost_above", sa.BigInteger()))
-    placed = sa.text("sequence IS NOT NULL")
+    is_stored = sa.text("sequence IS NOT NULL")
     op.create_index(
         "ix_outbox_places",
         "outbox",
         ["life", "sequence"],
-        postgresql_where=placed,
-        sqlite_where=placed,
+        postgresql_where=is_stored,
+        sqlite_where=is_stored,
     )
 
 
@@ -182,13 +181,13 @@ async def _run_command(
             config.attributes["connection"] = connection
             step(config, revision)
 
-    # Alembic keeps what it is doing in globals: two at a time would mix up their databases.
+    # Alembic keeps its state in globals: two runs at a time would mix up their databases.
     alembic = _ALEMBIC.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     engine = open_engine(url, limits)
     try:
-        with telling_when_away():
+        with translating_errors():
             if engine.dialect.name == "sqlite":
-                await keep_a_write_ahead_log(engine, limits.lock_seconds)
+                await use_write_ahead_log(engine, limits.lock_seconds)
             async with alembic, engine.begin() as connection:
                 await connection.run_sync(run_on)
     finally:

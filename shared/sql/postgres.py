@@ -1,8 +1,8 @@
-"""PostgreSQL as it is handed out: the options of its URLs, and a pooler in front of it.
+"""PostgreSQL as hosts provide it: the options in its URL, and a pooler in front of it.
 
-The options are libpq's. The driver knows the most of them, takes what it does not know for a
-setting of the server, and would be refused there at the first request; so they are read here,
-where a wrong one is a sentence at the start.
+The options are libpq's. The driver knows most of them. It takes any other for a setting of the
+server, which would refuse it at the first request. So the options are checked here, where a wrong
+one is an error message at the start.
 """
 
 import re
@@ -39,8 +39,8 @@ _ONLY = {
     "sslcompression": ("0",),
     "sslsni": ("1",),
 }
-"""What the driver can't do but need not, with these values."""
-_INSTEAD = {
+"""Options that the driver doesn't have; with these values it need not."""
+_ADVICE = {
     "channel_binding": "; sslmode=verify-full keeps others from listening in, too",
 }
 _WITHOUT_EFFECT = {
@@ -48,27 +48,27 @@ _WITHOUT_EFFECT = {
 }  # fmt: skip
 
 
-_WITH_A_POOLER = (
+_POOLER_ADVICE = (
     "leave it out of the database's URL (ALTER ROLE … SET keeps what options= would set),"
     " or name it in the pooler's ignore_startup_parameters, where it has no effect"
 )
 
 
 class BadDatabaseUrl(ValueError):
-    """The URL can't be used; says why, and nothing of its password."""
+    """The URL can't be used; the message says why, without the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresOptions:
-    """What a URL's options mean to the driver."""
+    """A URL's options as the driver takes them."""
 
     url: URL
-    """Without the options; several hosts are in its query."""
+    """Without the options, but for several hosts, which are in its query."""
     arguments: Mapping[str, Any]
 
 
-def with_hosts_apart(written: str) -> URL:
-    """Read a URL, of several hosts too."""
+def parse_url(written: str) -> URL:
+    """Read a URL, which may have several hosts."""
     found = _HOSTS.fullmatch(written)
     if found is None:
         return make_url(written)
@@ -82,10 +82,10 @@ def _has_port(host: str) -> bool:
 
 
 def read_options(url: URL) -> PostgresOptions:
-    """Tell the options that mean something to the driver from those that can be left out.
+    """Check the options of a URL, and keep those that the driver needs.
 
     Raises:
-        BadDatabaseUrl: one is unknown, can't be kept, or names a file that can't be read.
+        BadDatabaseUrl: one is unknown, can't be followed, or names a file that can't be read.
     """
     given = {name: value if isinstance(value, str) else value[-1]
              for name, value in url.query.items() if name not in ("host", "port")}  # fmt: skip
@@ -119,7 +119,7 @@ def read_options(url: URL) -> PostgresOptions:
 
 
 def _timeout(value: str) -> dict[str, float]:
-    """None where libpq would wait for ever: then our own limit is the one."""
+    """Nothing where libpq would wait for ever: then our own limit holds."""
     try:
         seconds = int(value)
     except ValueError:
@@ -129,11 +129,11 @@ def _timeout(value: str) -> dict[str, float]:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise BadDatabaseUrl(f"{name} can only be {', '.join(allowed)}{_INSTEAD.get(name, '')}")
+        raise BadDatabaseUrl(f"{name} can only be {', '.join(allowed)}{_ADVICE.get(name, '')}")
 
 
 def _check_files(options: Mapping[str, str]) -> None:
-    """Load the certificates once, or each connection would fail as if the server were away."""
+    """Load the certificates now: later every connection would fail as if the server were away."""
     verifies = options.get("sslmode", "").startswith("verify-")
     if verifies and not options.get("sslrootcert"):
         raise BadDatabaseUrl(
@@ -158,18 +158,18 @@ def _load(name: str, file: str, load: Callable[[str], object]) -> None:
 
 
 @dataclass(slots=True)
-class PostgresConnecting:
-    """Makes connections, with our limits in force, to a server or to a pooler before it.
+class PostgresConnector:
+    """Connects to a server, or to a pooler in front of it, with our limits in force.
 
-    A pooler that hands a server's connection out for one transaction at a time (pgbouncer's
-    transaction mode) refuses settings at the start, or forgets them, and prepared statements
-    are another connection's by the next transaction. It is noticed by that. From then on the
-    settings are said anew in each transaction, and no statement is prepared under a name.
+    A pooler in transaction mode, such as pgbouncer's, gives each transaction another connection
+    to the server. It refuses or forgets settings of the session, and prepared statements get lost.
+    That is how it is detected. From then on each transaction sets the limits again, and no
+    statement is prepared under a name.
     """
 
     settings: Mapping[str, str]
     pooled: bool = field(default=False, init=False)
-    _has_told: bool = field(default=False, init=False)
+    _has_logged: bool = field(default=False, init=False)
 
     def connect(
         self, dialect: Dialect, _: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
@@ -198,14 +198,14 @@ class PostgresConnecting:
             )
         except Exception as error:
             if _is_refused_setting(error):
-                self._tell_once(error)
+                self._log_once(error)
             raise
 
-    def _tell_once(self, refusal: Exception) -> None:
-        """To all others the database does not answer, however often they try."""
-        if not self._has_told:
-            self._has_told = True
-            log.error("database_pooler_refuses_option", reason=str(refusal), advice=_WITH_A_POOLER)
+    def _log_once(self, refusal: Exception) -> None:
+        """Callers only learn that the database is unavailable."""
+        if not self._has_logged:
+            self._has_logged = True
+            log.error("database_pooler_refuses_option", reason=str(refusal), advice=_POOLER_ADVICE)
 
     def begin(self, connection: Connection) -> None:
         """For SQLAlchemy's event ``begin``."""
@@ -218,7 +218,7 @@ class PostgresConnecting:
     async def _are_in_force(self, driver: Any) -> bool:
         names = ", ".join(f"'{name}'" for name in self.settings)
         query = f"SELECT name, setting FROM pg_settings WHERE name IN ({names})"
-        async with driver.transaction():  # on one connection of the server's, whoever hands it out
+        async with driver.transaction():  # so that a pooler uses one connection for all of it
             rows = await (await driver.prepare(query, name="")).fetch()
         return dict(map(tuple, rows)) == self.settings
 

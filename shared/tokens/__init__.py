@@ -1,1 +1,1 @@
-"""Who somebody is: keys, signatures, tokens, and what was revoked."""
+"""Who a user is: keys, signatures, tokens, revocations."""

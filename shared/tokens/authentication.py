@@ -1,4 +1,4 @@
-"""Who is asking: the FastAPI dependency that turns a bearer token into verified claims."""
+"""The FastAPI dependency that turns a bearer token into verified claims."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -12,7 +12,7 @@ from shared.tokens.revocations import Revocations
 
 
 class RevocationsUnknown(Unavailable):
-    """The revocations were never read, so a session that is over would pass for a living one."""
+    """The revocations are not known yet, so a session that is over would pass for a live one."""
 
     code = "revocations_unknown"
 
@@ -37,9 +37,9 @@ def authenticate(
     """Make the dependency: ``Caller = Annotated[Claims, Depends(authenticate(…))]``.
 
     Args:
-        verifier: Judges the token.
-        revocations: Fed from the CTL stream.
-        revocations_known: Whether that stream was read up to its end once.
+        verifier: Verifies the token.
+        revocations: Kept up to date from the CTL stream.
+        revocations_known: Whether all of them were known once.
     """
 
     async def caller(token: Annotated[str, Depends(bearer_token)]) -> Claims:

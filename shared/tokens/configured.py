@@ -33,8 +33,8 @@ async def open_verifier(
     ``supervisor`` is the process's.
     """
     supervisor = supervisor or Supervisor()
-    for doubt in settings.doubts:
-        log.warning("settings_doubtful", reason=doubt)
+    for warning in settings.warnings:
+        log.warning("settings_doubtful", reason=warning)
     async with AsyncExitStack() as stack:
 
         async def fetched(

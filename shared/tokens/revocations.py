@@ -1,4 +1,4 @@
-"""Sessions that are over although their tokens have not expired. Pure: never awaits."""
+"""Sessions that are over though their tokens have not expired. Pure: never awaits."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class _ControlMessage(BaseModel):
 
 
 class SessionRevoked(_ControlMessage):
-    """One sign-in is over, and with it every token that descends from it."""
+    """A session is over, and with it all its tokens."""
 
     type: Literal["session_revoked"] = "session_revoked"
     session_id: _SessionId
@@ -40,27 +40,27 @@ class SessionRevoked(_ControlMessage):
 
 
 class UserRevoked(_ControlMessage):
-    """Every token that the user got until ``time`` is over."""
+    """All tokens that the user got until ``time`` are revoked."""
 
     type: Literal["user_revoked"] = "user_revoked"
     user_id: JsonUserId
 
 
 class RevocationsComplete(_ControlMessage):
-    """All revocations of the auth service that are in force lie in this life of the stream."""
+    """In this epoch the stream holds all revocations of the auth service that are in force."""
 
     type: Literal["revocations_complete"] = "revocations_complete"
     epoch: str = Field(min_length=1, max_length=64)
 
 
-class Told(NamedTuple):
-    """Up to where in its stream the auth service has seen, or made, the revocations whole."""
+class CompletePosition(NamedTuple):
+    """Up to where the auth service knows the stream to hold all revocations in force."""
 
     epoch: str
     sequence: int
 
-    def is_heard(self, *, epoch: str, position: int) -> bool:
-        """Whether who follows the stream has come that far."""
+    def is_reached(self, *, epoch: str, position: int) -> bool:
+        """Whether a follower at that position has all of them."""
         return epoch == self.epoch and position >= self.sequence
 
 
@@ -87,10 +87,10 @@ class Revocation:
 
 
 class Revocations:
-    """All revocations that a living token may fall under.
+    """All revocations that a token which is still valid may fall under.
 
-    No clock that can be set decides what is forgotten: one that is wrong for a moment would
-    let in who was sent away. Each is kept for as long as a token may live, from when it came.
+    Each is kept for the longest life of a token, from its arrival and by the monotonic clock: a
+    system clock that is wrong for a moment would let revoked tokens in.
     """
 
     def __init__(
@@ -99,21 +99,21 @@ class Revocations:
         """No token lives longer than ``max_token_seconds``, so no revocation is kept longer."""
         self._keep_seconds = max_token_seconds + CLOCK_SKEW_SECONDS
         self._monotonic = monotonic
-        self._sessions: dict[SessionId, _Kept] = {}
-        self._users: dict[UserId, _Kept] = {}
+        self._sessions: dict[SessionId, _Entry] = {}
+        self._users: dict[UserId, _Entry] = {}
         self._complete_in = ""
 
     def __len__(self) -> int:
         return len(self._sessions) + len(self._users)
 
     def apply(self, payload: bytes, *, stored_at: float | None = None) -> Revocation | None:
-        """Take in a message of the CTL stream, in its order; repeats are harmless.
+        """Apply a message of the CTL stream, in its order; repeats are harmless.
 
         Args:
-            stored_at: When the stream got it, by the bus's clock, in unix seconds.
+            stored_at: When the stream stored it, by the bus's clock, in unix seconds.
 
         Returns:
-            What it revokes; none if it is no revocation.
+            What it revokes; None if it is not a revocation.
         """
         try:
             message = _MESSAGE.validate_json(payload)
@@ -128,23 +128,23 @@ class Revocations:
         _drop_until(self._users, now - self._keep_seconds)
         until = message.time.timestamp()
         if stored_at is not None:
-            # A writer's clock that is ahead must not end what begins later; but as far ahead
-            # as the tokens that it is of may be, or it would not cover them.
+            # If the writer's clock is ahead, later tokens must not fall under it. Its tokens are
+            # ahead as well, by the skew at most.
             until = min(until, stored_at + CLOCK_SKEW_SECONDS)
         if isinstance(message, SessionRevoked):
             self._sessions.pop(message.session_id, None)
-            self._sessions[message.session_id] = _Kept(until, now)
+            self._sessions[message.session_id] = _Entry(until, now)
             return Revocation(message.session_id, message.user_id, until)
         before = self._users.pop(message.user_id, None)
         newest = until if before is None else max(until, before.until)
-        self._users[message.user_id] = _Kept(newest, now)
+        self._users[message.user_id] = _Entry(newest, now)
         return Revocation(None, message.user_id, until)
 
     def are_complete(self, epoch: str) -> bool:
-        """Whether that life of the stream has told, or tells, all that is in force.
+        """Whether the stream holds all that are in force, in this epoch.
 
-        Only the auth service knows, and says so of each life that begins, and again before the
-        stream drops that word. No age stands in for it: an old stream may have been emptied.
+        Only the auth service knows. It says so in each new epoch, and again before the stream
+        drops that message. The age of a stream proves nothing: it may have been emptied.
         """
         return self._complete_in == epoch
 
@@ -152,19 +152,19 @@ class Revocations:
         """Whether the claims are of a session that is over."""
         if claims.session_id in self._sessions:
             return True
-        kept = self._users.get(claims.user_id)
-        return kept is not None and (claims.issued_at is None or claims.issued_at <= kept.until)
+        entry = self._users.get(claims.user_id)
+        return entry is not None and (claims.issued_at is None or claims.issued_at <= entry.until)
 
 
-class _Kept(NamedTuple):
+class _Entry(NamedTuple):
     until: float
-    """Tokens issued until then are over: unix seconds."""
+    """Tokens issued until then are revoked: unix seconds."""
     since: float
     """When it came, by the monotonic clock."""
 
 
-def _drop_until(entries: dict[_Key, _Kept], limit: float) -> None:
-    """Drop the oldest; they lie in the order in which they came."""
+def _drop_until(entries: dict[_Key, _Entry], limit: float) -> None:
+    """Drop the oldest; they are in the order of their arrival."""
     while entries:
         oldest = next(iter(entries))
         if entries[oldest].since >= limit:

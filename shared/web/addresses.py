@@ -1,4 +1,4 @@
-"""Whom an address stands for."""
+"""Addresses as connections and attempts are counted by them: an IPv6 network is one."""
 
 import ipaddress
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -7,9 +7,9 @@ _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def network_of(address: str) -> str | None:
-    """The address itself, or of IPv6 the network of 64 bits, all of which one host has.
+    """The address itself; for IPv6 its network of 64 bits, since one host has all of it.
 
-    An IPv4 address that is written as IPv6 is that IPv4 address. None if it is no address.
+    An IPv4-mapped IPv6 address counts as the IPv4 address. None if it is not an address.
     """
     try:  # the module `ipaddress` takes ten times as long
         if ":" not in address:

@@ -19,12 +19,12 @@ from shared.web.origins import Origins
 from shared.web.request_context import RequestContext, current_request_id
 
 MAX_BODY_BYTES = 64 * 1024
-"""Unless what a service promises to take may be longer: `body_limit`."""
+"""The default; `body_limit` raises it for a service that accepts longer bodies."""
 
 BYTES_A_CHARACTER = 12
-"""At most: an emoji is two `\\uXXXX` in JSON as many write it, and four `%XX` in a form."""
+"""At most: an emoji may be two `\\uXXXX` in JSON, or four `%XX` in a form."""
 BYTES_BESIDE = 4096
-"""In a body, for all that is no value: names, indentation, fields that nobody reads."""
+"""In a body, for all but the values: names, indentation, unknown fields."""
 
 STATUS_OF_KIND: dict[ErrorKind, int] = {
     ErrorKind.UNAUTHENTICATED: 401,
@@ -90,19 +90,20 @@ async def _app_error(_request: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        error.headers = {"Allow": ", ".join(_allowed(request))}  # of the first route it has its own
-    # FastAPI's 400 is a body that it could not parse, which is one more that does not fit.
+        # Starlette names the methods of the first route only.
+        error.headers = {"Allow": ", ".join(_allowed(request))}
+    # FastAPI answers 400 when it can't parse a body; here a bad body is always 422.
     status = 422 if error.status_code == 400 else error.status_code
     code = _CODE_OF_STATUS.get(status, "error")
     return problem(status, code, str(error.detail), headers=error.headers)
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that the path is answered to, over all routes that have it."""
+    """The methods that any route answers at this path."""
     scope, routes = request.scope, request.app.router.routes
     endpoint = scope.get("endpoint")
     if any(isinstance(route, Mount) and route.app is endpoint for route in routes):
-        return ["GET", "HEAD"]  # files; the scope is the mount's, and no route would know its path
+        return ["GET", "HEAD"]  # static files: the scope is the mount's, so no route matches it
     allowed = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -112,7 +113,7 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _defect(_request: Request, _error: Exception) -> Response:
-    """Ours, and in the log; the caller is told no more than that."""
+    """An unexpected exception: it is in the log, and the caller learns nothing of it."""
     return problem(500, "internal", "something went wrong here")
 
 
@@ -126,10 +127,10 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def body_limit(*bodies: type[BaseModel]) -> int:
-    """How long a body may be if each of these is to fit, however its characters are escaped.
+    """How long the longest of these bodies may be if all its characters are escaped.
 
     Raises:
-        ValueError: a field has no bound of its own.
+        ValueError: a field has no maximum length.
     """
     return max(MAX_BODY_BYTES, *(_longest(each) for each in bodies))
 
@@ -165,8 +166,8 @@ def operations_router(
     """``/livez``, ``/readyz`` and ``/metrics``.
 
     Args:
-        ready: Names what stands in the way.
-        metrics: What to tell instead of the registry's.
+        ready: The reasons why the process can't serve; empty if it can.
+        metrics: Makes the text in place of the registry.
     """
     router = APIRouter(tags=["operations"])
 
@@ -182,7 +183,7 @@ def operations_router(
         return JSONResponse({"status": "ready"})
 
     @router.get("/metrics", response_class=Response)
-    async def tell_metrics() -> Response:
+    async def show_metrics() -> Response:
         text = generate_latest(registry) if metrics is None else await metrics()
         return Response(text, media_type="text/plain; version=0.0.4")
 

@@ -1,15 +1,15 @@
-"""An HTTP connection that waits for nobody without end, and keeps nobody's bytes without bound.
+"""HTTP connections with deadlines and size limits, on top of uvicorn's.
 
-Uvicorn's own has one deadline, between two requests. A peer that sends nothing, half a head
-or half a body would stay for ever, and one that sends a head without an end would be kept in
-memory. There is no timer here either: the server looks at its connections once a second.
+Uvicorn has one deadline, between two requests. A peer that sends nothing, half a head or half a
+body would stay for ever, and an endless head would fill the memory. Connections have no timers:
+the server checks all of them once a second.
 
-Nor does it tell a body from a request in any way but one: the parser goes on behind a request
-whose upgrade nobody takes, and reads nothing behind one that it could not read, or that was
-the last. What the parser itself refuses, `tests.shared.test_framing` says.
+Where a request ends is decided in one way only, against request smuggling. If nobody accepts an
+upgrade, the request's body follows; after a malformed request, or the last one, nothing more is
+read. `tests.shared.test_framing` shows what the parser itself refuses.
 
-Leans on private seams of uvicorn's: its parser's callbacks, ``cycle``, the answer to the newest
-request, and ``_start_asgi_task``. Source: uvicorn 0.54, protocols/http/httptools_impl.py.
+This uses private names of uvicorn: its parser's callbacks, ``cycle`` (the answer to the newest
+request) and ``_start_asgi_task``. Source: uvicorn 0.54, protocols/http/httptools_impl.py.
 """
 
 import asyncio
@@ -29,51 +29,51 @@ log = structlog.get_logger(__name__)
 
 
 class BoundedHttp(Peer, HttpToolsProtocol):
-    """Uvicorn's, with bounds for each request, in time and in bytes."""
+    """Uvicorn's protocol, with limits of time and bytes for each request."""
 
     request_seconds: ClassVar[float] = 20.0
     """For a request to arrive, from the connection's start or from the request's first byte."""
     write_seconds: ClassVar[float] = 20.0
-    """For what we sent to be taken by the peer."""
+    """For the peer to read what was sent."""
     max_head_bytes: ClassVar[int] = 64 * 1024
-    """And what comes in one piece with them."""
+    """Including what arrives in the same chunk."""
     max_request_bytes: ClassVar[int] = 1024 * 1024
-    """With the body, for which there is a stricter limit, and all that is beside it."""
+    """Of the whole request; its body has a stricter limit."""
 
     max_pipelined: ClassVar[int] = 20
-    """Requests that wait for the answers to earlier ones, all of which came in one piece."""
+    """Requests that wait for the answers to earlier ones on the same connection."""
 
     _due_at: float | None = None
-    """When the request has to be there; None between two of them."""
-    _given_up_at: float | None = None
-    """When what we sent has to be taken; None if nothing waits."""
+    """The deadline of the request that arrives; None between two requests."""
+    _read_due_at: float | None = None
+    """The deadline for the peer to read what was sent; None if it has read all."""
     _is_in_head = True
     _may_come_without_body = False
     _is_last = False
-    """The peer said that its request is the last one here."""
+    """The peer has said ``Connection: close``."""
     _is_stopping = False
-    _is_deaf = False
-    """Nothing is read any more: the connection ends with the answer that is due."""
+    _ignores_input = False
+    """The connection ends after the answer that is being sent."""
     _received = 0
     _being_answered: RequestResponseCycle | None = None
-    """The oldest; ``cycle`` is the newest."""
+    """The oldest request's; ``cycle`` is the newest's."""
 
     def connection_made(self, transport: object) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         if not self._peers.enter(self):
             self.transport.abort()
-        # Uvicorn lets its own read on behind a request that says it is the last.
+        # Uvicorn's parser would read on after a request that says it is the last.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._await_request()
 
     def take_over(self, transport: asyncio.Transport, *, due_at: float) -> None:
-        """Go on with a connection whose request somebody else has awaited."""
+        """Go on with a connection of which another protocol awaited the first bytes."""
         self.connection_made(transport)
         self._due_at = due_at
         transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf or self.transport.is_closing():
+        if self._ignores_input or self.transport.is_closing():
             return
         if self._due_at is None:
             self._await_request()
@@ -87,34 +87,34 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         if self._is_in_head and self._received > self.max_head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self._received > self.max_request_bytes:
-            self.transport.abort()  # what was to be said about its body, was said at its limit
+            self.transport.abort()  # a body that is too long has had its answer at its own limit
 
     def connection_lost(self, exc: Exception | None) -> None:
         answering = self._being_answered
         if answering is not None and not answering.response_complete:
-            # Uvicorn tells so to the newest; this one would write to a socket that is closed.
+            # Uvicorn tells only the newest; this one would go on writing to a closed socket.
             answering.disconnected = True
             answering.message_event.set()
         super().connection_lost(exc)
 
     def take_upgrade(self, rest: memoryview) -> bool:
-        """Take over behind a request that asks for another protocol; for who speaks one.
+        """Switch to the protocol that the request asks for; for subclasses that speak one.
 
         Args:
-            rest: What came in one piece with it, behind its head.
+            rest: What arrived with the request, after its head.
 
         Returns:
-            Whether that was done; if not, it is a request like others, as RFC 9110 has it.
+            Whether it did; if not, the request is answered like any other (RFC 9110).
         """
         return False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # trailers come here too: they are not to pass for what a proxy said
+        if self._is_in_head:  # trailers come here too, and must not pass for a proxy's headers
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
-            return  # the parser stops behind it, whether the request has a body or not
+            return  # the parser stops after it, whether the request has a body or not
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
             raise Refused(HTTPStatus.NOT_IMPLEMENTED)
@@ -124,7 +124,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         super().on_headers_complete()
         self._is_in_head = False
         if self.expect_100_continue and self.cycle.keep_alive:
-            # Answered too early, its body may never come: what came next could be either.
+            # Answered too early, its body may never come; the next bytes could be a request.
             self.cycle.keep_alive = False
             self._may_come_without_body = True
 
@@ -138,7 +138,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self._is_last = not self.parser.should_keep_alive()
         if self._is_answering:
             self._peers.serve(self)
-        else:  # it was answered before it had come
+        else:  # it was answered before all of it had come
             self._peers.wait_for(self, idle=True)
         self._due_at = None
         self._is_in_head = True
@@ -158,7 +158,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         super().shutdown()
 
     def end_if_late(self, now: float) -> None:
-        if self._is_given_up(now):
+        if self._reads_too_slowly(now):
             self.transport.abort()
         elif self._due_at is None or now < self._due_at or self.transport.is_closing():
             return
@@ -169,7 +169,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
 
     def give_way(self) -> None:
         if self.transport.get_write_buffer_size():
-            self.transport.abort()  # else it would stay until the peer has taken that
+            self.transport.abort()  # close() would wait until the peer has read that
         else:
             self._end()
 
@@ -180,15 +180,15 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     def _await_request(self) -> None:
         self._due_at = self.loop.time() + self.request_seconds
 
-    def _is_given_up(self, now: float) -> bool:
+    def _reads_too_slowly(self, now: float) -> bool:
         if not self.transport.get_write_buffer_size():
-            if self._given_up_at is not None:
-                self._given_up_at = None
+            if self._read_due_at is not None:
+                self._read_due_at = None
                 self._peers.has_read(self)
-        elif self._given_up_at is None:
-            self._given_up_at = now + self.write_seconds
+        elif self._read_due_at is None:
+            self._read_due_at = now + self.write_seconds
             self._peers.leaves_unread(self)
-        return self._given_up_at is not None and now >= self._given_up_at
+        return self._read_due_at is not None and now >= self._read_due_at
 
     @property
     def _is_answering(self) -> bool:
@@ -202,7 +202,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
 
     def _end(self) -> None:
         if self._is_answering:
-            self.transport.abort()  # whoever handles the request hears of it
+            self.transport.abort()  # the application is told of the disconnect
         else:
             self.transport.close()
 
@@ -224,16 +224,16 @@ class BoundedHttp(Peer, HttpToolsProtocol):
             self._refuse(refused.status)
         except httptools.HttpParserError as error:
             if self._is_last:
-                self._is_deaf = True
+                self._ignores_input = True
                 return
             why = error.__context__
             self._refuse(why.status if isinstance(why, Refused) else HTTPStatus.BAD_REQUEST)
 
     def _go_on_without_upgrade(self) -> None:
-        """Take the request for one without ``Upgrade``, and read its body next.
+        """Treat the request as one without ``Upgrade``, and read its body next.
 
-        The parser can't be told so: it takes all that comes next for the other protocol, or
-        once more for a request. So another one is told the head without that field.
+        The parser can't: it takes the next bytes for the other protocol, or for a new request.
+        So another parser is fed the head without that field.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
@@ -247,17 +247,17 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         )
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Say why, where that can't be taken for the answer to another request; and end."""
+        """Answer with the status, if that can't pass for another request's answer; and close."""
         if self._is_answering:
             if not self.cycle.more_body:
-                self._is_deaf = True
-                self.cycle.keep_alive = False  # earlier ones were whole: they are answered
+                self._ignores_input = True
+                self.cycle.keep_alive = False  # earlier requests were complete: they are answered
                 return
             if self.pipeline or self.cycle.response_started:
                 self.transport.abort()
                 return
         elif not self._is_in_head:
-            self.transport.close()  # it was answered before it was whole
+            self.transport.close()  # it was answered before it was complete
             return
         lines = (
             f"HTTP/1.1 {status.value} {status.phrase}",
@@ -274,7 +274,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
 
 
 class Refused(Exception):
-    """A request that is well-formed, and not for the application; raised in callbacks too."""
+    """A well-formed request that the application must not see; raised in callbacks too."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status)
@@ -285,7 +285,7 @@ _BEFORE_PATH = re.compile(rb"(?:http|ws)s?://[^/?#]*", re.IGNORECASE)
 
 
 def origin_form(target: bytes) -> bytes:
-    """Path and query; who takes us for a proxy sends the whole URL (RFC 9112, section 3.2.2)."""
+    """The path and query. To a proxy, clients send the whole URL (RFC 9112, section 3.2.2)."""
     if target.startswith(b"/"):
         return target
     found = _BEFORE_PATH.match(target)
@@ -296,7 +296,7 @@ def origin_form(target: bytes) -> bytes:
 
 
 def end_late_peers(state: ServerState, now: float) -> None:
-    """Look at all connections of a server; to be called about once a second."""
+    """Check all connections of a server; to be called about once a second."""
     for connection in tuple(state.connections):
         if isinstance(connection, Peer):
             try:

@@ -6,14 +6,13 @@ import resource
 def allow_open_files() -> int | None:
     """Raise the limit as far as the system lets us; return it, or None if there is none.
 
-    A shell gives 1,024, for the sake of programs that use ``select``; what may be had is
-    mostly far more.
+    A shell sets 1,024, for old programs that use ``select``; the hard limit is mostly far higher.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):  # macOS calls it unlimited and means another number
+        except (ValueError, OSError):  # macOS reports no limit, and refuses to set that
             return _limit(soft)
     return _limit(hard)
 

@@ -1,10 +1,10 @@
-"""The HTTP connections of a server: how many there may be, and which of them go for others.
+"""The HTTP connections of a server: how many there may be, and which one makes room for another.
 
-Whoever connects takes a file of this process, whether he ever says a word or not. Some files
-have to stay free for others: for the bus and the databases, to which one may have to connect
-anew. So all accepted sockets are counted; and who waits longest for a request of his own makes
-room for a newcomer, or else who leaves an answer unread for longest. An honest peer's request is
-here within a moment, and its answer there.
+Every accepted socket is an open file of this process, though its peer may never send a byte. Some
+files must stay free, to connect to the bus and the databases again after a loss. So all accepted
+sockets are counted. When all are taken, a newcomer gets the place of the peer whose request has
+been awaited for longest, or else of the one that leaves an answer unread for longest. An honest
+peer is never long in either state.
 """
 
 from abc import ABC, abstractmethod
@@ -19,55 +19,54 @@ class PeerLimits:
     """How many connections a server keeps, and for how long."""
 
     keep_alive_seconds: float = 620
-    """Between two requests. GCP's load balancers keep theirs for 600 s, and are the slowest of the
-    common proxies to give one up: who gives up first must be the proxy, or it sends a request
-    into a connection that is ending."""
+    """Between two requests. The proxy must close first, or it may send a request into a connection
+    that is closing; GCP's load balancers, the slowest of the common ones, close after 600 s."""
     max_idle: int = 1000
     """Between two requests; with more of them, the longest idle ends."""
     reserved_files: int = 128
-    """Not for sockets that are accepted."""
+    """Open files that accepted sockets may not take."""
 
     @property
     def max_sockets(self) -> int | None:
-        """Of this process, as its limit of open files is now; None for any number."""
+        """As the process's limit of open files allows now; None for any number."""
         return self.max_sockets_of(open_files_limit())
 
     def max_sockets_of(self, open_files: int | None) -> int | None:
-        """As many as leave the reserved files free; half of very few."""
+        """All but the reserved files, and at least half."""
         if open_files is None:
             return None
         return max(open_files - self.reserved_files, open_files // 2)
 
 
 class Peer(ABC):
-    """A connection of the server, as long as it has to be looked at."""
+    """A connection that the server checks for lateness."""
 
     __slots__ = ()
 
     @abstractmethod
     def end_if_late(self, now: float) -> None:
-        """Let go of a peer that kept us waiting. ``now`` is the loop's time."""
+        """Close the connection if its peer is late. ``now`` is the loop's time."""
 
     @abstractmethod
     def give_way(self) -> None:
-        """End at once, for the sake of another."""
+        """Close at once, to make room for a newcomer."""
 
 
 class Peers:
-    """All of one server that are no WebSockets; uvicorn takes it for its set of connections."""
+    """All connections of one server but WebSockets, in place of uvicorn's set of connections."""
 
     def __init__(self, *, max_sockets: int | None = None, max_idle: int | None = None) -> None:
         """None for any number."""
         self.elsewhere: Callable[[], int] = int
-        """How many sockets of this server are not here any more, and open."""
+        """How many of the server's open sockets are kept by others: the WebSockets."""
         self._max_sockets = max_sockets
         self._max_idle = max_idle
         self._all: set[object] = set()
-        # Whose request is not there, in the order in which they began to let us wait.
+        # Peers whose request is awaited, the longest first.
         self._waited_for: dict[Peer, None] = {}
         self._idle: dict[Peer, None] = {}
-        """Of them, those who had an answer before, and sent nothing since."""
-        # Who don't take what was sent, in the order in which that was noticed.
+        """Of them, those that were answered before and have sent nothing since."""
+        # Peers that leave an answer unread, the longest first.
         self._unread: dict[Peer, None] = {}
         self._gave_way = 0
         self._turned_away = 0
@@ -88,7 +87,7 @@ class Peers:
         self._idle.pop(connection, None)  # type: ignore[call-overload]
 
     def enter(self, peer: Peer) -> bool:
-        """Take a newcomer in; False if there is no room, and nobody who could give way."""
+        """Take a newcomer in; False if there is no room and nobody can give way."""
         self._all.discard(peer)  # uvicorn may have put it there already
         most = self._max_sockets
         if most is not None and len(self._all) + self.elsewhere() >= most:
@@ -103,13 +102,13 @@ class Peers:
         return True
 
     def tell_crowding(self) -> tuple[int, int]:
-        """How many gave way to newcomers, and how many newcomers found no room; counts anew."""
+        """How many gave way, and how many newcomers were turned away, since the last call."""
         told = self._gave_way, self._turned_away
         self._gave_way = self._turned_away = 0
         return told
 
     def wait_for(self, peer: Peer, *, idle: bool) -> None:
-        """Its next request is due, or has begun to come."""
+        """Its next request is awaited, or has begun to come."""
         if peer not in self._all:
             return  # it is ending
         self.serve(peer)
@@ -120,15 +119,12 @@ class Peers:
                 self._end(next(iter(self._idle)))
 
     def serve(self, peer: Peer) -> None:
-        """Its request is there; until it is answered it gives way to nobody.
-
-        Unless it doesn't read: `leaves_unread`.
-        """
+        """Its request is complete: until the answer it gives way only if it `leaves_unread`."""
         self._waited_for.pop(peer, None)
         self._idle.pop(peer, None)
 
     def leaves_unread(self, peer: Peer) -> None:
-        """It has not taken all that was sent to it, whether or not there is more to come."""
+        """It has not read all that was sent to it."""
         if peer in self._all:
             self._unread.setdefault(peer)
 

@@ -1,4 +1,4 @@
-"""Requests begin a few in each turn of the loop, however many came in it."""
+"""A few requests begin in each turn of the event loop, however many have arrived."""
 
 import asyncio
 from collections import deque
@@ -6,15 +6,14 @@ from collections import deque
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _REQUESTS_A_TURN = 4
-"""Some milliseconds, if they wait for nothing."""
+"""Some milliseconds, if none of them waits for anything."""
 
 
 class RequestTurns:
-    """An ASGI application around another, in which requests wait for their turn, first come first.
+    """ASGI middleware that queues requests, first come, first served.
 
-    Hundreds of connections may each have one request after another ready. All of them begun in
-    one turn of the loop, that turn would last as long as they do together, and everybody else
-    who has a connection here would wait for its end.
+    Hundreds of connections may each have one request after another ready. If all of them began
+    in one turn of the loop, every other connection would wait until all have run.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,9 +26,9 @@ class RequestTurns:
         if scope["type"] == "http":
             loop = asyncio.get_running_loop()
             if self._waiting or self._begun >= _REQUESTS_A_TURN:
-                turn = loop.create_future()
-                self._waiting.append(turn)
-                await turn
+                may_begin = loop.create_future()
+                self._waiting.append(may_begin)
+                await may_begin
             else:
                 self._begin(loop)
         await self._app(scope, receive, send)
@@ -42,7 +41,7 @@ class RequestTurns:
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._begun = 0
         while self._waiting and self._begun < _REQUESTS_A_TURN:
-            turn = self._waiting.popleft()
-            if not turn.done():  # who was given up does not take one
+            may_begin = self._waiting.popleft()
+            if not may_begin.done():  # not cancelled while it waited
                 self._begin(loop)
-                turn.set_result(None)
+                may_begin.set_result(None)

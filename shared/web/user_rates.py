@@ -1,7 +1,7 @@
-"""How much a user may ask for: one bucket for all that they do here, on whatever connection.
+"""Rate limits of users: one token bucket for all that a user does in this process.
 
-A bucket is told by one number, the moment at which it will be full, and is kept only until
-then: who has been quiet for as long costs nothing.
+A bucket is one number, the moment at which it will be full, and is kept only until then: users
+who are quiet cost nothing.
 """
 
 import math
@@ -15,7 +15,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class TooFast(AppError):
-    """The user has asked for too much lately."""
+    """The user's bucket is empty."""
 
     kind: ClassVar[ErrorKind] = ErrorKind.THROTTLED
     code: ClassVar[str] = "rate_limited"
@@ -26,14 +26,13 @@ class TooFast(AppError):
 
 
 class UserRates:
-    """The buckets of those who did something lately; of one process.
+    """The buckets of users who did something lately.
 
-    They lie in two halves. A bucket that nothing was taken from for as long as an empty one
-    needs to fill is full, and that is how long a half lasts: then the older half is dropped as
-    it is, without a look at any of it.
+    There are two halves. A bucket that was not touched for as long as an empty one takes to fill
+    is full. So after that time the older half is dropped as a whole, without a look at its buckets.
     """
 
-    __slots__ = ("_fills_in", "_gains_one_in", "_max_users", "_newer", "_older", "_turns_at")
+    __slots__ = ("_fills_in", "_gains_one_in", "_max_users", "_newer", "_older", "_rotates_at")
 
     def __init__(self, *, units_per_second: float, burst: int, max_users: int) -> None:
         """
@@ -47,26 +46,26 @@ class UserRates:
         self._max_users = max_users
         self._newer: dict[UserId, int] = {}
         self._older: dict[UserId, int] = {}
-        self._turns_at = 0
+        self._rotates_at = 0
 
     def __len__(self) -> int:
         """How many buckets are kept."""
         return len(self._newer.keys() | self._older.keys())
 
     def take(self, user_id: UserId, units: int, now: int) -> int:
-        """Take so much out of the user's bucket, if it is there.
+        """Take units out of the user's bucket, if it has as many.
 
         Args:
-            units: More than a burst counts as a burst, or nobody could ever have it.
+            units: More than ``burst`` counts as ``burst``, or nobody could ever have them.
             now: Nanoseconds of a clock that never goes back.
 
         Returns:
-            0, or the nanoseconds until it will be there, and then nothing was taken.
+            0; or, if nothing was taken, the nanoseconds until the bucket has as many.
         """
         if not self._gains_one_in:
             return 0
-        if now >= self._turns_at or len(self._newer) >= self._max_users:
-            self._turn(now)
+        if now >= self._rotates_at or len(self._newer) >= self._max_users:
+            self._rotate(now)
         full_at = self._newer.get(user_id) or self._older.get(user_id, now)
         full_at = max(full_at, now) + min(units * self._gains_one_in, self._fills_in)
         missing = full_at - now - self._fills_in
@@ -76,17 +75,17 @@ class UserRates:
         return 0
 
     def charge(self, user_id: UserId, units: int) -> None:
-        """Take so much now.
+        """Take units out of the user's bucket now.
 
         Raises:
-            TooFast: it isn't there; nothing was taken.
+            TooFast: it has not as many; nothing was taken.
         """
         missing = self.take(user_id, units, time.monotonic_ns())
         if missing:
             raise TooFast(math.ceil(missing / _NANOSECONDS))
 
-    def _turn(self, now: int) -> None:
+    def _rotate(self, now: int) -> None:
         """Drop the older half, and the newer one if that is as old."""
-        self._older = self._newer if now < self._turns_at + self._fills_in else {}
+        self._older = self._newer if now < self._rotates_at + self._fills_in else {}
         self._newer = {}
-        self._turns_at = now + self._fills_in
+        self._rotates_at = now + self._fills_in

@@ -1,6 +1,6 @@
 """The auth service as its callers see it, on either database, without its background loops."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import httpx2
 import pytest
@@ -10,17 +10,15 @@ from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from shared.jetstream.publisher import start_publisher
 from shared.nats.client import Bus
-from shared.sql.migrations import migrate
 from tests.auth_service.people import SIGNING_KEY, a_client
 from tests.fixtures.tokens import Clock
 
 
 @pytest.fixture
-async def settings(database_url: str) -> AuthSettings:
+def settings(migrated: Callable[[str], str]) -> AuthSettings:
     """A migrated database, and passwords that are hashed as fast as Argon2 allows."""
-    await migrate(database_url, "auth_service")
     return AuthSettings(
-        database_url=database_url,
+        database_url=migrated("auth_service"),
         signing_key=SIGNING_KEY,
         argon2_memory_kib=8,
         argon2_passes=1,

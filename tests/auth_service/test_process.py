@@ -13,6 +13,7 @@ import pytest
 
 from shared.sql.migrations import migrate
 from tests.auth_service.people import PASSWORD, SIGNING_KEY, bearer
+from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 
 DEADLINE_SECONDS = 20
@@ -23,7 +24,7 @@ def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended by itself"
         try:
-            if httpx2.get(f"{url}/livez", verify=False).status_code == 200:
+            if plain_http.get(f"{url}/livez").status_code == 200:
                 return
         except httpx2.TransportError:
             time.sleep(0.02)
@@ -50,16 +51,16 @@ def test_it_serves_without_a_bus_ends_with_0_and_logs_no_secret(
         url = f"http://127.0.0.1:{port}"
         until_alive(process, url)
         account = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
-        assert httpx2.post(f"{url}/auth/register", json=account).status_code == 201
+        assert plain_http.post(f"{url}/auth/register", json=account).status_code == 201
         form = {"username": "ann@example.com", "password": PASSWORD}
-        tokens = httpx2.post(f"{url}/auth/token", data=form).json()
+        tokens = plain_http.post(f"{url}/auth/token", data=form).json()
         wrong = form | {"password": "incorrect horse"}
-        assert httpx2.post(f"{url}/auth/token", data=wrong).status_code == 401
+        assert plain_http.post(f"{url}/auth/token", data=wrong).status_code == 401
         refreshing = {"refresh_token": tokens["refresh_token"]}
         for status in (200, 401):
-            answer = httpx2.post(f"{url}/auth/token/refresh", json=refreshing)
+            answer = plain_http.post(f"{url}/auth/token/refresh", json=refreshing)
             assert answer.status_code == status
-        me = httpx2.get(f"{url}/auth/me", headers=bearer(tokens["access_token"]))
+        me = plain_http.get(f"{url}/auth/me", headers=bearer(tokens["access_token"]))
         assert me.status_code == 401
 
         process.send_signal(signal.SIGTERM)

@@ -32,12 +32,12 @@ def test_the_numbers_are_those_of_the_manifests() -> None:
     assert f"Kubernetes {OLDEST}" in PAGE
     assert f"user {pod_of(gateway)['securityContext']['runAsUser']}" in PAGE
     sleep = container_of(gateway)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert f"goes on for {sleep} s" in PAGE
+    assert f"continues for {sleep} s" in PAGE
     assert f"killed after {pod_of(gateway)['terminationGracePeriodSeconds']} s" in PAGE
-    assert f"{connections:,} connections a gateway" in PAGE
+    assert f"{connections:,} connections for each gateway" in PAGE
     assert (autoscaler["minReplicas"], slowly["value"], slowly["periodSeconds"]) == (2, 1, 600)
     assert "begins with two" in PAGE
-    assert "down by one gateway in ten minutes" in PAGE
+    assert "down by one gateway every ten minutes" in PAGE
 
 
 def test_the_settings_and_files_that_it_names_exist() -> None:

@@ -12,7 +12,7 @@ from cryptography import x509
 from sqlalchemy import make_url
 
 from deploy.secrets.make_secrets import BUS_USERS, Store, make_secrets
-from shared.nats.address import sign_in
+from shared.nats.address import credentials_of
 
 ODD = "pa'ss \"%@/:?#\\ word"
 
@@ -94,7 +94,7 @@ def test_what_the_operator_gives_comes_before_what_is_there(tmp_path: Path) -> N
         "GATEWAY_PASSWORD: (.*)", (tmp_path / "volumes/nats/passwords.conf").read_text()
     )
 
-    assert sign_in([gateway]) == ("gateway", ODD)
+    assert credentials_of([gateway]) == ("gateway", ODD)
     assert json.loads(for_nats) == ODD
     assert (posts.username, posts.password, posts.database) == ("posts", ODD, "posts")
     assert (tmp_path / "volumes/postgres/posts_password").read_text() == f"{ODD}\n"

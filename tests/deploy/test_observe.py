@@ -6,7 +6,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,6 +25,7 @@ from tests.deploy.manifests import (
 )
 from tests.deploy.promql import Asked, asked_for
 from tests.deploy.test_settings_given import KNOWN
+from tests.fixtures import plain_http
 from tests.gateway.chatting import a_gateway, a_room
 from tests.gateway.serving import until
 
@@ -62,7 +62,7 @@ async def exposed(nats_url: str, bus: Bus) -> Exposed:
             await tab.send(type="nonsense")
             await tab.until("error")
         await until(lambda: "hubbub_closes_total{" in generate_latest(gateway.registry).decode())
-        async with httpx2.AsyncClient() as client:
+        async with plain_http.client() as client:
             response = await client.get(f"http://127.0.0.1:{gateway.port}/metrics")
     registry = CollectorRegistry()
     OutboxMetrics(registry).of("posts")

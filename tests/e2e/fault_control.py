@@ -2,6 +2,8 @@
 
 import httpx2
 
+from tests.fixtures import plain_http
+
 ANSWER_SECONDS = 5.0
 
 
@@ -32,6 +34,5 @@ class FaultControl:
         return answer
 
     def _ask(self, method: str, path: str, json: object = None) -> httpx2.Response:
-        return httpx2.request(
-            method, f"{self._url}{path}", json=json, timeout=ANSWER_SECONDS, trust_env=False
-        )
+        url = f"{self._url}{path}"
+        return plain_http.request(method, url, json=json, timeout=ANSWER_SECONDS)

@@ -6,6 +6,7 @@ from secrets import token_hex
 import httpx2
 
 from tests.e2e.stack import Stack
+from tests.fixtures import plain_http
 
 PASSWORD = "a horse that nobody guesses"
 ANSWER_SECONDS = 15.0
@@ -25,9 +26,7 @@ class Person:
 
 def a_client(stack: Stack, **headers: str) -> httpx2.AsyncClient:
     """An HTTP client of somebody outside."""
-    return httpx2.AsyncClient(
-        base_url=stack.url, headers=headers, timeout=ANSWER_SECONDS, trust_env=False
-    )
+    return plain_http.client(base_url=stack.url, headers=headers, timeout=ANSWER_SECONDS)
 
 
 def an_email() -> str:

@@ -23,7 +23,7 @@ from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
 from shared.tokens.keys import FixedKeys, KeySource
-from shared.tokens.revocations import Told
+from shared.tokens.revocations import CompletePosition
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
@@ -163,7 +163,7 @@ async def a_gateway(
     keys: KeySource | None = None,
     hmac_secret: str | None = None,
     window: int = 2000,
-    told: Callable[[], Told | None] | None = None,
+    complete_at: Callable[[], CompletePosition | None] | None = None,
     clock: Callable[[], float] = our_clock,
 ) -> AsyncGenerator[RunningGateway]:
     """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for.
@@ -183,7 +183,7 @@ async def a_gateway(
             publisher=publisher,
             verifier=verifier,
             registry=registry,
-            told=told,
+            complete_at=complete_at,
             now=clock,
         ) as parts,
         served(

@@ -10,9 +10,9 @@ from shared.nats.client import connect_bus
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,
+    CompletePosition,
     RevocationsComplete,
     SessionRevoked,
-    Told,
 )
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room, token_of
@@ -77,7 +77,7 @@ async def test_an_old_word_lets_nobody_in_before_the_auth_service_beside_it_has_
 ) -> None:
     """As on a bus that was restored from a backup."""
     url = nats_server().url
-    places: list[Told] = []
+    places: list[CompletePosition] = []
     async with connect_bus(url, name="auth") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         epoch = (await StreamReader(bus, "CTL").state()).epoch
@@ -86,10 +86,10 @@ async def test_an_old_word_lets_nobody_in_before_the_auth_service_beside_it_has_
             url,
             wait=False,
             settings={"await_auth_service": True},
-            told=lambda: places[-1] if places else None,
+            complete_at=lambda: places[-1] if places else None,
         ) as gateway:
             token = token_of(1, "Ann", sid=OVER)
-            for place in (Told("another", 1), Told(epoch, 2)):
+            for place in (CompletePosition("another", 1), CompletePosition(epoch, 2)):
                 await until(lambda: gateway.parts.ready() == HAS_TO_LOOK)
                 async with gateway.socket(token=token, room=a_room()) as early:
                     assert (await early.closed())[0] == 1013

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hubbub.check_config import doubts_about, problems_of
+from hubbub.check_config import problems_of, warnings_of
 
 SECRET = "a secret that is long enough for a test"
 SILENT = (
@@ -80,6 +80,6 @@ def test_what_opens_more_than_may_be_meant_is_warned_of(
     monkeypatch.setenv(f"HUBBUB_GATEWAY_{name}", value)
 
     assert problems_of("gateway") == []
-    told = doubts_about("gateway")
+    told = warnings_of("gateway")
     assert len(told) == len(doubts)
     assert all(said.startswith(doubt) for said, doubt in zip(told, doubts, strict=True))

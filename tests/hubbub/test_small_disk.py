@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
 from websockets.sync.client import connect
 
@@ -16,6 +15,7 @@ from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.streams import bootstrap
 from shared.nats.client import BusUnavailable, connect_bus
+from tests.fixtures import plain_http
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until
 
@@ -48,7 +48,7 @@ def test_a_disk_that_is_too_small_is_a_sentence(
 
     assert system.wait(seconds=60) == 1
     assert system.log.splitlines()[-1].startswith(
-        "Error: the bus has too little room: its streams take 64 MiB at the least"
+        "Error: the bus has too little room: its streams need at least 64 MiB"
     )
     assert "Traceback" not in system.log
 
@@ -83,7 +83,7 @@ def test_after_a_full_disk_all_goes_on_and_nothing_that_was_answered_is_lost(
     while publishes(system, data, number):
         stored.append(number)
         number += 1
-    not_ready = httpx2.get(f"{system.url}/readyz", trust_env=False)
+    not_ready = plain_http.get(f"{system.url}/readyz")
     assert not_ready.status_code == 503
     assert "the bus does not store publications" in not_ready.json()["detail"]
 
@@ -94,7 +94,7 @@ def test_after_a_full_disk_all_goes_on_and_nothing_that_was_answered_is_lost(
     system.until_ready(seconds=60)
     post = {"title": "t", "body": "b"}
     me = {"Authorization": f"Bearer {token}"}
-    answer = httpx2.post(f"{system.url}/posts", json=post, headers=me, trust_env=False)
+    answer = plain_http.post(f"{system.url}/posts", json=post, headers=me)
     assert answer.status_code == 201
     assert history_of(system, token, len(stored) + 1) == [*stored, number]
 
@@ -132,7 +132,7 @@ async def store(publisher: Publisher, message_id: str, *, seconds: float) -> Non
 
 def sign_in(system: HubbubProcess) -> str:
     form = {"username": "ada@example.com", "password": "hubbub-demo"}
-    answer = httpx2.post(f"{system.url}/auth/token", data=form, trust_env=False, timeout=20)
+    answer = plain_http.post(f"{system.url}/auth/token", data=form, timeout=20)
     return str(answer.json()["access_token"])
 
 
@@ -144,9 +144,7 @@ def publishes(system: HubbubProcess, data: Path, number: int) -> bool:
         "idempotency_key": str(number),
     }
     headers = {"X-API-Key": (data / "api_key").read_text().strip()}
-    answer = httpx2.post(
-        f"{system.url}/api/publish", json=body, headers=headers, trust_env=False, timeout=20
-    )
+    answer = plain_http.post(f"{system.url}/api/publish", json=body, headers=headers, timeout=20)
     return "result" in answer.json()
 
 

@@ -58,5 +58,5 @@ async def test_a_word_that_was_on_the_bus_before_lets_nobody_in_before_the_auth_
         away.start()
         async with connect_bus(away.url, name="bootstrap") as bus:
             await bootstrap(bus)
-        await eventually(lambda: system.auth.told() is not None)
+        await eventually(lambda: system.auth.complete_at() is not None)
         assert system.ready() == waits  # it is of another life of the stream

@@ -24,6 +24,7 @@ from shared.jetstream.publisher import start_publisher
 from shared.jetstream.publishing import publish as publish_on_bus
 from shared.jetstream.subjects import publication_subject
 from shared.nats.client import BusUnavailable, connect_bus
+from tests.fixtures import plain_http
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
@@ -56,7 +57,7 @@ def data(processes: Processes) -> Path:
 
 
 def sign_in(system: HubbubProcess) -> httpx2.Response:
-    return httpx2.post(f"{system.url}/auth/token", data=ADA, trust_env=False, timeout=20)
+    return plain_http.post(f"{system.url}/auth/token", data=ADA, timeout=20)
 
 
 @contextmanager
@@ -109,9 +110,9 @@ def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubPr
     assert f"{emails}, password hubbub-demo" in standing.log
     assert f"data              {data_of(standing)}\n" in standing.log
     assert sign_in(standing).status_code == 200
-    page = httpx2.get(standing.url, trust_env=False)
+    page = plain_http.get(standing.url)
     assert page.headers["content-type"].startswith("text/html")
-    assert httpx2.get(f"{standing.url}/web/app.js", trust_env=False).status_code == 200
+    assert plain_http.get(f"{standing.url}/web/app.js").status_code == 200
 
 
 def test_its_data_folder_may_be_called_anything(standing: HubbubProcess) -> None:
@@ -182,15 +183,15 @@ def test_a_signal_ends_a_start_that_takes_long(processes: Processes, data: Path)
 
 
 def test_a_second_one_on_the_same_folder_is_told_who_has_it(
-    up: HubbubProcess, processes: Processes
+    standing: HubbubProcess, processes: Processes
 ) -> None:
-    second = processes.up()
+    second = processes.up(data=data_of(standing))
 
     assert second.wait(seconds=30) == 1
-    pid = up.process.pid
-    assert f"is in use by process {pid} ({up.url})" in second.log.splitlines()[-1]
+    pid = standing.process.pid
+    assert f"is in use by process {pid} ({standing.url})" in second.log.splitlines()[-1]
     assert "Traceback" not in second.log
-    assert up.is_ready()
+    assert standing.is_ready()
 
 
 def test_the_other_commands_find_it_by_its_data_folder(
@@ -208,7 +209,7 @@ def test_the_other_commands_find_it_by_its_data_folder(
     boot = processes.start("bootstrap", *place)
     assert boot.wait(seconds=30) == 0, boot.log
     me = {"Authorization": f"Bearer {token.log.strip()}"}
-    assert httpx2.get(f"{standing.url}/posts", headers=me, trust_env=False).status_code == 200
+    assert plain_http.get(f"{standing.url}/posts", headers=me).status_code == 200
 
 
 async def test_a_service_publishes_on_its_bus_with_what_lies_in_the_data_folder(
@@ -245,13 +246,11 @@ def test_its_services_do_nothing_on_the_bus_that_they_may_not(standing: HubbubPr
     with chat(standing, token) as tab:
         tab.send(json.dumps({"type": "message", "id": "1", "body": "hello"}))
         until(lambda: json.loads(tab.recv(timeout=20))["type"] == "ack")
-        post = httpx2.post(
-            f"{standing.url}/posts", json={"title": "t", "body": "b"}, headers=me, trust_env=False
+        post = plain_http.post(
+            f"{standing.url}/posts", json={"title": "t", "body": "b"}, headers=me
         )
     assert post.status_code == 201
-    assert (
-        httpx2.post(f"{standing.url}/auth/logout", headers=me, trust_env=False).status_code == 204
-    )
+    assert plain_http.post(f"{standing.url}/auth/logout", headers=me).status_code == 204
 
     assert "iolation" not in (data_of(standing) / "nats/nats.log").read_text()
 
@@ -329,7 +328,7 @@ def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
     [gateway] = [each for each in children_of(system) if "gateway" in each.cmdline()]
     with chat(system, token, port=second):
         pass
-    assert httpx2.get(f"http://127.0.0.1:{second}/", trust_env=False).status_code == 404
+    assert plain_http.get(f"http://127.0.0.1:{second}/").status_code == 404
 
     gateway.kill()
 
@@ -346,7 +345,7 @@ def test_a_killed_gateway_is_started_again_and_none_is_left_at_the_end(
 def is_ready(port: int) -> bool:
     try:
         url = f"http://127.0.0.1:{port}/readyz"
-        answer = httpx2.get(url, timeout=1, trust_env=False, verify=False)
+        answer = plain_http.get(url, timeout=1)
     except httpx2.HTTPError:
         return False
     return answer.status_code == 200
@@ -388,9 +387,7 @@ def test_a_key_of_the_environment_is_the_one_of_the_api(processes: Processes, da
 
 def publish(system: HubbubProcess, key: str) -> httpx2.Response:
     body = {"channel": "chat:lobby", "data": 1}
-    return httpx2.post(
-        f"{system.url}/api/publish", json=body, headers={"X-API-Key": key}, trust_env=False
-    )
+    return plain_http.post(f"{system.url}/api/publish", json=body, headers={"X-API-Key": key})
 
 
 def test_no_key_and_no_token_is_in_its_log_or_its_children_arguments(

@@ -1,6 +1,6 @@
 """The posts service as its callers see it, on either database; no bus is needed for that."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 
 import httpx2
@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from posts_service.api import create_router
 from posts_service.app import PostsParts, create_app
 from shared.sql.database import Sessions, connect_database
-from shared.sql.migrations import migrate
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.configured import secret_issuer
@@ -21,10 +20,9 @@ from tests.posts_service.callers import HMAC_SECRET, a_client
 
 
 @pytest.fixture
-async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
+async def sessions(migrated: Callable[[str], str]) -> AsyncGenerator[Sessions]:
     """An empty database of the service."""
-    await migrate(database_url, "posts_service")
-    async with connect_database(database_url) as opened:
+    async with connect_database(migrated("posts_service")) as opened:
         yield opened
 
 

@@ -1,14 +1,13 @@
 """With its database away the service says so, and goes on once it is back."""
 
 import sqlite3
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from shared.sql.database import DatabaseLimits, Sessions, connect_database
-from shared.sql.migrations import migrate
 from tests.fixtures.databases import PostgresServer
 from tests.posts_service.callers import a_post
 
@@ -16,11 +15,10 @@ Client = httpx2.AsyncClient
 
 
 @pytest.fixture
-async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
+async def sessions(migrated: Callable[[str], str]) -> AsyncGenerator[Sessions]:
     """An empty database of the service, whose callers don't wait for long."""
-    await migrate(database_url, "posts_service")
     impatient = DatabaseLimits(lock_seconds=0.2, connect_seconds=1, pool_wait_seconds=0.2)
-    async with connect_database(database_url, limits=impatient) as opened:
+    async with connect_database(migrated("posts_service"), limits=impatient) as opened:
         yield opened
 
 
@@ -36,7 +34,7 @@ async def expect_away(client: Client, post_id: int) -> None:
         assert answer.json()["code"] == "unavailable"
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 async def test_without_postgresql_posts_answer_503_and_come_back(
     postgres: PostgresServer, ada: Client
 ) -> None:
@@ -53,7 +51,7 @@ async def test_without_postgresql_posts_answer_503_and_come_back(
     assert state.json() == {"liked": True, "like_count": 1}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_while_another_writer_holds_sqlite_writes_answer_503_and_reads_go_on(
     tmp_path: Path, ada: Client
 ) -> None:

@@ -239,7 +239,7 @@ async def test_a_post_deleted_under_its_likes_is_404_never_500(ada: Client, grac
 VERBS = st.sampled_from(["POST", "PUT", "DELETE"])
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 @settings(
     max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from shared.sql.migrations import migrate
+from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.posts_service.callers import HMAC_SECRET, a_token
 
@@ -23,7 +24,7 @@ def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended by itself"
         try:
-            if httpx2.get(f"{url}/livez", verify=False).status_code == 200:
+            if plain_http.get(f"{url}/livez").status_code == 200:
                 return
         except httpx2.TransportError:
             time.sleep(0.02)
@@ -48,7 +49,7 @@ def test_sigterm_ends_the_process_with_0_even_without_a_bus(
         url = f"http://127.0.0.1:{port}"
         until_alive(process, url)
         token = a_token(1, "Ada")
-        answer = httpx2.get(f"{url}/posts", headers={"Authorization": f"Bearer {token}"})
+        answer = plain_http.get(f"{url}/posts", headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 503  # nobody has told it of the revocations
 
         process.send_signal(signal.SIGTERM)

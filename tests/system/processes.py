@@ -13,6 +13,7 @@ from typing import TypeVar
 import httpx2
 import psutil
 
+from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 
 READY_SECONDS = 30.0
@@ -99,8 +100,7 @@ class HubbubProcess:
 
     def is_ready(self) -> bool:
         try:
-            # Asked often, while the process needs the CPU: so load no certificates for it.
-            answer = httpx2.get(f"{self.url}/readyz", timeout=1, trust_env=False, verify=False)
+            answer = plain_http.get(f"{self.url}/readyz", timeout=1)
         except httpx2.HTTPError:
             return False
         return answer.status_code == 200

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from itertools import chain
 from signal import SIGTERM
 
-from tests.system.conftest import System, a_token
+from tests.system.conftest import System, a_room, a_token
 from tests.system.tab import Tab, open_tab, persistent_tab
 
 MESSAGES_EACH = 60
@@ -39,11 +39,11 @@ def _assert_each_once_in_order(tabs: list[Tab], said: list[list[str]]) -> None:
 async def test_clients_of_a_killed_gateway_go_on_at_the_other_and_have_every_message_once(
     system: System,
 ) -> None:
-    first, second = system.ws_urls
+    (first, second), room = system.ws_urls, a_room()
     async with AsyncExitStack() as stack:
         tabs = [
             await stack.enter_async_context(
-                persistent_tab(*order, token=a_token(user, f"User {user}"))
+                persistent_tab(*order, token=a_token(user, f"User {user}"), room=room)
             )
             for user, order in enumerate([(first, second), (first, second), (second, first)], 1)
         ]
@@ -61,11 +61,11 @@ async def test_clients_of_a_killed_gateway_go_on_at_the_other_and_have_every_mes
 async def test_clients_of_a_gateway_that_stops_go_on_at_the_other_and_have_every_message_once(
     system: System,
 ) -> None:
-    first, second = system.ws_urls
+    (first, second), room = system.ws_urls, a_room()
     async with AsyncExitStack() as stack:
         tabs = [
             await stack.enter_async_context(
-                persistent_tab(*order, token=a_token(user, f"User {user}"))
+                persistent_tab(*order, token=a_token(user, f"User {user}"), room=room)
             )
             for user, order in enumerate([(first, second)] * 5 + [(second, first)], 1)
         ]
@@ -83,10 +83,11 @@ async def test_clients_of_a_gateway_that_stops_go_on_at_the_other_and_have_every
 
 
 async def test_the_users_of_a_killed_gateway_leave_once_within_15_seconds(system: System) -> None:
+    room = a_room()
     async with AsyncExitStack() as stack:
-        watcher = await stack.enter_async_context(open_tab(system.ws_urls[1], a_token(1)))
+        watcher = await stack.enter_async_context(open_tab(system.ws_urls[1], a_token(1), room))
         for user in (2, 2, 3):
-            await stack.enter_async_context(open_tab(system.ws_urls[0], a_token(user)))
+            await stack.enter_async_context(open_tab(system.ws_urls[0], a_token(user), room))
         await watcher.until(lambda f: f["type"] == "user_joined" and f["user_id"] == 3)
 
         system.gateways[0].kill()
@@ -98,9 +99,10 @@ async def test_the_users_of_a_killed_gateway_leave_once_within_15_seconds(system
 async def test_nothing_acked_is_lost_when_the_nats_server_is_killed_and_started_again(
     system: System,
 ) -> None:
+    room = a_room()
     async with AsyncExitStack() as stack:
         tabs = [
-            await stack.enter_async_context(persistent_tab(url, token=a_token(user)))
+            await stack.enter_async_context(persistent_tab(url, token=a_token(user), room=room))
             for user, url in enumerate([*system.ws_urls, *system.ws_urls], 1)
         ]
         async with asyncio.TaskGroup() as group:
@@ -121,7 +123,9 @@ async def test_likes_are_accepted_with_the_broker_away_and_all_arrive_in_order(
 ) -> None:
     likers = range(10, 40)
     async with AsyncExitStack() as stack:
-        tab = await stack.enter_async_context(open_tab(system.ws_urls[0], a_token(1, "Ada")))
+        tab = await stack.enter_async_context(
+            open_tab(system.ws_urls[0], a_token(1, "Ada"), a_room())
+        )
         author = await stack.enter_async_context(system.posts_client(1, "Ada"))
         post = (await author.post("/posts", json={"title": "Engines", "body": "…"})).json()
 
@@ -144,7 +148,7 @@ async def test_a_gateway_cut_off_from_nats_keeps_its_sockets_and_is_not_ready(
     system: System,
 ) -> None:
     async with (
-        open_tab(system.ws_urls[0], a_token(1)) as tab,
+        open_tab(system.ws_urls[0], a_token(1), a_room()) as tab,
         system.api_client() as api,
     ):
         system.nats.stop()

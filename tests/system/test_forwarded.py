@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,9 +21,11 @@ from shared.runtime.listening import listen
 from shared.runtime.process import Server, server_config
 from shared.runtime.settings import ServiceSettings
 from tests.auth_service.people import SIGNING_KEY
+from tests.fixtures import plain_http
 from tests.fixtures.waiting import eventually
 from tests.gateway.transport.sockets import Echo
 from tests.gateway.transport.transports import some_limits
+from tests.system.conftest import make_tables
 from tests.system.processes import HubbubProcess, Processes
 
 TRUSTED = "127.0.0.0/8"
@@ -77,7 +78,7 @@ async def test_only_what_a_trusted_proxy_forwards_is_believed(
     headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}
     async with _told_whom_it_sees(proxies) as port:
         url = f"http://127.0.0.1:{port}/"
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with plain_http.client() as http:
             over_http = (await http.get(url, headers=headers)).json()
         async with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers) as socket:
             over_websocket = json.loads(await socket.recv())
@@ -94,8 +95,7 @@ def _auth_service(processes: Processes, home: Path, *, proxies: str) -> HubbubPr
         "HUBBUB_AUTH_FAILURES_PER_ADDRESS": "2",
         "HUBBUB_FORWARDED_ALLOW_IPS": proxies,
     }
-    migrated = processes.start("migrate", "--service", "auth", env=environment)
-    assert migrated.wait(seconds=30) == 0, migrated.log
+    make_tables(environment["HUBBUB_DATABASE_URL"], "auth_service")
     service = processes.service("auth", env=environment)
     service.until_ready()
     return service
@@ -104,7 +104,7 @@ def _auth_service(processes: Processes, home: Path, *, proxies: str) -> HubbubPr
 def _status_of_a_guess(service: HubbubProcess, number: int, address: str) -> int:
     form = {"username": f"user-{number}@example.com", "password": "a wrong guess"}
     headers = {"X-Forwarded-For": address}
-    answer = httpx2.post(f"{service.url}/auth/token", data=form, headers=headers, trust_env=False)
+    answer = plain_http.post(f"{service.url}/auth/token", data=form, headers=headers)
     return answer.status_code
 
 

@@ -14,6 +14,7 @@ from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import CTL_PUB, RT_PUB
 from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
+from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.ports import free_ports
 from tests.fixtures.waiting import eventually
@@ -107,7 +108,7 @@ async def test_a_service_with_a_wrong_password_is_not_ready_and_says_so_once(
     )
     until(lambda: server.log.count("authentication error") >= 3, why="it tried again and again")
 
-    answer = httpx2.get(f"{gateway.url}/readyz", trust_env=False)
+    answer = plain_http.get(f"{gateway.url}/readyz")
     assert answer.status_code == 503
     assert "not connected" in answer.json()["detail"]
     assert gateway.log.count("Authorization Violation") == 1
@@ -190,7 +191,7 @@ async def use_everything(deployment: Deployment) -> None:
 
 
 def a_client_of(service: HubbubProcess) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=service.url, trust_env=False)
+    return plain_http.client(base_url=service.url)
 
 
 async def a_token(auth: httpx2.AsyncClient, name: str) -> str:

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-import httpx2
-
+from tests.fixtures import plain_http
 from tests.fixtures.certificates import Authority
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.hubbub.test_cli import assert_fails_with, hubbub
@@ -35,7 +34,7 @@ def _attempts(server: NatsServer) -> set[str]:
 def _assert_refuses(gateway: HubbubProcess, server: NatsServer, reason: str) -> None:
     """It says why, once, stays unready, and has told nobody its password."""
     until(lambda: len(_attempts(server)) >= 3, why="it tries again")
-    answer = httpx2.get(f"{gateway.url}/readyz", trust_env=False)
+    answer = plain_http.get(f"{gateway.url}/readyz")
 
     assert answer.status_code == 503
     assert "the bus is not connected" in answer.json()["detail"]

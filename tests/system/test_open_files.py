@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import anyio.to_thread
-import httpx2
 import psutil
 import pytest
 
+from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer
 from tests.system.conftest import SECRET, a_token, make_streams, make_tables
 from tests.system.processes import HubbubProcess, Processes, until
@@ -82,7 +82,7 @@ async def test_peers_who_say_nothing_leave_the_files_for_the_bus_and_the_databas
 
         async with (
             open_tab(gateway.ws_url, a_token(1, "Ann")) as ann,
-            httpx2.AsyncClient(base_url=posts.url, trust_env=False) as client,
+            plain_http.client(base_url=posts.url) as client,
         ):
             ann_says, bob_says = (
                 {"Authorization": f"Bearer {a_token(*who)}"} for who in ((1, "Ann"), (2, "Bob"))

@@ -7,20 +7,20 @@ from shared.contracts.ids import UserId
 from shared.jetstream.publisher import start_publisher
 from shared.nats.client import connect_bus
 from shared.tokens.revocations import UserRevoked
-from tests.system.conftest import System, a_token
+from tests.system.conftest import System, a_room, a_token
 from tests.system.tab import Tab, open_tab
 
 
-async def test_a_like_reaches_all_tabs_of_the_author_on_both_gateways(system: System) -> None:
-    ada, grace = a_token(1, "Ada"), a_token(2, "Grace")
+async def test_a_like_reaches_all_tabs_of_the_author_on_both_gateways(standing: System) -> None:
+    ada, grace, room = a_token(1, "Ada"), a_token(2, "Grace"), a_room()
     async with AsyncExitStack() as stack:
         adas = [
-            await stack.enter_async_context(open_tab(url, ada))
-            for url in [*system.ws_urls, system.ws_urls[0]]
+            await stack.enter_async_context(open_tab(url, ada, room))
+            for url in [*standing.ws_urls, standing.ws_urls[0]]
         ]
-        graces = await stack.enter_async_context(open_tab(system.ws_urls[1], grace))
-        author = await stack.enter_async_context(system.posts_client(1, "Ada"))
-        liker = await stack.enter_async_context(system.posts_client(2, "Grace"))
+        graces = await stack.enter_async_context(open_tab(standing.ws_urls[1], grace, room))
+        author = await stack.enter_async_context(standing.posts_client(1, "Ada"))
+        liker = await stack.enter_async_context(standing.posts_client(2, "Grace"))
 
         post = (await author.post("/posts", json={"title": "Engines", "body": "…"})).json()
         await author.post(f"/posts/{post['id']}/like")  # one's own: nobody is told
@@ -40,15 +40,15 @@ async def test_a_like_reaches_all_tabs_of_the_author_on_both_gateways(system: Sy
 
 
 async def test_a_user_with_any_id_chats_posts_is_notified_and_is_signed_out(
-    system: System,
+    standing: System,
 ) -> None:
-    ada, grace = "6f1c8a52-0d3f-4a52-9a0c-3a1b1c5d7e90", "auth0|5.f*7>c~"
+    ada, grace, room = "6f1c8a52-0d3f-4a52-9a0c-3a1b1c5d7e90", "auth0|5.f*7>c~", a_room()
     async with (
-        open_tab(system.ws_urls[0], a_token(ada, "Ada")) as one,
-        open_tab(system.ws_urls[1], a_token(ada, "Ada")) as two,
-        open_tab(system.ws_urls[1], a_token(grace, "Grace")) as other,
-        system.posts_client(ada, "Ada") as author,
-        system.posts_client(grace, "Grace") as liker,
+        open_tab(standing.ws_urls[0], a_token(ada, "Ada"), room) as one,
+        open_tab(standing.ws_urls[1], a_token(ada, "Ada"), room) as two,
+        open_tab(standing.ws_urls[1], a_token(grace, "Grace"), room) as other,
+        standing.posts_client(ada, "Ada") as author,
+        standing.posts_client(grace, "Grace") as liker,
     ):
         joined = await one.until(lambda f: f["type"] == "user_joined")
         await other.say("m1", "hello")
@@ -57,7 +57,7 @@ async def test_a_user_with_any_id_chats_posts_is_notified_and_is_signed_out(
         await liker.post(f"/posts/{post['id']}/like")
         notified = [await tab.until(lambda f: f["type"] == "notification") for tab in (one, two)]
         async with (
-            connect_bus(system.nats.url, name="test") as bus,
+            connect_bus(standing.nats.url, name="test") as bus,
             start_publisher(bus) as publisher,
         ):
             revoked = UserRevoked(user_id=UserId(ada)).model_dump_json().encode()
@@ -78,17 +78,18 @@ async def test_a_user_with_any_id_chats_posts_is_notified_and_is_signed_out(
 
 
 async def test_one_user_on_two_gateways_is_one_joined_one_left_and_equal_counts(
-    system: System,
+    standing: System,
 ) -> None:
+    room = a_room()
     async with AsyncExitStack() as stack:
         watchers = [
-            await stack.enter_async_context(open_tab(url, a_token(user, f"Watcher {user}")))
-            for user, url in enumerate(system.ws_urls, start=1)
+            await stack.enter_async_context(open_tab(url, a_token(user, f"Watcher {user}"), room))
+            for user, url in enumerate(standing.ws_urls, start=1)
         ]
         await watchers[0].until(lambda f: f["type"] == "user_joined")
         async with AsyncExitStack() as tabs:
-            for url in [*system.ws_urls, *system.ws_urls]:
-                tab = await tabs.enter_async_context(open_tab(url, a_token(7, "Ann")))
+            for url in [*standing.ws_urls, *standing.ws_urls]:
+                tab = await tabs.enter_async_context(open_tab(url, a_token(7, "Ann"), room))
                 assert tab.frames[0]["count"] == 3
             for watcher in watchers:
                 await watcher.until(lambda f: f["type"] == "user_joined" and f["user_id"] == 7)
@@ -103,11 +104,11 @@ async def test_one_user_on_two_gateways_is_one_joined_one_left_and_equal_counts(
         ]
 
 
-async def test_the_same_id_in_two_rooms_is_two_messages(system: System) -> None:
+async def test_the_same_id_in_two_rooms_is_two_messages(standing: System) -> None:
     token = a_token(1, "Ada")
     async with (
-        open_tab(system.ws_urls[0], token, room="one") as one,
-        open_tab(system.ws_urls[1], token, room="two") as two,
+        open_tab(standing.ws_urls[0], token, a_room()) as one,
+        open_tab(standing.ws_urls[1], token, a_room()) as two,
     ):
         first, second = await one.say("m1", "hello"), await two.say("m1", "hello")
         again = await two.say("m2", "bye")
@@ -120,14 +121,15 @@ async def test_the_same_id_in_two_rooms_is_two_messages(system: System) -> None:
 
 
 async def test_what_a_service_publishes_over_http_reaches_the_room_on_both_gateways(
-    system: System,
+    standing: System,
 ) -> None:
+    room = a_room()
     async with (
-        open_tab(system.ws_urls[0], a_token(1)) as one,
-        open_tab(system.ws_urls[1], a_token(2)) as two,
-        system.api_client() as api,
+        open_tab(standing.ws_urls[0], a_token(1), room) as one,
+        open_tab(standing.ws_urls[1], a_token(2), room) as two,
+        standing.api_client() as api,
     ):
-        body = {"channel": "chat:lobby", "data": {"text": "hi"}, "idempotency_key": "k"}
+        body = {"channel": f"chat:{room}", "data": {"text": "hi"}, "idempotency_key": "k"}
         answers = [(await api.post("/api/publish", json=body)).json() for _ in range(2)]
         frames = [await tab.until(lambda f: f["type"] == "publication") for tab in (one, two)]
         assert one.frames[0]["users"][0]["name"] == "User 1"
@@ -141,19 +143,24 @@ async def test_what_a_service_publishes_over_http_reaches_the_room_on_both_gatew
     assert answers[0]["result"]["epoch"] == one.epoch == two.epoch
 
 
-async def test_250_users_cross_the_crowd_line_both_ways(system: System) -> None:
+async def test_250_users_cross_the_crowd_line_both_ways(standing: System) -> None:
+    room = a_room()
     async with AsyncExitStack() as stack:
-        watcher = await stack.enter_async_context(open_tab(system.ws_urls[0], a_token(1, "Ada")))
+        watcher = await stack.enter_async_context(
+            open_tab(standing.ws_urls[0], a_token(1, "Ada"), room)
+        )
         async with AsyncExitStack() as crowd:
             tabs: list[Tab] = []
             for first in range(100, 350, 25):
                 opening = [
-                    open_tab(system.ws_urls[user % 2], a_token(user))
+                    open_tab(standing.ws_urls[user % 2], a_token(user), room)
                     for user in range(first, first + 25)
                 ]
                 tabs += [await crowd.enter_async_context(tab) for tab in opening]
             await watcher.until(lambda f: f["type"] == "user_count" and f["count"] == 251)
-            late = await crowd.enter_async_context(open_tab(system.ws_urls[1], a_token(999)))
+            late = await crowd.enter_async_context(
+                open_tab(standing.ws_urls[1], a_token(999), room)
+            )
             assert late.frames[0]["count"] == 252
             assert len(late.frames[0]["users"]) == 200
             await watcher.until(lambda f: f["type"] == "user_count" and f["count"] == 252)

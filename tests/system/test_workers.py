@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
-import httpx2
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer
 from tests.system.conftest import (
     SECRET,
@@ -68,7 +68,7 @@ class Workers:
     def samples(self, name: str) -> dict[str, float]:
         """One metric by worker, as one request to whichever worker tells it."""
         url = f"{self.supervisor.url}/metrics"
-        answer = httpx2.get(url, timeout=5, trust_env=False, verify=False)
+        answer = plain_http.get(url, timeout=5)
         return {
             sample.labels["worker"]: sample.value
             for family in text_string_to_metric_families(answer.text)

@@ -1,7 +1,7 @@
-"""Emails are compared by what is normalised after its case is folded.
+"""The key by which emails are compared is normalised after case folding, not before.
 
-Case folding takes some letters apart, so that one email in two cases had two keys. Where two
-accounts fall together both stay: the older one gets the key, the other one keeps what it had.
+Case folding decomposes some letters, so one email in two cases had two keys. Where two accounts
+now have the same email both stay: the older one gets the new key, the other keeps its old one.
 
 Revision ID: 0003
 """
@@ -48,7 +48,7 @@ def _make_keys(key_of: Callable[[str], str]) -> None:
 
 
 def _beyond_ascii() -> Iterator[tuple[int, str, str]]:
-    """Whose keys may differ, the oldest account first."""
+    """The accounts whose keys may change, the oldest first."""
     after = 0
     while True:
         some = sa.select(_USERS.c.id, _USERS.c.email, _USERS.c.email_key)

@@ -1,4 +1,4 @@
-"""The sessions that were ended are found by an index, to be told again in batches.
+"""An index over the sessions that were ended, to publish them again in batches.
 
 Revision ID: 0005
 """

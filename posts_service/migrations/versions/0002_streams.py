@@ -1,4 +1,4 @@
-"""What the outbox knows of its stream, so that it notices when the bus lost it.
+"""What the outbox knows of its stream, to notice when the bus has lost it.
 
 Revision ID: 0002
 """

@@ -1,4 +1,4 @@
-"""Where the outbox's rows lie in their stream is found by an index, in each of its lives.
+"""An index over the sequences of the outbox's rows, for each life of their stream.
 
 Revision ID: 0003
 """

@@ -27,7 +27,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table, column in _COLUMNS:  # PostgreSQL raises at the first that is not even digits
+    for table, column in _COLUMNS:  # PostgreSQL itself raises at an id that is not all digits
         there_and_back = f"CAST(CAST({column} AS BIGINT) AS TEXT)"
         other = sa.text(f"SELECT 1 FROM {table} WHERE {column} != {there_and_back}")
         if op.get_bind().execute(other).first() is not None:
@@ -46,9 +46,8 @@ def _change(before: _Type, after: _Type, *, empty: str) -> None:
                 postgresql_using=f"CAST({column} AS {after})",
             )
         elif column == "author_id":
-            # To copy the table would take its likes and comments along, by their foreign keys,
-            # and forget which ids were given. A column that is added needs a default; nobody
-            # leaves an author out.
+            # Copying the table would delete its likes and comments, by their foreign keys, and
+            # forget which ids were used. An added column needs a default, which no row keeps.
             given = sa.Column("of_author", after, nullable=False, server_default=empty)
             op.add_column(table, given)
             op.execute(f"UPDATE {table} SET of_author = CAST({column} AS {after})")

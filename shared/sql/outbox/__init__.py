@@ -1,1 +1,1 @@
-"""The outbox: what a service tells others, committed with the change that it tells of."""
+"""The outbox: messages for the bus, committed together with the changes that they report."""

@@ -1,4 +1,4 @@
-"""The relay's lease: one relay at a time, over all processes that share the database."""
+"""The relay's lease: one relay at a time, among all processes that share the database."""
 
 import secrets
 import time
@@ -15,9 +15,9 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 class Lease:
     """A claim that expires unless it is renewed.
 
-    Expiry is by the database's clock, the same for all. The holder itself counts from
-    *before* it asked, by its own monotonic clock, so it stops a little before anybody
-    else may start, however its clock is set.
+    It expires by the database's clock, the same for all. The holder counts by its own monotonic
+    clock, from *before* it asked. So it stops a little before anybody else may start, even if its
+    system clock is wrong.
     """
 
     def __init__(self, sessions: Sessions, *, seconds: float) -> None:
@@ -28,12 +28,12 @@ class Lease:
 
     @property
     def remaining_seconds(self) -> float:
-        """How long it is certainly still ours; zero or less: not ours."""
+        """How long it is certainly ours; zero or less: it may not be ours."""
         return self._held_until - time.monotonic()
 
     @property
     def renewal_seconds(self) -> float:
-        """Until it should be renewed: at a third, so that one failure doesn't lose it."""
+        """When to renew it: after a third, so that one failure doesn't lose it."""
         return self.remaining_seconds - self._seconds * 2 / 3
 
     async def hold(self) -> bool:
@@ -55,7 +55,7 @@ class Lease:
         return taken
 
     async def release(self) -> None:
-        """Give it up, so that the next one need not wait for its expiry."""
+        """Give it up, so that the next relay need not wait for its expiry."""
         self._held_until = 0.0
         async with transaction(self._sessions) as session:
             ours = update(OutboxLease).where(OutboxLease.owner == self._owner)

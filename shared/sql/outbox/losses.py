@@ -1,7 +1,7 @@
-"""What the bus lost of what was sent goes out again, under the same ids.
+"""Messages that the bus has lost go out again, under the same ids.
 
-It lost what was sent into a life of the stream that is over, or to places beyond its end. What
-its consumer is known to have handled by then does not go out again.
+Lost is what was sent into an earlier epoch of the stream, or has a sequence beyond the stream's
+end. What the consumer is known to have handled does not go out again.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from shared.sql.outbox import rows as outbox_rows
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often it is asked whether the bus still has what was sent."""
+"""How often the stream is checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The stream that an outbox is for, and whose work what is in it is."""
+    """The stream that an outbox is for, and the consumer that handles its messages."""
 
     bus: Bus
     stream: str
@@ -33,9 +33,9 @@ class Destination:
 async def watch_for_losses(
     sessions: Sessions, to: Destination, *, look_seconds: float = LOOK_SECONDS
 ) -> None:
-    """Note what the bus loses, until cancelled; it is for the relay to send it again.
+    """Note what the bus loses, until cancelled; the relay sends it again.
 
-    A bus that gives no answer, or no right to ask, holds up nothing: the relay does not wait.
+    A bus that does not answer, or does not allow the question, holds nothing up.
     """
     is_known = True
     while True:
@@ -51,15 +51,16 @@ async def watch_for_losses(
 
 
 async def note_losses(sessions: Sessions, to: Destination) -> bool:
-    """Note how far the consumer is, or that what it had not handled is lost; return which.
+    """Note how far the consumer is, or a loss; return whether it was a loss.
 
     Processes may do it side by side: one of them notes it.
 
     Raises:
-        BusUnavailable, DatabaseUnavailable: it is not known.
+        BusUnavailable, DatabaseUnavailable: nothing is known.
     """
     noted = await outbox_rows.noted(sessions, to.stream)
-    places = await outbox_rows.newest_places(sessions)  # first: the stream only grows
+    # Before the stream is asked: it only grows.
+    newest = await outbox_rows.newest_sequences(sessions)
     api = JetStreamApi(to.bus)
     state = (await api.stream_info(to.stream)).state
     consumer = await api.consumer_info(to.stream, to.consumer)
@@ -70,10 +71,10 @@ async def note_losses(sessions: Sessions, to: Destination) -> bool:
         return False
     if noted.epoch != state.epoch:
         lost_above = noted.floor
-    elif places.reached > state.last:  # rolled back, as by a backup
+    elif newest.highest > state.last:  # rolled back, as by a backup
         lost_above = max(noted.floor, state.last)
-    elif any(place > noted.floor for place in places.repeated):
-        lost_above = noted.floor  # rolled back, who knows how far: others have the places already
+    elif any(sequence > noted.floor for sequence in newest.repeated):
+        lost_above = noted.floor  # rolled back, unknown how far, and filled again since
     else:
         if floor > noted.floor:
             await outbox_rows.note_floor(sessions, noted, floor)

@@ -1,4 +1,4 @@
-"""What the outboxes of a process tell Prometheus."""
+"""The Prometheus metrics of a process's outboxes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class OutboxMetrics:
-    """The families, once per registry; each outbox of the process has its own label."""
+    """The metrics, once for each registry; each outbox of the process has its own label."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str) -> Gauge:
@@ -39,7 +39,7 @@ class RelayMetrics:
         self.count_published: Callable[[int], None] = published.inc
         self.count_poisoned: Callable[[int], None] = poisoned.inc
         self._oldest: datetime | None = None
-        age.set_function(self._age_seconds)  # it grows even while nobody measures
+        age.set_function(self._age_seconds)  # it grows even if nothing is measured
 
     def measured(self, depth: int, oldest: datetime | None) -> None:
         """Take what the database holds now."""

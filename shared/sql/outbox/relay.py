@@ -33,7 +33,7 @@ class RelayLimits:
 
     batch_rows: int = 200
     idle_seconds: float = 1.0
-    """How often rows of other processes are looked for; our own wake the relay at once."""
+    """How often to look for rows of other processes; our own wake the relay at once."""
     publish_seconds: float = 3.0
     """How long one message may wait for the bus's answer before the batch gives up on it."""
     lease_seconds: float = 10.0
@@ -43,16 +43,16 @@ class RelayLimits:
     measure_seconds: float = 5.0
     """How often depth and age are measured."""
     lost_seconds: float = 2.0
-    """How often it is looked whether something is noted as lost."""
+    """How often to look for a noted loss."""
     lost_rows: int = 1000
-    """At most so much of it is made unsent in one transaction."""
+    """At most so many are marked as unsent in one transaction."""
     retention_seconds: float = 24 * 3600
-    """How long sent rows are kept, for whoever asks what was sent."""
+    """How long sent rows are kept, to send them again after a loss."""
     prune_seconds: float = 60.0
     prune_rows: int = 1000
     """At most this many are deleted in one transaction."""
-    farewell_seconds: float = 1.0
-    """When stopped: for marking what was sent, and for giving up the lease."""
+    stop_seconds: float = 1.0
+    """When stopped: to mark what was sent, and again to give up the lease."""
 
     def __post_init__(self) -> None:
         if self.publish_seconds >= self.lease_seconds * 2 / 3:
@@ -65,10 +65,10 @@ class BatchResult:
 
     read: int = 0
     sent: dict[int, int] = field(default_factory=dict)
-    """Places, and the sequences that the stream gave them."""
+    """The sequence in the stream, by row position."""
     poisoned: dict[int, str] = field(default_factory=dict)
     held_up: bool = False
-    """At least one aggregate could not go on; others may have."""
+    """At least one aggregate could not continue; others may have."""
 
     @property
     def left(self) -> int:
@@ -82,14 +82,13 @@ async def relay_batch(
     limits: RelayLimits | None = None,
     start_seconds: float = math.inf,
 ) -> BatchResult:
-    """Publish the oldest unsent rows, then mark what became of them.
+    """Publish the oldest unsent rows, then mark the results.
 
-    Nothing is published inside a transaction: a bus that is away would hold its locks.
-    Rows that were published and not marked, for whatever reason, go out again, under the
-    same ids.
+    Nothing is published inside a transaction: while the bus is away, it would hold its locks.
+    Rows that were published but not marked, for whatever reason, go out again under the same ids.
 
     Args:
-        start_seconds: After so long nothing new is started; the rest waits for the next batch.
+        start_seconds: After this long no further row is started; the rest is for the next batch.
     """
     limits = limits or RelayLimits()
     start_until = time.monotonic() + start_seconds
@@ -112,9 +111,9 @@ async def relay_batch(
                         start_until=start_until,
                     )
                 )
-    except BaseException:  # cancelled, or fenced: save what can be saved
+    except BaseException:  # cancelled, or the lease ran out: mark what was sent
         with suppress(Exception):
-            async with asyncio.timeout(limits.farewell_seconds):
+            async with asyncio.timeout(limits.stop_seconds):
                 await mark()
         raise
     await mark()
@@ -136,7 +135,7 @@ async def _publish_in_order(
     publish_seconds: float,
     start_until: float,
 ) -> None:
-    """Publish rows of one aggregate, each after the one before: pipelined retries reorder."""
+    """Publish rows of one aggregate, one at a time: retries of pipelined ones would reorder."""
     for row in chain:
         if time.monotonic() >= start_until:
             return
@@ -148,7 +147,7 @@ async def _publish_in_order(
             result.held_up = True
             return
         except MessageRejected as rejected:
-            # Alert on this: somebody must look at the row. The aggregate's others go on.
+            # Alert on this: somebody must look at the row. The aggregate's other rows continue.
             log.error(
                 "outbox_row_poisoned",
                 message_id=row.id,
@@ -158,7 +157,7 @@ async def _publish_in_order(
                 error=rejected.description,
             )
             result.poisoned[row.position] = str(rejected)
-        except Exception:  # a bug may hold up its own aggregate, and not all the others
+        except Exception:  # a bug may hold up this aggregate, but not the others
             log.exception("outbox_row_failed", message_id=row.id, subject=row.subject)
             result.held_up = True
             return
@@ -169,14 +168,14 @@ async def _publish_in_order(
 async def publish_at_once(
     sessions: Sessions, publisher: Publisher, message_id: str, *, deadline_seconds: float
 ) -> None:
-    """Publish a committed row now, whoever holds the lease; nothing is to be done for a sent one.
+    """Publish a committed row now, without the lease, if it is not sent already.
 
-    Only for a row that is alone of its aggregate, as nothing else keeps its order. The relay may
-    publish it as well; the bus drops the repeat by its id.
+    Only for the single row of an aggregate, since no order is kept. The relay may publish it as
+    well; the bus drops the duplicate by its id.
 
     Raises:
-        BusUnavailable: no answer by the deadline; the relay goes on trying.
-        MessageRejected: the bus never takes it.
+        BusUnavailable: no answer by the deadline; the relay tries further.
+        MessageRejected: the bus will never take it.
     """
     rows, life = await outbox_rows.find(sessions, message_id)
     for row in rows:
@@ -200,11 +199,11 @@ async def run_relay(
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
 ) -> None:
-    """Relay until cancelled; whatever is away, it waits for it. It may be run again.
+    """Relay until cancelled, waiting for a bus or database that is away. It may be run again.
 
     Args:
-        may_prune: Whether our clock may be believed now, as `TrustedClock.is_right` says.
-        stream: If given, what it was noted to have lost goes out again, before anything new.
+        may_prune: Whether our clock can be trusted, as `TrustedClock.is_right` says.
+        stream: If given, what is noted as lost by it goes out again, before anything new.
         wake: From `wake_after_commit`.
         metrics: From `OutboxMetrics.of`.
     """
@@ -255,18 +254,18 @@ class _Relay:
         if not self._held:
             return
         with suppress(Exception):  # then it expires
-            async with asyncio.timeout(self._limits.farewell_seconds):
+            async with asyncio.timeout(self._limits.stop_seconds):
                 await self._lease.release()
 
     async def _step(self) -> None:
         await self._measure()
         if not await self._hold_lease():
-            # Waking wouldn't help: the holder finds the rows when it looks for them.
+            # Waking it wouldn't help: the holder of the lease finds the rows by looking.
             await asyncio.sleep(self._limits.lease_seconds / 3)
             return
         if await self._unsend_some():
-            return  # to hold the lease, and then the rest
-        self._wake.clear()  # before reading: a commit from now on is another turn
+            return  # renew the lease, then mark the rest
+        self._wake.clear()  # before reading: a later commit causes another step
         result = await self._relay()
         if result is None:
             return
@@ -289,7 +288,7 @@ class _Relay:
         return held
 
     async def _unsend_some(self) -> bool:
-        """Make unsent what was lost; return whether there may be more of it."""
+        """Mark lost rows as unsent; return whether there may be more."""
         if self._stream is None or time.monotonic() < self._lost_at:
             return False
         limits = self._limits
@@ -309,7 +308,7 @@ class _Relay:
         return False
 
     async def _relay(self) -> BatchResult | None:
-        """One batch, fenced: None if the lease ran out under it, and nothing more was sent."""
+        """One batch, cancelled when the lease runs out; then None."""
         try:
             async with asyncio.timeout(self._lease.remaining_seconds):
                 return await relay_batch(
@@ -337,7 +336,7 @@ class _Relay:
         await asyncio.sleep(self._backoff_seconds)
 
     def _note_progress(self, *, held_up: bool) -> None:
-        """Log the two moments, not every try between them."""
+        """Log when relaying stops and when it goes on, not every try in between."""
         if held_up and self._held_up_since is None:
             self._held_up_since = time.monotonic()
             log.warning("outbox_held_up")
@@ -361,5 +360,5 @@ class _Relay:
             return
         older_than = datetime.now(UTC) - timedelta(seconds=limits.retention_seconds)
         pruned = await outbox_rows.prune(self._sessions, older_than, limits.prune_rows)
-        if pruned < limits.prune_rows:  # else there are more, after the next batch
+        if pruned < limits.prune_rows:  # else the next step deletes more
             self._prune_at = time.monotonic() + limits.prune_seconds

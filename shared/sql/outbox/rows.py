@@ -1,4 +1,4 @@
-"""The relay's SQL."""
+"""The outbox's SQL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.sql.database import Sessions, transaction
 from shared.sql.outbox.table import UNSENT, OutboxRow, OutboxStream
 
-NEWEST_PLACES = 5000
-"""Looked at for those that were given twice: more than are sent between two looks."""
+NEWEST_SEQUENCES = 5000
+"""Searched for those that were given twice: more than are sent between two checks."""
 _LIFE = select(func.coalesce(func.max(OutboxStream.life), 0)).scalar_subquery()
 """Of the one stream that an outbox is for."""
 
 
 class Due(NamedTuple):
-    """What is to be published, and into which life of the stream as far as we know."""
+    """What is to be published, and the life of the stream as we know it."""
 
     rows: Sequence[OutboxRow]
     life: int
 
 
 async def oldest_unsent(sessions: Sessions, limit: int) -> Due:
-    """The first unsent rows by their places, in a transaction that is over when they are here.
+    """The first unsent rows by position; their transaction has ended when this returns.
 
-    Always from the beginning: on PostgreSQL a lower place may be committed after a higher one.
+    Always from the beginning: on PostgreSQL a lower position may be committed after a higher one.
     """
     async with transaction(sessions, read_only=True) as session:
         first = select(OutboxRow, _LIFE).where(UNSENT).order_by(OutboxRow.position).limit(limit)
@@ -45,7 +45,7 @@ async def find(sessions: Sessions, message_id: str) -> Due:
 
 
 async def is_unsent(session: AsyncSession, message_id: str) -> bool:
-    """Whether there is such a row and the bus was not seen to store it; poison was not either."""
+    """Whether there is such a row that is not marked as sent; a poisoned one isn't either."""
     unsent = (OutboxRow.id == message_id) & OutboxRow.sent_at.is_(None)
     return await session.scalar(select(OutboxRow.position).where(unsent)) is not None
 
@@ -53,11 +53,10 @@ async def is_unsent(session: AsyncSession, message_id: str) -> bool:
 async def mark(
     sessions: Sessions, *, life: int, sent: Mapping[int, int], poisoned: Mapping[int, str]
 ) -> None:
-    """Write down what became of rows, by their places; sent with its sequence, poison with its
-    error.
+    """Mark rows by position: sent with the sequence in the stream, poisoned with the error.
 
     Args:
-        life: What was known before they were sent. If it was over by then, they go out again.
+        life: As it was known before they were sent. If it had ended by then, they go out again.
     """
     if not sent and not poisoned:
         return
@@ -81,7 +80,7 @@ async def unsent(sessions: Sessions) -> tuple[int, datetime | None]:
 
 
 async def prune(sessions: Sessions, older_than: datetime, limit: int) -> int:
-    """Delete the longest sent rows, at most so many; return how many."""
+    """Delete the rows that were sent longest ago, up to the limit; return how many."""
     async with transaction(sessions) as session:
         longest_sent = (
             select(OutboxRow.position)
@@ -94,7 +93,7 @@ async def prune(sessions: Sessions, older_than: datetime, limit: int) -> int:
 
 
 async def noted(sessions: Sessions, stream: str) -> OutboxStream | None:
-    """What was last known of the stream."""
+    """What is noted of the stream."""
     async with transaction(sessions, read_only=True) as session:
         return await session.get(OutboxStream, stream)
 
@@ -102,10 +101,10 @@ async def noted(sessions: Sessions, stream: str) -> OutboxStream | None:
 async def note(
     session: AsyncSession, stream: str, *, epoch: str, floor: int, begins_anew: bool = False
 ) -> None:
-    """Write down what is known of the stream now.
+    """Note what is known of the stream now.
 
     Args:
-        begins_anew: What was sent before is not to be looked for there.
+        begins_anew: Begin a new life: what was sent before is not expected in the stream.
     """
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     known = {"epoch": epoch, "floor": floor}
@@ -119,7 +118,7 @@ async def note(
 
 
 async def note_floor(sessions: Sessions, of: OutboxStream, floor: int) -> None:
-    """Write down that all up to there is handled, unless the stream began anew meanwhile."""
+    """Note that all up to there is handled, unless the stream began a new life meanwhile."""
     async with transaction(sessions) as session:
         same_life = (OutboxStream.name == of.name) & (OutboxStream.life == of.life)
         lower = update(OutboxStream).where(same_life, OutboxStream.floor < floor)
@@ -129,9 +128,9 @@ async def note_floor(sessions: Sessions, of: OutboxStream, floor: int) -> None:
 async def note_loss(
     sessions: Sessions, of: OutboxStream, *, epoch: str, floor: int, lost_above: int
 ) -> bool:
-    """Write down once that what was sent to places above is lost; return whether we did.
+    """Note once that what was sent above that sequence is lost; return whether we did.
 
-    Not while an older loss is being made good.
+    Not while an older loss is still being repaired.
     """
     async with transaction(sessions) as session:
         same_life = (OutboxStream.name == of.name) & (OutboxStream.life == of.life)
@@ -143,36 +142,36 @@ async def note_loss(
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Those that the stream gave to what was sent last."""
+class NewestSequences:
+    """The sequences that the stream gave to what was sent last."""
 
-    reached: int
-    """Where the stream has to reach at least."""
+    highest: int
+    """The stream has to reach at least this."""
     repeated: Sequence[int]
-    """Given to more than one, lowest first: the stream lost the one that had it before."""
+    """Given to more than one row, ascending: the stream lost the first row's message."""
 
 
-async def newest_places(sessions: Sessions) -> Places:
-    """What the stream was seen to take in this life."""
+async def newest_sequences(sessions: Sessions) -> NewestSequences:
+    """What the stream gave in this life."""
     async with transaction(sessions, read_only=True) as session:
-        placed = select(OutboxRow.sequence).where(OutboxRow.life == _LIFE, OutboxRow.sequence > 0)
-        newest = placed.order_by(OutboxRow.sequence.desc()).limit(NEWEST_PLACES).subquery()
-        place = newest.c.sequence
-        reached = await session.scalar(select(func.max(place)))
-        twice = select(place).group_by(place).having(func.count() > 1).order_by(place)
-        return Places(reached or 0, (await session.scalars(twice)).all())
+        sent = select(OutboxRow.sequence).where(OutboxRow.life == _LIFE, OutboxRow.sequence > 0)
+        newest = sent.order_by(OutboxRow.sequence.desc()).limit(NEWEST_SEQUENCES).subquery()
+        sequence = newest.c.sequence
+        highest = await session.scalar(select(func.max(sequence)))
+        repeated = select(sequence).group_by(sequence).having(func.count() > 1).order_by(sequence)
+        return NewestSequences(highest or 0, (await session.scalars(repeated)).all())
 
 
 async def unsend_lost(sessions: Sessions, name: str, limit: int) -> int:
-    """Have what the stream was noted to have lost go out again, at most so many of it.
+    """Mark rows that the stream has lost as unsent, up to the limit; return how many.
 
-    Return how many; fewer than the limit were the last.
+    Fewer than the limit were the last.
     """
     stream = await noted(sessions, name)
     if stream is None or stream.lost_above is None:
         return 0
     async with transaction(sessions) as session:
-        # In the order in which it was sent: what is of one aggregate leaves in order again.
+        # In the order in which they were sent, so that an aggregate's leave in order again.
         lost = (
             select(OutboxRow.position)
             .where(OutboxRow.life == stream.life - 1, OutboxRow.sequence > stream.lost_above)

@@ -1,4 +1,4 @@
-"""How the relay hears of a commit at once, without asking the database again and again."""
+"""Waking the relay at a commit, so that it need not poll the database."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def wake_after_commit(sessions: Sessions) -> asyncio.Event:
     wake = asyncio.Event()
 
     class WakingSession(Session):
-        """A class of its own, so that the hook is this database's alone."""
+        """Its own class, so that the hook is for this database only."""
 
     def after_commit(session: Session) -> None:
         if session.in_nested_transaction():

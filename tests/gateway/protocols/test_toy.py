@@ -77,7 +77,7 @@ async def both(bus: Bus, publisher: Publisher) -> AsyncGenerator[TwoProtocols]:
             verifier=a_verifier(now=now, keys=FixedKeys([OUR_KEY])),
             registry=registry,
             supervisor=supervisor,
-            told=None,
+            complete_at=None,
             now=our_clock,
         )
         toys = replace(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.jetstream.clock import Stopwatch, our_clock, trouble_with_clock
+from shared.jetstream.clock import ClockComparison, our_clock, trouble_with_clock
 from shared.jetstream.stream_reader import StreamReader
 from shared.nats.client import Bus
 from tests.fixtures.tokens import NOW, Clock
@@ -19,7 +19,7 @@ def test_a_clock_is_off_by_what_the_time_of_the_answer_cannot_explain(
     told: float, ahead: float
 ) -> None:
     clock = Clock()
-    asked = Stopwatch(clock)
+    asked = ClockComparison(clock)
     clock.now += 2  # the answer took so long
 
     assert asked.ahead_seconds(datetime.fromtimestamp(told, UTC).isoformat()) == ahead
@@ -27,7 +27,7 @@ def test_a_clock_is_off_by_what_the_time_of_the_answer_cannot_explain(
 
 @pytest.mark.parametrize("told", [None, "", "noon", 7])
 def test_a_server_that_does_not_tell_the_time_is_taken_to_agree(told: object) -> None:
-    assert Stopwatch(Clock()).ahead_seconds(told) == 0
+    assert ClockComparison(Clock()).ahead_seconds(told) == 0
 
 
 @pytest.mark.parametrize("off", [-600, -20, 20, 600])

@@ -268,7 +268,7 @@ class Breaks(Follower):
         await super()._look()
 
 
-async def test_a_follower_that_breaks_doubts_and_when_started_again_goes_on_where_it_was(
+async def test_a_follower_that_breaks_goes_stale_and_when_started_again_goes_on_where_it_was(
     bus: Bus,
 ) -> None:
     stream, reader = await a_stream(bus), Reader()

@@ -62,7 +62,7 @@ class Following(RuleBasedStateMachine):
     @precondition(lambda self: not any(s > self.sequencer.position for s in self.stored))
     @rule()
     def learn_that_nothing_is_left(self) -> None:
-        self.take(self.sequencer.step_over(self.last))
+        self.take(self.sequencer.skip_to(self.last))
         assert self.sequencer.position == self.last
 
     def take(self, due: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.nats.address import sign_in
+from shared.nats.address import credentials_of
 from shared.nats.client import connect_bus
 from tests.fixtures.certificates import Authority
 from tests.fixtures.nats import StartServer
@@ -29,7 +29,7 @@ from tests.fixtures.waiting import eventually
 def test_one_url_names_the_user_for_all(
     servers: list[str], expected: tuple[str | None, str | None]
 ) -> None:
-    assert sign_in(servers) == expected
+    assert credentials_of(servers) == expected
 
 
 async def test_servers_that_others_tell_of_are_signed_in_to_as_well(

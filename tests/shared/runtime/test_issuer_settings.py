@@ -134,11 +134,13 @@ def test_revocations_are_kept_for_as_long_as_any_token_may_live() -> None:
 
 
 def test_what_may_be_a_mistake_is_told() -> None:
-    assert settings_of({"jwks_url": URL, "audience": "chat"}, {"hmac_secret": SECRET}).doubts == []
+    assert (
+        settings_of({"jwks_url": URL, "audience": "chat"}, {"hmac_secret": SECRET}).warnings == []
+    )
 
-    [audience] = settings_of({"jwks_url": URL}).doubts
-    [endless] = settings_of({"hmac_secret": SECRET, "require_exp": False}).doubts
-    [ours] = settings_of({"issuer": "hubbub", "jwks_url": URL, "audience": "hubbub"}).doubts
+    [audience] = settings_of({"jwks_url": URL}).warnings
+    [endless] = settings_of({"hmac_secret": SECRET, "require_exp": False}).warnings
+    [ours] = settings_of({"issuer": "hubbub", "jwks_url": URL, "audience": "hubbub"}).warnings
 
     assert "HUBBUB_ISSUERS.0 has no audience" in audience
     assert "without end" in endless

@@ -1,19 +1,17 @@
 """A migrated database of the counting service, and the real publisher."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.nats.client import Bus
 from shared.sql.database import Sessions, connect_database
-from shared.sql.migrations import migrate
 
 
 @pytest.fixture
-async def migrated_url(database_url: str) -> str:
-    await migrate(database_url, "tests.shared.sql.counting")
-    return database_url
+def migrated_url(migrated: Callable[[str], str]) -> str:
+    return migrated("tests.shared.sql.counting")
 
 
 @pytest.fixture

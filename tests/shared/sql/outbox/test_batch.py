@@ -215,11 +215,10 @@ async def test_a_batch_is_bounded_and_the_oldest_go_first(
 
 
 async def test_changes_are_committed_while_the_bus_lets_the_relay_wait(
-    database_url: str, bus: Bus
+    migrated_url: str, bus: Bus
 ) -> None:
-    await migrate(database_url, "tests.shared.sql.counting")
     limits = DatabaseLimits(lock_seconds=1, pool_connections=2, pool_wait_seconds=1)
-    async with connect_database(database_url, limits=limits) as sessions:
+    async with connect_database(migrated_url, limits=limits) as sessions:
         name = await a_counter(sessions)
         await count(sessions, name)
         publisher = StuckPublisher(bus)

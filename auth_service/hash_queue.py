@@ -1,4 +1,4 @@
-"""Whose turn it is to have a password hashed: addresses in turn, signing in before the rest."""
+"""The queue before the threads that hash passwords: fair between addresses, sign-ins first."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -10,7 +10,7 @@ from shared.contracts.errors import Unavailable
 
 
 class TooBusy(Unavailable):
-    """All threads that hash passwords are taken, and so are the places before them."""
+    """All threads that hash passwords are taken, and the queue is full."""
 
     code = "too_busy"
     retry_after_seconds = 1
@@ -20,15 +20,15 @@ class TooBusy(Unavailable):
 
 
 class Lane(Enum):
-    """What a password is hashed for."""
+    """What a password is hashed for; each lane has its own queue."""
 
     SIGNING_IN = auto()
     REGISTERING = auto()
-    """Leaves a slot to those who sign in, where there is more than one."""
+    """Leaves one slot to sign-ins, if there are several."""
 
 
 class _Waiting:
-    """Who waits in one lane: of each address its own, in the order of the addresses' turns."""
+    """The waiters of one lane: a queue for each address, the address to be served next first."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -41,29 +41,29 @@ class _Waiting:
     def of(self, address: str) -> int:
         return len(self._of.get(address, ()))
 
-    def add(self, address: str, turn: asyncio.Future[None]) -> None:
-        self._of.setdefault(address, deque()).append(turn)
+    def add(self, address: str, waiter: asyncio.Future[None]) -> None:
+        self._of.setdefault(address, deque()).append(waiter)
         self.count += 1
 
-    def remove(self, address: str, turn: asyncio.Future[None]) -> None:
-        """Take it out, unless that was done between its end and now."""
-        if turn in self._of.get(address, ()):
-            self._of[address].remove(turn)
+    def remove(self, address: str, waiter: asyncio.Future[None]) -> None:
+        """Take it out, if it is still there."""
+        if waiter in self._of.get(address, ()):
+            self._of[address].remove(waiter)
             self._removed(address)
 
     def next(self) -> asyncio.Future[None]:
-        """The first of the address that was not served for longest."""
+        """Take the first waiter of the address that was served longest ago."""
         address = next(iter(self._of))
-        turn = self._of[address].popleft()
+        waiter = self._of[address].popleft()
         self._of.move_to_end(address)
         self._removed(address)
-        return turn
+        return waiter
 
     def give_up_last(self, address: str) -> None:
-        turn = self._of[address].pop()
+        waiter = self._of[address].pop()
         self._removed(address)
-        if not turn.done():
-            turn.set_exception(TooBusy())
+        if not waiter.done():
+            waiter.set_exception(TooBusy())
 
     def _removed(self, address: str) -> None:
         self.count -= 1
@@ -71,37 +71,37 @@ class _Waiting:
             del self._of[address]
 
 
-class Turns:
-    """So many at a time, and a bounded number who wait; whoever comes then is told at once."""
+class HashQueue:
+    """A bounded number of slots, and a bounded number of waiters."""
 
     def __init__(self, slots: int, *, max_waiting: int, wait_seconds: float) -> None:
         """
         Args:
-            max_waiting: In each lane. In a full one, who comes takes the last place of the
-                address that has most of them, or none.
+            max_waiting: In each lane. In a full one a newcomer replaces the last waiter of the
+                address with the most, if its own address then has fewer; else it is refused.
         """
         self._free = slots
-        self._registering = max(1, slots - 1)  # how many more may
+        self._free_to_register = max(1, slots - 1)
         self._max_waiting = max_waiting
         self._wait_seconds = wait_seconds
         self._waiting = {lane: _Waiting() for lane in Lane}
 
     def refuse_if_full(self, lane: Lane, address: str) -> None:
-        """Tell who would get no place, before any work is done for them.
+        """Refuse before any work is done.
 
         Raises:
-            TooBusy: they would get none.
+            TooBusy: `slot` would raise it at once.
         """
         waiting = self._waiting[lane]
         if waiting.count >= self._max_waiting and not self._may_displace(waiting, address):
             raise TooBusy
 
     @asynccontextmanager
-    async def turn(self, lane: Lane, address: str) -> AsyncGenerator[None]:
-        """Wait for a slot, and have it until the end of the body.
+    async def slot(self, lane: Lane, address: str) -> AsyncGenerator[None]:
+        """Wait for a slot, and hold it until the end of the body.
 
         Raises:
-            TooBusy: there is no place to wait, or no slot came free in time.
+            TooBusy: the queue is full, or no slot came free in time.
         """
         if self._may_begin(lane):
             self._begin(lane)
@@ -117,23 +117,23 @@ class Turns:
         self.refuse_if_full(lane, address)
         if waiting.count >= self._max_waiting:
             waiting.give_up_last(waiting.longest()[0])
-        turn = asyncio.get_running_loop().create_future()
-        waiting.add(address, turn)
+        waiter = asyncio.get_running_loop().create_future()
+        waiting.add(address, waiter)
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await turn
+                await waiter
         except TimeoutError as error:
-            self._leave(lane, address, turn)
+            self._leave(lane, address, waiter)
             raise TooBusy from error
         except asyncio.CancelledError:
-            self._leave(lane, address, turn)
+            self._leave(lane, address, waiter)
             raise
 
-    def _leave(self, lane: Lane, address: str, turn: asyncio.Future[None]) -> None:
-        """Give up, maybe in the very moment in which it was given the slot, or its place away."""
-        if turn.cancelled():
-            self._waiting[lane].remove(address, turn)
-        elif turn.exception() is None:
+    def _leave(self, lane: Lane, address: str, waiter: asyncio.Future[None]) -> None:
+        """Stop waiting. It may just have been given a slot, or been replaced."""
+        if waiter.cancelled():
+            self._waiting[lane].remove(address, waiter)
+        elif waiter.exception() is None:
             self._end(lane)
 
     @staticmethod
@@ -141,20 +141,20 @@ class Turns:
         return waiting.of(address) + 1 < waiting.longest()[1]
 
     def _may_begin(self, lane: Lane) -> bool:
-        return self._free > 0 and (lane is Lane.SIGNING_IN or self._registering > 0)
+        return self._free > 0 and (lane is Lane.SIGNING_IN or self._free_to_register > 0)
 
     def _begin(self, lane: Lane) -> None:
         self._free -= 1
         if lane is Lane.REGISTERING:
-            self._registering -= 1
+            self._free_to_register -= 1
 
     def _end(self, lane: Lane) -> None:
         self._free += 1
         if lane is Lane.REGISTERING:
-            self._registering += 1
+            self._free_to_register += 1
         for each in Lane:
             while self._waiting[each].count and self._may_begin(each):
-                turn = self._waiting[each].next()
-                if not turn.done():
+                waiter = self._waiting[each].next()
+                if not waiter.done():
                     self._begin(each)
-                    turn.set_result(None)
+                    waiter.set_result(None)

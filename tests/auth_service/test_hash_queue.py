@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from auth_service.turns import Lane, TooBusy, Turns
+from auth_service.hash_queue import HashQueue, Lane, TooBusy
 
 SIGNING_IN, REGISTERING = Lane.SIGNING_IN, Lane.REGISTERING
 
@@ -15,7 +15,7 @@ class Counter:
     def __init__(
         self, group: asyncio.TaskGroup, *, slots: int = 1, max_waiting: int = 10, wait: float = 60
     ) -> None:
-        self.turns = Turns(slots, max_waiting=max_waiting, wait_seconds=wait)
+        self.queue = HashQueue(slots, max_waiting=max_waiting, wait_seconds=wait)
         self.served: list[str] = []
         self.refused: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -33,7 +33,7 @@ class Counter:
     async def _queue(self, name: str, lane: Lane, address: str) -> None:
         leave = asyncio.Event()
         try:
-            async with self.turns.turn(lane, address):
+            async with self.queue.slot(lane, address):
                 self.served.append(name)
                 self.inside.append(leave)
                 await leave.wait()
@@ -117,8 +117,8 @@ async def test_with_a_place_taken_by_each_of_many_addresses_who_comes_then_is_re
 
         assert counter.refused == ["eve"]
         with pytest.raises(TooBusy):
-            counter.turns.refuse_if_full(SIGNING_IN, "eve")
-        counter.turns.refuse_if_full(REGISTERING, "eve")
+            counter.queue.refuse_if_full(SIGNING_IN, "eve")
+        counter.queue.refuse_if_full(REGISTERING, "eve")
 
 
 async def test_places_of_one_lane_are_not_taken_by_the_other() -> None:
@@ -138,7 +138,7 @@ async def test_who_waited_too_long_is_refused_and_keeps_no_place() -> None:
         await counter.tasks["late"]
         assert counter.refused == ["late"]
 
-        counter.turns.refuse_if_full(SIGNING_IN, "another")
+        counter.queue.refuse_if_full(SIGNING_IN, "another")
 
 
 async def test_who_goes_away_leaves_the_place_and_the_slot_to_others() -> None:
