@@ -18,6 +18,8 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
 }
 
+NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
+
 
 def problems_of(service: str) -> list[str]:
     """Why the service can't start, and variables that it will not read."""
@@ -39,13 +41,8 @@ def warnings_of(service: str) -> list[str]:
 
 
 def _about_trust(service: str, settings: ServiceSettings) -> list[str]:
-    trusted = (settings.hmac_secret, settings.jwks_url, *settings.issuers)
-    if service != "auth" and not any(trusted):
-        return [
-            "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS:"
-            " no token could be checked"
-        ]
-    return []
+    is_lost = service != "auth" and not settings.trusts_somebody
+    return [f"{NOBODY_TRUSTED}: no token could be checked"] if is_lost else []
 
 
 def _unread(service: str) -> list[str]:

@@ -235,6 +235,20 @@ def token(user: str, name: str | None, seconds: int, data: Path | None) -> None:
     click.echo(make_token(user, name=name, seconds=seconds, data=data))
 
 
+@cli.command("check-token")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_data
+def check_token(file: Path | None, data: Path | None) -> None:
+    """Tell whether a token would be taken, or why not.
+
+    It is read from FILE or standard input. Whose tokens are taken is said by the environment,
+    or by a data folder's key; whether its session was ended is not looked up.
+    """
+    from hubbub.check_token import check_token
+
+    click.echo(check_token(file, data=data))
+
+
 @cli.command("check-config")
 @click.argument("service", type=_service, required=False)
 def check_config(service: str | None) -> None:

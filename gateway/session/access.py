@@ -1,12 +1,13 @@
 """Who may come in: with which token, how many at a time, and how fast."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from gateway.channels.connection import Connection
 from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
+from gateway.session.refusals import RefusalLog
 from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import UserId
 from shared.tokens.access_tokens import TokenVerifier
@@ -37,6 +38,7 @@ class Authenticator:
     revocations: Revocations
     knows_revocations: Callable[[], bool]
     """Whether all that were stored have reached us; who isn't sure lets nobody do anything."""
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
     def verify_at_once(self, token: str, *, allow_anonymous: bool = False) -> Claims | None:
         """Check a token; None if its issuer has to be asked for that.
@@ -46,10 +48,11 @@ class Authenticator:
         Raises:
             InvalidToken, Unavailable: as `verify` says.
         """
-        claims = self.verifier.verify_at_once(token, allow_anonymous=allow_anonymous)
-        if claims is not None:
-            self._look_for_end(token, claims)
-        return claims
+        with self.refusals:
+            claims = self.verifier.verify_at_once(token, allow_anonymous=allow_anonymous)
+            if claims is not None:
+                self._look_for_end(token, claims)
+            return claims
 
     async def verify(self, token: str, *, allow_anonymous: bool = False) -> Claims:
         """Check a token; what can change with time has to be confirmed afterwards.
@@ -58,9 +61,10 @@ class Authenticator:
             InvalidToken: for whatever is wrong with it; such as `TokenExpired`.
             Unavailable: it can't be judged now.
         """
-        claims = await self.verifier.verify(token, allow_anonymous=allow_anonymous)
-        self._look_for_end(token, claims)
-        return claims
+        with self.refusals:
+            claims = await self.verifier.verify(token, allow_anonymous=allow_anonymous)
+            self._look_for_end(token, claims)
+            return claims
 
     def verify_subscription_at_once(
         self, token: str, subscriber: Subscriber
@@ -70,10 +74,11 @@ class Authenticator:
         Raises:
             InvalidToken, Unavailable: as `verify_subscription` says.
         """
-        claims = self.verifier.verify_subscription_at_once(token, subscriber)
-        if claims is not None:
-            self._look_for_end(token, claims)
-        return claims
+        with self.refusals:
+            claims = self.verifier.verify_subscription_at_once(token, subscriber)
+            if claims is not None:
+                self._look_for_end(token, claims)
+            return claims
 
     async def verify_subscription(self, token: str, subscriber: Subscriber) -> SubscriptionClaims:
         """Check a subscription's token; see `TokenVerifier.verify_subscription`.
@@ -82,9 +87,10 @@ class Authenticator:
             InvalidToken: for whatever is wrong with it; such as `TokenExpired`, `TokenMismatch`.
             Unavailable: it can't be judged now.
         """
-        claims = await self.verifier.verify_subscription(token, subscriber)
-        self._look_for_end(token, claims)
-        return claims
+        with self.refusals:
+            claims = await self.verifier.verify_subscription(token, subscriber)
+            self._look_for_end(token, claims)
+            return claims
 
     def confirm(self, claims: Claims | SubscriptionClaims) -> None:
         """Ask anew for expiry, trust and revocation; in the step that makes use of the claims.

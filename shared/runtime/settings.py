@@ -74,7 +74,7 @@ class _EnvOrFile(EnvSettingsSource):
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError as error:
-            [(_, name, _)] = self._extract_field_info(field, field_name)
+            (_, name, _), *_ = self._extract_field_info(field, field_name)
             raise ValueError(f"{name.upper()}: no JSON: {error}") from None
 
 
@@ -161,6 +161,11 @@ class ServiceSettings(BaseSettings):
         if self.await_auth_service is not None:
             return self.await_auth_service
         return self.jwks_url is not None and self.token_issuer == OWN_ISSUER
+
+    @property
+    def trusts_somebody(self) -> bool:
+        """Whether there is anybody whose tokens are taken."""
+        return bool(self.jwks_url or self.hmac_secret or self.issuers)
 
     @property
     def is_own_issuer(self) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ class TokenVerifier:
         """
         claims = self.verify_at_once(token, allow_anonymous=allow_anonymous)
         if claims is None:
-            await self.look_again(token)
+            await self._look_again(token)
             claims = self.verify_at_once(token, allow_anonymous=allow_anonymous)
         if claims is None:
             raise _unknown_key()
@@ -119,7 +120,7 @@ class TokenVerifier:
         """
         claims = self.verify_subscription_at_once(token, subscriber)
         if claims is None:
-            await self.look_again(token)
+            await self._look_again(token)
             claims = self.verify_subscription_at_once(token, subscriber)
         if claims is None:
             raise _unknown_key()
@@ -147,25 +148,26 @@ class TokenVerifier:
         return claims
 
     async def judge(self, token: str) -> Claims | SubscriptionClaims:
-        """Check a token of either kind, of whomever, for whatever.
+        """Check a token of either kind, of whomever, and wait for its issuer's first keys too.
 
         Raises:
             InvalidToken, KeysUnknown: as `verify` says.
         """
-        claims = self.recall(token) or self._check(token)
-        if claims is None:
-            await self.look_again(token)
+        with suppress(KeysUnknown):
             claims = self.recall(token) or self._check(token)
+            if claims is not None:
+                return claims
+        await self._look_again(token)
+        keys = self._read(token).issuer.keys
+        if not keys.known:
+            raise KeysUnknown(f"the keys of the token's issuer are not known: {keys.trouble}")
+        claims = self._check(token)
         if claims is None:
             raise _unknown_key()
         return claims
 
-    async def look_again(self, token: str) -> None:
-        """Ask the token's issuer for its keys anew, unless that was done a moment ago.
-
-        Raises:
-            InvalidToken: there is no such issuer.
-        """
+    async def _look_again(self, token: str) -> None:
+        """Ask the token's issuer for its keys anew, unless that was done a moment ago."""
         await self._read(token).issuer.keys.look_again()
 
     def confirm(self, claims: Claims | SubscriptionClaims) -> None:

@@ -19,8 +19,6 @@ MAX_NAME_CHARS = 64
 MAX_SESSION_ID_CHARS = 64
 NEVER = math.inf
 """When what has no end ends."""
-ANONYMOUS = UserId("")
-"""Who is nobody in particular; only where the caller of the verifier lets such users in."""
 
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -7,9 +7,15 @@ from typing import Any
 
 import pydantic_core
 
-from shared.contracts.ids import BadUserId, SessionId, UserId, parse_user_id, user_id_from_json
-from shared.tokens.claims import (
+from shared.contracts.ids import (
     ANONYMOUS,
+    BadUserId,
+    SessionId,
+    UserId,
+    parse_user_id,
+    user_id_from_json,
+)
+from shared.tokens.claims import (
     MAX_SESSION_ID_CHARS,
     NEVER,
     Claims,
@@ -68,7 +74,7 @@ class Issuer:
             KeysUnknown: the keys were never fetched.
         """
         if not self.keys.known:
-            raise KeysUnknown("the keys to check tokens with are not known yet")
+            raise KeysUnknown("the keys of the token's issuer are not known yet")
         key_id = ""
         if self.keys.are_named:
             if not isinstance(header.key_id, str):

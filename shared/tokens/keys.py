@@ -26,6 +26,10 @@ class KeySource(Protocol):
     def known(self) -> bool:
         """Whether any key is known, so that a token can be judged at all."""
 
+    @property
+    def trouble(self) -> str | None:
+        """What went wrong the last time that the issuer was asked."""
+
     def find(self, kid: str) -> Sequence[TrustedKey]:
         """What the issuer calls ``kid``: one key, unless it uses a name twice."""
 
@@ -40,6 +44,7 @@ class FixedKeys:
     """Keys that are known from the start, and named by the tokens."""
 
     are_named = True
+    trouble = None
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
         self._keys: dict[str, tuple[TrustedKey, ...]] = {}
@@ -111,6 +116,7 @@ class JwksKeys:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._keys = FixedKeys(())
+        self.trouble: str | None = None
         self._looking = asyncio.Lock()
         self._next_look = monotonic()
 
@@ -142,10 +148,11 @@ class JwksKeys:
                 keys = read_jwks(await self._read(), algorithms=self._algorithms)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
             log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
+            self.trouble = f"{self._url}: {error!r}"
             return False
         finally:  # not before: with an issuer that hangs, each who waited would ask anew
             self._next_look = self._monotonic() + self._look_again_seconds
-        self._keys = FixedKeys(keys)
+        self._keys, self.trouble = FixedKeys(keys), None
         return True
 
     async def _read(self) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import bootstrap
 from shared.nats.client import Bus, connect_bus
+from shared.tokens.issuers import Issuer
 from shared.tokens.keys import FixedKeys, KeySource
 from shared.tokens.revocations import CompletePosition
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
@@ -162,17 +163,21 @@ async def a_gateway(
     settings: dict[str, Any] | None = None,
     keys: KeySource | None = None,
     hmac_secret: str | None = None,
+    issuers: Sequence[Issuer] = (),
     window: int = 2000,
     complete_at: Callable[[], CompletePosition | None] | None = None,
     clock: Callable[[], float] = our_clock,
 ) -> AsyncGenerator[RunningGateway]:
     """A gateway that trusts the tests' key, or ``keys``; ready, unless it is not waited for.
 
+    ``hmac_secret``, ``issuers``: whose tokens it takes beside those.
     ``window``: as of the publisher that all share. ``clock``: the machine's, as it is compared.
     """
     registry = CollectorRegistry()
     patient: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
-    verifier = a_verifier(now=now, keys=keys or FixedKeys([OUR_KEY]), hmac_secret=hmac_secret)
+    verifier = a_verifier(
+        now=now, keys=keys or FixedKeys([OUR_KEY]), hmac_secret=hmac_secret, more=issuers
+    )
     async with (
         connect_bus(nats_url, name="gateway") as bus,
         start_publisher(bus, window=window) as publisher,

@@ -1,16 +1,22 @@
 """Who is let in, and for how long."""
 
+import re
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
 from gateway.channels.registry import for_each
 from gateway.session.session import Session
 from shared.contracts.ids import UserId
+from shared.tokens.jwk import read_jwks
+from shared.tokens.keys import FixedKeys
+from tests.fixtures.issuers import an_issuer, jwk, jwks, rsa_key, signed
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,
+    SECRET,
     a_crafted_token,
     a_foreign_token,
     a_token,
@@ -108,6 +114,45 @@ async def test_a_token_of_a_foreign_issuer_needs_a_subject_and_an_end_only(nats_
         wrong = a_foreign_token({"sub": "7", "exp": now() + 60}, secret="another")
         async with gateway.socket(token=wrong) as tab:
             assert await tab.closed() == INVALID_TOKEN
+
+
+async def test_users_of_a_provider_are_let_in_by_its_keys(nats_url: str) -> None:
+    keys = FixedKeys(read_jwks(jwks(jwk(rsa_key(), "k")), algorithms=["RS256"]))
+    provider = an_issuer(keys, issuer="https://idp.example/", audience="chat")
+    claims = {"iss": "https://idp.example/", "aud": ["chat"], "exp": now() + 60, "sub": "auth0|5f"}
+    async with a_gateway(nats_url, issuers=[provider]) as gateway:
+        token = signed(claims, rsa_key(), "RS256", kid="k")
+        async with gateway.socket(token=token, room=a_room()) as tab:
+            welcome = await tab.get()
+            assert (welcome["user_id"], welcome["name"]) == ("auth0|5f", "User auth0|5f")
+        forged = signed(claims, rsa_key("another"), "RS256", kid="k")
+        async with gateway.socket(token=forged) as tab:
+            assert await tab.closed() == INVALID_TOKEN
+
+
+@pytest.mark.parametrize("nobody", [{}, {"sub": ""}], ids=str)
+async def test_nobody_in_particular_is_let_into_no_room(
+    nats_url: str, nobody: dict[str, str]
+) -> None:
+    async with a_gateway(nats_url, hmac_secret=SECRET) as gateway:
+        token = a_foreign_token({"exp": now() + 60} | nobody)
+        async with gateway.socket(token=token) as tab:
+            assert await tab.closed() == INVALID_TOKEN
+
+
+async def test_the_log_says_why_a_token_was_refused_and_nothing_of_it(
+    gateway: RunningGateway,
+) -> None:
+    token = token_of(1, "Ann", seconds=-60)
+
+    with capture_logs() as logs:
+        async with gateway.socket(token=token) as tab:
+            assert await tab.closed() == INVALID_TOKEN
+
+    [line] = [line for line in logs if line["event"] == "token_refused"]
+    assert line["log_level"] == "info"
+    assert re.fullmatch(r"the token expired 6\d s ago", line["reason"])
+    assert not any(part in repr(logs) for part in token.split("."))
 
 
 @pytest.mark.parametrize("room", ["a b", "ä", "a\x7f", "x" * 251, "#1", "$x", "@x"])

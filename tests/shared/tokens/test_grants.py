@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from shared.contracts.channels import parse_channel
-from shared.contracts.ids import ChannelName, ConnectionId, UserId
+from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, UserId
 from shared.tokens.claims import (
-    ANONYMOUS,
     NEVER,
     NO_CHANNELS,
     ChannelOverride,
