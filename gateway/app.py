@@ -20,12 +20,18 @@ from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.protocols.centrifuge.endpoints import http_endpoints, websocket_endpoints
+from gateway.protocols.centrifuge.orders import Orders
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.client import take
 from gateway.protocols.chat.service import ChatService, tell_hole
-from gateway.server_api import Api, create_api_router
+from gateway.server_api.api import Api
+from gateway.server_api.ordering import Ordering
+from gateway.server_api.publishing import Publishing
+from gateway.server_api.reading import Reading
+from gateway.server_api.routes import create_api_router
+from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
 from gateway.session.clock import ClockWatch
 from gateway.session.rate import RateLimits
@@ -232,10 +238,14 @@ class Gateway:
             ),
         )
         bus.on_connected(self.publisher.bus_came_back)
+        Orders(self.centrifuge)
         self.api = Api(
-            self.publisher,
-            why_not_take=namespaces.why_not_take,
-            epoch=lambda: self.feed.epoch,
+            Publishing(
+                self.publisher, namespaces=namespaces, epoch=lambda: self.feed.epoch
+            ).methods,
+            Reading(namespaces=namespaces, presence=self.presence, pages=self.pages).methods,
+            Ordering(self.cluster, namespaces=namespaces).methods,
+            Surveying(self.cluster, self.manager).methods,
         )
         self._observe()
 
@@ -328,7 +338,6 @@ class Gateway:
     async def drain(self) -> None:
         self._draining = True
         await self.hub.drain()
-        self.cluster.say_goodbye()
         await self.presence.release_lease()
 
     def _end_with_tokens(self) -> None:

@@ -28,9 +28,6 @@ log = structlog.get_logger(__name__)
 PREFIX = "gw."
 _ALL = "all"
 _NODE = re.compile(r"[0-9a-f]{16}")
-_LEFT = "left"
-_MAX_LEFT = 1000
-"""Leases of gateways that said goodbye; each ends soon."""
 
 
 class NoSuchNode(AppError):
@@ -59,10 +56,6 @@ class Question(BaseModel):
 
 
 Q = TypeVar("Q", bound=Question)
-
-
-class _Left(Question):
-    lease: str
 
 
 class _Asked(Question):
@@ -114,8 +107,6 @@ class Cluster:
         self._leases = leases
         self._own_lease = own_lease
         self._handlers: dict[str, Callable[[Any], Any]] = {}
-        self._left: dict[str, None] = {}
-        self.handle(_LEFT, _Left, self._note_left)
 
     def handle(self, kind: str, model: type[Q], handler: Callable[[Q], Any]) -> None:
         """Let the handler answer such questions, our own too: at once, in JSON values."""
@@ -201,21 +192,9 @@ class Cluster:
             log.warning("gateways_did_not_answer", question=kind, leases=sorted(silent))
         return Survey(answers, is_complete=not silent and not has_failed)
 
-    def say_goodbye(self) -> None:
-        """Nobody is connected here any more: let nobody wait for what this gateway has to say."""
-        lease = self._own_lease()
-        if lease is not None:
-            with suppress(BusUnavailable, MessageRejected):  # then they wait until the lease ends
-                self._bus.send(f"{PREFIX}{_ALL}.{_LEFT}", self._question({"lease": lease}))
-
     def _others(self) -> set[str]:
         others: set[str] = {*self._leases()}
-        return others - {self._own_lease()} - self._left.keys()
-
-    def _note_left(self, left: _Left) -> None:
-        self._left[left.lease] = None
-        if len(self._left) > _MAX_LEFT:
-            del self._left[next(iter(self._left))]
+        return others - {self._own_lease()}
 
     def _question(self, body: Mapping[str, Any]) -> bytes:
         return _write({"sender": self.node, "body": body})

@@ -223,6 +223,13 @@ class ConnectionManager:
         """The channels that somebody here listens to."""
         return set().union(*self._listeners.values())
 
+    def subscription_count(self) -> int:
+        return sum(
+            len(listeners)
+            for channels in self._listeners.values()
+            for listeners in channels.values()
+        )
+
     def active_user_count(self) -> int:
         return len(self._users)
 

@@ -22,6 +22,8 @@ import structlog
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import (
     EXPECTED_SEQUENCE,
+    LAST_LEASE_BODY,
+    LEASE_BODY,
     LeaseRecord,
     LeaseState,
     lease_subject,
@@ -32,8 +34,6 @@ from shared.jetstream.publisher import Publisher
 from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
-
-_BODY = b'{"v":1}'
 
 
 class NodeLease:
@@ -69,7 +69,10 @@ class NodeLease:
         """The follower has delivered a lease of any node."""
         if record.key.node != self.node:
             return
-        if record.state is LeaseState.LIVE:  # perhaps a renewal whose ack was lost
+        if record.state in (
+            LeaseState.LIVE,
+            LeaseState.LEAVING,
+        ):  # perhaps a renewal whose ack was lost
             self._sequence = max(self._sequence, record.sequence)
         else:
             self.lose("it has expired")
@@ -134,7 +137,8 @@ class NodeLease:
             releasing = self._releasing.is_set()
             seconds = self._limits.leave_seconds if releasing else self._limits.lease_seconds
             try:
-                await self._write(node, seconds, replacing=self._sequence)
+                body = LAST_LEASE_BODY if releasing else LEASE_BODY
+                await self._write(node, seconds, replacing=self._sequence, body=body)
             except BusUnavailable as unavailable:
                 log.info("presence_renewal_failed", node=node, reason=str(unavailable))
                 pause = self._limits.retry_seconds
@@ -152,11 +156,13 @@ class NodeLease:
             if releasing:
                 await asyncio.sleep(pause)
 
-    async def _write(self, node: NodeId, seconds: float, *, replacing: int) -> None:
+    async def _write(
+        self, node: NodeId, seconds: float, *, replacing: int, body: bytes = LEASE_BODY
+    ) -> None:
         began_at = time.monotonic()
         stored = await self._publisher.publish(
             lease_subject(node),
-            _BODY,
+            body,
             message_id=f"{node}:lease:{secrets.token_hex(8)}",
             deadline_seconds=self._limits.renew_seconds,
             ttl=ttl(seconds),

@@ -29,6 +29,9 @@ REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
 """A message with these can expire without leaving a marker."""
 
 _LEASE = "_node"
+LEASE_BODY = b'{"v":1}'
+LAST_LEASE_BODY = b'{"v":1,"leaving":true}'
+"""Older gateways take it for any other."""
 
 
 def ttl(seconds: float) -> str:
@@ -139,6 +142,8 @@ class LeaseState(Enum):
     """A node's entries count until its lease has ended."""
 
     LIVE = "live"
+    LEAVING = "leaving"
+    """Renewed for the last time, by a gateway to which nobody is connected any more."""
     EXPIRED = "expired"
     """Not renewed in time. Some gateway will soon write its end, which all gateways read."""
     ENDED = "ended"
@@ -229,7 +234,7 @@ def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
 
 def _lease_state(payload: bytes, headers: bytes) -> LeaseState:
     if payload:
-        return LeaseState.LIVE
+        return LeaseState.LEAVING if payload == LAST_LEASE_BODY else LeaseState.LIVE
     if header(headers, b"Nats-Marker-Reason") == b"MaxAge":
         return LeaseState.EXPIRED
     return LeaseState.ENDED

@@ -97,17 +97,6 @@ async def test_a_survey_ends_without_those_who_do_not_answer_and_says_so(
     assert not is_complete
 
 
-async def test_nobody_waits_for_a_gateway_that_said_goodbye(gateways: Gateways) -> None:
-    patient = ClusterLimits(survey_seconds=60)
-    one, two = [await gateways.start(_double, limits=patient) for _ in range(2)]
-    two.say_goodbye()
-    await two.ask(one.node, "number", {"number": 0})  # it has heard it by now
-    two_heard = await one.survey("number", {"number": 1})
-
-    assert two_heard.is_complete
-    assert one.node in two_heard.answers
-
-
 @asynccontextmanager
 async def another_bus(url: str) -> AsyncGenerator[Bus]:
     async with connect_bus(url, name="gateway") as bus:

@@ -13,11 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from gateway.channels.namespaces import Namespaces
 from gateway.errors import Refusal
-from gateway.server_api import CODE_OF_REFUSAL, Api
+from gateway.server_api.api import Api
+from gateway.server_api.errors import CODE_OF_KIND, CODE_OF_REFUSAL, STATUS_OF_CODE, ApiErrorCode
+from gateway.server_api.publishing import Publishing
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.contracts.channels import parse_channel
+from shared.contracts.errors import ErrorKind
 from shared.contracts.publications import Publication
 from shared.jetstream.publisher import start_publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -151,7 +155,9 @@ async def test_without_the_key_there_is_401_and_nothing_more(
         ({"channel": "", "data": 1}, 107, "channel"),
         ({"channel": "nowhere:a", "data": 1}, 102, "unknown channel"),
         ({"channel": "none", "data": 1}, 102, "unknown channel"),
-        ({"channel": "chat:a", "data": 1, "tags": {"a": "b"}}, 108, "tags"),
+        ({"channel": "chat:a", "data": 1, "skip_history": True}, 108, "skip_history"),
+        ({"channel": "chat:a", "data": 1, "version": 3}, 108, "version"),
+        ({"channel": "chat:a", "data": 1, "tags": {"a": 1}}, 107, "tags"),
         ({"channel": "chat:a", "b64data": "eA=="}, 107, "data"),
         ([], 107, "body"),
         ("publish", 107, "body"),
@@ -258,11 +264,8 @@ async def test_without_a_bus_the_answer_is_error_100_and_the_key_makes_a_retry_s
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         limits = PublishingLimits(deadline_seconds=0.3)
-        api = Api(
-            ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits),
-            why_not_take=lambda _channel, _data: None,
-            epoch=lambda: "e",
-        )
+        publishing = ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits)
+        api = Api(Publishing(publishing, namespaces=Namespaces(), epoch=lambda: "e").methods)
         command = {"channel": "chat:a", "data": 1, "idempotency_key": "k"}
         server.kill()
         away = await api.call("publish", command)
@@ -306,6 +309,8 @@ async def test_services_too_publish_only_what_the_channel_takes(
 
 def test_each_refusal_has_a_code() -> None:
     assert CODE_OF_REFUSAL.keys() == set(Refusal)
+    assert CODE_OF_KIND.keys() == set(ErrorKind)
+    assert STATUS_OF_CODE.keys() == {code.value[0] for code in ApiErrorCode}
 
 
 async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
@@ -315,7 +320,7 @@ async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
             History(StreamReader(bus, "RT")),
             limits=PublishingLimits(deadline_seconds=5),
         )
-        api = Api(publishing, why_not_take=lambda _channel, _data: None, epoch=lambda: "")
+        api = Api(Publishing(publishing, namespaces=Namespaces(), epoch=lambda: "").methods)
         channel = a_channel()
 
         answer = await api.call("publish", {"channel": channel, "data": 1})

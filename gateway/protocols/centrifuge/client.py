@@ -287,6 +287,7 @@ class CentrifugeClient(Dialogue):
         if recent is not None:
             self._connected(subscriptions, recent)
         else:
+            self.service.hold(session)
             self.connection.start(self._connect_later(subscriptions, recovering))
 
     def _server_side(self, session: Session, asked: commands.Connect) -> list[Wanted]:
@@ -331,13 +332,14 @@ class CentrifugeClient(Dialogue):
         assert self._session is not None
         try:
             missed = await self._session.missed(recovering)
+            if self.connection.is_open:
+                self._connected(subscriptions, missed)
         except ConnectionLost:
             return
         except AppError as error:
             self.connection.close(close_of(error))
-            return
-        if self.connection.is_open:
-            self._connected(subscriptions, missed)
+        finally:
+            self.service.release(self._session)
 
     def _connected(
         self,

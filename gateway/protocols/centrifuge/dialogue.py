@@ -40,6 +40,13 @@ class Dialogue:
         """None until it is admitted."""
         self._commands: CommandQueue[Command] | None = None
 
+    @classmethod
+    def of(cls, session: Session, service: CentrifugeService, codec: Codec) -> "Dialogue":
+        """With a client that asked for nothing: the server does something for it."""
+        dialogue = cls(session.connection, service, codec)  # type: ignore[arg-type]
+        dialogue._session = session
+        return dialogue
+
     @property
     def session(self) -> Session:
         assert self._session is not None  # no command is executed before
@@ -118,3 +125,8 @@ def ttl_of(expires_at: float) -> int | None:
     if expires_at == math.inf:
         return None
     return max(1, min(math.ceil(expires_at - our_clock()), _YEAR_SECONDS))
+
+
+def expiry_json(ttl: int | None) -> bytes:
+    """What a refresh is answered, or pushed."""
+    return b"{}" if ttl is None else b'{"expires":true,"ttl":%d}' % ttl

@@ -3,7 +3,7 @@
 from gateway.protocols.centrifuge import codes, commands
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
 from gateway.protocols.centrifuge.commands import Command
-from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
+from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, expiry_json, ttl_of
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName
 from shared.tokens.claims import Subscriber
@@ -32,7 +32,7 @@ async def _renew(client: Dialogue, command: Command, token: str) -> None:
     if session.claims.channels.keys() != before:
         raise Disconnected(codes.INSUFFICIENT_STATE)
     ttl = ttl_of(session.claims.expires_at)
-    client.reply(command, _expiry(ttl))
+    client.reply(command, expiry_json(ttl))
 
 
 def sub_refresh(client: Dialogue, command: Command) -> bool:
@@ -66,8 +66,4 @@ async def _renew_subscription(
     if subscription is None:
         raise Refused(Errors.PERMISSION_DENIED)
     client.service.remember(subscription, claims.grant, claims.expires_at)
-    client.reply(command, _expiry(ttl_of(claims.expires_at)))
-
-
-def _expiry(ttl: int | None) -> bytes:
-    return b"{}" if ttl is None else b'{"expires":true,"ttl":%d}' % ttl
+    client.reply(command, expiry_json(ttl_of(claims.expires_at)))

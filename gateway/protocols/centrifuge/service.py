@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
@@ -113,6 +114,7 @@ class CentrifugeService:
         self.emulated: dict[str, HttpStreamConnection] = {}
         """Connections whose clients send commands with other requests, by their secret sessions."""
         self._before = before
+        self._held: dict[Session, list[Callable[[], None]]] = {}
         self._watched: Counter[ChannelName] = Counter()
         self._sessions = replace(
             sessions,
@@ -148,6 +150,24 @@ class CentrifugeService:
             return True
         connection.close(codes.SLOW)  # it sends faster than it reads what is answered
         return False
+
+    # Sessions whose `connect` is not answered yet.
+
+    def hold(self, session: Session) -> None:
+        """Let nothing be pushed to it before `release`: clients would not know of what."""
+        self._held[session] = []
+
+    def release(self, session: Session) -> None:
+        for step in self._held.pop(session, []):
+            if session.connection.is_open:
+                step()
+
+    def when_connected(self, session: Session, step: Callable[[], None]) -> None:
+        """Take a step now, or once its `connect` is answered."""
+        if session in self._held:
+            self._held[session].append(step)
+        else:
+            step()
 
     # Subscriptions that end.
 

@@ -146,6 +146,8 @@ async def _recover(
         except BaseException:
             give_up(client, subscription)
             raise
+        if session.subscription_to(wanted.channel) is not subscription:  # it was ended meanwhile
+            raise Refused(Errors.PERMISSION_DENIED)
     _answer_subscribe(client, command, subscription, wanted, missed)
 
 
@@ -239,27 +241,29 @@ def enter(client: Dialogue, subscription: Subscription, wanted: Wanted) -> None:
 
     After the reply: what is pushed to a subscription comes behind it.
     """
-    session, options, override = (
-        client.session,
-        _options(client, subscription),
-        wanted.grant.override,
-    )
-
-    def switched(name: str) -> bool:
-        own = None if override is None else getattr(override, name)
-        return bool(getattr(options, name) if own is None else own)
-
-    if switched("presence"):
-        conn_info, chan_info = session.claims.info, wanted.grant.info
-        info = ClientInfo(conn_info, chan_info) if conn_info or chan_info else None
-        if info is not None and not client.service.presence.takes(info):
-            info = None
-        session.enter(subscription, info)
+    switched = partial(_switched, client, subscription, wanted.grant)
+    show(client, subscription, wanted.grant)
     if switched("join_leave") and (
         switched("force_push_join_leave")
         or (wanted.asked.join_leave and _may_see_presence(client, subscription.channel))
     ):
         client.service.watch(subscription)
+
+
+def show(client: Dialogue, subscription: Subscription, grant: Grant) -> None:
+    """Let others see that it is in the channel, and what its tokens say of it."""
+    if _switched(client, subscription, grant, "presence"):
+        conn_info, chan_info = client.session.claims.info, grant.info
+        info = ClientInfo(conn_info, chan_info) if conn_info or chan_info else None
+        if info is not None and not client.service.presence.takes(info):
+            info = None
+        client.session.enter(subscription, info)
+
+
+def _switched(client: Dialogue, subscription: Subscription, grant: Grant, name: str) -> bool:
+    """Whether an option is on for the subscription."""
+    own = None if grant.override is None else getattr(grant.override, name)
+    return bool(getattr(_options(client, subscription), name) if own is None else own)
 
 
 def _may_see_presence(client: Dialogue, channel: ChannelName) -> bool:

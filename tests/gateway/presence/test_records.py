@@ -58,6 +58,7 @@ def test_an_entry_is_read_as_it_was_written() -> None:
     ("payload", "headers", "state"),
     [
         (b'{"v":1}', b"", LeaseState.LIVE),
+        (b'{"v":1,"leaving":true}', b"", LeaseState.LEAVING),
         (b"", MARKER, LeaseState.EXPIRED),
         (b"", b"NATS/1.0\r\nKV-Operation: PURGE\r\n\r\n", LeaseState.ENDED),
     ],

@@ -1,0 +1,1 @@
+"""The server API over HTTP, which backend services use without a connection of their own."""

@@ -1,0 +1,75 @@
+"""The commands that publish."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from gateway.channels.namespaces import Namespaces
+from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode, answered
+from gateway.server_api.requests import (
+    BroadcastRequest,
+    Method,
+    Publishable,
+    PublishRequest,
+    channel_named,
+)
+from gateway.streams.publishing import ChannelPublisher
+from shared.contracts.publications import Publication
+
+
+class Publishing:
+    """Stores what services say in channels."""
+
+    def __init__(
+        self, publisher: ChannelPublisher, *, namespaces: Namespaces, epoch: Callable[[], str]
+    ) -> None:
+        """
+        Args:
+            epoch: Returns the stream's epoch; empty until it is known.
+        """
+        self._publisher = publisher
+        self._namespaces = namespaces
+        self._epoch = epoch
+        self.methods: Mapping[str, Method] = {
+            "publish": Method(PublishRequest, self.publish),
+            "broadcast": Method(BroadcastRequest, self.broadcast),
+        }
+
+    async def publish(self, request: PublishRequest) -> Answer:
+        """Publish into a channel.
+
+        Raises:
+            ApiError, AppError: it was not published, or nobody knows whether it was.
+        """
+        return await self._publish(request.channel, request)
+
+    async def broadcast(self, request: BroadcastRequest) -> Answer:
+        """Publish the same into many channels, each by itself.
+
+        Raises:
+            ApiError: it can be published nowhere.
+        """
+        request.to_data()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(answered(self._publish(channel, request)))
+                for channel in request.channels
+            ]
+        return {"responses": [task.result() for task in tasks]}
+
+    async def _publish(self, name: str, request: Publishable) -> Answer:
+        data = request.to_data()
+        channel = channel_named(name)
+        refusal = self._namespaces.why_not_take(channel, data)
+        if refusal is not None:
+            raise ApiError(CODE_OF_REFUSAL[refusal])
+        options = self._namespaces.options_of(channel)
+        epoch = self._epoch()
+        if not epoch:  # checked before publishing, since after it an error would be wrong
+            raise ApiError(ApiErrorCode.INTERNAL)
+        delta = request.delta or (options is not None and options.delta_publish)
+        offset = await self._publisher.publish_by_service(
+            channel,
+            Publication(data, tags=request.tags, delta=delta),
+            key=request.idempotency_key or None,
+        )
+        return {"offset": offset, "epoch": epoch}

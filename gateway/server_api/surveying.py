@@ -1,0 +1,118 @@
+"""The commands that ask all gateways what is going on there."""
+
+import itertools
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from fnmatch import translate
+from importlib.metadata import version
+
+from gateway.channels.registry import ConnectionManager
+from gateway.cluster import Cluster, Question
+from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
+from gateway.server_api.requests import ChannelsRequest, InfoRequest, Method
+from shared.contracts.ids import ChannelName
+
+MAX_CHANNELS = 5000
+"""Of one gateway, in one answer."""
+_MAX_PATTERN_CHARS = 255
+_MAX_ALTERNATIVES = 100
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+class _Matching(Question):
+    pattern: str
+
+
+class _Nothing(Question):
+    pass
+
+
+class Surveying:
+    """Adds up what the gateways answer, and answers what is asked of this one."""
+
+    def __init__(self, cluster: Cluster, manager: ConnectionManager) -> None:
+        self._cluster = cluster
+        self._manager = manager
+        self._started_at = time.monotonic()
+        self._version = version("hubbub")
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        cluster.handle("channels", _Matching, self._own_channels)
+        cluster.handle("info", _Nothing, self._own_info)
+        self.methods: Mapping[str, Method] = {
+            "channels": Method(ChannelsRequest, self.channels),
+            "info": Method(InfoRequest, self.info),
+        }
+
+    async def channels(self, request: ChannelsRequest) -> Answer:
+        """The channels that somebody listens to, anywhere.
+
+        Raises:
+            ApiError: they are too many, or it is no pattern.
+            Unavailable: the other gateways can't be asked.
+        """
+        matcher(request.pattern)
+        answers, _ = await self._cluster.survey("channels", {"pattern": request.pattern})
+        counts: Counter[str] = Counter()
+        for of_one in answers.values():
+            if of_one is None:
+                raise ApiError(
+                    ApiErrorCode.NOT_AVAILABLE,
+                    f"more than {MAX_CHANNELS} channels of a gateway: narrow the pattern",
+                )
+            counts.update(of_one)
+        return {"channels": {name: {"num_clients": count} for name, count in counts.items()}}
+
+    async def info(self, _request: InfoRequest) -> Answer:
+        """
+        Raises:
+            Unavailable: the other gateways can't be asked.
+        """
+        answers, _ = await self._cluster.survey("info", {})
+        return {"nodes": list(answers.values())}
+
+    def _own_channels(self, asked: _Matching) -> dict[ChannelName, int] | None:
+        """How many listen to each; None if the channels are too many."""
+        matches = matcher(asked.pattern)
+        names = filter(matches, self._manager.channels())
+        found = list(itertools.islice(names, MAX_CHANNELS + 1))
+        if len(found) > MAX_CHANNELS:
+            return None
+        return {name: sum(1 for _ in self._manager.subscriptions_to(name)) for name in found}
+
+    def _own_info(self, _asked: _Nothing) -> Answer:
+        manager = self._manager
+        return {
+            "uid": self._cluster.node,
+            "name": self._name,
+            "version": self._version,
+            "num_clients": manager.connection_count(),
+            "num_users": manager.active_user_count(),
+            "num_channels": len(manager.channels()),
+            "num_subs": manager.subscription_count(),
+            "uptime": int(time.monotonic() - self._started_at),
+        }
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """What tells whether a name matches: `*`, `?`, `[a-z]`, `[!a-z]` and `{one,other}`.
+
+    Raises:
+        ApiError: it is too much of a pattern.
+    """
+    if not pattern:
+        return lambda _name: True
+    pieces = _BRACES.split(pattern)  # every second one stood in braces
+    choices = [
+        piece.split(",") if number % 2 else [piece] for number, piece in enumerate(pieces)
+    ]  # fmt: skip
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if len(pattern) > _MAX_PATTERN_CHARS or count > _MAX_ALTERNATIVES:
+        raise ApiError(ApiErrorCode.BAD_REQUEST, "pattern: too long, or with too many alternatives")
+    patterns = map("".join, itertools.product(*choices))
+    return re.compile("|".join(map(translate, patterns))).match
