@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.load import Load
-from bench.scenarios import burst, connect, fan_out, flood, idle, personal, stalled, talk
+from bench.scenarios import burst, connect, fan_out, flood, idle, personal, sdk, stalled, talk
 from bench.scenarios.scale import Scale
 from bench.servers import ORDINARY, Conditions
 from bench.targets import Target
@@ -39,6 +39,8 @@ class Row:
     goals: Mapping[str, Goal] = field(default_factory=dict)
     conditions: Conditions = ORDINARY
 
+
+_SDK = Conditions({"HUBBUB_GATEWAY_NAMESPACES": '{"chat": {"presence": true}, "news": {}}'})
 
 ROWS: Mapping[str, Row] = {
     "idle": Row(
@@ -98,6 +100,15 @@ ROWS: Mapping[str, Row] = {
         {"others' p99, ratio": Goal(1.1), "memory grown, KiB": Goal(1024)},
         Conditions(stalled.SETTINGS),
     ),
+    "sdk-idle": Row(
+        sdk.idle,
+        ("hubbub",),
+        {"KiB per connection": Goal(4), "KiB per further channel": Goal(0.35)},
+        _SDK,
+    ),
+    "sdk-streams": Row(sdk.idle_streams, ("hubbub",), conditions=_SDK),
+    "sdk-connect": Row(sdk.connect, ("hubbub",), conditions=_SDK),
+    "sdk-fan-out": Row(sdk.fan_out, ("hubbub",), conditions=_SDK),
     "flood": Row(
         flood.measure,
         ("hubbub",),

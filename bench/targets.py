@@ -1,7 +1,9 @@
 """How the load talks to each server."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 from bench.load import Load
 from bench.profiling import Profiler
@@ -10,6 +12,8 @@ from shared.contracts.channels import personal_channel, room_channel
 from shared.contracts.ids import UserId
 from shared.jetstream.subjects import publication_subject
 
+LINE_BREAK = "\x1f"
+"""Within one line of the load's files."""
 STAMP = "at=" + 19 * "0"
 """The load overwrites it with the time of sending; see native/load.h."""
 
@@ -50,6 +54,23 @@ class Hubbub(Target):
 
     def eddsa_path(self, user_id: int, *, room: str = "lobby") -> str:
         return f"/ws/chat?room={room}&token={self.issuer.token(user_id)}"
+
+    def sdk_line(self, user_id: int, channels: Sequence[str], transport: str = "websocket") -> str:
+        """A client of an SDK, as the load opens it: connected, and subscribed to the channels."""
+        connect = {"id": 1, "connect": {"token": hs256_token(user_id)}}
+        commands = [
+            json.dumps(connect),
+            *(
+                json.dumps({"id": number, "subscribe": {"channel": channel}})
+                for number, channel in enumerate(channels, start=2)
+            ),
+        ]
+        path = f"/connection/{transport}"
+        if transport == "sse":
+            return f"GET {path}?{urlencode({'cf_connect': commands[0]})}"
+        if transport == "http_stream":
+            return f"POST {path}\t{commands[0]}"
+        return f"{path}\t{LINE_BREAK.join(commands)}"
 
     async def prepare(self, load: Load) -> None:
         await load.bus(self.nats_port)

@@ -1,4 +1,8 @@
-/* The WebSocket clients of the load: they connect, answer pings and count what comes.
+/* The clients of the load, over WebSockets or streams: they connect, answer pings and count what comes.
+ *
+ * A client is opened by a line: the path of a WebSocket, or `GET PATH` or `POST PATH` of a stream.
+ * Behind a tab stands what it says first, with SEPARATOR for each line break; a WebSocket is welcomed
+ * when as many texts have come as that has lines, a stream with its first one.
  *
  * Texts are not parsed. One that has a stamp is a delivery, whose latency is noted; in others an
  * `ack` or an `error` is looked for.
@@ -17,10 +21,13 @@
 #include "load.h"
 
 enum { MOST = 65536, READ_BYTES = 1 << 20, CONNECTED = 1, UPGRADED, WELCOMED, STALLED, CLOSED };
+enum { SEPARATOR = 0x1f };
 enum { CLOSE = 8, PING = 9, PONG = 10, TEXT = 1 };
 
 struct client {
-    int fd, state;
+    int fd, state, is_stream;
+    long awaited;      /* texts until it is welcomed */
+    char *hello;       /* what a WebSocket says first */
     size_t kept; /* bytes of a frame that has not come whole */
     unsigned char *rest;
     long sent, answered, delivered; /* of its own messages, during `talk` */
@@ -38,20 +45,46 @@ char first_refusal[256];
 
 uint32_t clients_count(void) { return used; }
 
-void clients_open(int port, const char *path) {
+static char *unescaped(const char *text) {
+    char *copy = strdup(text);
+    if (copy == NULL) fail("no memory");
+    for (char *at = copy; *at; at++)
+        if (*at == SEPARATOR) *at = '\n';
+    return copy;
+}
+
+void clients_open(int port, const char *line) {
     if (used == MOST) fail("no more than %d connections", MOST);
     struct client *client = &clients[used];
-    int on = 1;
-    char request[16384];
-    int size = snprintf(request, sizeof request,
-                        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+    int on = 1, size, is_stream = line[0] != '/';
+    const char *tab = strchr(line, '\t');
+    int length = (int)(tab ? tab - line : (long)strlen(line));
+    char *hello = tab ? unescaped(tab + 1) : NULL;
+    long awaited = 1;
+    static char request[1 << 16];
+    if (is_stream) {
+        const char *body = hello ? hello : "";
+        size = snprintf(request, sizeof request,
+                        "%.*s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %zu\r\n\r\n%s",
+                        length, line, port, strlen(body), body);
+        free(hello);
+        hello = NULL;
+    } else {
+        size = snprintf(request, sizeof request,
+                        "GET %.*s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", path, port);
+                        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", length, line, port);
+        for (char *at = hello; at && *at; at++) awaited += *at == '\n';
+    }
+    if (size < 0 || (size_t)size >= sizeof request) fail("a request that is too long");
     struct sockaddr_in there = {.sin_family = AF_INET,
                                 .sin_port = htons((unsigned short)port),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     *client = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-                              .state = CONNECTED};
+                              .state = CONNECTED,
+                              .is_stream = is_stream,
+                              .awaited = awaited,
+                              .hello = hello};
     if (client->fd < 0) fail("no socket: %s", strerror(errno));
     if (connect(client->fd, (struct sockaddr *)&there, sizeof there))
         fail("no connection: %s", strerror(errno));
@@ -70,6 +103,7 @@ void clients_reset(void) {
             close(clients[i].fd);
         }
         free(clients[i].rest);
+        free(clients[i].hello);
     }
     used = 0;
     count = (struct counters){0};
@@ -149,6 +183,7 @@ static void take_text(struct client *client, unsigned char *payload, size_t size
         count.delivered++;
         client->delivered++;
     } else if (client->state == UPGRADED) {
+        if (--client->awaited > 0) return;
         client->state = WELCOMED;
         count.welcomed++;
     } else if (memmem(payload, size, "\"type\":\"ack\"", 12) != NULL) {
@@ -189,8 +224,14 @@ static size_t take_frame(struct client *client, unsigned char *at, size_t size, 
 static size_t take_upgrade(struct client *client, unsigned char *at, size_t size) {
     unsigned char *end = memmem(at, size, "\r\n\r\n", 4);
     if (end == NULL) return 0;
-    if (memcmp(at, "HTTP/1.1 101", 12) != 0) fail("no upgrade: %.*s", (int)(end - at), at);
+    if (memcmp(at, client->is_stream ? "HTTP/1.1 200" : "HTTP/1.1 101", 12) != 0)
+        fail("no upgrade: %.*s", (int)(end - at), at);
     client->state = UPGRADED;
+    if (client->hello) {
+        send_frame(client, TEXT, client->hello, strlen(client->hello));
+        free(client->hello);
+        client->hello = NULL;
+    }
     return (size_t)(end - at) + 4;
 }
 
@@ -209,7 +250,11 @@ void clients_ready(uint32_t number) {
     size_t size = client->kept + (size_t)got, at = 0, taken;
     count.reads++;
     if (client->state == CONNECTED) at = take_upgrade(client, in, size);
-    if (client->state != CONNECTED)
+    if (client->is_stream && client->state != CONNECTED) {
+        unsigned char *text = memchr(in + at, '{', size - at);
+        if (text) take_text(client, text, (size_t)(in + size - text), moment);
+        at = size;
+    } else if (client->state != CONNECTED)
         while (client->state != CLOSED &&
                (taken = take_frame(client, in + at, size - at, moment)) > 0)
             at += taken;

@@ -3,7 +3,7 @@
  * It is in C so that it is not the bottleneck and hardly adds to latencies, on the core that it
  * shares with nats-server. It reads one command per line and answers each with a line of JSON:
  *
- *   connect PORT WINDOW FILE       a connection for each path in FILE, WINDOW handshakes at once
+ *   connect PORT WINDOW FILE       a connection for each line of FILE, WINDOW handshakes at once
  *   bus PORT                       publish to JetStream from now on, instead of with client 0
  *   publish TOTAL RATE BATCH IN_FLIGHT RECEIVERS FILE
  *                                  the publications of FILE in turn, BATCH at a time: RATE a

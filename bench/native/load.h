@@ -30,7 +30,7 @@ struct counters {
 };
 extern struct counters count;
 extern char first_refusal[256];
-void clients_open(int port, const char *path);
+void clients_open(int port, const char *line);
 void clients_reset(void);
 void clients_stall(uint32_t number);
 void clients_ready(uint32_t number);
