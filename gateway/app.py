@@ -407,6 +407,7 @@ async def serving(
                     },
                     http_endpoints(gateway.centrifuge),
                     origins=origins,
+                    compresses=settings.websocket_compression,
                 ),
                 manager=gateway.manager,
                 origins=origins,

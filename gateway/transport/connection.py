@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -57,6 +57,9 @@ class Connection(asyncio.Protocol, ABC):
 
     A connection knows when it has to be checked next; the sweep over all of them does that.
     """
+
+    deflates: ClassVar[bool] = False
+    """Whether its peer reads what `deflated_text_frame` makes."""
 
     __slots__ = (
         "_close_at", "_counted_bytes", "_deadline", "_drained", "_expiry", "_heard", "_holds",

@@ -15,12 +15,12 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.transport.connection import Connection
-from gateway.transport.handshake import header_lines, status_line
+from gateway.transport.handshake import header_lines, header_of, status_line
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.receiver import Receiver
 from gateway.transport.server_context import ServerContext
 from shared.web.http_protocol import BoundedHttp, Refused
-from shared.web.origins import PREFLIGHT_SECONDS, header_of
+from shared.web.origins import PREFLIGHT_SECONDS
 
 log = structlog.get_logger(__name__)
 

@@ -25,6 +25,11 @@ def text_frame(text: bytes) -> Frame:
     return Frame(b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text))
 
 
+def compressed_text_frame(data: bytes) -> Frame:
+    """A text message, as RFC 7692 marks it; ``data`` is compressed already."""
+    return Frame(b"\xc1" + text_frame(data)[1:])
+
+
 def binary_frame(data: bytes) -> Frame:
     return _serialized(frames.Opcode.BINARY, data)
 

@@ -128,6 +128,12 @@ def switching_protocols(key: bytes, *, subprotocol: str | None, lines: bytes) ->
     return b"%b%b\r\n%b\r\n" % (_SWITCHING, accept, lines)
 
 
+def header_of(headers: Headers, name: bytes) -> str | None:
+    """A header's value; several of one name are joined, as RFC 9110 has it."""
+    values = [value for each, value in headers if each == name]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
 def header_lines(headers: Headers) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 

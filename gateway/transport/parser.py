@@ -10,6 +10,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
 
 from gateway.errors import EndReason
+from gateway.transport.deflate import Inflater
 from gateway.transport.frames import Close
 
 try:
@@ -89,10 +90,15 @@ def parse_single_text_frame(data: bytes, max_bytes: int) -> Text | None:
 class FrameParser:
     """Holds what has come of messages that are not whole yet; dropped when it is empty."""
 
-    __slots__ = ("_fragments", "_max_bytes", "_parsing", "_reader")
+    __slots__ = ("_fragments", "_inflater", "_max_bytes", "_parsing", "_reader")
 
-    def __init__(self, max_message_bytes: int) -> None:
+    def __init__(self, max_message_bytes: int, inflater: Inflater | None = None) -> None:
+        """
+        Args:
+            inflater: Of a peer that may compress its messages.
+        """
         self._max_bytes = max_message_bytes
+        self._inflater = inflater
         self._reader = StreamReader()
         self._parsing: Generator[None, None, Frame] | None = None
         self._fragments: _Fragments | None = None
@@ -105,9 +111,12 @@ class FrameParser:
     @property
     def held_bytes(self) -> int:
         """Of messages that are not whole yet, or not asked for yet."""
-        return len(self._reader.buffer) + (
-            self._fragments.size if self._fragments is not None else 0
-        )
+        held = len(self._reader.buffer)
+        if self._fragments is not None:
+            held += self._fragments.size
+        if self._inflater is not None:
+            held += self._inflater.held_bytes
+        return held
 
     def feed_data(self, data: bytes) -> None:
         self._reader.feed_data(data)
@@ -134,7 +143,12 @@ class FrameParser:
                 return None
             # A control frame may come between the fragments of a message that is full.
             most = max(self._room, _MAX_CONTROL_BYTES)
-            self._parsing = Frame.parse(self._reader.read_exact, mask=True, max_size=most)
+            self._parsing = Frame.parse(
+                self._reader.read_exact,
+                mask=True,
+                max_size=most,
+                extensions=None if self._inflater is None else [self._inflater],
+            )
         try:
             next(self._parsing)
         except StopIteration as parsed:

@@ -7,9 +7,9 @@ from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import ServerState
 
-from gateway.transport.handshake import Headers, header_lines
+from gateway.transport.handshake import Headers, header_lines, header_of
 from gateway.transport.hub import Hub
-from shared.web.origins import Origins, header_of
+from shared.web.origins import Origins
 from shared.web.peers import Peers
 
 
@@ -21,6 +21,7 @@ class ServerContext:
         hub: Hub,
         origins: Origins,
         *,
+        compresses: bool,
         config: Config,
         state: ServerState,
         app_state: dict[str, Any],
@@ -28,6 +29,8 @@ class ServerContext:
     ) -> None:
         self.hub = hub
         self.origins = origins
+        self.compresses = compresses
+        """Whether messages of WebSockets are, where their clients can read that."""
         self.config = config
         self.state = state
         self.peers = cast(Peers, state.connections)  # see `shared.runtime.process.Server`

@@ -174,6 +174,7 @@ def websocket_options(
     requests: HttpEndpoints = MappingProxyType({}),
     *,
     origins: Origins | None = None,
+    compresses: bool = False,
     http: type[UpgradingHttp] = UpgradingHttp,
 ) -> dict[str, Any]:
     """Return the options that uvicorn needs to serve WebSockets, and streams over HTTP.
@@ -182,6 +183,7 @@ def websocket_options(
         endpoints: By path; at any other path a request for a WebSocket is answered with 403.
         requests: By path and method; at any other path a request is the application's.
         origins: Whose pages may ask.
+        compresses: Whether messages are compressed, with clients that offer it.
     """
     paths = Paths(endpoints, requests)
     servers: list[ServerContext] = []
@@ -197,6 +199,7 @@ def websocket_options(
                 ServerContext(
                     hub,
                     origins or Origins(),
+                    compresses=compresses,
                     config=config,
                     state=server_state,
                     app_state=app_state,

@@ -12,10 +12,17 @@ from typing import TypeVar
 import structlog
 
 from gateway.transport.connection import Connection
-from gateway.transport.handshake import Request, response, switching_protocols
+from gateway.transport.deflate import negotiate
+from gateway.transport.handshake import (
+    Request,
+    header_lines,
+    header_of,
+    response,
+    switching_protocols,
+)
 from gateway.transport.receiver import Receiver
 from gateway.transport.server_context import ServerContext
-from gateway.transport.websocket import WebSocketConnection
+from gateway.transport.websocket import DeflatingConnection, WebSocketConnection
 
 log = structlog.get_logger(__name__)
 
@@ -81,13 +88,24 @@ class Upgrade:
             raise ConnectionResetError
         self._is_answered = True
         key, lines = self.request.key, server.default_lines
+        kind, extension = WebSocketConnection, self._negotiated()
+        if extension is not None:
+            kind = DeflatingConnection
+            lines += header_lines([(b"sec-websocket-extensions", extension)])
         transport.write(switching_protocols(key, subprotocol=subprotocol, lines=lines))
         hub = server.hub
-        connection = WebSocketConnection(transport, hub.shared, hub.turns, hub.unfinished)
+        connection = kind(transport, hub.shared, hub.turns, hub.unfinished)
         receiver = make(connection)
         connection.open(receiver)
         self._connection = connection
         return receiver
+
+    def _negotiated(self) -> bytes | None:
+        """RFC 6455, section 9.1."""
+        if not self._server.compresses:
+            return None
+        offered = header_of(self.request.headers, b"sec-websocket-extensions")
+        return None if offered is None else negotiate(offered)
 
     def reject(self, status: int) -> None:
         """Respond with an HTTP status, and close."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gateway.errors import EndReason
 from gateway.transport.connection import COMMANDS_WAIT, UNREAD_REPLIES, Connection
+from gateway.transport.deflate import Inflater
 from gateway.transport.frames import Close, close_frame, ping_frame, pong_frame
 from gateway.transport.parser import (
     Binary,
@@ -190,7 +191,7 @@ class WebSocketConnection(Connection):
             if not self._holds and (text := parse_single_text_frame(data, max_bytes)) is not None:
                 self._handle(text)
                 return
-            self._parser = _CountedParser(max_bytes)
+            self._parser = _CountedParser(max_bytes, Inflater() if self.deflates else None)
         self._parser.feed_data(data)
         self._read_on(is_small=len(data) < _SMALL_PIECE_BYTES)
 
@@ -286,13 +287,21 @@ class WebSocketConnection(Connection):
             self._parser = None
 
 
+class DeflatingConnection(WebSocketConnection):
+    """One whose messages may be compressed, in both directions."""
+
+    deflates = True
+
+    __slots__ = ()
+
+
 class _CountedParser(FrameParser):
     """Knows how much of it is counted, so that an idle connection need not."""
 
     __slots__ = ("counted_bytes", "is_another")
 
-    def __init__(self, max_message_bytes: int) -> None:
-        super().__init__(max_message_bytes)
+    def __init__(self, max_message_bytes: int, inflater: Inflater | None) -> None:
+        super().__init__(max_message_bytes, inflater)
         self.counted_bytes = 0
         self.is_another = False
         """Whether a message has become whole since it was counted."""

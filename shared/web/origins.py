@@ -5,7 +5,7 @@ Other clients say nothing there, or what they like: what anybody may do is said 
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -77,12 +77,6 @@ class Origins:
         else:
             self._untold += 1
         return False
-
-
-def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """A header's value; several of one name are joined, as RFC 9110 has it."""
-    values = [value for each, value in headers if each == name]
-    return b", ".join(values).decode("latin-1") if values else None
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

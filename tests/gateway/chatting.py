@@ -124,6 +124,7 @@ class RunningGateway:
         receive_buffer_bytes: int | None = None,
         forwarded_for: str | None = None,
         path: str = "/ws/chat",
+        compression: str | None = None,
         **query: Any,
     ) -> AsyncGenerator[Tab]:
         """A connection as the query asks for it, not yet welcomed."""
@@ -136,7 +137,7 @@ class RunningGateway:
             f"ws://127.0.0.1:{self.port}{path}?{urlencode(query)}",
             subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,
             additional_headers={"X-Forwarded-For": forwarded_for} if forwarded_for else None,
-            compression=None,
+            compression=compression,
             max_queue=None,
             close_timeout=1,
             sock=raw,

@@ -9,6 +9,7 @@ import pydantic_core
 
 from gateway.channels.connection import Format, Frame
 from gateway.protocols.centrifuge.codes import ErrorCode
+from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import text_frame
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication, Sender, StoredPublication, plain_message
@@ -140,5 +141,10 @@ WEBSOCKET = Codec(text_frame, says_farewell=False)
 SSE = Codec(sse_event)
 HTTP_STREAM = Codec(json_line)
 UNI_WEBSOCKET = Codec(text_frame, is_unidirectional=True)
+DEFLATED = {
+    WEBSOCKET: Codec(deflated_text_frame, says_farewell=False),
+    UNI_WEBSOCKET: Codec(deflated_text_frame, is_unidirectional=True),
+}
+"""What is spoken in place of each where messages are compressed."""
 UNI_SSE = Codec(sse_event, is_unidirectional=True)
 UNI_HTTP_STREAM = Codec(json_line, is_unidirectional=True)

@@ -14,6 +14,7 @@ from gateway.cluster import NoSuchNode
 from gateway.protocols.centrifuge import codes
 from gateway.protocols.centrifuge.client import CentrifugeClient
 from gateway.protocols.centrifuge.codec import (
+    DEFLATED,
     HTTP_STREAM,
     SSE,
     UNI_HTTP_STREAM,
@@ -168,4 +169,6 @@ def _client(
     service: CentrifugeService, codec: Codec, asked: Upgrade | HttpExchange
 ) -> Callable[[Connection], CentrifugeClient]:
     address = asked.client_host
-    return lambda connection: CentrifugeClient(connection, service, codec, address=address)
+    return lambda connection: CentrifugeClient(
+        connection, service, DEFLATED[codec] if connection.deflates else codec, address=address
+    )

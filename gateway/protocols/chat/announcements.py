@@ -13,7 +13,7 @@ from gateway.channels.registry import ConnectionManager, Member, Subscription, f
 from gateway.presence.presence import Presence
 from gateway.presence.table import PresenceChange
 from gateway.presence.users import HEAD
-from gateway.protocols.chat.codec import encode, encode_people, encode_publication
+from gateway.protocols.chat.codec import PUBLICATION_FORMATS, encode, encode_people
 from gateway.protocols.chat.frames import Person, UserCount, UserJoined, UserLeft, Users
 from gateway.session.session import Session
 from shared.contracts.ids import ChannelName, UserId
@@ -104,7 +104,8 @@ class Announcements:
     def _watching(self, channel: ChannelName, *, unless: UserId | None = None) -> list[Member]:
         return [
             subscription.member
-            for subscription in self._manager.listeners(channel, encode_publication)
+            for format_ in PUBLICATION_FORMATS
+            for subscription in self._manager.listeners(channel, format_)
             if subscription.watches and subscription.member.user_id != unless
         ]
 

@@ -16,12 +16,12 @@ from gateway.errors import EndReason, error_code
 from gateway.protocols.chat.arrival import Arrival
 from gateway.protocols.chat.close_codes import CLOSE_CODES
 from gateway.protocols.chat.codec import (
+    PUBLICATION_FORMATS,
     BadCommand,
     ChatCommand,
     decode_command,
     encode,
     encode_ack,
-    encode_publication,
     too_fast,
 )
 from gateway.protocols.chat.frames import Authenticate, Error, Ping, Pong, PublishMessage
@@ -172,10 +172,11 @@ class ChatClient:
         options = session.options_of(channel)
         session.begin(CONNECT_UNITS + units_of_replay(asked.history))
         self._session, self._handshake = session, None
-        self._room = session.subscribe(channel, encode_publication)
+        encode = PUBLICATION_FORMATS[self.connection.deflates]
+        self._room = session.subscribe(channel, encode)
         if options.presence:
             session.enter(self._room)
-        personal = session.subscribe(own, encode_publication)
+        personal = session.subscribe(own, encode)
         log.debug(
             "connected",
             connection_id=self.connection.id,

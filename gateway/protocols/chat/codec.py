@@ -7,6 +7,7 @@ import pydantic_core
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
+from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import Frame, text_frame
 from shared.contracts.channels import owner_of
 from shared.contracts.ids import UserId, user_id_to_json
@@ -108,19 +109,30 @@ def encode_welcome(
 def encode_publication(stored: StoredPublication) -> Frame:
     """A stored publication, as the room's listeners or the owner of the personal channel see it.
 
-    Nearly all that is said in rooms is plain text, and is not even read as JSON.
-
     Raises:
         BadPublication: not everybody could read it.
     """
+    return text_frame(_publication_text(stored))
+
+
+def encode_deflated_publication(stored: StoredPublication) -> Frame:
+    """The same, for connections that read what is compressed."""
+    return deflated_text_frame(_publication_text(stored))
+
+
+PUBLICATION_FORMATS = (encode_publication, encode_deflated_publication)
+"""By which a tab may listen: by the second if its connection deflates."""
+
+
+def _publication_text(stored: StoredPublication) -> bytes:
+    """Nearly all that is said in rooms is plain text, and is not even read as JSON."""
     offset, channel, payload, time = stored
     is_personal = owner_of(channel) is not None
     plain = None if is_personal else plain_message(payload)
     if plain is not None:
-        return text_frame(
-            b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d,"time":"%b"}'
-            % (plain.user_id, plain.name, plain.body, offset, time.encode())
-        )
+        return b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d,"time":"%b"}' % (
+            plain.user_id, plain.name, plain.body, offset, time.encode(),
+        )  # fmt: skip
     publication = Publication.decode(payload)
     data, sender = publication.data, publication.sender
     message: dict[str, Any]
@@ -135,7 +147,7 @@ def encode_publication(stored: StoredPublication) -> Frame:
         message = {"type": "publication", "data": data}
     message["offset"] = offset
     message["time"] = time
-    return text_frame(pydantic_core.to_json(message))
+    return pydantic_core.to_json(message)
 
 
 def _explain(error: ValidationError, values: dict[Any, Any]) -> BadCommand:

@@ -9,6 +9,11 @@ def masked(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin).serialize(mask=True)
 
 
+def reserved(frame: bytes, bit: int = 0x40) -> bytes:
+    """The frame with a reserved bit; the first says that the message is compressed."""
+    return bytes([frame[0] | bit]) + frame[1:]
+
+
 HELLO = masked(Opcode.TEXT, b"hello")
 CLOSE = masked(Opcode.CLOSE, struct.pack("!H", 1000))
 

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.errors import EndReason
 from gateway.transport.connection import Connection
+from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import Close, Frame, binary_frame, text_frame
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
@@ -49,7 +50,8 @@ class Echo:
             case bytes():
                 self.connection.send(binary_frame(message))
             case _:
-                self.connection.send(text_frame(message.encode()))
+                encode = deflated_text_frame if self.connection.deflates else text_frame
+                self.connection.send(encode(message.encode()))
 
     def farewell(self, close: Close) -> Frame | None:
         return None
@@ -88,7 +90,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
+async def a_gateway(compresses: bool = False, /, **limits: float) -> AsyncGenerator[Gateway]:
     gateway = Gateway(**({"sweep_seconds": 0.05} | limits))
     async with (
         gateway.hub.working(),
@@ -96,7 +98,7 @@ async def a_gateway(**limits: float) -> AsyncGenerator[Gateway]:
         served(
             gateway.app,
             drain=gateway.hub.drain,
-            options=websocket_options(gateway.hub, {"/": gateway.take}),
+            options=websocket_options(gateway.hub, {"/": gateway.take}, compresses=compresses),
         ) as gateway.port,
     ):
         yield gateway

@@ -69,11 +69,14 @@ class Talk:
 
 @asynccontextmanager
 async def talk(
-    gateway: RunningGateway, path: str = "/connection/websocket"
+    gateway: RunningGateway,
+    path: str = "/connection/websocket",
+    *,
+    compression: str | None = None,
 ) -> AsyncGenerator[Talk]:
     """A connection that has said nothing yet."""
     url = f"ws://127.0.0.1:{gateway.port}{path}"
-    async with connect(url, compression=None, max_queue=None, close_timeout=1) as socket:
+    async with connect(url, compression=compression, max_queue=None, close_timeout=1) as socket:
         yield Talk(socket)
 
 
