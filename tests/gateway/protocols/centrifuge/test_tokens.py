@@ -1,0 +1,104 @@
+"""What a client may do by what its tokens say, and without one."""
+
+from typing import Any
+
+import pytest
+
+from tests.fixtures.issuers import an_issuer, ec_key, pem, signed
+from tests.fixtures.tokens import SECRET
+from tests.gateway.chatting import a_gateway, a_room, now
+from tests.gateway.protocols.centrifuge.talking import talk, talking
+
+OPEN = {"allow_subscribe_for_anonymous": True, "allow_publish_for_anonymous": True,
+        "subscribe": "users", "publish": "users", "presence": True}  # fmt: skip
+
+
+def a_token(**claims: Any) -> str:
+    return signed({"sub": "ann", "exp": now() + 60} | claims, SECRET, "HS256")
+
+
+async def test_who_came_without_a_token_says_what_an_anonymous_user_may(nats_url: str) -> None:
+    settings = {"allow_anonymous_connect_without_token": True, "namespaces": {"open": OPEN}}
+    channel = f"open:{a_room()}"
+    async with a_gateway(nats_url, settings=settings) as gateway, talk(gateway) as client:
+        connected = await client.ask("connect")
+        await client.ask("subscribe", channel=channel)
+
+        answer = await client.ask("publish", channel=channel, data={"text": "hi"})
+
+        assert "expires" not in connected
+        assert answer == {}
+        assert (await client.publication(channel))["data"] == {"text": "hi"}
+
+
+async def test_a_token_of_a_listed_issuer_subscribes_and_introduces_its_connection(
+    nats_url: str,
+) -> None:
+    room = f"chat:{a_room()}"
+    pinned = an_issuer(issuer="backend", public_key=pem(ec_key()), audience="chat")
+    claims = {"iss": "backend", "aud": "chat", "sub": "ann", "exp": now() + 60, "expire_at": 0}
+    grants = {"info": {"name": "Ann"}, "subs": {room: {"data": {"topic": "tea"}}}}
+    async with (
+        a_gateway(nats_url, issuers=[pinned]) as gateway,
+        talk(gateway) as client,
+    ):
+        connected = await client.ask("connect", token=signed(claims | grants, ec_key(), "ES256"))
+        present = await client.ask("presence", channel=room)
+
+    assert "expires" not in connected
+    assert connected["subs"][room]["data"] == {"topic": "tea"}
+    assert present["presence"][connected["client"]]["conn_info"] == {"name": "Ann"}
+
+
+async def test_a_token_without_end_is_taken_where_its_issuer_may_give_them(nats_url: str) -> None:
+    for is_taken in (True, False):
+        issuer = an_issuer(hmac_secret=SECRET, require_exp=not is_taken)
+        async with a_gateway(nats_url, issuers=[issuer]) as gateway, talk(gateway) as client:
+            if is_taken:
+                assert "expires" not in await client.ask("connect", token=a_token(exp=None))
+            else:
+                await client.say({"id": 1, "connect": {"token": a_token(exp=None)}})
+                assert await client.closed() == (3500, "invalid token")
+
+
+async def test_a_subscription_token_opens_a_private_channel_to_whom_it_names(
+    nats_url: str,
+) -> None:
+    channel = f"$chat:{a_room()}"
+    issuer = an_issuer(hmac_secret=SECRET)
+    async with (
+        a_gateway(nats_url, issuers=[issuer]) as gateway,
+        talking(gateway, a_token()) as client,
+    ):
+
+        async def subscribe(**claims: Any) -> Any:
+            token = a_token(**{"channel": channel} | claims)
+            return await client.ask("subscribe", channel=channel, token=token)
+
+        assert (await client.ask("subscribe", channel=channel))["error"]["code"] == 103
+        assert (await subscribe(exp=now() - 1))["error"]["code"] == 109
+        assert (await subscribe(expire_at=now() - 1))["error"]["code"] == 110
+        assert (await subscribe(channel=None))["error"]["code"] == 103
+        granted = await subscribe(data={"from": "backend"}, expire_at=now() + 600)
+
+        assert granted["data"] == {"from": "backend"}
+        assert granted["expires"]
+        assert 590 < granted["ttl"] <= 600
+
+
+@pytest.mark.parametrize(
+    "claims", [{"sub": "ben"}, {"sub": None}, {"channel": "$chat:other"}, {"client": "another"}],
+    ids=str,
+)  # fmt: skip
+async def test_a_subscription_token_of_another_ends_the_connection_for_good(
+    nats_url: str, claims: dict[str, Any]
+) -> None:
+    channel = f"$chat:{a_room()}"
+    async with (
+        a_gateway(nats_url, issuers=[an_issuer(hmac_secret=SECRET)]) as gateway,
+        talking(gateway, a_token()) as client,
+    ):
+        token = a_token(**{"channel": channel} | claims)
+        await client.say({"id": 2, "subscribe": {"channel": channel, "token": token}})
+
+        assert await client.closed() == (3500, "invalid token")
