@@ -83,7 +83,8 @@ class Ordering:
             read_raw(info, "info")
         except InvalidToken as error:
             raise ApiError(ApiErrorCode.BAD_REQUEST, "info: not readable by all") from error
-        _check_end(request.expire_at)
+        if not request.expired:
+            _check_end(request.expire_at)
         order = {"expired": request.expired, "expire_at": request.expire_at, "info": info}
         return await self._order("refresh", request.whose | order)
 

@@ -206,7 +206,7 @@ async def test_a_connection_is_refreshed_or_ended_as_expired(
         told = await pushed(ann, "refresh")
         await ann.ask("publish", channel=channel, data=1)
         heard = await ann.publication(channel)
-        await api.refresh(cent.RefreshRequest(user=str(user), expired=True))
+        await api.refresh(cent.RefreshRequest(user=str(user), expired=True, expire_at=1))
         ended = await ann.closed()
 
     assert told["expires"]
