@@ -16,8 +16,9 @@ from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
 from shared.jetstream.publisher import Publisher
 from shared.sql.database import Sessions, transaction_dependency
-from shared.tokens.access_tokens import Claims, TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import bearer_token
+from shared.tokens.claims import Claims
 from shared.tokens.jwk import public_jwk
 from shared.web.addresses import network_of
 

@@ -27,7 +27,7 @@ from shared.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.sql.outbox import rows as outbox_rows
 from shared.sql.outbox.table import OutboxStream
-from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
+from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,

@@ -33,7 +33,8 @@ from shared.sql.database import Sessions, database_now, transaction
 from shared.sql.outbox.relay import publish_at_once
 from shared.sql.outbox.rows import is_unsent
 from shared.sql.outbox.table import append
-from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.tokens.claims import Claims
+from shared.tokens.errors import InvalidToken
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 
 log = structlog.get_logger(__name__)

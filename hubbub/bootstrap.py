@@ -13,7 +13,7 @@ from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.process import running, stop_signals
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.telemetry import configure_logging
-from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
+from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 
 
 async def bootstrap_streams(

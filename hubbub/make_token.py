@@ -11,7 +11,7 @@ from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from shared.contracts.ids import BadUserId, SessionId, parse_user_id
 from shared.runtime.settings import ServiceSettings
-from shared.tokens.access_tokens import shown_name
+from shared.tokens.claims import shown_name
 from shared.tokens.jwk import BadSigningKey
 
 

@@ -14,7 +14,7 @@ from posts_service.repository import SeenPost
 from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page, Post, PostEdit
 from shared.contracts.ids import PostId
 from shared.sql.database import Sessions, transaction_dependency
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 from shared.web.user_rates import UserRates
 
 

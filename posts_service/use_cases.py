@@ -15,7 +15,7 @@ from shared.contracts.events import Envelope
 from shared.contracts.ids import PostId, UserId, user_id_to_json
 from shared.jetstream.subjects import event_subject
 from shared.sql.outbox.table import append
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 from shared.web.request_context import current_traceparent
 
 FEED = room_channel("feed")

@@ -10,7 +10,7 @@ from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.channels import owner_of, personal_channel
 from shared.contracts.ids import ChannelName, SessionId, UserId
 from shared.contracts.publications import BadPublication, StoredPublication
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""

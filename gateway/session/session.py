@@ -28,7 +28,7 @@ from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Session(Member):
             OtherUser: a connection can't change hands.
         """
         authenticator = self.kind.access.authenticator
-        claims = await authenticator.verify(token, allow_anonymous=not self.user_id)
+        claims = await authenticator.verify(token, allow_anonymous=allow_anonymous)
         if self.connection.is_open:
             authenticator.confirm(claims)
             if claims.user_id != self.user_id:

@@ -6,13 +6,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from shared.tokens.claims import Claims as Claims
-from shared.tokens.claims import Subscriber, SubscriptionClaims
-from shared.tokens.claims import shown_name as shown_name
-from shared.tokens.errors import GrantExpired, TokenExpired, TokenMismatch
-from shared.tokens.errors import InvalidToken as InvalidToken
-from shared.tokens.errors import KeysUnknown as KeysUnknown
-from shared.tokens.issuers import CLOCK_SKEW_SECONDS as CLOCK_SKEW_SECONDS
+from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
+from shared.tokens.errors import (
+    GrantExpired,
+    InvalidToken,
+    KeysUnknown,
+    TokenExpired,
+    TokenMismatch,
+)
 from shared.tokens.issuers import Issuer, read_values
 from shared.tokens.remembered import RememberedTokens
 from shared.tokens.signatures import CALLED_OTHERWISE, BadSignature, Header, read_token

@@ -7,7 +7,9 @@ from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from shared.contracts.errors import Unavailable
-from shared.tokens.access_tokens import Claims, InvalidToken, TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.claims import Claims
+from shared.tokens.errors import InvalidToken
 from shared.tokens.revocations import Revocations
 
 

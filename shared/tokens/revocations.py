@@ -11,8 +11,8 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.contracts.ids import JsonUserId, SessionId, UserId
-from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS
 from shared.tokens.claims import MAX_SESSION_ID_CHARS, Claims, SubscriptionClaims
+from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 
 log = structlog.get_logger(__name__)
 

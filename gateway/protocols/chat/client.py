@@ -38,7 +38,7 @@ from gateway.transport.upgrade import Upgrade
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import user_id_to_json
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 from shared.web.query import read_query
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from gateway.transport.frames import Close, Frame, text_frame
 from shared.contracts.channels import parse_channel
 from shared.contracts.errors import AppError
 from shared.contracts.publications import Publication, StoredPublication
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 
 
 def line(*words: object) -> Frame:

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.session.access import Authenticator
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import SessionId, UserId
-from shared.tokens.access_tokens import InvalidToken, TokenVerifier
+from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import trusted_key
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Revocations, SessionRevoked, UserRevoked

@@ -22,7 +22,7 @@ from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
-from shared.tokens.access_tokens import Claims
+from shared.tokens.claims import Claims
 from shared.web.user_rates import UserRates
 from tests.gateway.connections import AConnection
 from tests.gateway.streams.model_stream import ModelStream

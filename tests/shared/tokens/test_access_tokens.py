@@ -13,12 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.ids import UserId
-from shared.tokens.access_tokens import (
-    MAX_TOKEN_BYTES,
-    Claims,
-    InvalidToken,
-    shown_name,
-)
+from shared.tokens.access_tokens import MAX_TOKEN_BYTES
+from shared.tokens.claims import Claims, shown_name
+from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import TrustedKey, public_jwk, trusted_key
 from shared.tokens.keys import FixedKeys
 from tests.fixtures.tokens import (

@@ -7,8 +7,8 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from shared.contracts.ids import SessionId, UserId
-from shared.tokens.access_tokens import Claims
 from shared.tokens.authentication import authenticate
+from shared.tokens.claims import Claims
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Revocations, SessionRevoked
 from shared.web.http import install_edge

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.ids import SessionId, UserId
-from shared.tokens.access_tokens import CLOCK_SKEW_SECONDS, Claims
+from shared.tokens.claims import Claims
+from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import Revocation, Revocations, SessionRevoked, UserRevoked
 from tests.fixtures.tokens import MAX_TOKEN_SECONDS, NOW, Clock
 

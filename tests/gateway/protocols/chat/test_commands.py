@@ -30,7 +30,8 @@ from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
-from shared.tokens.access_tokens import Claims, InvalidToken
+from shared.tokens.claims import Claims
+from shared.tokens.errors import InvalidToken
 from shared.web.user_rates import UserRates
 from tests.gateway.transport.transports import AHub, ATransport, a_connection
 
