@@ -25,7 +25,7 @@ class PresenceLimits:
     """How long the stream remembers that an entry was removed. At least 1."""
     max_listed_connections: int = 1000
     """In one entry. A user may have more on one node in one channel; those are only counted."""
-    max_listed_bytes: int = 128 * 1024
+    max_listed_bytes: int = 64 * 1024
     """What an entry's connections may take with their infos; the rest is only counted. An entry
     has to fit into one message of the bus."""
     max_info_bytes: int = 4096

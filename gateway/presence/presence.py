@@ -138,8 +138,11 @@ class Presence:
         return self._follower.lag
 
     def takes(self, info: ClientInfo) -> bool:
-        """Whether a connection may `enter` with this info, or it is too long."""
-        return info.encoded_bytes <= self._limits.max_info_bytes
+        """Whether a connection may `enter` with this info: it is UTF-8, and not too long."""
+        try:
+            return info.encoded_bytes <= self._limits.max_info_bytes
+        except ValueError:
+            return False
 
     def enter(
         self,

@@ -102,7 +102,11 @@ class ClientInfo(NamedTuple):
 
     @property
     def encoded_bytes(self) -> int:
-        """What it takes of an entry's body."""
+        """What it takes of an entry's body.
+
+        Raises:
+            ValueError: it is not UTF-8.
+        """
         return len(pydantic_core.to_json(self.values()))
 
 
@@ -228,7 +232,7 @@ def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
         texts = each.get("conn"), each.get("chan")
         if not all(text is None or type(text) is str for text in texts):
             return None
-        infos.append(ClientInfo(*(text and text.encode() for text in texts)))
+        infos.append(ClientInfo(*(None if text is None else text.encode() for text in texts)))
     return tuple(infos)
 
 

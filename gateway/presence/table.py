@@ -217,7 +217,7 @@ class PresenceTable:
         users = self._channels.get(channel)
         if users is None:
             users = self._channels[channel] = ChannelUsers(channel)
-        before = self._watched_clients(users, membership)
+        before = users.clients_of(user_id) if self._is_watched(channel) else None
         is_new = users.put(user_id, node, entry)
         changes: list[Change] = []
         if is_new:
@@ -231,7 +231,7 @@ class PresenceTable:
     def _leave(self, membership: Membership, node: NodeId) -> list[Change]:
         channel, user_id = membership
         users = self._channels[channel]
-        before = self._watched_clients(users, membership)
+        before = users.clients_of(user_id) if self._is_watched(channel) else None
         gone = users.remove(user_id, node)
         changes: list[Change] = []
         if before is not None:
@@ -242,11 +242,6 @@ class PresenceTable:
                 del self._channels[channel]
             changes.append(PresenceChange(channel, user_id, gone.name, False, len(users)))
         return changes
-
-    def _watched_clients(self, users: ChannelUsers, membership: Membership) -> Clients | None:
-        """The user's connections, if somebody wants to hear how they change."""
-        channel, user_id = membership
-        return users.clients_of(user_id) if self._is_watched(channel) else None
 
     def _forget_channel(self, user_id: UserId, channel: ChannelName) -> None:
         channels = self._channels_of[user_id]

@@ -21,7 +21,7 @@ Clients = Mapping[ConnectionId, ClientInfo | None]
 class User:
     """A user of a channel, with all entries that count. Most have one, which needs no dict."""
 
-    __slots__ = ("entry", "name", "node", "others", "since", "user_id")
+    __slots__ = ("entry", "node", "others", "user_id")
 
     def __init__(self, user_id: UserId, node: NodeId, entry: Entry) -> None:
         self.user_id = user_id
@@ -30,10 +30,20 @@ class User:
         """The entry of ``node``."""
         self.others: dict[NodeId, Entry] | None = None
         """The entries of other nodes."""
-        self.name = entry.name
-        """From the latest entry."""
-        self.since = entry.since
+
+    @property
+    def since(self) -> float:
         """From the earliest entry."""
+        if self.others is None:
+            return self.entry.since
+        return min(entry.since for entry in self.entries.values())
+
+    @property
+    def name(self) -> str:
+        """From the latest entry."""
+        if self.others is None:
+            return self.entry.name
+        return max((entry.since, node, entry.name) for node, entry in self.entries.items())[2]
 
     @property
     def entries(self) -> dict[NodeId, Entry]:
@@ -83,15 +93,20 @@ class User:
         self.others = self.others or None
         return True
 
-    def since_and_name(self) -> tuple[float, str]:
-        """The ``since`` of the earliest entry and the name of the latest."""
-        if self.others is None:
-            return self.entry.since, self.entry.name
-        by_age = sorted((entry.since, node, entry.name) for node, entry in self.entries.items())
-        return by_age[0][0], by_age[-1][2]
-
 
 _AGE = attrgetter("since", "user_id")
+
+
+class _Shown(NamedTuple):
+    """What a channel shows of a user, beside the id."""
+
+    since: float
+    name: str
+    connections: int
+
+    @classmethod
+    def of(cls, user: User) -> "_Shown":
+        return cls(user.since, user.name, user.connection_count)
 
 
 class ChannelStats(NamedTuple):
@@ -162,22 +177,20 @@ class ChannelUsers:
             self._insert_into_order(user)
             self._recount(0, user.connection_count)
             return True
-        before = user.connection_count
+        at, before = self._index_of(user), _Shown.of(user)
         user.put(node, entry)
-        self._recount(before, user.connection_count)
-        self._reorder(user)
+        self._update(user, at, before)
         return False
 
     def remove(self, user_id: UserId, node: NodeId) -> User | None:
         """Remove the node's entry; return the user if it was the last one."""
         user = self._by_id[user_id]
-        before = user.connection_count
+        at, before = self._index_of(user), _Shown.of(user)
         if user.remove(node):
-            self._recount(before, user.connection_count)
-            self._reorder(user)
+            self._update(user, at, before)
             return None
-        self._recount(before, 0)
-        self._remove_from_order(user)
+        self._recount(before.connections, 0)
+        self._remove_from_order(at)
         del self._by_id[user_id]
         return user
 
@@ -186,14 +199,17 @@ class ChannelUsers:
         self._connections += after - before
         self._connected += bool(after) - bool(before)
 
-    def _reorder(self, user: User) -> None:
-        """Move the user to where the entries put it now."""
-        since, name = user.since_and_name()
-        if (since, name) == (user.since, user.name):
-            return
-        self._remove_from_order(user)
-        user.since, user.name = since, name
-        self._insert_into_order(user)
+    def _update(self, user: User, at: int, before: _Shown) -> None:
+        """Count the user's connections anew, and move the user to where the entries put it now.
+
+        Args:
+            at: Where the user is.
+        """
+        after = _Shown.of(user)
+        self._recount(before.connections, after.connections)
+        if (after.since, after.name) != (before.since, before.name):
+            self._remove_from_order(at)
+            self._insert_into_order(user)
 
     def _insert_into_order(self, user: User) -> None:
         order = self._order
@@ -204,8 +220,10 @@ class ChannelUsers:
         order.insert(at, user)
         self._note_change(at)
 
-    def _remove_from_order(self, user: User) -> None:
-        at = bisect_left(self._order, _AGE(user), key=_AGE)
+    def _index_of(self, user: User) -> int:
+        return bisect_left(self._order, _AGE(user), key=_AGE)
+
+    def _remove_from_order(self, at: int) -> None:
         del self._order[at]
         self._note_change(at)
 

@@ -110,6 +110,11 @@ class EntryState:
     def is_written(self) -> bool:
         return self.written == self.version
 
+    @property
+    def was_stored(self) -> bool:
+        """Whether a write is known to have been stored, under the name that the entry has now."""
+        return self.acknowledged > 0 or self.seen > 0
+
     def info_of(self, connection: ConnectionId) -> ClientInfo | None:
         return None if isinstance(self.connections, tuple) else self.connections.get(connection)
 
@@ -341,15 +346,17 @@ class PresenceWriter:
             heapq.heappush(self._later, (due, state.membership))
 
     def _due(self, state: EntryState) -> float:
-        """When to write this entry. After the last connection it is written without any, and
-        removed when the grace is over."""
+        """When to write this entry. After the last connection it is written without any, if it was
+        stored with one, and removed when the grace is over."""
         if state.node is None:
             return 0.0
         refresh = state.written_at + self._limits.refresh_seconds
         if state.connections:
             return refresh
         removal = state.left_at + self._limits.grace_seconds
-        return removal if state.is_written else min(refresh, removal)
+        if state.is_written or not state.was_stored:
+            return removal
+        return min(refresh, removal)
 
     def _write_ready(self) -> None:
         """Write as many entries as may be in flight; each result starts the next."""

@@ -63,9 +63,17 @@ class Gateway:
     def leave(self, user_id: UserId, tab: str = "tab") -> None:
         self.presence.leave(LOBBY, user_id, ConnectionId(tab))
 
-    async def until_present(self, user_id: UserId, deadline_seconds: float) -> bool:
+    async def until_present(
+        self, user_id: UserId, deadline_seconds: float, tab: str | None = None
+    ) -> bool:
         told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.presence.when_present(LOBBY, user_id, deadline_seconds, told.set_result)
+        self.presence.when_present(
+            LOBBY,
+            user_id,
+            deadline_seconds,
+            told.set_result,
+            connection=None if tab is None else ConnectionId(tab),
+        )
         return await told
 
     @property
@@ -106,6 +114,20 @@ def assert_alternating(gateway: Gateway) -> None:
         assert count == len(there)
 
 
+def assert_each_client_reported(gateway: Gateway) -> None:
+    """Each connection joined and left in turns, and those that have not left are listed."""
+    there: set[tuple[ChannelName, UserId, ConnectionId]] = set()
+    for change in gateway.client_changes:
+        client = (change.channel, change.user_id, change.connection)
+        assert (client in there) is not change.joined
+        there ^= {client}
+    for channel in {channel for channel, _, _ in there} | {LOBBY}:
+        listed = {
+            (channel, each.user_id, each.connection) for each in gateway.presence.clients(channel)
+        }
+        assert listed == {client for client in there if client[0] == channel}
+
+
 @asynccontextmanager
 async def a_gateway(
     url: str,
@@ -133,7 +155,9 @@ async def a_gateway(
         )
         async with Supervisor().running(*presence.loops):
             await eventually(lambda: presence.caught_up and presence.node is not None)
-            yield Gateway(bus, publisher, presence, changes, client_changes)
+            gateway = Gateway(bus, publisher, presence, changes, client_changes)
+            yield gateway
+            assert_each_client_reported(gateway)
         detach()
         publisher.stop()
 

@@ -114,6 +114,7 @@ async def test_a_user_whose_removal_got_no_live_copy_is_removed(server: NatsServ
         gateway.leave(ANN)
         await until_marker_expired(gateway, ANN)
         assert gateway.users == {ANN, BOB}
+        assert len(gateway.client_changes) == 2
         await republish(gateway, on=True)
         await eventually(lambda: gateway.users == {BOB})
 
@@ -143,6 +144,11 @@ async def test_a_user_who_changed_gateways_while_another_was_away_is_not_seen_to
         await eventually(lambda: len(away.presence.entries(LOBBY, ANN)) == 1)
         assert ANN in away.users
     assert len(away.told) == 2
+    # It has no word of the time between.
+    assert away.told_of_tabs[2:] in (
+        [("tab", "left"), ("tab 1", "joined"), ("tab 2", "joined")],
+        [("tab", "left"), ("tab 2", "joined"), ("tab 1", "joined")],
+    )
 
 
 async def test_users_of_a_gateway_that_comes_back_during_the_hold_are_not_seen_to_leave(

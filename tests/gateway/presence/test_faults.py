@@ -77,6 +77,8 @@ async def test_the_users_of_a_killed_gateway_leave_once_and_in_time(server: Nats
 
     assert survivor.told == other.told
     assert survivor.told[-1] == (ANN, "left", 1)
+    assert survivor.told_of_tabs == other.told_of_tabs
+    assert survivor.told_of_tabs[-1] == ("tab", "left")
     assert len(left) == 1, "the victim's entries were purged"
 
 
@@ -106,6 +108,7 @@ async def test_a_node_that_loses_its_lease_takes_another_name_and_its_users_are_
         ]
     assert witness.told[0:1] == gateway.told[0:1] == [(ANN, "joined", 1)]
     assert len(gateway.told) == 1
+    assert witness.told_of_tabs == gateway.told_of_tabs == [("tab", "joined")]
 
 
 async def test_after_the_loop_of_the_lease_fails_a_new_lease_is_taken_and_the_entries_written(
@@ -153,6 +156,7 @@ async def test_a_hung_server_that_expires_all_leases_makes_no_user_leave(
 
     assert sorted(one.told) == sorted(two.told)
     assert len(one.told) == 2
+    assert one.told_of_tabs == two.told_of_tabs == [("tab", "joined")] * 2
 
 
 async def test_after_a_server_is_killed_and_started_again_all_gateways_are_right(
@@ -210,6 +214,7 @@ async def test_after_a_stream_is_made_anew_its_entries_are_written_anew_and_no_u
 
     assert sorted(one.told) == sorted(two.told)
     assert len(one.told) == 2
+    assert one.told_of_tabs == two.told_of_tabs == [("tab", "joined")] * 2
 
 
 async def test_users_who_entered_while_the_bus_was_away_are_reported_when_it_is_back(

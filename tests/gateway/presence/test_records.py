@@ -1,10 +1,13 @@
 """Every message of the PRES stream is read as a record or ignored."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.presence.records import (
+    ClientInfo,
     Entry,
     EntryKey,
     EntryRecord,
@@ -20,6 +23,7 @@ from shared.contracts.channels import parse_channel
 from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from shared.jetstream.subjects import PRES_PUB
 from tests.fixtures.user_ids import user_ids
+from tests.gateway.presence.client_infos import client_infos
 
 NODE = NodeId("0f")
 MARKER = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
@@ -90,6 +94,64 @@ def test_any_entry_is_read_as_it_was_written(
     assert record.entry == Entry(name, since, ids)
 
 
+connections = st.lists(st.tuples(st.text().map(ConnectionId), client_infos))
+
+
+@given(connections, st.integers(0, 2**40))
+def test_any_infos_survive(listed: list[tuple[ConnectionId, ClientInfo | None]], more: int) -> None:
+    infos = tuple(info for _, info in listed)
+    entry = Entry("Ann", 1.5, tuple(each for each, _ in listed), infos if any(infos) else (), more)
+
+    record = read_record("c.1.n", 1, entry.encode(), b"")
+
+    assert isinstance(record, EntryRecord)
+    assert record.entry == entry
+    assert list(entry.clients()) == listed
+    assert entry.connection_count == len(listed) + more
+
+
+def test_an_older_gateway_reads_what_it_knows_of_an_entry() -> None:
+    info = ClientInfo(b'{"role": "dj"}', b"1.50")
+    entry = Entry("Ann", 1.5, (ConnectionId("a"), ConnectionId("b")), (info, None), 3)
+
+    body = json.loads(entry.encode())
+
+    assert [*body] == ["name", "since", "connections", "infos", "unlisted"]
+    assert (body["name"], body["since"], body["connections"]) == ("Ann", 1.5, ["a", "b"])
+    assert body["infos"] == [{"conn": '{"role": "dj"}', "chan": "1.50"}, None]
+    assert body["unlisted"] == 3
+
+
+def test_what_a_newer_gateway_adds_is_ignored() -> None:
+    body = (
+        b'{"name":"Ann","since":1,"connections":["a"],"infos":[{"chan":"1","later":{}}],'
+        b'"later":[1],"unlisted":0}'
+    )
+
+    record = read_record("c.1.n", 1, body, b"")
+
+    assert isinstance(record, EntryRecord)
+    assert record.entry == Entry("Ann", 1, (ConnectionId("a"),), (ClientInfo(None, b"1"),))
+
+
+def test_an_entry_of_an_older_gateway_has_no_infos() -> None:
+    record = read_record("c.1.n", 1, b'{"name":"Ann","since":1,"connections":["a","b"]}', b"")
+
+    assert isinstance(record, EntryRecord)
+    assert record.entry is not None
+    assert list(record.entry.clients()) == [("a", None), ("b", None)]
+    assert record.entry.connection_count == 2
+
+
+def test_an_info_is_as_long_as_what_it_adds_to_an_entry() -> None:
+    info = ClientInfo(b'{"a": "\xc3\xa4"}')
+    bare, one = Entry("Ann", 1, (ConnectionId("a"),)), ConnectionId("a")
+
+    with_info = Entry("Ann", 1, (one,), (info,))
+
+    assert len(with_info.encode()) - len(bare.encode()) == info.encoded_bytes + len(',"infos":[]')
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -105,6 +167,13 @@ def test_any_entry_is_read_as_it_was_written(
         b'{"name":"a","since":1,"connections":{}}',
         b'{"name":"a","since":1}',
         b'{"name":"\xff","since":1,"connections":[]}',
+        b'{"name":"a","since":1,"connections":["c"],"infos":{}}',
+        b'{"name":"a","since":1,"connections":["c"],"infos":["x"]}',
+        b'{"name":"a","since":1,"connections":["c"],"infos":[{"conn":1}]}',
+        b'{"name":"a","since":1,"connections":["c"],"infos":[null,null]}',
+        b'{"name":"a","since":1,"connections":["c"],"unlisted":-1}',
+        b'{"name":"a","since":1,"connections":["c"],"unlisted":1.5}',
+        b'{"name":"a","since":1,"connections":["c"],"unlisted":true}',
     ],
 )
 def test_an_unreadable_entry_counts_as_removed(body: bytes) -> None:

@@ -4,22 +4,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.presence.records import (
+    ClientInfo,
     Entry,
     EntryKey,
     EntryRecord,
     LeaseKey,
     LeaseRecord,
     LeaseState,
+    Membership,
     Record,
 )
-from gateway.presence.table import Change, PresenceChange, PresenceTable
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from gateway.presence.table import Change, ClientChange, PresenceChange, PresenceTable
+from gateway.presence.users import ChannelStats
+from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
 ANN, BOB = UserId("1"), UserId("2")
 
 channels = st.sampled_from([CHANNEL, ChannelName("chat:two")])
-users = st.sampled_from([UserId(str(n)) for n in range(1, 5)])
+users = st.sampled_from([ANONYMOUS, *(UserId(str(n)) for n in range(1, 4))])
+infos = st.sampled_from([None, ClientInfo(b"1"), ClientInfo(None, b"2")])
+clients = st.dictionaries(st.integers(1, 3), infos, max_size=3)
 
 
 def lease(node: str, sequence: int, state: LeaseState = LeaseState.LIVE) -> LeaseRecord:
@@ -114,20 +119,68 @@ def test_records_that_the_snapshot_included_change_nothing_later() -> None:
     assert late == []
 
 
+def tabs_of(node: str, sequence: int, *tabs: str) -> EntryRecord:
+    key = EntryKey((CHANNEL, ANN), NodeId(node))
+    return EntryRecord(key, sequence, Entry("Ann", 0, tuple(map(ConnectionId, tabs))))
+
+
+def told(changes: list[Change]) -> list[str]:
+    return [
+        f"{change.connection} {'joined' if change.joined else 'left'}"
+        for change in changes
+        if isinstance(change, ClientChange)
+    ]
+
+
+def test_a_connection_that_two_names_of_its_node_list_neither_leaves_nor_joins() -> None:
+    table = PresenceTable(lambda _channel: True)
+    records = (lease("a", 1), lease("a2", 2), tabs_of("a", 3, "p", "q"), tabs_of("a2", 4, "q", "r"))
+
+    changes = [told(table.apply(record)) for record in records]
+
+    assert changes == [[], [], ["p joined", "q joined"], ["r joined"]]
+    assert table.stats(CHANNEL) == ChannelStats(connections=3, users=1)
+    assert told(table.apply(lease("a", 5, LeaseState.ENDED))) == ["p left"]
+    assert table.stats(CHANNEL) == ChannelStats(connections=2, users=1)
+
+
+def test_connections_of_a_channel_that_nobody_watches_are_not_told_of() -> None:
+    watched = set[ChannelName]()
+    table = PresenceTable(lambda channel: channel in watched)
+    table.apply(lease("a", 1))
+    assert told(table.apply(tabs_of("a", 2, "p"))) == []
+
+    watched.add(CHANNEL)
+
+    assert told(table.apply(tabs_of("a", 3, "p", "q"))) == ["q joined"]
+    assert told(table.apply(no_entry("a", 4))) == ["p left", "q left"]
+
+
 class Gateway:
     """A table, and the users that follow from the changes that it reported."""
 
     def __init__(self) -> None:
-        self.table = PresenceTable()
+        self.table = PresenceTable(lambda channel: channel == CHANNEL)
         self.reported: set[tuple[ChannelName, UserId]] = set()
+        self.clients: set[tuple[UserId, ConnectionId]] = set()
+        """Those of the channel that is watched."""
 
     def take(self, changes: list[Change]) -> None:
         for change in changes:
-            assert isinstance(change, PresenceChange)
+            if isinstance(change, ClientChange):
+                self.take_client(change)
+                continue
             membership = (change.channel, change.user_id)
             assert (membership in self.reported) is not change.joined, "in turns"
             self.reported ^= {membership}
             assert change.count == sum(channel == change.channel for channel, _ in self.reported)
+
+    def take_client(self, change: ClientChange) -> None:
+        client = (change.user_id, change.connection)
+        assert change.channel == CHANNEL, "nobody asked for another"
+        assert (client in self.clients) is not change.joined, "in turns"
+        assert (change.channel, change.user_id) in self.reported, "while the user is there"
+        self.clients ^= {client}
 
 
 class OneStreamAndTwoGateways(RuleBasedStateMachine):
@@ -184,14 +237,30 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
                     del self.content[key]
 
     @precondition(lambda self: self.nodes)
-    @rule(data=st.data(), channel=channels, user=users, since=st.integers(0, 3), put=st.booleans())
+    @rule(
+        data=st.data(),
+        channel=channels,
+        user=users,
+        since=st.integers(0, 3),
+        tabs=st.none() | clients,
+        unlisted=st.integers(0, 1),
+    )
     def an_entry_is_written(
-        self, data: st.DataObject, channel: ChannelName, user: UserId, since: int, put: bool
+        self,
+        data: st.DataObject,
+        channel: ChannelName,
+        user: UserId,
+        since: int,
+        tabs: dict[int, ClientInfo | None] | None,
+        unlisted: int,
     ) -> None:
         node = NodeId(
             f"n{data.draw(st.integers(1, self.nodes))}"
         )  # perhaps one whose lease has ended
-        body = Entry(f"User {user}", since, ()) if put else None
+        body = None
+        if tabs is not None:
+            connections = tuple(ConnectionId(f"tab {tab} of {user}") for tab in tabs)
+            body = Entry(f"User {user}", since, connections, tuple(tabs.values()), unlisted)
         self.store(EntryRecord(EntryKey((channel, user), node), self.next_sequence(), body))
 
     @rule()
@@ -213,12 +282,23 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
             assert self.absent.table.apply(record) == []
         self.missed = None
 
-    def truth(self) -> set[tuple[ChannelName, UserId]]:
+    def entries_that_count(self) -> list[tuple[Membership, Entry]]:
         counting = self.nodes_in(LeaseState.LIVE, LeaseState.EXPIRED)
-        return {
-            record.key.membership
+        return [
+            (record.key.membership, record.entry)
             for record in self.content.values()
             if isinstance(record, EntryRecord) and record.entry and record.key.node in counting
+        ]
+
+    def truth(self) -> set[tuple[ChannelName, UserId]]:
+        return {membership for membership, _ in self.entries_that_count()}
+
+    def clients_in(self, channel: ChannelName) -> set[tuple[UserId, ConnectionId]]:
+        return {
+            (user_id, connection)
+            for (its_channel, user_id), entry in self.entries_that_count()
+            for connection in entry.connections
+            if its_channel == channel
         }
 
     @invariant()
@@ -232,6 +312,24 @@ class OneStreamAndTwoGateways(RuleBasedStateMachine):
                 assert set(self.present.table.channels_of(user)) == set(
                     self.absent.table.channels_of(user)
                 )
+
+    @invariant()
+    def every_connection_is_told_of(self) -> None:
+        assert self.present.clients == self.clients_in(CHANNEL)
+        if self.missed is None:
+            assert self.absent.clients == self.clients_in(CHANNEL)
+
+    @invariant()
+    def connections_are_listed_and_counted(self) -> None:
+        entries = self.entries_that_count()
+        for channel in {channel for channel, _ in self.truth()}:
+            listed = self.clients_in(channel)
+            found = self.present.table.clients(channel)
+            assert sorted((each.user_id, each.connection) for each in found) == sorted(listed)
+            unlisted = [who for (where, who), each in entries if where == channel and each.unlisted]
+            connected = {user_id for user_id, _ in listed} | set(unlisted)
+            expected = ChannelStats(len(listed) + len(unlisted), len(connected))
+            assert self.present.table.stats(channel) == expected
 
     @invariant()
     def the_channels_of_each_user_are_right(self) -> None:

@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import EntryRecord, read_record
+from gateway.presence.records import ClientInfo, EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
 from shared.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import PRES_PUB, token_of
+from shared.jetstream.subjects import PRES_LIVE, PRES_PUB, token_of
 from shared.nats.client import Bus, connect_bus
 from shared.nats.errors import BusUnavailable
+from shared.nats.headers import header
 from tests.fixtures.waiting import eventually
 
 ANN = UserId("1")
@@ -35,7 +36,7 @@ QUICK = PresenceLimits(
     max_writes_in_flight=2,
 )
 
-Claims = dict[UserId, set[ConnectionId]]
+Claims = dict[UserId, dict[ConnectionId, ClientInfo | None]]
 
 
 class Outcome(Enum):
@@ -87,6 +88,7 @@ class RunningWriter:
     """A running writer with its own channel, and what the stream has of it."""
 
     task: asyncio.Task[None]
+    node = NodeId("")
 
     def __init__(self, bus: Bus, publisher: ScriptedPublisher, limits: PresenceLimits) -> None:
         self._bus = bus
@@ -94,22 +96,39 @@ class RunningWriter:
         self.writer = PresenceWriter(publisher, limits)
         self.channel = ChannelName(f"test:{uuid.uuid4()}")
         self.wanted: Claims = {}
+        self.stored: list[EntryRecord] = []
 
-    def enter(self, user_id: UserId, tab: str) -> None:
-        self.wanted.setdefault(user_id, set()).add(ConnectionId(tab))
-        self.writer.enter(self.channel, user_id, f"User {user_id}", ConnectionId(tab))
+    def observe(self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes) -> None:
+        """As the follower does with each live copy."""
+        name = subject.decode().removeprefix(PRES_LIVE)
+        assert headers is not None
+        sequence = int(header(headers, b"Nats-Sequence") or 0)
+        record = read_record(name, sequence, payload, headers)
+        assert isinstance(record, EntryRecord)
+        self.stored.append(record)
+        if record.key.node == self.node:
+            self.writer.observe(record)
+
+    def resume(self) -> None:
+        """Under a new name."""
+        self.node = NodeId(uuid.uuid4().hex)
+        self.writer.resume(self.node)
+
+    def enter(self, user_id: UserId, tab: str, info: ClientInfo | None = None) -> None:
+        self.wanted.setdefault(user_id, {})[ConnectionId(tab)] = info
+        self.writer.enter(self.channel, user_id, f"User {user_id}", ConnectionId(tab), info)
 
     def leave(self, user_id: UserId, tab: str) -> None:
-        self.wanted.get(user_id, set()).discard(ConnectionId(tab))
+        self.wanted.get(user_id, {}).pop(ConnectionId(tab), None)
         if not self.wanted.get(user_id):
             self.wanted.pop(user_id, None)
         self.writer.leave(self.channel, user_id, ConnectionId(tab))
 
-    async def written(self, node: NodeId) -> Claims:
+    async def written(self) -> Claims:
         found = await StreamReader(self._bus, "PRES").batch(
             {
                 "seq": 1,
-                "next_by_subj": f"{PRES_PUB}{token_of(self.channel)}.*.{node}",
+                "next_by_subj": f"{PRES_PUB}{token_of(self.channel)}.*.{self.node}",
                 "batch": 1000,
             }
         )
@@ -119,8 +138,18 @@ class RunningWriter:
             record = read_record(name, message.sequence, message.payload, message.headers)
             assert isinstance(record, EntryRecord)
             if record.entry is not None:
-                claims[record.key.membership[1]] = set(record.entry.connections)
+                claims[record.key.membership[1]] = dict(record.entry.clients())
         return claims
+
+    async def listed(self) -> Claims:
+        """What is written, but for users in the grace."""
+        return {user_id: tabs for user_id, tabs in (await self.written()).items() if tabs}
+
+    async def until_listed(self) -> None:
+        """Until the stream lists the wanted connections, and no others."""
+        async with asyncio.timeout(10):
+            while await self.listed() != self.wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def until_idle(self, limits: PresenceLimits) -> None:
         """Until nothing is to be written, now or later."""
@@ -141,6 +170,7 @@ async def a_writer(
         publisher.outcomes = itertools.chain(outcomes, itertools.repeat(Outcome.STORED))
         publisher.in_flight = set()
         running = RunningWriter(bus, publisher, limits)
+        await bus.subscribe(f"{PRES_LIVE}{token_of(running.channel)}.*.*", running.observe)
         async with asyncio.TaskGroup() as group:
             running.task = group.create_task(running.writer.run())
             yield running
@@ -148,58 +178,124 @@ async def a_writer(
         publisher.stop()
 
 
-users = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])
+users = st.sampled_from([UserId("1"), UserId("2"), ANONYMOUS])
 tabs = st.sampled_from(["a", "b"])
-steps = st.one_of(
-    st.tuples(st.just("enter"), users, tabs),
-    st.tuples(st.just("leave"), users, tabs),
-    st.tuples(st.just("pass"), users, tabs),
-    st.tuples(st.just("rename"), users, tabs),
-)
+infos = st.sampled_from([None, ClientInfo(b"1"), ClientInfo(None, b"2")])
+steps = st.tuples(users, tabs, infos, st.sampled_from(["go on", "wait", "rename"]))
+Walk = list[tuple[UserId, str, ClientInfo | None, str]]
+walks = st.lists(steps, max_size=25)
+outcomes_in_turn = st.lists(st.sampled_from(Outcome), max_size=25).map(tuple)
+
+
+async def take_steps(running: RunningWriter, walk: Walk) -> None:
+    """Each tab enters and leaves in turn."""
+    running.resume()
+    for user_id, tab, info, then in walk:
+        if tab in running.wanted.get(user_id, {}):
+            running.leave(user_id, tab)
+        else:
+            running.enter(user_id, tab, info)
+        if then == "wait":
+            await asyncio.sleep(0.02)
+        elif then == "rename":
+            running.resume()
 
 
 @settings(max_examples=40)
-@given(st.lists(steps, max_size=25), st.lists(st.sampled_from(Outcome), max_size=25).map(tuple))
+@given(walks, outcomes_in_turn)
 def test_the_stream_ends_up_with_what_is_wanted(
-    nats_url: str, walk: list[tuple[str, UserId, str]], outcomes: tuple[Outcome, ...]
+    nats_url: str, walk: Walk, outcomes: tuple[Outcome, ...]
 ) -> None:
     async def run() -> None:
         async with a_writer(nats_url, outcomes=outcomes) as running:
-            node = NodeId(uuid.uuid4().hex)
-            running.writer.resume(node)
-            for what, user_id, tab in walk:
-                if what == "enter":
-                    running.enter(user_id, tab)
-                elif what == "leave":
-                    running.leave(user_id, tab)
-                elif what == "rename":
-                    node = NodeId(uuid.uuid4().hex)
-                    running.writer.resume(node)
-                else:
-                    await asyncio.sleep(0.02)
+            await take_steps(running, walk)
             await running.until_idle(QUICK)
-            assert await running.written(node) == running.wanted
+            assert await running.written() == running.wanted
 
     asyncio.run(run())
 
 
+@settings(max_examples=20)
+@given(walks, outcomes_in_turn)
+def test_connections_that_left_are_not_listed_while_their_users_are_in_the_grace(
+    nats_url: str, walk: Walk, outcomes: tuple[Outcome, ...]
+) -> None:
+    async def run() -> None:
+        limits = replace(QUICK, grace_seconds=1000)
+        async with a_writer(nats_url, limits, outcomes) as running:
+            await take_steps(running, walk)
+            await running.until_listed()
+            await eventually(lambda: running.writer.unwritten == 0)
+            assert set(await running.written()) >= set(running.wanted)
+
+    asyncio.run(run())
+
+
+async def test_a_first_change_is_written_at_once_and_those_that_follow_soon_together(
+    nats_url: str,
+) -> None:
+    patient = replace(QUICK, refresh_seconds=0.5, grace_seconds=1000)
+    async with a_writer(nats_url, patient) as running:
+        running.resume()
+        await asyncio.sleep(0)  # so that it runs
+        running.enter(ANN, "tab 1")
+        assert running.publisher.writes == 1
+        await eventually(lambda: running.writer.unwritten == 0)
+        await asyncio.sleep(patient.refresh_seconds)
+
+        running.leave(ANN, "tab 1")
+        assert running.publisher.writes == 2
+        for number in range(2, 10):
+            running.enter(ANN, f"tab {number}")
+            await asyncio.sleep(0.005)  # long enough for a write each
+        await eventually(lambda: running.publisher.writes == 3)
+
+
+async def test_a_connection_that_left_before_its_write_was_answered_is_not_listed_any_more(
+    nats_url: str,
+) -> None:
+    patient = replace(QUICK, grace_seconds=1000)
+    async with a_writer(nats_url, patient, (Outcome.ANSWER_LOST,)) as running:
+        running.resume()
+        await asyncio.sleep(0)  # so that it runs
+        running.enter(ANN, "tab")
+        running.leave(ANN, "tab")
+        assert running.publisher.writes == 1
+        await eventually(lambda: len(running.stored) == 2)
+
+        assert await running.written() == {ANN: {}}
+
+
+async def test_a_user_who_left_before_a_write_was_stored_is_not_seen_in_the_grace(
+    nats_url: str,
+) -> None:
+    async with a_writer(nats_url, outcomes=(Outcome.LOST,)) as running:
+        running.resume()
+        await asyncio.sleep(0)  # so that it runs
+        running.enter(ANN, "tab")
+        running.leave(ANN, "tab")
+        assert running.publisher.writes == 1
+        await eventually(lambda: len(running.stored) == 1)
+
+        assert running.stored[0].entry is None
+
+
 async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
     async with a_writer(nats_url, replace(QUICK, refresh_seconds=1)) as running:
-        node = NodeId(uuid.uuid4().hex)
-        running.writer.resume(node)
+        running.resume()
         for number in range(20):
             running.enter(ANN, f"tab {number}")
             await asyncio.sleep(0.005)  # long enough for a write each
         await eventually(lambda: running.publisher.writes == 2)
         await running.until_idle(QUICK)
 
-        assert await running.written(node) == running.wanted
+        assert await running.written() == running.wanted
         assert running.publisher.writes == 2
 
 
 async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
     async with a_writer(nats_url, outcomes=(Outcome.SLOW,) * 10) as running:
-        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.resume()
         for number in range(1, 11):
             running.enter(UserId(str(number)), "tab")
         await running.until_idle(QUICK)
@@ -210,8 +306,7 @@ async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
 async def test_a_user_who_enters_during_a_pause_is_written_after_it(nats_url: str) -> None:
     slow = replace(QUICK, retry_seconds=0.2, max_retry_seconds=0.2)
     async with a_writer(nats_url, slow, outcomes=(Outcome.LOST,)) as running:
-        node = NodeId(uuid.uuid4().hex)
-        running.writer.resume(node)
+        running.resume()
         running.enter(ANN, "tab")
         await eventually(lambda: running.publisher.writes == 1)
         running.leave(ANN, "tab")
@@ -219,12 +314,12 @@ async def test_a_user_who_enters_during_a_pause_is_written_after_it(nats_url: st
         assert running.publisher.writes == 1
         await running.until_idle(slow)
 
-        assert await running.written(node) == running.wanted
+        assert await running.written() == running.wanted
 
 
 async def test_a_user_may_enter_after_the_writer_has_ended(nats_url: str) -> None:
     async with a_writer(nats_url) as running:
-        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.resume()
         running.enter(ANN, "tab")
         await running.until_idle(QUICK)
     running.enter(UserId("2"), "tab")
@@ -236,7 +331,7 @@ async def test_writes_without_an_answer_are_made_again_when_the_writer_runs_agai
     nats_url: str,
 ) -> None:
     async with a_writer(nats_url) as running, asyncio.TaskGroup() as group:
-        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.resume()
         await asyncio.sleep(0)  # so that it runs
         running.enter(ANN, "tab")
         assert running.publisher.unanswered == 1
@@ -257,13 +352,13 @@ async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:
         await asyncio.sleep(0.05)
         assert running.publisher.writes == 0
 
-        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.resume()
         await eventually(lambda: running.publisher.writes == 1)
 
 
 async def test_a_removed_entry_is_not_tracked_any_more(nats_url: str) -> None:
     async with a_writer(nats_url) as running:
-        running.writer.resume(NodeId(uuid.uuid4().hex))
+        running.resume()
         running.enter(ANN, "tab")
         await running.until_idle(QUICK)
         running.leave(ANN, "tab")
@@ -272,13 +367,12 @@ async def test_a_removed_entry_is_not_tracked_any_more(nats_url: str) -> None:
 
 async def test_an_entry_lists_connections_up_to_a_limit(nats_url: str) -> None:
     async with a_writer(nats_url, replace(QUICK, max_listed_connections=3)) as running:
-        node = NodeId(uuid.uuid4().hex)
         for number in range(10):
             running.enter(ANN, f"tab {number}")
-        running.writer.resume(node)
+        running.resume()
         await running.until_idle(QUICK)
 
-        assert len((await running.written(node))[ANN]) == 3
+        assert [*(await running.written())[ANN]] == ["tab 0", "tab 1", "tab 2"]
 
 
 class Refusing(ScriptedPublisher):
@@ -293,7 +387,7 @@ class Refusing(ScriptedPublisher):
 
 async def test_an_entry_that_can_never_be_stored_is_not_tried_for_ever(bus: Bus) -> None:
     publisher = Refusing(bus)
-    writer = PresenceWriter(publisher, QUICK)
+    writer = PresenceWriter(publisher, replace(QUICK, grace_seconds=0))
     writer.resume(NodeId("n"))
     channel = ChannelName("test:refused")
     async with asyncio.TaskGroup() as group:
@@ -304,4 +398,4 @@ async def test_an_entry_that_can_never_be_stored_is_not_tried_for_ever(bus: Bus)
         await eventually(lambda: writer.tracked == 0)
         running.cancel()
 
-    assert publisher.writes == 3, "with the tab, without it, and removed"
+    assert publisher.writes == 2

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.contracts.channels import BadChannelName
-from shared.contracts.ids import BadUserId, ChannelName, UserId
+from shared.contracts.ids import ANONYMOUS, BadUserId, ChannelName, UserId
 from shared.jetstream.subjects import (
     MAX_MESSAGE_ID_BYTES,
     api_message_id,
@@ -108,7 +108,14 @@ def test_a_user_is_one_token_and_comes_back_from_it(user_id: UserId) -> None:
     assert user_of(token) == user_id
 
 
-@pytest.mark.parametrize("token", ["", "%61", "a.b", "*", "ä", "x" * 129])
+def test_the_anonymous_user_has_a_token_that_is_no_others() -> None:
+    assert token_of(ANONYMOUS) == "%"
+    assert user_of("%") == ANONYMOUS
+    with pytest.raises(BadChannelName):
+        channel_of("%")
+
+
+@pytest.mark.parametrize("token", ["", "%61", "%00", "%25%", "a.b", "*", "ä", "x" * 129])
 def test_a_token_that_no_user_makes_is_no_user(token: str) -> None:
     with pytest.raises(BadUserId):
         user_of(token)
