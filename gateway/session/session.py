@@ -167,7 +167,7 @@ class Session(Member):
             raise MayNotPublish("only services publish here", refusal or Refusal.UNKNOWN_CHANNEL)
         if not options.takes_data(data):
             raise MayNotPublish("not what is published here", Refusal.BAD_REQUEST)
-        if claims.issuer:  # else no token was asked for
+        if claims.user_id or claims.issuer:  # else it came without a token
             kind.access.authenticator.confirm(claims)  # what waited behind others, too
         sender = sender or Sender(claims.user_id, claims.name)
         kind.publisher.send_by_user(
