@@ -119,6 +119,7 @@ def test_a_services_credentials_are_good_for_its_own_work_only(stack: Stack) -> 
     of_gateways = [
         "publish=rt.pub.chat:lobby={}", "publish=pres.st.a.b.c={}",
         "subscribe=rt.live.>", "subscribe=_INBOX_gateway.>",
+        "publish=gw.all.disconnect={}", "subscribe=gw.>",
     ]  # fmt: skip
     of_auth = ["publish=ctl.pub.auth.revoked={}", "publish=events.auth.e={}"]
     of_posts = ["publish=events.posts.e={}", "subscribe=_INBOX_posts.>"]

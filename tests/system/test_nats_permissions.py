@@ -116,19 +116,23 @@ async def test_a_service_with_a_wrong_password_is_not_ready_and_says_so_once(
     assert gateway.stop() == 0
 
 
-async def test_the_posts_service_publishes_into_no_channel_and_hears_none(
+async def test_the_posts_service_publishes_into_no_channel_hears_none_and_orders_no_gateway(
     nats_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_with_accounts(nats_server, tmp_path)
-    forbidden = ["rt.pub.chat:lobby", "rt.live.>", "_INBOX_gateway.>"]
+    forbidden = ["rt.pub.chat:lobby", "gw.all.disconnect"]
+    unheard = ["rt.live.>", "_INBOX_gateway.>", "gw.>"]
     async with connect_bus(url_of(server, "posts"), name="posts") as bus:
         await bus.until_connected()
-        bus.send(forbidden[0], b"{}")
-        for subject in forbidden[1:]:
+        for subject in forbidden:
+            bus.send(subject, b"{}")
+        for subject in unheard:
             await bus.subscribe(subject, lambda *_message: None)
 
         await eventually(
-            lambda: all(subject in "".join(violations(server)) for subject in forbidden)
+            lambda: all(
+                subject in "".join(violations(server)) for subject in [*forbidden, *unheard]
+            )
         )
 
 
