@@ -45,6 +45,7 @@ from gateway.streams.kept import ALL, Kept, KeptOf
 from gateway.streams.pages import PageLimits, Pages
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.streams.ring import Ring
+from gateway.streams.shared_reads import SharedReads
 from gateway.transport.hub import Hub
 from gateway.transport.shared_state import Limits
 from gateway.transport.sniffer import websocket_options
@@ -182,8 +183,10 @@ class Gateway:
             on_answered=self.metrics.publish_seconds.observe,
         )
         kept_of = _kept_of(namespaces)
+        reads = SharedReads(self.feed, history)
         self.pages = Pages(
             self.feed,
+            reads,
             history,
             kept_of=kept_of,
             limits=PageLimits(max_count=settings.history_max_publications),
@@ -194,7 +197,7 @@ class Gateway:
             namespaces=namespaces,
             catch_up=CatchUp(
                 self.feed,
-                history,
+                reads,
                 CatchUpLimits(replay_limit=settings.replay_limit),
                 kept_of=kept_of,
             ),

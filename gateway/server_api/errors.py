@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gateway.errors import Refusal
-from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.feed import Unrecoverable
 from shared.contracts.errors import AppError, ErrorKind
 
 Answer = dict[str, Any]

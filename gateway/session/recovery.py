@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 from gateway.channels.connection import Connection
 from gateway.channels.registry import CATCHING_UP, Subscription
 from gateway.metrics import GatewayMetrics
-from gateway.streams.catch_up import CatchUp, Unrecoverable
-from gateway.streams.feed import Reason
+from gateway.streams.catch_up import CatchUp
+from gateway.streams.feed import Reason, Unrecoverable
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import BadPublication, StoredPublication

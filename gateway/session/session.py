@@ -20,8 +20,8 @@ from gateway.metrics import GatewayMetrics
 from gateway.presence.records import ClientInfo
 from gateway.session.access import Access
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
-from gateway.streams.catch_up import CatchUp, Unrecoverable
-from gateway.streams.feed import Reason
+from gateway.streams.catch_up import CatchUp
+from gateway.streams.feed import Reason, Unrecoverable
 from gateway.streams.publishing import ChannelPublisher, PublishResult
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, ConnectionId, UserId

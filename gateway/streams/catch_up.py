@@ -11,12 +11,14 @@ Source: "read, then turn live in one step" is mercure's localsubscriber.go with 
 of live updates replaced by the ring.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from itertools import chain
 
-from gateway.streams.feed import Feed, Reason
-from gateway.streams.history import History, MergedHistory, bounded
+from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.kept import KeptOf, all_of_it
+from gateway.streams.merged_history import MergedHistory, Source, bounded
+from gateway.streams.shared_reads import SharedReads
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.clock import Clock, our_clock
@@ -24,14 +26,6 @@ from shared.nats.errors import BusUnavailable
 
 Send = Callable[[StoredPublication], None]
 """Gets each publication, ascending."""
-
-
-class Unrecoverable(Exception):
-    """There may be a hole after the client's offset, so it has to be told."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ class CatchUp:
     def __init__(
         self,
         feed: Feed,
-        history: History,
+        reads: SharedReads,
         limits: CatchUpLimits,
         *,
         kept_of: KeptOf = all_of_it,
@@ -61,7 +55,7 @@ class CatchUp:
             kept_of: What is kept of a channel: only that can be missed and had.
         """
         self._feed = feed
-        self._history = history
+        self._reads = reads
         self._limits = limits
         self._kept_of = kept_of
         self._now = now
@@ -87,18 +81,49 @@ class CatchUp:
 
         Holds within this step of the loop only.
         """
-        feed = self._feed
-        if not feed.epoch or (epoch or feed.epoch) != feed.epoch:
+        feed, ring = self._feed, self._feed.ring
+        if not feed.epoch or (epoch or feed.epoch) != feed.epoch or offset > feed.position:
             return None
-        if offset == feed.position:
-            return []
-        if not feed.ring.floor <= offset < feed.position:
+        at, found = offset, list[StoredPublication]()
+        if at < self._floor:
+            page = self._reads.known(channel, at, up_to=feed.position)
+            if page is None or page.through < self._floor:
+                return None
+            at, found = page.through, page.publications
+        found = [*found, *ring.after((channel,), at)]
+        if found and not self._may_have(channel, len(found), found[0]):
             return None
-        try:
-            self._check_kept(self._missed_in_ring((channel,), offset))
-        except Unrecoverable:
-            return None
-        return list(feed.ring.after((channel,), offset))
+        return found if len(found) <= self._limits.replay_limit else None
+
+    def latest(self, channel: ChannelName) -> list[StoredPublication] | None:
+        """The channel's newest publication, if there is one, from memory.
+
+        Holds within this step of the loop only. None if only `read_latest` can tell.
+        """
+        newest = self._feed.ring.last(channel, 1)
+        if newest is None:
+            through = self._reads.known_to(channel)
+            known = self._reads.known_last(channel, 1, up_to=through)
+            if known is None or through < self._floor:
+                return None
+            newest = [*known, *self._feed.ring.after((channel,), through)][-1:]
+        return self._kept_of(channel).newest_of(newest, self._now())
+
+    async def read_latest(self, channel: ChannelName) -> list[StoredPublication]:
+        """As `latest`, in the step in which it returns.
+
+        Raises:
+            Unrecoverable: the stream began anew meanwhile.
+            BusUnavailable: the stream doesn't answer.
+        """
+        feed, resets = self._feed, self._feed.resets
+        newest, through = await self._newest(channel, 1)
+        while through < self._floor:
+            page = await self._reads.read(channel, through, up_to=feed.position)
+            self._check_reset(resets)
+            newest, through = page.publications[-1:] or newest, page.through
+        newest = [*newest, *feed.ring.after((channel,), through)][-1:]
+        return self._kept_of(channel).newest_of(newest, self._now())
 
     def at_once(self, offset: int, epoch: str | None) -> int | None:
         """The first offset that is to come live, if nothing was missed; None if `run` has to tell.
@@ -154,21 +179,20 @@ class CatchUp:
             if at >= feed.ring.floor:
                 stored = None
             else:
-                stored = stored or MergedHistory(self._history, channels, at)
-                await self._read_on(stored, resets)
+                stored = stored or MergedHistory(self._reads, channels, at)
+                await stored.read(up_to=feed.position)
+                self._check_reset(resets)
             if not admitted:
-                admitted = True
-                count = self._check_kept(
-                    self._missed_in_ring(channels, at) if stored is None else stored.missed()
-                )
+                count = self._count_missed(channels, at, stored)
                 if count:
                     admit(count)
+                admitted = True
             if stored is not None:
                 batch, at = stored.take(*self._bounds)
             else:
                 batch, at = self._from_ring(channels, at)
-            for kept in batch:
-                send(kept)
+            for publication in batch:
+                send(publication)
             if at < feed.position:
                 await drained()
                 self._check_reset(resets)
@@ -188,42 +212,63 @@ class CatchUp:
             Unrecoverable: the stream began anew meanwhile.
             BusUnavailable: the stream doesn't answer.
         """
-        feed, resets, position = self._feed, self._feed.resets, self._feed.position
-        newest = feed.ring.last(channel, count)
-        if newest is None:
-            newest = await self._history.last(channel, count, up_to=position)
-            self._check_reset(resets)
+        resets = self._feed.resets
+        newest, through = await self._newest(channel, count)
         newest = self._kept_of(channel).newest_of(newest, self._now())
         while newest:
             batch, _ = bounded(newest, *self._bounds)
-            for kept in batch:
-                send(kept)
+            for publication in batch:
+                send(publication)
             newest = newest[len(batch) :]
             await drained()
             self._check_reset(resets)
-        return position
+        return through
 
-    def _missed_in_ring(
-        self, channels: Collection[ChannelName], at: int
-    ) -> Iterator[tuple[ChannelName, int, StoredPublication | None]]:
-        ring = self._feed.ring
-        for channel in channels:
-            oldest = next(ring.after((channel,), at), None)
-            yield channel, ring.count_after((channel,), at), oldest
+    async def _newest(
+        self, channel: ChannelName, count: int
+    ) -> tuple[list[StoredPublication], int]:
+        """The channel's last publications, up to an offset, and that."""
+        feed, resets = self._feed, self._feed.resets
+        newest = feed.ring.last(channel, count)
+        if newest is not None:
+            return newest, feed.position
+        through = self._reads.known_to(channel)
+        if through < self._floor:
+            through = feed.position
+        newest = await self._reads.last(channel, count, up_to=through)
+        self._check_reset(resets)
+        if through < self._floor:
+            return newest, through
+        return [*newest, *feed.ring.after((channel,), through)][-count:], feed.position
 
-    def _check_kept(
-        self, missed: Iterator[tuple[ChannelName, int, StoredPublication | None]]
+    @property
+    def _floor(self) -> int:
+        """The ring has everything above it up to the position."""
+        return min(self._feed.ring.floor, self._feed.position)
+
+    def _count_missed(
+        self, channels: Collection[ChannelName], at: int, stored: MergedHistory | None
     ) -> int:
-        """How many were missed, if all of them may be had."""
-        total = 0
-        for channel, count, oldest in missed:
-            kept = self._kept_of(channel)
-            if oldest is not None and not kept.includes(oldest, count, self._now()):
+        """How many publications were missed, if all of them may be had."""
+        ring, total = self._feed.ring, 0
+        sources = [Source(each, at) for each in channels] if stored is None else stored.sources
+        for source in sources:
+            channel, count = source.channel, len(source.buffer)
+            if source.through >= self._floor:
+                count += ring.count_after((channel,), source.through)
+            else:
+                count += source.beyond
+            oldest = next(chain(source.buffer, ring.after((channel,), source.through)), None)
+            if oldest is not None and not self._may_have(channel, count, oldest):
                 raise Unrecoverable(Reason.TOO_OLD)
             total += count
         if total > self._limits.replay_limit:
             raise Unrecoverable(Reason.TOO_MANY)
         return total
+
+    def _may_have(self, channel: ChannelName, count: int, oldest: StoredPublication) -> bool:
+        """Whether the channel's newest publications, so many and none older, are all kept."""
+        return self._kept_of(channel).includes(oldest, count, self._now())
 
     @property
     def _bounds(self) -> tuple[int, int]:
@@ -235,18 +280,6 @@ class CatchUp:
         batch, is_all = bounded(self._feed.ring.after(channels, at), *self._bounds)
         return batch, self._feed.position if is_all else batch[-1].offset
 
-    async def _read_on(self, stored: MergedHistory, resets: int) -> None:
-        """Read the next batch of each channel from the stream, below the ring's floor."""
-        state = await stored.read(up_to=min(self._feed.ring.floor, self._feed.position))
-        self._check_reset(resets)
-        if state is None:
-            return
-        if state.epoch != self._feed.epoch:
-            raise Unrecoverable(Reason.EPOCH)
-        # Asked after the messages were read: what is dropped later has been read already.
-        if state.first > stored.needs_from:
-            raise Unrecoverable(Reason.TOO_OLD)
-
     def _check_epoch(self, epoch: str | None) -> None:
         if not self._feed.epoch:
             raise BusUnavailable("the stream has not been seen yet")
@@ -255,7 +288,7 @@ class CatchUp:
 
     async def _check_ahead(self, offset: int) -> None:
         """The client may know more than this gateway, though not more than the stream."""
-        state = await self._history.state()
+        state = await self._reads.state()
         if state.epoch != self._feed.epoch:
             raise Unrecoverable(Reason.EPOCH)
         if offset > state.last:

@@ -37,6 +37,14 @@ class Reason(StrEnum):
     """What was named is no offset."""
 
 
+class Unrecoverable(Exception):
+    """There may be a hole after the client's offset, so it has to be told."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
 FanOut = Callable[[StoredPublication], None]
 """Gets each publication, once and in the stream's order."""
 

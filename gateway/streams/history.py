@@ -6,15 +6,13 @@ again.
 """
 
 import asyncio
-import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.streams.kept import Kept
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.api import StoredMessage, StreamState
@@ -49,8 +47,8 @@ class HistoryPage:
     publications: list[StoredPublication]
     through: int
     """The offset up to which the page is complete."""
-    count: int
-    """How many publications the channel has from the page's beginning to the stream's end."""
+    beyond: int
+    """How many publications of the channel come behind it, to the stream's end."""
 
 
 class History:
@@ -60,6 +58,11 @@ class History:
         self._stream = stream
         self._limits = limits or HistoryLimits()
         self._may_read = asyncio.Semaphore(self._limits.max_reads)
+
+    @property
+    def deadline_seconds(self) -> float:
+        """For one read."""
+        return self._limits.deadline_seconds
 
     async def state(self) -> StreamState:
         """The stream's first and last offset and its epoch, from its leader.
@@ -90,38 +93,63 @@ class History:
         Raises:
             BusUnavailable: no answer by the deadline.
         """
-        begin = await self._begin_of_last(channel, count, up_to)
-        newest: deque[StoredPublication] = deque(maxlen=count)
-        through = begin - 1
-        while through < up_to:
-            page = await self.read(channel, through, up_to=up_to)
-            newest.extend(page.publications)
-            through = page.through
-        return list(newest)
+        first = (await self.state()).first
+        begin, _ = await self._begin_of_last(channel, count, first, up_to, at_most=4 * count)
+        while True:
+            newest: deque[StoredPublication] = deque(maxlen=count)
+            through = begin - 1
+            while through < up_to:
+                page = await self.read(channel, through, up_to=up_to)
+                newest.extend(page.publications)
+                through = page.through
+            if len(newest) == count or begin <= first:
+                return list(newest)
+            begin = max(first, up_to - 4 * (up_to + 1 - begin))  # a replica that lags miscounted
 
-    async def begin(self, channel: ChannelName, kept: Kept, now: float, up_to: int) -> int:
-        """The offset from which on the channel's publications, up to another, are kept.
+    async def newest(self, channel: ChannelName) -> StoredPublication | None:
+        """The channel's newest publication, by the stream's leader.
+
+        Raises:
+            BusUnavailable: no answer by the deadline.
+        """
+        newest = await self._newest(channel)
+        return None if newest is None else _to_publication(newest)
+
+    async def first_since(self, channel: ChannelName, since: datetime) -> int | None:
+        """The offset of the channel's first publication since then, if there is one.
 
         Raises:
             BusUnavailable: no answer by the deadline, or only from replicas that lag.
         """
-        begin = 0
-        if kept.ttl_seconds is not None:
-            since = datetime.fromtimestamp(now - kept.ttl_seconds, UTC)
-            begin = await self._first_since(channel, since) or up_to + 1
-        if kept.size is not None and begin <= up_to:
-            newest = await self.last(channel, kept.size, up_to=up_to)
-            begin = max(begin, newest[0].offset if newest else 0)
-        return begin
-
-    async def _first_since(self, channel: ChannelName, since: datetime) -> int | None:
-        """The offset of the channel's first publication since then, if there is one."""
-        subject = publication_subject(channel)
-        [newest] = await self._retry(lambda: _wrap(self._stream.last_on_leader(subject)))
+        newest = await self._newest(channel)
         if newest is None or datetime.fromisoformat(newest.time) < since:
             return None
-        page = {"start_time": since.isoformat(), "next_by_subj": subject, "batch": 1}
+        page = {
+            "start_time": since.isoformat(),
+            "next_by_subj": publication_subject(channel),
+            "batch": 1,
+        }
         return (await self._retry(partial(self._page, page)))[0].sequence
+
+    async def offset_of_last(self, channel: ChannelName, count: int, *, up_to: int) -> int:
+        """The offset at which the channel's last ``count`` publications begin, up to another.
+
+        While a replica lags it may be off by as many as that lacks.
+
+        Raises:
+            BusUnavailable: no answer by the deadline, or only from replicas that lag.
+        """
+        most = count + self._limits.batch_count
+        first = (await self.state()).first
+        begin, found = await self._begin_of_last(channel, count, first, up_to, at_most=most)
+        excess, through = found - count, begin - 1
+        while excess > 0 and through < up_to:
+            page = await self.read(channel, through, up_to=up_to)
+            if excess < len(page.publications):
+                return page.publications[excess].offset
+            excess -= len(page.publications)
+            through = page.through
+        return through + 1
 
     async def holds(self, channel: ChannelName, message_id: str, *, since: datetime) -> bool:
         """Whether the channel has a publication with this message id, stored since then.
@@ -129,8 +157,7 @@ class History:
         Raises:
             BusUnavailable: no answer by the deadline, or only from replicas that lag.
         """
-        subject = publication_subject(channel)
-        [newest] = await self._retry(lambda: _wrap(self._stream.last_on_leader(subject)))
+        subject, newest = publication_subject(channel), await self._newest(channel)
         if newest is None or datetime.fromisoformat(newest.time) < since:
             return False
         target, seen = newest.sequence, 0
@@ -157,31 +184,39 @@ class History:
         batch = await self._stream.batch(self._request(subject, {"seq": after + 1}))
         found = [_to_publication(message) for message in batch.messages]
         end = found[-1].offset if found else after
-        count = len(found) + batch.pending
         if end < up_to and batch.pending:
-            return HistoryPage(found, end, count)
+            return HistoryPage(found, end, batch.pending)
         if end < up_to:
             following = await self._stream.next_on_leader(subject, end + 1)
             if following is not None and following.sequence <= up_to:
-                return HistoryPage(found, end, count) if found else None
-        return HistoryPage([each for each in found if each.offset <= up_to], up_to, count)
+                return HistoryPage(found, end, 1) if found else None
+        publications = [each for each in found if each.offset <= up_to]
+        return HistoryPage(publications, up_to, len(found) - len(publications) + batch.pending)
+
+    async def _newest(self, channel: ChannelName) -> StoredMessage | None:
+        subject = publication_subject(channel)
+        [newest] = await self._retry(lambda: _wrap(self._stream.last_on_leader(subject)))
+        return newest
 
     async def _page(self, request: Mapping[str, Any]) -> list[StoredMessage] | None:
         return (await self._stream.batch(request)).messages or None
 
-    async def _begin_of_last(self, channel: ChannelName, count: int, up_to: int) -> int:
+    async def _begin_of_last(
+        self, channel: ChannelName, count: int, first: int, up_to: int, *, at_most: int
+    ) -> tuple[int, int]:
         """Find an offset from which on the channel has ``count`` publications, and not many more.
 
         JetStream can't read a subject backwards, but it counts cheaply what comes after an offset.
         So the offset is guessed from the channel's density, and then found by bisection.
+
+        Returns:
+            The offset, and how many publications there are from it on: at most ``at_most``.
         """
-        first = (await self.state()).first
         beyond = await self._count_from(channel, up_to + 1)
         total = await self._count_from(channel, first) - beyond
-        generous = 4 * count
-        if total <= generous:
-            return first
-        enough, too_few = first, up_to + 1
+        if total <= at_most:
+            return first, total
+        enough, enough_count, too_few = first, total, up_to + 1
         begin = max(first, up_to + 1 - (up_to + 1 - first) * 2 * count // total)
         for _ in range(self._limits.max_probes):
             if begin == enough:
@@ -190,11 +225,11 @@ class History:
             if found < count:
                 too_few = begin
             else:
-                enough = begin
-                if found <= generous:
+                enough, enough_count = begin, found
+                if found <= at_most:
                     break
             begin = (enough + too_few) // 2
-        return enough
+        return enough, enough_count
 
     async def _count_from(self, channel: ChannelName, offset: int) -> int:
         request = {"seq": offset, "next_by_subj": publication_subject(channel), "batch": 1}
@@ -240,99 +275,3 @@ def _to_publication(message: StoredMessage) -> StoredPublication:
 
 def _message_id(message: StoredMessage) -> str:
     return (header(message.headers, b"Nats-Msg-Id") or b"").decode()
-
-
-class _Source:
-    """One channel: what was read and not yet taken, and up to which offset it was read."""
-
-    __slots__ = ("buffer", "channel", "count", "through")
-
-    def __init__(self, channel: ChannelName, after: int) -> None:
-        self.channel = channel
-        self.through = after
-        self.count: int | None = None
-        self.buffer: deque[StoredPublication] = deque()
-
-
-class MergedHistory:
-    """Several channels read in the order of offsets, with at most one batch of each in memory."""
-
-    def __init__(self, history: History, channels: Iterable[ChannelName], after: int) -> None:
-        self._history = history
-        self._sources = [_Source(channel, after) for channel in set(channels)]
-        self.needs_from = after + 1
-        """The first offset that the last `read` asked for."""
-
-    def missed(self) -> Iterator[tuple[ChannelName, int, StoredPublication | None]]:
-        """Each channel, how many publications it had when it was first read, and their first.
-
-        The first is None if it comes after what was read.
-        """
-        for source in self._sources:
-            first = source.buffer[0] if source.buffer else None
-            yield source.channel, source.count or 0, first
-
-    async def read(self, *, up_to: int) -> StreamState | None:
-        """Read the next batch of every channel of which all was taken.
-
-        Returns:
-            The stream's state afterwards, or None if there was nothing to read. If the stream
-            begins after `needs_from` by then, there may be a hole.
-
-        Raises:
-            BusUnavailable: no answer by the deadline.
-        """
-        unread = [each for each in self._sources if not each.buffer and each.through < up_to]
-        if not unread:
-            return None
-        self.needs_from = min(source.through for source in unread) + 1
-        if len(unread) == 1:
-            await self._read(unread[0], up_to)
-        else:
-            await self._read_concurrently(unread, up_to)
-        return await self._history.state()
-
-    async def _read_concurrently(self, sources: Iterable[_Source], up_to: int) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for source in sources:
-                    group.create_task(self._read(source, up_to))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-
-    async def _read(self, source: _Source, up_to: int) -> None:
-        page = await self._history.read(source.channel, source.through, up_to=up_to)
-        source.buffer.extend(page.publications)
-        source.through = page.through
-        if source.count is None:
-            source.count = page.count
-
-    def take(self, max_count: int, max_bytes: int) -> tuple[list[StoredPublication], int]:
-        """Take the next publications within the bounds, at least one if there is one.
-
-        Returns:
-            The publications, and the offset up to which they are complete.
-        """
-        horizon = min(source.through for source in self._sources)
-        merged = heapq.merge(*(source.buffer for source in self._sources))
-        due = (each for each in merged if each.offset <= horizon)
-        batch, is_all = bounded(due, max_count, max_bytes)
-        through = horizon if is_all else batch[-1].offset
-        for source in self._sources:
-            while source.buffer and source.buffer[0].offset <= through:
-                source.buffer.popleft()
-        return batch, through
-
-
-def bounded(
-    publications: Iterable[StoredPublication], max_count: int, max_bytes: int
-) -> tuple[list[StoredPublication], bool]:
-    """The first ones within the bounds, at least one, and whether these are all."""
-    batch: list[StoredPublication] = []
-    size = 0
-    for each in publications:
-        size += len(each.payload)
-        if batch and (len(batch) >= max_count or size > max_bytes):
-            return batch, False
-        batch.append(each)
-    return batch, True

@@ -17,6 +17,9 @@ class Kept(NamedTuple):
     ttl_seconds: float | None = None
     """None older than that."""
 
+    def at_most(self, count: int) -> int:
+        return count if self.size is None else min(count, self.size)
+
     def includes(self, oldest: StoredPublication, count: int, now: float) -> bool:
         """Whether the newest ``count`` publications, of which one is the oldest, are all kept."""
         if self.size is not None and count > self.size:

@@ -1,12 +1,13 @@
 """Pages of a channel's history, as clients and services ask for them."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 
-from gateway.streams.catch_up import Unrecoverable
-from gateway.streams.feed import Feed, Reason
+from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History
 from gateway.streams.kept import Kept, KeptOf, all_of_it
+from gateway.streams.shared_reads import SharedReads
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.clock import Clock, our_clock
@@ -41,6 +42,7 @@ class Pages:
     def __init__(
         self,
         feed: Feed,
+        reads: SharedReads,
         history: History,
         *,
         kept_of: KeptOf = all_of_it,
@@ -48,6 +50,7 @@ class Pages:
         now: Clock = our_clock,
     ) -> None:
         self._feed = feed
+        self._reads = reads
         self._history = history
         self._kept_of = kept_of
         self._limits = limits or PageLimits()
@@ -96,7 +99,7 @@ class Pages:
         if epoch and epoch != self._feed.epoch:
             raise Unrecoverable(Reason.EPOCH)
         if offset > self._feed.position:
-            state = await self._history.state()
+            state = await self._reads.state()
             if state.epoch != self._feed.epoch:
                 raise Unrecoverable(Reason.EPOCH)
             if offset > state.last:
@@ -130,19 +133,36 @@ class Pages:
     async def _from_stream(
         self, channel: ChannelName, since: int | None, count: int, *, reverse: bool
     ) -> list[StoredPublication]:
-        position = self._feed.position
-        begin = await self._history.begin(channel, self._kept_of(channel), self._now(), position)
+        position, kept = self._feed.position, self._kept_of(channel)
+        if reverse and since is None:
+            newest = await self._reads.last(channel, kept.at_most(count), up_to=position)
+            return kept.newest_of(newest, self._now())[::-1]
+        begin = await self._begin(channel, kept, position)
         if reverse:
             up_to = position if since is None else min(position, since - 1)
-            newest = await self._history.last(channel, count, up_to=up_to)
+            newest = await self._reads.last(channel, count, up_to=up_to)
             return [each for each in reversed(newest) if each.offset >= begin]
         found: list[StoredPublication] = []
         through = max(since or 0, begin - 1)
         while through < position and len(found) < count:
-            page = await self._history.read(channel, through, up_to=position)
+            page = await self._reads.read(channel, through, up_to=position, or_oldest=True)
             found += page.publications
             through = page.through
         return found[:count]
+
+    async def _begin(self, channel: ChannelName, kept: Kept, position: int) -> int:
+        """The offset from which on the channel's publications are kept."""
+        begin = 0
+        if kept.ttl_seconds is not None:
+            since = datetime.fromtimestamp(self._now() - kept.ttl_seconds, UTC)
+            begin = await self._history.first_since(channel, since) or position + 1
+        if kept.size is None or begin > position:
+            return begin
+        if kept.size > self._limits.max_count:
+            oldest = await self._history.offset_of_last(channel, kept.size, up_to=position)
+            return max(begin, oldest)
+        newest = await self._reads.last(channel, kept.size, up_to=position)  # others need it too
+        return max(begin, newest[0].offset if newest else 0)
 
     def _bounded(self, found: list[StoredPublication]) -> list[StoredPublication]:
         size = 0

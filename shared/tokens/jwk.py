@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import BaseModel, ConfigDict
 
 from shared.runtime.issuer_settings import HMAC_ALGORITHMS, PublicKey, algorithms_of
-from shared.tokens.signatures import checked_secret, known_name
+from shared.tokens.signatures import CALLED_OTHERWISE, checked_secret
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class TrustedKey:
     algorithms: frozenset[str]
     """What it may be used with, whatever a token says."""
     material: Any = field(repr=False)
-    """What the algorithm is given: a secret, the bytes of an Ed25519 key, or another key."""
+    """What `signatures.opener` is given: a secret, the bytes of an Ed25519 key, or another key."""
 
 
 class BadKeySet(ValueError):
@@ -101,7 +101,7 @@ def _read(value: object) -> TrustedKey | None:
     if jwk.key_ops is not None and "verify" not in jwk.key_ops:
         return None
     if jwk.alg is not None:
-        called = known_name(jwk.alg)
+        called = CALLED_OTHERWISE.get(jwk.alg, jwk.alg)
         if called not in key.algorithms:
             return None
         key = TrustedKey(key.kid, key.thumbprint, frozenset({called}), key.material)

@@ -13,7 +13,7 @@ from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, er
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
 from gateway.protocols.centrifuge.service import details_of
-from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.feed import Unrecoverable
 from gateway.streams.pages import Page
 from gateway.streams.publishing import PublishResult
 from gateway.transport.frames import Close

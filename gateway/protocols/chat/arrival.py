@@ -21,8 +21,7 @@ from gateway.protocols.chat.service import ChatService
 from gateway.session.rate import units_of_replay
 from gateway.session.recovery import ConnectionLost, Recovery
 from gateway.session.session import Session
-from gateway.streams.catch_up import Unrecoverable
-from gateway.streams.feed import Reason
+from gateway.streams.feed import Reason, Unrecoverable
 from shared.contracts.errors import Unavailable
 from shared.web.user_rates import TooFast
 

@@ -14,7 +14,7 @@ from gateway.session.access import end_reason
 from gateway.session.command_queue import CommandQueue
 from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
-from gateway.streams.catch_up import Unrecoverable
+from gateway.streams.feed import Unrecoverable
 from gateway.streams.publishing import PublishResult
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame, text_frame

@@ -18,6 +18,7 @@ from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.publishing import ChannelPublisher
 from gateway.streams.ring import Ring
+from gateway.streams.shared_reads import SharedReads
 from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import StoredPublication
@@ -51,6 +52,7 @@ class World:
         self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.fanout = Fanout(self.manager, metrics)
         self.holes: list[Reason] = []
+        feed = cast(Feed, self)
         self.kind = SessionKind(
             access=Access(
                 cast(Authenticator, None),
@@ -62,8 +64,8 @@ class World:
             manager=self.manager,
             namespaces=Namespaces(NAMESPACES),
             catch_up=CatchUp(
-                cast(Feed, self),
-                History(self.stream, HistoryLimits(retry_seconds=0.0001)),
+                feed,
+                SharedReads(feed, History(self.stream, HistoryLimits(retry_seconds=0.0001))),
                 CatchUpLimits(replay_limit=1000, batch_count=2),
             ),
             publisher=cast(ChannelPublisher, None),

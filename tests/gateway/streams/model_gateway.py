@@ -1,9 +1,11 @@
 """A gateway's view of a model stream, which goes on whenever something is awaited."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
+from hypothesis.errors import StopTest
 
 from gateway.streams.feed import Reason
 from gateway.streams.ring import Ring
@@ -12,20 +14,53 @@ from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_stream import BEGAN_AT, ModelStream
 
+T = TypeVar("T")
+
 CHANNELS = [ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")]
 
 
-class World:
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run what draws in several tasks: an end of the example by Hypothesis comes back alone."""
+    try:
+        return asyncio.run(work)
+    except BaseExceptionGroup as group:
+        ended: BaseException = group.subgroup(StopTest) or group
+        while isinstance(ended, BaseExceptionGroup):
+            ended = ended.exceptions[0]
+        raise ended from None
+
+
+class ModelFeed:
+    """What a `gateway.streams.feed.Feed` says of itself, which is told what has come."""
+
+    def __init__(self, stream: ModelStream, *, ring_size: int = 100) -> None:
+        self.stream = stream
+        self.ring = Ring(max_count=ring_size, max_bytes=10_000)
+        self.resets = 0
+        self.last_reset = Reason.TOO_OLD
+        self.epoch = stream.epoch
+        self.position = 0
+
+    def begin_here(self) -> None:
+        """As after a start: nothing of what was before is in the ring."""
+        self.ring.clear()
+        self.position = self.stream.last
+
+    def begin_anew(self) -> None:
+        """The stream is another one, and the follower has found out."""
+        self.resets += 1
+        self.last_reset = Reason.EPOCH
+        self.epoch = self.stream.epoch = "epoch-2"
+        self.ring.clear()
+
+
+class World(ModelFeed):
     """A stream, and one gateway that follows it at its own pace."""
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
-        self.stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
-        self.ring = Ring(max_count=data.draw(st.integers(1, 8)), max_bytes=10_000)
-        self.resets = 0
-        self.last_reset = Reason.TOO_OLD
-        self.epoch = self.stream.epoch
-        self.position = 0
+        stream = ModelStream(lag=self._draw_lag, meanwhile=self.go_on)
+        super().__init__(stream, ring_size=data.draw(st.integers(1, 8)))
         self.steps_left = data.draw(st.integers(0, 25))
         self.may_drop = data.draw(st.booleans())
         self.on_delivered: list[Callable[[int, ChannelName], None]] = []
@@ -66,17 +101,6 @@ class World:
         self.deliver(self.data.draw(st.integers(0, 4)))
         if self.may_drop and self.data.draw(st.integers(0, 9)) == 0:
             self.stream.drop(self.data.draw(st.integers(0, min(5, self.position))))
-
-    def begin_ring_here(self) -> None:
-        """As after a start: nothing of what was before is in memory."""
-        self.ring.clear()
-
-    def begin_anew(self) -> None:
-        """The stream is another one, and the follower has found out."""
-        self.resets += 1
-        self.last_reset = Reason.EPOCH
-        self.epoch = self.stream.epoch = "epoch-2"
-        self.ring.clear()
 
     def _draw_lag(self) -> int:
         return self.data.draw(st.sampled_from([0, 1, 3, 6])) if self.steps_left > 0 else 0

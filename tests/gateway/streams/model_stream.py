@@ -1,5 +1,6 @@
 """A stream in memory that answers like JetStream; `test_history.py` compares the two."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from shared.jetstream.api import Batch, StoredMessage, StreamState
 from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.subjects import publication_subject
 
+STATE = "state"
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -33,6 +35,8 @@ class ModelStream(StreamReader):
         self.epoch = "epoch-1"
         self.first = 1
         self.messages: list[StoredMessage] = []
+        self.asked = Counter[str]()
+        """How often for each subject; `STATE` is for the state."""
         self._lag = lag
         self._meanwhile = meanwhile
 
@@ -53,6 +57,7 @@ class ModelStream(StreamReader):
         self.first = min(self.first + count, self.last + 1)
 
     async def batch(self, request: Mapping[str, Any]) -> Batch:
+        self.asked[request["next_by_subj"]] += 1
         await self._meanwhile()
         held = self.messages[self.first - 1 : max(self.last - self._lag(), 0)]
         subject = request["next_by_subj"]
@@ -71,12 +76,14 @@ class ModelStream(StreamReader):
         return answer
 
     async def state(self) -> StreamState:
+        self.asked[STATE] += 1
         await self._meanwhile()
         state = StreamState(self.first, self.last, "", self.epoch)
         await self._meanwhile()
         return state
 
     async def next_on_leader(self, subject: str, sequence: int) -> StoredMessage | None:
+        self.asked[subject] += 1
         await self._meanwhile()
         held = [each for each in self.messages[self.first - 1 :] if each.subject == subject]
         answer = next((each for each in held if each.sequence >= sequence), None)
@@ -84,8 +91,12 @@ class ModelStream(StreamReader):
         return answer
 
     async def last_on_leader(self, subject: str) -> StoredMessage | None:
+        self.asked[subject] += 1
+        await self._meanwhile()
         held = [each for each in self.messages[self.first - 1 :] if each.subject == subject]
-        return held[-1] if held else None
+        answer = held[-1] if held else None
+        await self._meanwhile()
+        return answer
 
     async def message_on_leader(self, sequence: int) -> StoredMessage | None:
         is_held = self.first <= sequence <= self.last

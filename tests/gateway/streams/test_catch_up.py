@@ -7,10 +7,11 @@ from typing import cast
 
 import pytest
 
-from gateway.streams.catch_up import CatchUp, CatchUpLimits, Unrecoverable
-from gateway.streams.feed import Feed, Reason
+from gateway.streams.catch_up import CatchUp, CatchUpLimits
+from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History
 from gateway.streams.ring import Ring
+from gateway.streams.shared_reads import SharedReads
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.limits import FollowerLimits
@@ -31,6 +32,10 @@ LIMITS = CatchUpLimits(replay_limit=1000)
 
 def a_ring(max_count: int = 1000) -> Ring:
     return Ring(max_count=max_count, max_bytes=1_000_000)
+
+
+def a_catch_up(feed: Feed, history: History, limits: CatchUpLimits = LIMITS) -> CatchUp:
+    return CatchUp(feed, SharedReads(feed, history), limits)
 
 
 class Client:
@@ -110,7 +115,7 @@ async def test_a_newcomer_is_live_at_once_and_is_sent_nothing(
 ) -> None:
     await publish(room)
 
-    await come_back(CatchUp(feed, history, LIMITS), client, [room], feed.position)
+    await come_back(a_catch_up(feed, history), client, [room], feed.position)
 
     assert client.got == []
     assert client.live_from == feed.position + 1
@@ -122,7 +127,7 @@ async def test_what_the_ring_holds_is_replayed_without_waiting(
     before = await publish(room)
     missed = [await publish(room), await publish(room)]
 
-    await come_back(CatchUp(feed, history, LIMITS), client, [room], before, feed.epoch)
+    await come_back(a_catch_up(feed, history), client, [room], before, feed.epoch)
 
     assert client.got == missed
     assert client.live_from == feed.position + 1
@@ -139,7 +144,7 @@ async def test_what_the_ring_no_longer_holds_comes_from_the_stream_in_batches_an
 ) -> None:
     before = await publish(room)
     missed = [await publish(channel) for channel in [room, personal, room] * 10]
-    catch_up = CatchUp(feed, history, replace(LIMITS, batch_count=4))
+    catch_up = a_catch_up(feed, history, replace(LIMITS, batch_count=4))
 
     await come_back(catch_up, client, [room, personal], before, feed.epoch)
 
@@ -157,7 +162,7 @@ async def test_a_gateway_that_has_just_started_replays_from_the_stream(
 
     async with running(fresh.run):
         await fresh.until_caught_up()
-        await come_back(CatchUp(fresh, history, LIMITS), client, [room], before, feed.epoch)
+        await come_back(a_catch_up(fresh, history), client, [room], before, feed.epoch)
 
     assert client.got == missed
     assert client.live_from is not None
@@ -169,7 +174,7 @@ async def test_who_comes_from_a_gateway_that_was_ahead_is_live_after_its_own_off
     ahead = await publish(room)
     behind = FrozenFeed(feed, position=ahead - 1)
 
-    await come_back(CatchUp(cast(Feed, behind), history, LIMITS), client, [room], ahead, feed.epoch)
+    await come_back(a_catch_up(cast(Feed, behind), history), client, [room], ahead, feed.epoch)
 
     assert client.got == []
     assert client.live_from == ahead + 1
@@ -192,7 +197,7 @@ async def test_an_offset_that_was_never_given_is_ahead(
     offset = await publish(room)
 
     with pytest.raises(Unrecoverable) as caught:
-        await come_back(CatchUp(feed, history, LIMITS), client, [room], offset + 1_000_000)
+        await come_back(a_catch_up(feed, history), client, [room], offset + 1_000_000)
 
     assert caught.value.reason is Reason.AHEAD
     assert (client.got, client.live_from) == ([], None)
@@ -204,7 +209,7 @@ async def test_an_offset_of_another_epoch_is_refused(
     offset = await publish(room)
 
     with pytest.raises(Unrecoverable) as caught:
-        await come_back(CatchUp(feed, history, LIMITS), client, [room], offset, "another")
+        await come_back(a_catch_up(feed, history), client, [room], offset, "another")
 
     assert caught.value.reason is Reason.EPOCH
     assert (client.got, client.live_from) == ([], None)
@@ -226,7 +231,7 @@ async def test_more_than_the_limit_is_refused_before_anything_is_sent(
 
     with pytest.raises(Unrecoverable) as caught:
         await come_back(
-            CatchUp(feed, history, CatchUpLimits(replay_limit=missed - 1)),
+            a_catch_up(feed, history, CatchUpLimits(replay_limit=missed - 1)),
             client,
             [room, personal],
             before,
@@ -234,7 +239,7 @@ async def test_more_than_the_limit_is_refused_before_anything_is_sent(
     assert caught.value.reason is Reason.TOO_MANY
     assert (client.got, client.live_from) == ([], None)
 
-    exactly = CatchUp(feed, history, CatchUpLimits(replay_limit=missed))
+    exactly = a_catch_up(feed, history, CatchUpLimits(replay_limit=missed))
     await come_back(exactly, client, [room, personal], before)
     assert len(client.got) == missed
 
@@ -256,13 +261,11 @@ async def test_an_offset_that_the_stream_no_longer_continues_from_is_too_old(
             assert first > 2
 
             with pytest.raises(Unrecoverable) as caught:
-                await come_back(
-                    CatchUp(feed, history, LIMITS), client, [room], first - 2, feed.epoch
-                )
+                await come_back(a_catch_up(feed, history), client, [room], first - 2, feed.epoch)
             assert caught.value.reason is Reason.TOO_OLD
             assert (client.got, client.live_from) == ([], None)
 
-            await come_back(CatchUp(feed, history, LIMITS), client, [room], first - 1, feed.epoch)
+            await come_back(a_catch_up(feed, history), client, [room], first - 1, feed.epoch)
             assert client.got == list(range(first, 21))
 
 
@@ -292,7 +295,7 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
                 await bootstrap(bus)
                 await eventually(lambda: bool(resets), seconds=30)
 
-            catch_up = CatchUp(
+            catch_up = a_catch_up(
                 feed, History(StreamReader(bus, "RT")), replace(LIMITS, batch_count=2)
             )
             with pytest.raises(Unrecoverable) as caught:
@@ -311,7 +314,7 @@ async def test_before_the_stream_was_seen_nobody_is_told_anything(
     unstarted = Feed(bus, ring=a_ring(), fan_out=lambda *_: None)
 
     with pytest.raises(BusUnavailable):
-        await come_back(CatchUp(unstarted, history, LIMITS), client, [room], 5)
+        await come_back(a_catch_up(unstarted, history), client, [room], 5)
 
 
 @pytest.mark.parametrize("count", [2, 5])  # of which the ring holds three
@@ -325,7 +328,7 @@ async def test_a_newcomer_is_sent_the_last_few_and_then_what_comes_next(
     count: int,
 ) -> None:
     offsets = [await publish(room) for _ in range(8)]
-    catch_up = CatchUp(feed, history, LIMITS)
+    catch_up = a_catch_up(feed, history)
 
     position = await catch_up.newest(room, count, send=client.send, drained=client.drained)
     later = [await publish(personal), await publish(room)]

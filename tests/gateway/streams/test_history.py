@@ -1,6 +1,5 @@
 """Reading channels: the same answers from a real stream and from its model."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.streams.history import History, HistoryLimits, MergedHistory
+from gateway.streams.history import History, HistoryLimits
 from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.stream_reader import StreamReader
@@ -59,7 +58,7 @@ async def fill(stream: Stream, channel: ChannelName, count: int) -> list[int]:
     return offsets
 
 
-async def test_a_page_says_up_to_where_it_is_complete_and_how_many_publications_there_are(
+async def test_a_page_says_up_to_where_it_is_complete_and_how_many_publications_follow(
     stream: Stream, channel: ChannelName
 ) -> None:
     offsets = await fill(stream, channel, 5)
@@ -69,9 +68,9 @@ async def test_a_page_says_up_to_where_it_is_complete_and_how_many_publications_
     rest = await history.read(channel, first.through, up_to=offsets[-1])
 
     assert [each.offset for each in first.publications] == offsets[:3]
-    assert (first.through, first.count) == (offsets[2], 5)
+    assert (first.through, first.beyond) == (offsets[2], 2)
     assert [each.offset for each in rest.publications] == offsets[3:]
-    assert (rest.through, rest.count) == (offsets[-1], 2)
+    assert (rest.through, rest.beyond) == (offsets[-1], 0)
     assert first.publications[0].channel == channel
     assert first.publications[0].payload == b"0"
 
@@ -106,7 +105,7 @@ async def test_a_channel_without_publications_is_complete_at_once(
 
     page = await History(stream.reads).read(channel, 0, up_to=offset)
 
-    assert (page.publications, page.through, page.count) == ([], offset, 0)
+    assert (page.publications, page.through, page.beyond) == ([], offset, 0)
 
 
 @pytest.mark.parametrize("count", [1, 4, 100])
@@ -215,39 +214,6 @@ async def test_replicas_that_lag_for_ever_are_unavailable_and_not_an_empty_answe
         await history.read(channel, 0, up_to=offset)
     with pytest.raises(BusUnavailable, match="lag"):
         await history.holds(channel, "id-1", since=datetime.fromisoformat("2026-01-01T00:00Z"))
-
-
-async def test_channels_are_read_concurrently(channel: ChannelName) -> None:
-    channels = [channel, ChannelName(f"{channel}.other")]
-    asked, both_asked = list[None](), asyncio.Event()
-
-    async def wait_for_the_other() -> None:
-        asked.append(None)
-        if len(asked) == len(channels):
-            both_asked.set()
-        await both_asked.wait()
-
-    model = ModelStream(meanwhile=wait_for_the_other)
-    offsets = [model.add(each, b"x") for each in channels]
-    merged = MergedHistory(History(model), channels, 0)
-
-    await merged.read(up_to=offsets[-1])
-
-    assert [each.offset for each in merged.take(10, 1000)[0]] == offsets
-
-
-async def test_if_one_of_several_channels_fails_the_read_fails(
-    channel: ChannelName,
-) -> None:
-    model = ModelStream(lag=lambda: 1)
-    channels = [channel, ChannelName(f"{channel}.other")]
-    offsets = [model.add(each, b"x") for each in (*channels, *channels)]
-    limits = HistoryLimits(deadline_seconds=0.05, retry_seconds=0.001)
-
-    merged = MergedHistory(History(model, limits), channels, 2)
-
-    with pytest.raises(BusUnavailable, match="lag"):
-        await merged.read(up_to=offsets[-1])
 
 
 async def test_a_stream_that_does_not_answer_is_unavailable_by_the_deadline(

@@ -1,19 +1,18 @@
 """Pages of history, against a plain list of all that was published."""
 
-import asyncio
 from typing import NamedTuple, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.streams.catch_up import Unrecoverable
-from gateway.streams.feed import Feed, Reason
+from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.kept import Kept
 from gateway.streams.pages import EVERYTHING, PageLimits, Pages
+from gateway.streams.shared_reads import SharedReads
 from shared.jetstream.subjects import RT_PUB
-from tests.gateway.streams.model_gateway import CHANNELS, World
+from tests.gateway.streams.model_gateway import CHANNELS, World, run
 
 ROOM = CHANNELS[0]
 PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001)
@@ -27,9 +26,11 @@ class Asked(NamedTuple):
 
 
 def pages(world: World, kept: Kept) -> Pages:
+    feed, history = cast(Feed, world), History(world.stream, PATIENT)
     return Pages(
-        cast(Feed, world),
-        History(world.stream, PATIENT),
+        feed,
+        SharedReads(feed, history),
+        history,
         kept_of=lambda _channel: kept,
         limits=PageLimits(max_count=8),
         now=world.now,
@@ -42,7 +43,7 @@ def a_world(data: st.DataObject) -> World:
     world.publish(data.draw(st.integers(0, 20)))
     world.deliver(world.stream.last)
     if data.draw(st.booleans()):
-        world.begin_ring_here()
+        world.ring.clear()
     world.publish(data.draw(st.integers(0, 20)))
     world.deliver(world.stream.last)
     return world
@@ -70,7 +71,7 @@ def a_page(offsets: list[int], asked: Asked) -> list[int]:
     return offsets[: 8 if asked.limit == EVERYTHING else asked.limit]
 
 
-@settings(max_examples=150)
+@settings(max_examples=120)
 @given(data=st.data(), kept=KEPT)
 def test_a_page_is_what_a_list_would_give(data: st.DataObject, kept: Kept) -> None:
     world = a_world(data)
@@ -78,7 +79,7 @@ def test_a_page_is_what_a_list_would_give(data: st.DataObject, kept: Kept) -> No
     since = data.draw(st.none() | st.integers(1, max(world.position, 1)))
     asked = Asked(since, data.draw(st.integers(EVERYTHING, 8)), data.draw(st.booleans()))
 
-    page = asyncio.run(
+    page = run(
         pages(world, kept).read(
             ROOM,
             limit=asked.limit,
@@ -91,7 +92,7 @@ def test_a_page_is_what_a_list_would_give(data: st.DataObject, kept: Kept) -> No
     assert (page.epoch, page.top) == (world.epoch, world.position)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(data=st.data(), limit=st.integers(1, 5), reverse=st.booleans())
 def test_whoever_turns_the_pages_reads_everything_once(
     data: st.DataObject, limit: int, reverse: bool
@@ -109,7 +110,7 @@ def test_whoever_turns_the_pages_reads_everything_once(
             read += [each.offset for each in page.publications]
 
     before = published(world)
-    read = asyncio.run(read_all())
+    read = run(read_all())
 
     if reverse:
         newer = [each for each in published(world) if each in read and each not in before]
@@ -131,6 +132,6 @@ def test_an_offset_of_no_stream_is_refused(
     world.steps_left = 0
 
     with pytest.raises(Unrecoverable) as refused:
-        asyncio.run(pages(world, Kept()).read(ROOM, limit=1, since=since))
+        run(pages(world, Kept()).read(ROOM, limit=1, since=since))
 
     assert refused.value.reason is reason
