@@ -20,6 +20,7 @@ from typing import ClassVar, cast
 import httptools
 import structlog
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -58,8 +59,17 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     _being_answered: RequestResponseCycle | None = None
     """The oldest request's; ``cycle`` is the newest's."""
 
-    def connection_made(self, transport: object) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """In place of uvicorn's, which asks for addresses in a way that uvloop never forgets.
+
+        It would keep them until the connection ends, whoever has it by then.
+        """
+        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
+        self.flow = FlowControl(self.transport)
+        local, remote = (transport.get_extra_info(each) for each in ("sockname", "peername"))
+        self.server = _host_and_port(local) or ((local, None) if isinstance(local, str) else None)
+        self.client = _host_and_port(remote)
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         if not self._peers.enter(self):
             self.transport.abort()
         # Uvicorn's parser would read on after a request that says it is the last.
@@ -271,6 +281,11 @@ class BoundedHttp(Peer, HttpToolsProtocol):
     def _hang_up(self) -> None:
         """End the connection behind a refusal."""
         self.transport.close()
+
+
+def _host_and_port(address: object) -> tuple[str, int] | None:
+    """None of a Unix socket."""
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
 
 
 class Refused(Exception):
