@@ -95,6 +95,11 @@ class Subscription:
         self.watches = False
         """Whether it hears who comes and goes."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its member hears no more of the channel by it."""
+        return self not in self.member.subscriptions
+
 
 class ConnectionManager:
     """Who is here, and who listens to what. Nothing here awaits, so nothing here needs a lock."""

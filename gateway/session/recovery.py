@@ -7,7 +7,7 @@ in bounded batches at its own pace; the transport ends it if that takes longer t
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from gateway.channels.connection import Connection
 from gateway.channels.registry import CATCHING_UP, Subscription
@@ -108,8 +108,11 @@ class Recovery:
             subscription.live_from = live_from
 
     def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+        subscription = self.subscriptions[channel]
+        if subscription.is_over:
+            return
         try:
-            frame = self.subscriptions[channel].encode(channel, offset, payload)
+            frame = subscription.encode(channel, offset, payload)
         except BadPublication:
             return  # as for those who were live
         self.connection.send(frame)
@@ -129,6 +132,9 @@ class SlowConsumer(Recovery):
     _lost: Reason | None = None
     _newest_only: frozenset[ChannelName] = frozenset()
     _watching: tuple[Subscription, ...] = ()
+    _live_from: Mapping[ChannelName, int] = {}
+    """What each was live from: beyond `delivered_offset` if its client came from a gateway that was
+    ahead of this one."""
 
     def begin(self, *, newest_only: frozenset[ChannelName]) -> None:
         """From now on nothing comes live.
@@ -137,12 +143,16 @@ class SlowConsumer(Recovery):
             newest_only: Channels without history. They are not read back: of what was missed the
                 newest publication stands for all.
         """
+        subscriptions = self.subscriptions.values()
         self._newest_only = newest_only
-        self._watching = tuple(each for each in self.subscriptions.values() if each.watches)
-        for subscription in self.subscriptions.values():
+        self._watching = tuple(each for each in subscriptions if each.watches)
+        self._live_from = {each.channel: each.live_from for each in subscriptions}
+        self.delivered_offset = max(
+            self.delivered_offset, min(self._live_from.values(), default=0) - 1
+        )
+        for subscription in subscriptions:
             subscription.live_from = CATCHING_UP
             subscription.watches = False
-        self.connection.fall_behind()
         self._metrics.lagging.inc()
 
     async def run_to_live(
@@ -163,9 +173,10 @@ class SlowConsumer(Recovery):
         """
 
         def live_again() -> None:
-            for subscription in self._watching:
+            watching = tuple(each for each in self._watching if not each.is_over)
+            for subscription in watching:
                 subscription.watches = True
-            on_live(self._watching)
+            on_live(watching)
 
         await self._drained()
         while not self.is_live:
@@ -175,7 +186,7 @@ class SlowConsumer(Recovery):
                 await self.run(self.delivered_offset, None, on_live=live_again, unlimited=True)
             except Unrecoverable as hole:
                 on_hole(hole.reason)
-                self._lost = None
+                self._lost, self._live_from = None, {}
                 self.delivered_offset = self._catch_up.position
             except Unavailable:
                 await asyncio.sleep(_RETRY_SECONDS)  # the transport's deadline goes on
@@ -185,6 +196,12 @@ class SlowConsumer(Recovery):
         """The stream's offsets began anew, or some are lost to everybody here."""
         self._lost = reason
 
+    def go_live(self, live_from: int) -> None:
+        for channel, subscription in self.subscriptions.items():
+            subscription.live_from = max(live_from, self._live_from.get(channel, 0))
+
     def _send(self, offset: int, channel: ChannelName, payload: bytes) -> None:
+        if offset < self._live_from.get(channel, 0):
+            return
         if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
             super()._send(offset, channel, payload)

@@ -108,6 +108,9 @@ class Session(Member):
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
+        """Listen no more, nor be sent what was missed; harmless if it is over already."""
+        if subscription.is_over:
+            return
         self._kind.manager.unsubscribe(subscription)
         options = self._kind.namespaces.options_of(subscription.channel)
         if options is not None and options.presence:
@@ -196,6 +199,10 @@ class Session(Member):
     def _live(self) -> list[Subscription]:
         return [each for each in self.subscriptions if each.live_from != CATCHING_UP]
 
+    @property
+    def _is_behind(self) -> bool:
+        return any(isinstance(each, SlowConsumer) for each in self._recoveries)
+
     def go_live_at_once(
         self, subscriptions: Collection[Subscription], offset: int, epoch: str | None
     ) -> bool:
@@ -219,9 +226,9 @@ class Session(Member):
             self._forget(recovery)
 
     def fall_behind(self, delivered_offset: int | None = None) -> None:
-        if delivered_offset is None:
-            delivered_offset = self.delivered_offset
         kind = self._kind
+        if delivered_offset is None:
+            delivered_offset = kind.catch_up.position
         lag = SlowConsumer(
             self.connection,
             self._live,
@@ -229,6 +236,8 @@ class Session(Member):
             kind.metrics,
             delivered_offset=delivered_offset,
         )
+        if not self._is_behind:  # else its time goes on
+            self.connection.fall_behind()
         self._recoveries = (*self._recoveries, lag)
         lag.begin(newest_only=frozenset(filter(self._has_no_history, lag.subscriptions)))
         self.connection.start(self._catch_up(lag))
@@ -236,7 +245,7 @@ class Session(Member):
     async def _catch_up(self, lag: SlowConsumer) -> None:
         def on_live(watching: Collection[Subscription]) -> None:
             self._forget(lag)
-            if not any(isinstance(each, SlowConsumer) for each in self._recoveries):
+            if not self._is_behind:
                 self.connection.keep_up()
             self._kind.on_caught_up(self, watching)
 

@@ -28,7 +28,7 @@ from tests.gateway.streams.model_stream import ModelStream
 ANN = UserId("1")
 A, B, C = (ChannelName(f"post:{name}") for name in "abc")
 BRIEF = ChannelName("brief:x")
-NAMESPACES = {"post": Namespace(), "brief": Namespace(history=False)}
+NAMESPACES = {"post": Namespace(presence=True), "brief": Namespace(history=False)}
 
 
 def encode(_channel: ChannelName, offset: int, _payload: bytes) -> Frame:
@@ -49,6 +49,7 @@ class World:
         self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.fanout = Fanout(self.manager, metrics)
         self.holes: list[Reason] = []
+        self.presence: list[str] = []
         self.kind = SessionKind(
             access=Access(
                 cast(Authenticator, None),
@@ -66,8 +67,8 @@ class World:
             ),
             publisher=cast(ChannelPublisher, None),
             metrics=metrics,
-            enter=lambda *_: None,
-            leave=lambda *_: None,
+            enter=lambda *_: self.presence.append("enter"),
+            leave=lambda *_: self.presence.append("leave"),
             on_hole=lambda _session, reason: self.holes.append(reason),
             on_caught_up=lambda _session, _subscriptions: None,
         )
