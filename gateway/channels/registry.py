@@ -177,17 +177,25 @@ class ConnectionManager:
         They are settled now, though what they are given leaves at the end of the turn.
 
         Raises:
-            BadPublication: by the format of a group of listeners, which is given nothing then.
+            BadPublication: by the format of a group of listeners, which is given nothing. Those of
+                other formats have theirs.
         """
-        count = 0
+        count, fault = 0, None
         for encode, channels in self._listeners.items():
             listeners = channels.get(channel)
-            if listeners:
+            if not listeners:
+                continue
+            try:
                 frame = encode(channel, offset, payload)
-                reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
-                count += reached
-                if stalled:
-                    count += _offer(frame, offset, stalled)
+            except BadPublication as bad:
+                fault = str(bad)
+                continue
+            reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
+            count += reached
+            if stalled:
+                count += _offer(frame, offset, stalled)
+        if fault is not None:
+            raise BadPublication(fault)
         return count
 
     def listeners(self, channel: ChannelName, encode: Format) -> Iterator[Subscription]:

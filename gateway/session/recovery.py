@@ -7,7 +7,7 @@ in bounded batches at its own pace; the transport ends it if that takes longer t
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.channels.connection import Connection
 from gateway.channels.registry import CATCHING_UP, Subscription
@@ -158,13 +158,13 @@ class SlowConsumer(Recovery):
     async def run_to_live(
         self,
         *,
-        on_hole: Callable[[Reason], None],
-        on_live: Callable[[tuple[Subscription, ...]], None],
+        on_hole: Callable[[Collection[Subscription], Reason], None],
+        on_live: Callable[[Collection[Subscription]], None],
     ) -> None:
         """Catch up, and be live again.
 
         Args:
-            on_hole: Told why something that was missed can't be had.
+            on_hole: Told in which of them something that was missed can't be had, and why.
             on_live: Called in the step in which they turn live, with those that hear again who
                 comes and goes.
 
@@ -173,7 +173,7 @@ class SlowConsumer(Recovery):
         """
 
         def live_again() -> None:
-            watching = tuple(each for each in self._watching if not each.is_over)
+            watching = _not_over(self._watching)
             for subscription in watching:
                 subscription.watches = True
             on_live(watching)
@@ -185,7 +185,7 @@ class SlowConsumer(Recovery):
                     raise Unrecoverable(self._lost)
                 await self.run(self.delivered_offset, None, on_live=live_again, unlimited=True)
             except Unrecoverable as hole:
-                on_hole(hole.reason)
+                on_hole(_not_over(self.subscriptions.values()), hole.reason)
                 self._lost, self._live_from = None, {}
                 self.delivered_offset = self._catch_up.position
             except Unavailable:
@@ -205,3 +205,7 @@ class SlowConsumer(Recovery):
             return
         if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
             super()._send(offset, channel, payload)
+
+
+def _not_over(subscriptions: Iterable[Subscription]) -> list[Subscription]:
+    return [each for each in subscriptions if not each.is_over]

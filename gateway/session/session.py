@@ -41,8 +41,8 @@ class SessionKind:
     enter: Callable[[ChannelName, UserId, str, ConnectionId], None]
     """Told of a connection in a channel whose presence is kept."""
     leave: Callable[[ChannelName, UserId, ConnectionId], None]
-    on_hole: Callable[["Session", Reason], None]
-    """Tells the session that something is missing from what it was sent, for good."""
+    on_hole: Callable[["Session", Collection[Subscription], Reason], None]
+    """Tells the session that something is missing for good from what it was sent of these."""
     on_caught_up: Callable[["Session", Collection[Subscription]], None]
     """Tells the session who is in these channels: it did not hear who came and went."""
 
@@ -264,12 +264,12 @@ class Session(Member):
         for subscription in live:
             subscription.live_from = 0
         if live:  # who recovers finds out by itself
-            self.tell_hole(Reason(reason))
+            self.tell_hole(live, Reason(reason))
 
-    def tell_hole(self, reason: Reason) -> None:
-        """Say that something is missing for good."""
+    def tell_hole(self, subscriptions: Collection[Subscription], reason: Reason) -> None:
+        """Say that something is missing for good from what was sent of these."""
         self._kind.metrics.resets.inc()
-        self._kind.on_hole(self, reason)
+        self._kind.on_hole(self, subscriptions, reason)
 
     def _forget(self, recovery: Recovery) -> None:
         self._recoveries = tuple(each for each in self._recoveries if each is not recovery)

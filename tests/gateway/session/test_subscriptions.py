@@ -227,7 +227,7 @@ async def test_a_slow_consumer_is_told_when_the_stream_began_anew_meanwhile() ->
         world.publish(A)
         world.deliver()
 
-        assert world.holes == [Reason.EPOCH]
+        assert world.holes == [([A], Reason.EPOCH)]
         assert offsets(tab) == [1, 2, 5]
 
 
@@ -238,8 +238,26 @@ def test_who_is_live_is_told_of_a_hole_once_however_many_its_subscriptions() -> 
     world.publish(B)
     world.deliver()
 
-    assert world.holes == [Reason.EPOCH]
+    assert world.holes == [([A, B, C], Reason.EPOCH)]
     assert offsets(tab) == [1]
+
+
+async def test_of_a_hole_it_is_told_in_which_subscriptions_it_is() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(), AConnection(group)
+        session = world.session(tab, A, B)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A)
+        world.deliver()
+        session.go_live_at_once([session.subscribe(C, encode)], world.position, None)
+        session.unsubscribe(session.subscriptions[1])
+        world.begin_anew()
+        assert world.holes == [([C], Reason.EPOCH)]
+
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        assert world.holes == [([C], Reason.EPOCH), ([A], Reason.EPOCH)]
 
 
 async def test_a_slow_consumer_that_is_lost_ends_its_work() -> None:

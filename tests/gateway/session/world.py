@@ -48,7 +48,7 @@ class World:
         metrics = GatewayMetrics(self.registry)
         self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.fanout = Fanout(self.manager, metrics)
-        self.holes: list[Reason] = []
+        self.holes: list[tuple[list[ChannelName], Reason]] = []
         self.presence: list[str] = []
         self.kind = SessionKind(
             access=Access(
@@ -69,7 +69,9 @@ class World:
             metrics=metrics,
             enter=lambda *_: self.presence.append("enter"),
             leave=lambda *_: self.presence.append("leave"),
-            on_hole=lambda _session, reason: self.holes.append(reason),
+            on_hole=lambda _session, missed, reason: self.holes.append(
+                ([each.channel for each in missed], reason)
+            ),
             on_caught_up=lambda _session, _subscriptions: None,
         )
 
