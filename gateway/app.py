@@ -19,7 +19,7 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
-from gateway.protocols.chat.client import take
+from gateway.protocols.chat.client import chat_endpoint
 from gateway.protocols.chat.service import ChatService, tell_hole
 from gateway.server_api import Api, create_api_router
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
@@ -331,7 +331,7 @@ async def serving(
                 ready=gateway.not_ready,
                 drain=gateway.drain,
                 server_options=websocket_options(
-                    gateway.hub, {"/ws/chat": partial(take, gateway.chat)}
+                    gateway.hub, {"/ws/chat": partial(chat_endpoint, gateway.chat)}
                 ),
                 manager=gateway.manager,
             )

@@ -223,7 +223,7 @@ class ConnectionManager:
 
 
 class Fanout:
-    """What the feed calls."""
+    """Gives what the feed delivers to those who listen on this gateway."""
 
     def __init__(self, manager: ConnectionManager, metrics: GatewayMetrics) -> None:
         self._manager = manager

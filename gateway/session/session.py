@@ -1,8 +1,8 @@
 """A session: somebody signed in over one connection, and what they are subscribed to.
 
-It knows neither what carries it nor how anything looks there: it sends to whatever connection it
-is given, in the format that each subscription names, and what its protocol has to say of it is
-said by the callables of `SessionKind`.
+It knows no socket and no codec: it sends to the connection that it is given, in the format that
+each subscription names. What the client has to be told beside that, such as a hole, its protocol
+tells by the callables of `SessionKind`.
 """
 
 from collections.abc import Callable, Collection, Generator

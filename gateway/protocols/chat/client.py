@@ -87,9 +87,9 @@ class ChatClient:
     def _begin(self) -> None:
         access, asked = self._service.sessions.access, self._handshake
         assert asked is not None
-        is_full = access.occupancy.enter(self.connection, asked.address)
-        if is_full is not None:
-            self.connection.close(is_full)
+        no_room = access.occupancy.enter(self.connection, asked.address)
+        if no_room is not None:
+            self.connection.close(no_room)
         elif asked.channel is None:
             self.connection.close(EndReason.INVALID_CHANNEL)
         elif access.not_ready():
@@ -290,7 +290,7 @@ class ChatClient:
         self.connection.send(encode(message))
 
 
-def take(service: ChatService, upgrade: Upgrade) -> None:
+def chat_endpoint(service: ChatService, upgrade: Upgrade) -> None:
     """Open a `/ws/chat` connection; nothing of the request is kept."""
     request = upgrade.request
     handshake = read_handshake(

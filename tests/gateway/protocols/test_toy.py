@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.app import Gateway
 from gateway.channels.registry import Subscription
-from gateway.protocols.chat.client import take
+from gateway.protocols.chat.client import chat_endpoint
 from gateway.session.session import Session, SessionKind
 from gateway.settings import GatewaySettings
 from gateway.streams.feed import Reason
@@ -65,7 +65,7 @@ def tell_gap(session: Session, missed: Collection[Subscription], reason: Reason)
     session.connection.send(line("gap", reason, *(each.channel for each in missed)))
 
 
-def take_toy(sessions: SessionKind, upgrade: Upgrade) -> None:
+def toy_endpoint(sessions: SessionKind, upgrade: Upgrade) -> None:
     upgrade.accept(lambda connection: ToyClient(connection, sessions))
 
 
@@ -91,7 +91,10 @@ async def both(bus: Bus, publisher: Publisher) -> AsyncGenerator[TwoProtocols]:
             on_hole=tell_gap,
             on_caught_up=lambda session, rooms: None,
         )
-        endpoints = {"/ws/chat": partial(take, gateway.chat), "/toy": partial(take_toy, toys)}
+        endpoints = {
+            "/ws/chat": partial(chat_endpoint, gateway.chat),
+            "/toy": partial(toy_endpoint, toys),
+        }
         options = websocket_options(gateway.hub, endpoints)
         async with (
             gateway.hub.working(),
