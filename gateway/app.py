@@ -91,7 +91,7 @@ class Gateway:
         self._draining = False
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
-            _engine_limits(settings),
+            _transport_limits(settings),
             on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
@@ -361,7 +361,7 @@ def create_app(
     return app
 
 
-def _engine_limits(settings: GatewaySettings) -> Limits:
+def _transport_limits(settings: GatewaySettings) -> Limits:
     return Limits(
         max_message_bytes=settings.max_frame_bytes,
         total_unfinished_bytes=settings.total_unfinished_bytes,
