@@ -93,6 +93,18 @@ async def test_who_falls_behind_while_another_channel_recovers_is_sent_nothing_t
         assert offsets(tab) == [1, 2, 3]
 
 
+async def test_who_subscribes_to_nothing_recovers_at_once() -> None:
+    world, tab = World(ring_size=1), AConnection()
+    session = world.session(tab)
+    world.publish(A, A, A)
+    world.deliver()
+    with session.recovering() as recovery:
+        await recovery.run(0, None)
+
+    assert recovery.is_live
+    assert offsets(tab) == []
+
+
 async def test_a_subscription_that_ends_while_it_recovers_is_sent_no_more() -> None:
     async with asyncio.TaskGroup() as group:
         world, tab = World(ring_size=100), AConnection(group)
