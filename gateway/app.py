@@ -24,7 +24,7 @@ from gateway.protocols.centrifuge.orders import Orders
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
-from gateway.protocols.chat.client import take
+from gateway.protocols.chat.client import chat_endpoint
 from gateway.protocols.chat.service import ChatService, tell_hole
 from gateway.server_api.api import Api
 from gateway.server_api.ordering import Ordering
@@ -110,7 +110,7 @@ class Gateway:
         self._draining = False
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
-            _engine_limits(settings),
+            _transport_limits(settings),
             on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
@@ -404,8 +404,8 @@ async def serving(
                 server_options=websocket_options(
                     gateway.hub,
                     {
-                        "/ws/chat": partial(take, gateway.chat),
-                        "/ws/notifications": partial(take, gateway.chat, has_room=False),
+                        "/ws/chat": partial(chat_endpoint, gateway.chat),
+                        "/ws/notifications": partial(chat_endpoint, gateway.chat, has_room=False),
                         **websocket_endpoints(gateway.centrifuge),
                     },
                     http_endpoints(gateway.centrifuge),
@@ -449,7 +449,7 @@ def _kept_of(namespaces: Namespaces) -> KeptOf:
     return kept_of
 
 
-def _engine_limits(settings: GatewaySettings) -> Limits:
+def _transport_limits(settings: GatewaySettings) -> Limits:
     return Limits(
         max_message_bytes=settings.max_frame_bytes,
         total_unfinished_bytes=settings.total_unfinished_bytes,

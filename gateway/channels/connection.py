@@ -29,9 +29,6 @@ class Connection(Sink, Protocol):
     def is_open(self) -> bool: ...
 
     @property
-    def is_lost(self) -> bool: ...
-
-    @property
     def is_stalled(self) -> bool: ...
 
     @property

@@ -94,6 +94,11 @@ class Subscription:
         self.details: object | None = None
         """What else its protocol has to remember of it."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its member hears no more of the channel by it."""
+        return self not in self.member.subscriptions
+
 
 class ConnectionManager:
     """Who is here, and who listens to what. Nothing here awaits, so nothing here needs a lock."""
@@ -186,19 +191,27 @@ class ConnectionManager:
         They are settled now, though what they are given leaves at the end of the turn.
 
         Raises:
-            BadPublication: by the format of a group of listeners, which is given nothing then.
+            BadPublication: by the format of a group of listeners, which is given nothing. Those of
+                other formats have theirs.
         """
-        count, offset = 0, publication.offset
+        count, offset, fault = 0, publication.offset, None
         for encode, channels in tuple(self._listeners.items()):
             listeners = channels.get(channel)
-            if listeners:
+            if not listeners:
+                continue
+            try:
                 frame = encode(publication)
-                if frame is None:
-                    continue
-                reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
-                count += reached
-                if stalled:
-                    count += _offer(frame, offset, stalled)
+            except BadPublication as bad:
+                fault = str(bad)
+                continue
+            if frame is None:
+                continue
+            reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
+            count += reached
+            if stalled:
+                count += _offer(frame, offset, stalled)
+        if fault is not None:
+            raise BadPublication(fault)
         return count
 
     def listeners(self, channel: ChannelName, encode: Format) -> Iterator[Subscription]:
@@ -238,7 +251,7 @@ class ConnectionManager:
 
 
 class Fanout:
-    """What the feed calls."""
+    """Gives what the feed delivers to those who listen on this gateway."""
 
     def __init__(self, manager: ConnectionManager, metrics: GatewayMetrics) -> None:
         self._manager = manager

@@ -20,7 +20,7 @@ from shared.web.user_rates import TooFast, UserRates
 log = structlog.get_logger(__name__)
 
 _SHARE_OF_SOCKETS = 0.9
-"""The others are for HTTP, and those that are being sent away."""
+"""The others are for HTTP, and for connections that are being closed."""
 
 _END_REASONS: dict[type, EndReason] = {
     InvalidToken: EndReason.INVALID_TOKEN,
@@ -37,13 +37,13 @@ class Authenticator:
     verifier: TokenVerifier
     revocations: Revocations
     knows_revocations: Callable[[], bool]
-    """Whether all that were stored have reached us; who isn't sure lets nobody do anything."""
+    """Whether every stored revocation is known here; if not, nobody may do anything."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
 
     def verify_at_once(self, token: str, *, allow_anonymous: bool = False) -> Claims | None:
         """Check a token; None if its issuer has to be asked for that.
 
-        Who makes use of the claims in this same step needs no `confirm`.
+        Claims that are used in this same step need no `confirm`.
 
         Raises:
             InvalidToken, Unavailable: as `verify` says.
@@ -207,14 +207,14 @@ class Access:
         refuse: Callable[[AppError], None],
         allow_anonymous: bool = False,
     ) -> None:
-        """Have a token judged: at once, or when its issuer was asked for keys.
+        """Check a token: at once, or when its issuer was asked for keys.
 
-        Whoever calls this has seen in the same step that the gateway is ready.
+        The caller has seen in the same step that the gateway is ready.
 
         Args:
-            admit: Gets the claims, in the step in which they were found to hold. May raise an
-                `AppError` that refuses.
-            refuse: Gets what speaks against it.
+            admit: Gets the claims, in the step in which they were found to hold. May refuse them
+                by an `AppError`.
+            refuse: Gets the error, if the token or the claims are refused.
             allow_anonymous: Whether the token may be of nobody in particular.
         """
         try:
@@ -259,7 +259,7 @@ class Access:
 
 
 def end_reason(error: AppError) -> EndReason:
-    """Why a connection ends that is refused for this; what may be tried again is `NOT_READY`."""
+    """Why to end a connection that is refused; `NOT_READY` if the client may try again."""
     for kind in type(error).__mro__:
         if kind in _END_REASONS:
             return _END_REASONS[kind]

@@ -1,6 +1,6 @@
 """How fast a connection may send commands: a bucket that fills at a steady rate. Pure.
 
-And what is taken out of its user's bucket, which outlives it: `shared.web.user_rates`.
+Also what each thing costs in its user's bucket, which `shared.web.user_rates` keeps.
 """
 
 from enum import Enum

@@ -7,7 +7,7 @@ in bounded batches at its own pace; the transport ends it if that takes longer t
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.channels.connection import Connection
 from gateway.channels.registry import CATCHING_UP, Subscription
@@ -108,8 +108,11 @@ class Recovery:
             subscription.live_from = live_from
 
     def _send(self, publication: StoredPublication) -> None:
+        subscription = self.subscriptions[publication.channel]
+        if subscription.is_over:
+            return
         try:
-            frame = self.subscriptions[publication.channel].encode(publication)
+            frame = subscription.encode(publication)
         except BadPublication:
             return  # as for those who were live
         if frame is not None:
@@ -130,6 +133,9 @@ class SlowConsumer(Recovery):
     _lost: Reason | None = None
     _newest_only: frozenset[ChannelName] = frozenset()
     _watching: tuple[Subscription, ...] = ()
+    _live_from: Mapping[ChannelName, int] = {}
+    """What each was live from: beyond `delivered_offset` if its client came from a gateway that was
+    ahead of this one."""
 
     def begin(self, *, newest_only: frozenset[ChannelName]) -> None:
         """From now on nothing comes live.
@@ -138,24 +144,28 @@ class SlowConsumer(Recovery):
             newest_only: Channels without history. They are not read back: of what was missed the
                 newest publication stands for all.
         """
+        subscriptions = self.subscriptions.values()
         self._newest_only = newest_only
-        self._watching = tuple(each for each in self.subscriptions.values() if each.watches)
-        for subscription in self.subscriptions.values():
+        self._watching = tuple(each for each in subscriptions if each.watches)
+        self._live_from = {each.channel: each.live_from for each in subscriptions}
+        self.delivered_offset = max(
+            self.delivered_offset, min(self._live_from.values(), default=0) - 1
+        )
+        for subscription in subscriptions:
             subscription.live_from = CATCHING_UP
             subscription.watches = False
-        self.connection.fall_behind()
         self._metrics.lagging.inc()
 
     async def run_to_live(
         self,
         *,
-        on_hole: Callable[[Reason], None],
-        on_live: Callable[[tuple[Subscription, ...]], None],
+        on_hole: Callable[[Collection[Subscription], Reason], None],
+        on_live: Callable[[Collection[Subscription]], None],
     ) -> None:
         """Catch up, and be live again.
 
         Args:
-            on_hole: Told why something that was missed can't be had.
+            on_hole: Told in which of them something that was missed can't be had, and why.
             on_live: Called in the step in which they turn live, with those that hear again who
                 comes and goes.
 
@@ -164,9 +174,10 @@ class SlowConsumer(Recovery):
         """
 
         def live_again() -> None:
-            for subscription in self._watching:
+            watching = _not_over(self._watching)
+            for subscription in watching:
                 subscription.watches = True
-            on_live(self._watching)
+            on_live(watching)
 
         await self._drained()
         while not self.is_live:
@@ -175,8 +186,8 @@ class SlowConsumer(Recovery):
                     raise Unrecoverable(self._lost)
                 await self.run(self.delivered_offset, None, on_live=live_again, unlimited=True)
             except Unrecoverable as hole:
-                on_hole(hole.reason)
-                self._lost = None
+                on_hole(_not_over(self.subscriptions.values()), hole.reason)
+                self._lost, self._live_from = None, {}
                 self.delivered_offset = self._catch_up.position
             except Unavailable:
                 await asyncio.sleep(_RETRY_SECONDS)  # the transport's deadline goes on
@@ -186,7 +197,17 @@ class SlowConsumer(Recovery):
         """The stream's offsets began anew, or some are lost to everybody here."""
         self._lost = reason
 
+    def go_live(self, live_from: int) -> None:
+        for channel, subscription in self.subscriptions.items():
+            subscription.live_from = max(live_from, self._live_from.get(channel, 0))
+
     def _send(self, publication: StoredPublication) -> None:
         offset, channel, *_ = publication
+        if offset < self._live_from.get(channel, 0):
+            return
         if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
             super()._send(publication)
+
+
+def _not_over(subscriptions: Iterable[Subscription]) -> list[Subscription]:
+    return [each for each in subscriptions if not each.is_over]

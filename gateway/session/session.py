@@ -1,8 +1,8 @@
 """A session: somebody signed in over one connection, and what they are subscribed to.
 
-It knows neither what carries it nor how anything looks there: it sends to whatever connection it
-is given, in the format that each subscription names, and what its protocol has to say of it is
-said by the callables of `SessionKind`.
+It knows no socket and no codec: it sends to the connection that it is given, in the format that
+each subscription names. What the client has to be told beside that, such as a hole, its protocol
+tells by the callables of `SessionKind`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -44,8 +44,8 @@ class SessionKind:
     enter: Callable[[ChannelName, UserId, str, ConnectionId, ClientInfo | None], None]
     """Told of a connection in a channel whose presence is kept."""
     leave: Callable[[ChannelName, UserId, ConnectionId], None]
-    on_hole: Callable[["Session", Reason], None]
-    """Tells the session that something is missing from what it was sent, for good."""
+    on_hole: Callable[["Session", Collection[Subscription], Reason], None]
+    """Tells the session that something is missing for good from what it was sent of these."""
     on_caught_up: Callable[["Session", Collection[Subscription]], None]
     """Tells the session who is in these channels: it did not hear who came and went."""
     expiry_grace_seconds: float = 0.0
@@ -123,7 +123,9 @@ class Session(Member):
         )
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Hear no more of the channel, and be in it no more; harmless if it is over already."""
+        """Listen no more, nor be sent what was missed, nor be in it; harmless if it is over."""
+        if subscription.is_over:
+            return
         self.kind.manager.unsubscribe(subscription)
         self.kind.leave(subscription.channel, self.user_id, self.connection.id)
 
@@ -234,6 +236,10 @@ class Session(Member):
     def _live(self) -> list[Subscription]:
         return [each for each in self.subscriptions if each.live_from != CATCHING_UP]
 
+    @property
+    def _is_behind(self) -> bool:
+        return any(isinstance(each, SlowConsumer) for each in self._recoveries)
+
     def go_live_at_once(
         self, subscriptions: Collection[Subscription], offset: int, epoch: str | None
     ) -> bool:
@@ -313,9 +319,9 @@ class Session(Member):
             self._forget(recovery)
 
     def fall_behind(self, delivered_offset: int | None = None) -> None:
-        if delivered_offset is None:
-            delivered_offset = self.delivered_offset
         kind = self.kind
+        if delivered_offset is None:
+            delivered_offset = kind.catch_up.position
         lag = SlowConsumer(
             self.connection,
             self._live,
@@ -323,6 +329,8 @@ class Session(Member):
             kind.metrics,
             delivered_offset=delivered_offset,
         )
+        if not self._is_behind:  # else its time goes on
+            self.connection.fall_behind()
         self._recoveries = (*self._recoveries, lag)
         lag.begin(newest_only=frozenset(filter(self._has_no_history, lag.subscriptions)))
         self.connection.start(self._catch_up(lag))
@@ -330,7 +338,7 @@ class Session(Member):
     async def _catch_up(self, lag: SlowConsumer) -> None:
         def on_live(watching: Collection[Subscription]) -> None:
             self._forget(lag)
-            if not any(isinstance(each, SlowConsumer) for each in self._recoveries):
+            if not self._is_behind:
                 self.connection.keep_up()
             self.kind.on_caught_up(self, watching)
 
@@ -349,12 +357,12 @@ class Session(Member):
         for subscription in live:
             subscription.live_from = 0
         if live:  # who recovers finds out by itself
-            self.tell_hole(Reason(reason))
+            self.tell_hole(live, Reason(reason))
 
-    def tell_hole(self, reason: Reason) -> None:
-        """Say that something is missing for good."""
+    def tell_hole(self, subscriptions: Collection[Subscription], reason: Reason) -> None:
+        """Say that something is missing for good from what was sent of these."""
         self.kind.metrics.resets.inc()
-        self.kind.on_hole(self, reason)
+        self.kind.on_hole(self, subscriptions, reason)
 
     def _forget(self, recovery: Recovery) -> None:
         self._recoveries = tuple(each for each in self._recoveries if each is not recovery)

@@ -175,7 +175,7 @@ class CatchUp:
             self._check_reset(resets)
         at, admitted = offset, unlimited
         stored: MergedHistory | None = None
-        while at < feed.position:
+        while channels and at < feed.position:
             if at >= feed.ring.floor:
                 stored = None
             else:

@@ -119,10 +119,6 @@ class Connection(asyncio.Protocol, ABC):
         return self.state is _OPEN
 
     @property
-    def is_lost(self) -> bool:
-        return self.state is _LOST
-
-    @property
     def is_stalled(self) -> bool:
         """Whether the socket takes nothing now."""
         return self.pending is STALLED

@@ -73,12 +73,14 @@ async def test_being_throttled_does_not_prolong_it(
 
 
 async def test_successful_sign_ins_are_never_throttled(client: httpx2.AsyncClient) -> None:
+    """Neither more at a time than an account may fail, nor more in all than an address may."""
     await register(client)
 
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(sign_in(client)) for _ in range(120)]
+    for _ in range(10):
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(sign_in(client)) for _ in range(12)]
 
-    assert {task.result().status_code for task in asked} == {200}
+        assert {task.result().status_code for task in asked} == {200}
 
 
 async def test_an_address_is_throttled_over_all_accounts(settings: AuthSettings) -> None:

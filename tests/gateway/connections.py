@@ -40,6 +40,8 @@ class AConnection:
         self.is_lost = False
         self.is_paused = False
         self.is_behind = False
+        self.fell_behind = 0
+        """How often its time to catch up began."""
         self.under_way = 0
         self.failures: list[Exception] = []
         """What it was abandoned for."""
@@ -147,6 +149,7 @@ class AConnection:
 
     def fall_behind(self) -> None:
         self.is_behind = True
+        self.fell_behind += 1
 
     def keep_up(self) -> None:
         self.is_behind = False

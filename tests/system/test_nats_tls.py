@@ -91,7 +91,7 @@ def test_a_server_without_tls_is_told_no_password(
 
     gateway = _gateway(processes, f"tls://{SIGNS_IN}@localhost:{server.port}", None)
 
-    _assert_refuses(gateway, server, "the server does not ask for TLS")
+    _assert_refuses(gateway, server, "the server does not offer TLS")
 
 
 def test_a_ca_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:

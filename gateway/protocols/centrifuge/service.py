@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
@@ -115,7 +114,7 @@ class CentrifugeService:
         """Connections whose clients send commands with other requests, by their secret sessions."""
         self._before = before
         self._held: dict[Session, list[Callable[[], None]]] = {}
-        self._watched: Counter[ChannelName] = Counter()
+        self._watching: dict[ChannelName, set[Subscription]] = {}
         self._sessions = replace(
             sessions,
             on_hole=_end_for_a_hole,
@@ -192,22 +191,22 @@ class CentrifugeService:
     def end(self, subscription: Subscription) -> None:
         """It is over, whoever ended it."""
         self.forget(subscription)
-        if subscription.watches:
-            subscription.watches = False
-            self._watched[subscription.channel] -= 1
-            if not self._watched[subscription.channel]:
-                del self._watched[subscription.channel]  # else one stays for every channel
+        watching = self._watching.get(subscription.channel)
+        if watching is not None:  # `watches` is off while it is behind
+            watching.discard(subscription)
+            if not watching:  # else one stays for every channel
+                del self._watching[subscription.channel]
 
     # Who comes and goes.
 
     def watch(self, subscription: Subscription) -> None:
         """Let it hear who comes into its channel and leaves it, itself first."""
         subscription.watches = True
-        self._watched[subscription.channel] += 1
+        self._watching.setdefault(subscription.channel, set()).add(subscription)
 
     def is_watched(self, channel: ChannelName) -> bool:
         """Whether any client here hears that."""
-        return channel in self._watched
+        return channel in self._watching
 
     def announce(self, change: ClientChange) -> None:
         """Tell those who hear of it that a connection came into a channel, or left it."""
@@ -253,6 +252,8 @@ def _send(frame: Frame, member: Member) -> None:
     member.send(frame)
 
 
-def _end_for_a_hole(session: Session, _reason: Reason) -> None:
+def _end_for_a_hole(
+    session: Session, _subscriptions: Collection[Subscription], _reason: Reason
+) -> None:
     """The client comes back, asks for what it misses, and is told what can't be had."""
     session.connection.close(codes.INSUFFICIENT_STATE)

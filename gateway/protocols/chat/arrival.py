@@ -151,7 +151,7 @@ class Arrival:
             recovery.delivered_offset = offset
             self._welcome(offset, recovery)
             if hole is not None:
-                self._session.tell_hole(hole)
+                self._session.tell_hole(self._subscriptions, hole)
             try:
                 if wanted:
                     count, wanted = wanted, 0

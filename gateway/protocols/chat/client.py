@@ -89,9 +89,9 @@ class ChatClient:
     def _begin(self) -> None:
         access, asked = self._service.sessions.access, self._handshake
         assert asked is not None
-        is_full = access.occupancy.enter(self.connection, asked.address)
-        if is_full is not None:
-            self.connection.close(is_full)
+        no_room = access.occupancy.enter(self.connection, asked.address)
+        if no_room is not None:
+            self.connection.close(no_room)
         elif asked.room is not None and asked.channel is None:
             self.connection.close(EndReason.INVALID_CHANNEL)
         elif access.not_ready():
@@ -301,7 +301,7 @@ class ChatClient:
         self.connection.send(encode(message))
 
 
-def take(service: ChatService, upgrade: Upgrade, *, has_room: bool = True) -> None:
+def chat_endpoint(service: ChatService, upgrade: Upgrade, *, has_room: bool = True) -> None:
     """Open a connection at `/ws/chat`, or without a room at `/ws/notifications`.
 
     Nothing of the request is kept.

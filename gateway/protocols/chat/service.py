@@ -1,7 +1,9 @@
 """What all tabs of `/ws/chat` on one gateway share."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from gateway.channels.registry import Subscription
 from gateway.presence.presence import Presence
 from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.codec import encode
@@ -23,5 +25,6 @@ class ChatService:
     settings: GatewaySettings
 
 
-def tell_hole(session: Session, reason: Reason) -> None:
+def tell_hole(session: Session, _subscriptions: Collection[Subscription], reason: Reason) -> None:
+    """A tab is told once: its room and its personal channel miss the same."""
     session.connection.send(encode(Reset(reason=reason)))

@@ -267,18 +267,22 @@ def test_a_step_may_change_the_registry_under_the_feet_of_whoever_takes_it_for_e
     assert not manager.connections()
 
 
-def test_what_cannot_be_encoded_reaches_nobody_of_its_format() -> None:
+def test_what_cannot_be_encoded_reaches_nobody_of_its_format_and_all_of_another() -> None:
     def refuse(_publication: StoredPublication) -> Frame:
         raise BadPublication("nothing to see")
 
-    manager, channel, member = a_manager(), ChannelName("chat:a"), AMember(UserId("1"))
-    manager.connect(member)
-    manager.subscribe(member, channel, refuse, 0)
+    manager, channel = a_manager(), ChannelName("chat:a")
+    member, another = AMember(UserId("1")), AMember(UserId("2"))
+    chat = AFormat("chat")
+    for each, encode in ((member, refuse), (another, chat)):
+        manager.connect(each)
+        manager.subscribe(each, channel, encode, 0)
 
-    with pytest.raises(BadPublication):
+    with pytest.raises(BadPublication, match="nothing to see"):
         manager.broadcast(channel, StoredPublication(5, channel, b"said"))
 
     assert member.connection.sent == []
+    assert another.connection.sent == [chat.seen(StoredPublication(5, channel, b"said"))]
 
 
 @pytest.fixture

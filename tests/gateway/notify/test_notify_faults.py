@@ -14,6 +14,7 @@ import pytest
 from gateway.notify import Notifier
 from gateway.streams.work_queue import WorkQueueLimits, open_work_queue
 from shared.contracts.channels import personal_channel
+from shared.contracts.events import Envelope
 from shared.contracts.ids import UserId
 from shared.contracts.publications import Publication
 from shared.jetstream.clock import our_clock
@@ -94,10 +95,12 @@ async def test_after_a_worker_is_killed_each_event_is_published_once(
         seen: list[bytes] = []
         await notifying.bus.subscribe("rt.live.>", lambda subject, *_: seen.append(subject))
         doomed = worker(server.url)
-        events = []
+        events: list[Envelope] = []
         while len(seen) < 300:  # so that it is killed while it handles a batch
+            # It takes a while to start, and what is left over would take us even longer.
+            await eventually(lambda: len(seen) >= len(events) - 50, seconds=30)
             batch = [a_like() for _ in range(50)]
-            events += batch
+            events.extend(batch)
             await notifying.publish(*batch)
         doomed.kill()
         doomed.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,9 +14,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.app import Gateway
-from gateway.protocols.chat.client import take
-from gateway.session.session import SessionKind
+from gateway.channels.registry import Subscription
+from gateway.protocols.chat.client import chat_endpoint
+from gateway.session.session import Session, SessionKind
 from gateway.settings import GatewaySettings
+from gateway.streams.feed import Reason
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from shared.contracts.channels import post_channel
@@ -59,7 +61,11 @@ class TwoProtocols:
             yield socket
 
 
-def take_toy(sessions: SessionKind, upgrade: Upgrade) -> None:
+def tell_gap(session: Session, missed: Collection[Subscription], reason: Reason) -> None:
+    session.connection.send(line("gap", reason, *(each.channel for each in missed)))
+
+
+def toy_endpoint(sessions: SessionKind, upgrade: Upgrade) -> None:
     upgrade.accept(lambda connection: ToyClient(connection, sessions))
 
 
@@ -82,10 +88,13 @@ async def both(bus: Bus, publisher: Publisher) -> AsyncGenerator[TwoProtocols]:
         )
         toys = replace(
             gateway.chat.sessions,
-            on_hole=lambda session, reason: session.connection.send(line("gap", reason)),
+            on_hole=tell_gap,
             on_caught_up=lambda session, rooms: None,
         )
-        endpoints = {"/ws/chat": partial(take, gateway.chat), "/toy": partial(take_toy, toys)}
+        endpoints = {
+            "/ws/chat": partial(chat_endpoint, gateway.chat),
+            "/toy": partial(toy_endpoint, toys),
+        }
         options = websocket_options(gateway.hub, endpoints)
         async with (
             gateway.hub.working(),
@@ -212,6 +221,7 @@ async def test_its_closes_have_its_own_codes(both: TwoProtocols, publisher: Publ
 
 
 async def test_a_hole_is_told_in_its_own_words(both: TwoProtocols) -> None:
-    async with both.toy(hello(three_channels(), since=2**40)) as toy:
-        assert await heard(toy) == "gap ahead"
+    channels = three_channels()
+    async with both.toy(hello(channels, since=2**40)) as toy:
+        assert await heard(toy) == " ".join(["gap ahead", *channels])
         assert (await heard(toy)).startswith("live ")

@@ -1,7 +1,8 @@
 """Another protocol over the same sessions and the same transport: lines of words, its own codes.
 
 A tab says `<token> <since> <channel> <channel> …`, is answered `live <offset>`, and then says
-`<number of a channel> <word>`. It hears `<channel> <offset> <data>`, and `gap <reason>`.
+`<number of a channel> <word>`. It hears `<channel> <offset> <data>`, and, of what is missing,
+`gap <reason> <channel> …`.
 """
 
 import json
@@ -78,7 +79,7 @@ class ToyClient:
             try:
                 await recovery.run(since or self._sessions.catch_up.position, None)
             except Unrecoverable as hole:
-                session.tell_hole(hole.reason)
+                session.tell_hole(session.subscriptions, hole.reason)
                 await recovery.run(self._sessions.catch_up.position, None)
         session.send(line("live", session.delivered_offset))
         self._commands.open(self._publish)

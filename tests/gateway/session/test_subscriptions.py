@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.channels.connection import Frame
+from gateway.channels.registry import CATCHING_UP, Subscription
 from gateway.errors import EndReason, MayNotSubscribe
 from gateway.session.session import Session
 from gateway.streams.feed import Reason
@@ -77,6 +79,119 @@ async def test_what_one_channel_missed_is_replayed_while_the_others_are_live() -
     assert session.delivered_offset == 7
 
 
+async def test_who_falls_behind_while_another_channel_recovers_is_sent_nothing_twice() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        session = world.session(tab, A)
+        world.publish(A, A, A)
+        world.deliver()
+        with session.recovering(session.subscribe(B, encode)) as recovery:
+            tab.stall()
+            tab.has_room = False
+            session.send(Frame(b""))
+            assert tab.is_behind
+            tab.drain()
+            await settled(lambda: not tab.is_behind)
+            await recovery.run(world.position, None)
+
+        assert offsets(tab) == [1, 2, 3]
+
+
+async def test_who_subscribes_to_nothing_recovers_at_once() -> None:
+    world, tab = World(ring_size=1), AConnection()
+    session = world.session(tab)
+    world.publish(A, A, A)
+    world.deliver()
+    with session.recovering() as recovery:
+        await recovery.run(0, None)
+
+    assert recovery.is_live
+    assert offsets(tab) == []
+
+
+async def test_a_subscription_that_ends_while_it_recovers_is_sent_no_more() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        session = world.session(tab, A)
+        world.publish(*[B] * 5)
+        world.deliver()
+        subscription = session.subscribe(B, encode)
+        with session.recovering(subscription) as recovery:
+            tab.stall()
+            recovering = group.create_task(recovery.run(0, None))
+            await settled(lambda: offsets(tab) == [1, 2])
+            session.unsubscribe(subscription)
+            tab.drain()
+            await recovering
+
+        assert offsets(tab) == [1, 2]
+
+
+async def test_a_subscription_that_ends_while_it_is_behind_is_sent_no_more() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        session = world.session(tab, A, B)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A, B, A, B)
+        world.deliver()
+        session.unsubscribe(session.subscriptions[1])
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+
+        assert offsets(tab) == [1, 3]
+
+
+async def test_who_was_ahead_of_this_gateway_and_falls_behind_is_sent_nothing_twice() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        session = world.session(tab, A)
+        world.publish(*[A, B] * 5)
+        world.deliver(2)
+        with session.recovering(session.subscribe(B, encode)) as recovery:
+            await recovery.run(8, None)
+        tab.stall()
+        tab.has_room = False
+        world.deliver(2)
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        world.deliver()
+
+        assert offsets(tab) == [1, 3, 5, 7, 9, 10]
+
+
+async def test_who_falls_behind_again_in_another_channel_has_no_more_time() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(ring_size=100), AConnection(group)
+        session = world.session(tab, A)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A)
+        world.deliver()
+        session.go_live_at_once([session.subscribe(B, encode)], world.position, None)
+        world.publish(B, A)
+        world.deliver()
+        assert tab.fell_behind == 1
+
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        assert sorted(offsets(tab)) == [1, 2, 3]
+
+
+def test_to_unsubscribe_again_takes_nothing_from_the_next_subscription() -> None:
+    world, tab = World(), AConnection()
+    session = world.session(tab, A)
+    first = session.subscriptions[0]
+    session.enter(first)
+    session.unsubscribe(first)
+    session.enter(session.subscribe(A, encode))
+    session.unsubscribe(first)
+    assert world.presence == ["enter", "leave", "enter"]
+
+    session.end()
+    assert world.presence == ["enter", "leave", "enter", "leave"]
+
+
 async def test_a_slow_consumer_is_sent_what_all_its_channels_missed_once_and_in_order() -> None:
     async with asyncio.TaskGroup() as group:
         world, tab = World(), AConnection(group)
@@ -129,7 +244,7 @@ async def test_a_slow_consumer_is_told_when_the_stream_began_anew_meanwhile() ->
         world.publish(A)
         world.deliver()
 
-        assert world.holes == [Reason.EPOCH]
+        assert world.holes == [([A], Reason.EPOCH)]
         assert offsets(tab) == [1, 2, 5]
 
 
@@ -140,8 +255,26 @@ def test_who_is_live_is_told_of_a_hole_once_however_many_its_subscriptions() -> 
     world.publish(B)
     world.deliver()
 
-    assert world.holes == [Reason.EPOCH]
+    assert world.holes == [([A, B, C], Reason.EPOCH)]
     assert offsets(tab) == [1]
+
+
+async def test_of_a_hole_it_is_told_in_which_subscriptions_it_is() -> None:
+    async with asyncio.TaskGroup() as group:
+        world, tab = World(), AConnection(group)
+        session = world.session(tab, A, B)
+        tab.stall()
+        tab.has_room = False
+        world.publish(A)
+        world.deliver()
+        session.go_live_at_once([session.subscribe(C, encode)], world.position, None)
+        session.unsubscribe(session.subscriptions[1])
+        world.begin_anew()
+        assert world.holes == [([C], Reason.EPOCH)]
+
+        tab.drain()
+        await settled(lambda: not tab.is_behind)
+        assert world.holes == [([C], Reason.EPOCH), ([A], Reason.EPOCH)]
 
 
 async def test_a_slow_consumer_that_is_lost_ends_its_work() -> None:
@@ -210,3 +343,88 @@ def test_whatever_stalls_everything_is_sent_once_and_in_order(
             assert offsets(tab) == list(range(1, world.position + 1))
 
     asyncio.run(live_through())
+
+
+MORE_STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(["deliver", "stall", "drain", "wait", "wait", "tell"]),
+        st.tuples(
+            st.sampled_from(["publish", "say", "say", "unsubscribe"]), st.sampled_from([A, B])
+        ),
+        st.tuples(st.just("subscribe"), st.sampled_from([A, B]), st.integers(0, 5)),
+    ),
+    min_size=8,
+    max_size=40,
+)
+
+
+@given(MORE_STEPS, st.integers(1, 6))
+def test_whatever_is_subscribed_when_each_subscription_is_sent_all_of_its_own_once_and_in_order(
+    steps: list[str | tuple[str, ChannelName] | tuple[str, ChannelName, int]], ring_size: int
+) -> None:
+    """Each names an offset, that may be ahead of this gateway, and has a format of its own."""
+
+    async def live_through() -> None:
+        async with asyncio.TaskGroup() as group:
+            world, tab = World(ring_size=ring_size), AConnection(group)
+            session = world.session(tab)
+            tab.has_room = False
+            begun: list[tuple[Subscription, int]] = []
+
+            async def recover(subscription: Subscription, since: int) -> None:
+                with session.recovering(subscription) as recovery:
+                    await recovery.run(since, None)
+
+            def subscribe(channel: ChannelName, since: int) -> None:
+                number = len(begun)
+                subscription = session.subscribe(
+                    channel, lambda stored: Frame(b"%d:%d " % (number, stored.offset))
+                )
+                begun.append((subscription, since))
+                group.create_task(recover(subscription, since))
+
+            for step in steps:
+                match step:
+                    case "deliver":
+                        world.deliver(1)
+                    case "stall":
+                        tab.stall()
+                    case "drain" if tab.is_stalled:
+                        tab.drain()
+                    case "tell":
+                        session.send(Frame(b""))
+                    case "publish", channel:
+                        world.publish(channel)
+                    case "say", channel:
+                        world.publish(channel)
+                        world.deliver()
+                    case "unsubscribe", channel:
+                        for subscription in session.subscriptions:
+                            if subscription.channel == channel:
+                                session.unsubscribe(subscription)
+                    case "subscribe", channel, since:
+                        if channel not in [each.channel for each in session.subscriptions]:
+                            subscribe(channel, min(since, len(world.stream.messages)))
+                    case _:
+                        await asyncio.sleep(0)
+            if tab.is_stalled:
+                tab.drain()
+            world.deliver()
+            await settled(lambda: not tab.is_behind)
+            await settled(lambda: all(not is_catching_up(each) for each, _ in begun))
+
+            sent = [each.split(b":") for each in b"".join(tab.sent).split()]
+            for number, (subscription, since) in enumerate(begun):
+                its_own = [int(offset) for by, offset in sent if int(by) == number]
+                due = [
+                    each.sequence
+                    for each in world.stream.messages
+                    if each.sequence > since and each.subject.endswith(subscription.channel)
+                ]
+                assert its_own == (due[: len(its_own)] if subscription.is_over else due)
+
+    asyncio.run(live_through())
+
+
+def is_catching_up(subscription: Subscription) -> bool:
+    return subscription.live_from == CATCHING_UP and not subscription.is_over

@@ -31,7 +31,7 @@ from tests.gateway.streams.model_stream import ModelStream
 ANN = UserId("1")
 A, B, C = (ChannelName(f"post:{name}") for name in "abc")
 BRIEF = ChannelName("brief:x")
-NAMESPACES = {"post": Namespace(), "brief": Namespace(history=False)}
+NAMESPACES = {"post": Namespace(presence=True), "brief": Namespace(history=False)}
 
 
 def encode(publication: StoredPublication) -> Frame:
@@ -51,7 +51,8 @@ class World:
         metrics = GatewayMetrics(self.registry)
         self.manager = ConnectionManager(WriteCoalescer(self.turn.append))
         self.fanout = Fanout(self.manager, metrics)
-        self.holes: list[Reason] = []
+        self.holes: list[tuple[list[ChannelName], Reason]] = []
+        self.presence: list[str] = []
         feed = cast(Feed, self)
         self.kind = SessionKind(
             access=Access(
@@ -70,9 +71,11 @@ class World:
             ),
             publisher=cast(ChannelPublisher, None),
             metrics=metrics,
-            enter=lambda *_: None,
-            leave=lambda *_: None,
-            on_hole=lambda _session, reason: self.holes.append(reason),
+            enter=lambda *_: self.presence.append("enter"),
+            leave=lambda *_: self.presence.append("leave"),
+            on_hole=lambda _session, missed, reason: self.holes.append(
+                ([each.channel for each in missed], reason)
+            ),
             on_caught_up=lambda _session, _subscriptions: None,
         )
 
