@@ -92,14 +92,17 @@ class Authenticator:
             self._look_for_end(token, claims)
             return claims
 
-    def confirm(self, claims: Claims | SubscriptionClaims) -> None:
+    def confirm(self, claims: Claims | SubscriptionClaims, *, grace_seconds: float = 0.0) -> None:
         """Ask anew for expiry, trust and revocation; in the step that makes use of the claims.
+
+        Args:
+            grace_seconds: For how long they hold past their end.
 
         Raises:
             InvalidToken: one of them is over.
             Unavailable: it isn't known whether they were revoked.
         """
-        self.verifier.confirm(claims)
+        self.verifier.confirm(claims, grace_seconds=grace_seconds)
         if self._is_revoked(claims):
             raise InvalidToken("the session is over")
 

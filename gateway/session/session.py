@@ -170,7 +170,9 @@ class Session(Member):
         if not options.takes_data(data):
             raise MayNotPublish("not what is published here", Refusal.BAD_REQUEST)
         if claims.user_id or claims.issuer:  # else it came without a token
-            kind.access.authenticator.confirm(claims)  # what waited behind others, too
+            kind.access.authenticator.confirm(  # what waited behind others, too
+                claims, grace_seconds=kind.expiry_grace_seconds
+            )
         sender = sender or Sender(claims.user_id, claims.name)
         kind.publisher.send_by_user(
             channel,

@@ -171,15 +171,18 @@ class TokenVerifier:
         """Ask the token's issuer for its keys anew, unless that was done a moment ago."""
         await self._read(token).issuer.keys.look_again()
 
-    def confirm(self, claims: Claims | SubscriptionClaims) -> None:
+    def confirm(self, claims: Claims | SubscriptionClaims, *, grace_seconds: float = 0.0) -> None:
         """Ask again what changes with time: the end, and whether we trust the key still.
+
+        Args:
+            grace_seconds: For how long they hold past their end.
 
         Raises:
             InvalidToken: one of them is over.
         """
         if not self._trusts(claims):
             raise InvalidToken("the token's key is not trusted")
-        _check_end(claims, self._now())
+        _check_end(claims, self._now() - grace_seconds)
 
     def recall(self, token: str) -> Claims | SubscriptionClaims | None:
         """The claims of a token that was verified before, if they hold now; else verify it.

@@ -329,6 +329,19 @@ async def test_a_remembered_token_expires_all_the_same() -> None:
     assert "expired" in await refusal_of(token, verifier)
 
 
+async def test_claims_are_confirmed_past_their_end_for_as_long_as_is_granted() -> None:
+    clock = Clock()
+    verifier = a_verifier(now=clock)
+    claims = await verifier.verify(a_token(some_claims()))
+
+    clock.now = claims.expires_at + 24
+
+    verifier.confirm(claims, grace_seconds=25)
+    clock.now += 1
+    with pytest.raises(InvalidToken, match="expired"):
+        verifier.confirm(claims, grace_seconds=25)
+
+
 async def test_a_remembered_token_falls_with_its_key() -> None:
     keys = CountedKeys(OUR_KEY)
     verifier, token = a_verifier(keys=keys), a_token(some_claims())

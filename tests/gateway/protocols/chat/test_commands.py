@@ -78,7 +78,7 @@ class AnAuthenticator:
     def verify_at_once(self, token: str, *, allow_anonymous: bool = False) -> Claims:
         return CLAIMS
 
-    def confirm(self, claims: Claims) -> None:
+    def confirm(self, claims: Claims, *, grace_seconds: float = 0.0) -> None:
         if self.over:
             raise InvalidToken("the session is over")
 
