@@ -69,13 +69,14 @@ class Link:
 
 
 class FaultProxy:
-    """Carries every connection to the upstream, with the faults of the moment."""
+    """Carries every connection to an upstream, with the faults of the moment."""
 
     def __init__(self, host: str, port: int) -> None:
         self.faults = Faults()
         self.accepted = 0
         self.carried_bytes = 0
-        self._upstream = host, port
+        self.upstreams = deque([(host, port)])
+        """Of several, each connection goes to the next."""
         self._links: set[Link] = set()
 
     @property
@@ -94,11 +95,12 @@ class FaultProxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
         self.accepted += 1
+        self.upstreams.rotate(-1)
         try:
             if self.faults.refusing:
                 raise ConnectionRefusedError
             async with asyncio.timeout(CONNECT_SECONDS):
-                their_reader, their_writer = await asyncio.open_connection(*self._upstream)
+                their_reader, their_writer = await asyncio.open_connection(*self.upstreams[-1])
         except (OSError, TimeoutError):
             Link(writer).reset()
             return
@@ -190,8 +192,8 @@ async def fault_proxy(
         yield proxy, server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        proxy.reset_all()
-        while proxy.open:  # noqa: ASYNC110 their tasks end in the next turns of the loop
+        while proxy.open:  # some have only just come; their tasks end in the next turns of the loop
+            proxy.reset_all()
             await asyncio.sleep(POLL_SECONDS)
 
 
