@@ -21,6 +21,9 @@ class PresenceLimits:
     refresh_seconds: float = 0.2
     """Between two writes of an entry: a first change of its connections is written at once, those
     that follow soon are written together."""
+    max_refresh_seconds: float = 1.0
+    """The same for an entry that lists all connections it may, and so takes all gateways longest
+    to read; between the two in proportion."""
     tombstone_seconds: float = 60.0
     """How long the stream remembers that an entry was removed. At least 1."""
     max_listed_connections: int = 1000
@@ -53,6 +56,11 @@ class PresenceLimits:
             raise ValueError("a lease has to survive one failed renewal")
         if self.max_info_bytes * 2 > self.max_listed_bytes:
             raise ValueError("an entry has to have room for the info of any connection")
+
+    def refresh_seconds_of(self, connections: int) -> float:
+        """Between two writes of an entry with so many connections."""
+        share = min(connections / self.max_listed_connections, 1.0)
+        return self.refresh_seconds + (self.max_refresh_seconds - self.refresh_seconds) * share
 
     @property
     def leave_seconds(self) -> float:

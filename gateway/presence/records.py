@@ -97,8 +97,11 @@ class ClientInfo(NamedTuple):
     def values(self) -> dict[str, bytes]:
         """What there is of it, as the body of an entry has it: each JSON text as a string, which
         no reader changes."""
-        values = {"conn": self.conn_info, "chan": self.chan_info}
-        return {name: text for name, text in values.items() if text is not None}
+        conn_info, chan_info = self
+        values = {} if conn_info is None else {"conn": conn_info}
+        if chan_info is not None:
+            values["chan"] = chan_info
+        return values
 
     @property
     def encoded_bytes(self) -> int:

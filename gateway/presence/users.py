@@ -166,7 +166,8 @@ class ChannelUsers:
     def clients(self) -> Iterator[Client]:
         """The connections that are listed, user by user in the order of their arrival."""
         for user in self._order:
-            for connection, info in user.clients.items():
+            clients = user.entry.clients() if user.others is None else user.clients.items()
+            for connection, info in clients:
                 yield Client(connection, user.user_id, info)
 
     def put(self, user_id: UserId, node: NodeId, entry: Entry) -> bool:

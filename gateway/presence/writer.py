@@ -350,7 +350,8 @@ class PresenceWriter:
         stored with one, and removed when the grace is over."""
         if state.node is None:
             return 0.0
-        refresh = state.written_at + self._limits.refresh_seconds
+        refresh_seconds = self._limits.refresh_seconds_of(len(state.connections))
+        refresh = state.written_at + refresh_seconds
         if state.connections:
             return refresh
         removal = state.left_at + self._limits.grace_seconds

@@ -29,6 +29,7 @@ QUICK = PresenceLimits(
     renew_seconds=0.4,
     hold_seconds=0.6,
     refresh_seconds=0.05,
+    max_refresh_seconds=0.1,
     tombstone_seconds=1,
     tick_seconds=0.05,
     write_seconds=1,

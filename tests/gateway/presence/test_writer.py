@@ -9,6 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ QUICK = PresenceLimits(
     lease_seconds=10,
     renew_seconds=3,
     refresh_seconds=0.01,
+    max_refresh_seconds=0.01,
     retry_seconds=0.005,
     max_retry_seconds=0.02,
     max_writes_in_flight=2,
@@ -234,7 +236,7 @@ def test_connections_that_left_are_not_listed_while_their_users_are_in_the_grace
 async def test_a_first_change_is_written_at_once_and_those_that_follow_soon_together(
     nats_url: str,
 ) -> None:
-    patient = replace(QUICK, refresh_seconds=0.5, grace_seconds=1000)
+    patient = replace(QUICK, refresh_seconds=0.5, max_refresh_seconds=0.5, grace_seconds=1000)
     async with a_writer(nats_url, patient) as running:
         running.resume()
         await asyncio.sleep(0)  # so that it runs
@@ -281,7 +283,9 @@ async def test_a_user_who_left_before_a_write_was_stored_is_not_seen_in_the_grac
 
 
 async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
-    async with a_writer(nats_url, replace(QUICK, refresh_seconds=1)) as running:
+    async with a_writer(
+        nats_url, replace(QUICK, refresh_seconds=1, max_refresh_seconds=1)
+    ) as running:
         running.resume()
         for number in range(20):
             running.enter(ANN, f"tab {number}")
@@ -291,6 +295,14 @@ async def test_many_tabs_at_once_are_few_writes(nats_url: str) -> None:
 
         assert await running.written() == running.wanted
         assert running.publisher.writes == 2
+
+
+def test_entries_with_more_connections_are_written_less_often() -> None:
+    limits = replace(QUICK, refresh_seconds=0.2, max_refresh_seconds=1, max_listed_connections=1000)
+
+    seconds = [limits.refresh_seconds_of(connections) for connections in (0, 500, 1000, 10**6)]
+
+    assert seconds == pytest.approx([0.2, 0.6, 1, 1])
 
 
 async def test_writes_in_flight_are_bounded(nats_url: str) -> None:
