@@ -156,10 +156,12 @@ class JwksKeys:
         return True
 
     async def _read(self) -> bytes:
-        async with self._client.stream("GET", self._url) as response:
+        # As it is: what is unpacked could be of any size.
+        headers = {"Accept-Encoding": "identity"}
+        async with self._client.stream("GET", self._url, headers=headers) as response:
             response.raise_for_status()
             body = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise BadKeySet(f"over {self._max_bytes} bytes")
