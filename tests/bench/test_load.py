@@ -69,7 +69,7 @@ async def load() -> AsyncGenerator[Load]:
 async def test_frames_count_once_in_whatever_pieces_they_come(load: Load) -> None:
     def answer(payload: bytes, write: Callable[[bytes], None]) -> None:
         long = payload.replace(b"at=", b"x" * 70_000 + b" at=")
-        sent = frame(TEXT, payload) + frame(PING, b"?") + frame(TEXT, long) + frame(TEXT, b"{}")
+        sent = frame(TEXT, payload) + frame(PING, b"?") + frame(TEXT, long) + frame(TEXT, b"[]")
         for at in range(300):
             write(sent[at : at + 1])
         write(sent[300:])
