@@ -232,12 +232,15 @@ class RoutedHttp(BoundedHttp):
             b"%b%b%b\r\n%b" % (status_line(status), self._server.default_lines, lines, body)
         )
         cycle.response_started = cycle.response_complete = True
+        cycle.on_response = _nothing  # it refers to this
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
     def leave(self) -> asyncio.Transport:
         """Let another protocol have the transport. What came after the request is dropped.
+
+        Nothing refers back to this then, so it is freed at once.
 
         Raises:
             ConnectionResetError: the peer has not read earlier responses. They may have stalled
@@ -250,7 +253,7 @@ class RoutedHttp(BoundedHttp):
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         self.flow.resume_reading()
-        self.parser = self.cycle = None  # type: ignore[assignment]  # they refer back to this
+        self.parser = self.cycle = self._being_answered = None  # type: ignore[assignment]
         return transport
 
     # The turn of a request.
@@ -298,20 +301,12 @@ class RoutedHttp(BoundedHttp):
         return super()._hears_that_it_is_late or (awaits_body and self._is_ours(self.cycle))
 
     def _hang_up(self) -> None:
-        """Let a peer read the refusal while it sends its body, and drop what it sends.
-
-        Were the socket closed, the kernel would reset the connection for it, and the peer would
-        see nothing else. RFC 9112, section 9.6.
-        """
-        if not self._is_answering or not self.transport.can_write_eof():
+        """Let a peer that sends its body read why it is refused."""
+        if self._is_answering and self._is_ours(self.cycle):
+            self.cycle.response_started = self.cycle.response_complete = True
+            self._linger(self._server.hub.limits.close_seconds)
+        else:
             super()._hang_up()
-            return
-        self.cycle.response_started = self.cycle.response_complete = True
-        self._is_deaf = True
-        self._due_at = self.loop.time() + self._server.hub.limits.close_seconds
-        self._received = 0
-        self.flow.resume_reading()
-        self.transport.write_eof()
 
     def _is_ours(self, cycle: RequestResponseCycle) -> bool:
         return cycle.scope["path"] in self._http_endpoints
@@ -326,6 +321,9 @@ class RoutedHttp(BoundedHttp):
             name == b"content-length" and int(value) > self._max_body_bytes
             for name, value in cycle.scope["headers"]
         )
+
+
+def _nothing() -> None: ...
 
 
 def _preflight(

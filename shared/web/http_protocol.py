@@ -92,7 +92,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self._received += len(data)
         self._unset_keepalive_if_required()
         self._read(data)
-        if self._due_at is None or self.transport.is_closing():
+        if self._due_at is None or self._ignores_input or self.transport.is_closing():
             return
         if self._is_in_head and self._received > self.max_head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -279,8 +279,20 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """End the connection behind a refusal."""
+        """End the connection after a refusal."""
         self.transport.close()
+
+    def _linger(self, seconds: float) -> None:
+        """End our side, and let the peer end its own in that time; ignore what it sends.
+
+        If the socket were closed while it sends, the kernel would reset the connection, and the
+        peer would lose the answer. RFC 9112, section 9.6.
+        """
+        self._ignores_input = True
+        self._due_at = self.loop.time() + seconds
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
 
 def _host_and_port(address: object) -> tuple[str, int] | None:

@@ -1,11 +1,13 @@
 """Requests over HTTP at paths of our own: how each of them is answered."""
 
 import asyncio
+import gc
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.sniffer import UpgradingHttp
@@ -290,3 +292,28 @@ async def test_a_server_that_ends_answers_what_it_was_asked_and_takes_nothing_mo
         assert await peer.answered() == [204]
         assert b"connection: close\r\n" in peer.got
         assert peer.closed
+
+
+async def test_what_http_needed_is_freed_without_the_garbage_collector() -> None:
+    def alive() -> int:
+        kinds = (UpgradingHttp, RequestResponseCycle, HttpStreamConnection)
+        return sum(type(each) in kinds for each in gc.get_objects())
+
+    async with a_stream_gateway() as gateway:
+        gc.collect()
+        before = alive()
+        gc.disable()
+        try:
+            async with gateway.peer(a_request()) as peer:
+                await peer.until(b"hello ")
+                gateway.endpoints.exchanges.clear()
+                await until(lambda: alive() == before + 1)
+            gateway.endpoints.listeners.clear()
+            async with gateway.peer() as peer:
+                for _ in range(3):
+                    await peer.send(ECHO)
+                    await peer.until(b"\r\n\r\nhello")
+            gateway.endpoints.exchanges.clear()
+            await until(lambda: alive() == before)
+        finally:
+            gc.enable()
