@@ -92,7 +92,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         self._received += len(data)
         self._unset_keepalive_if_required()
         self._read(data)
-        if self._due_at is None or self._ignores_input or self.transport.is_closing():
+        if self._due_at is None or self.transport.is_closing():
             return
         if self._is_in_head and self._received > self.max_head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -290,6 +290,7 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         """
         self._ignores_input = True
         self._due_at = self.loop.time() + seconds
+        self._received = 0
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
