@@ -10,15 +10,13 @@ from gateway.settings import GatewaySettings
 from hubbub.environment import inherited_environment
 from hubbub.failures import problems_in, unreadable
 from posts_service.settings import PostsSettings
-from shared.runtime.settings import ServiceSettings, environment_names
+from shared.runtime.settings import NOBODY_TRUSTED, ServiceSettings, environment_names
 
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "auth": AuthSettings,
     "posts": PostsSettings,
     "gateway": GatewaySettings,
 }
-
-NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
 
 
 def problems_of(service: str) -> list[str]:

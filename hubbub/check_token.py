@@ -5,11 +5,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from hubbub.check_config import NOBODY_TRUSTED
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from shared.jetstream.clock import our_clock
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import NOBODY_TRUSTED, ServiceSettings
 from shared.runtime.telemetry import configure_logging
 from shared.tokens.claims import NEVER, Claims, SubscriptionClaims
 from shared.tokens.configured import open_verifier

@@ -51,6 +51,8 @@ MAX_TOKEN_SECONDS = 86_400
 
 _PEER_DEFAULTS = PeerLimits()
 
+NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
+
 OWN_ISSUER = "hubbub"
 """What our auth service calls itself, unless it is told otherwise."""
 

@@ -151,7 +151,7 @@ async def test_the_log_says_why_a_token_was_refused_and_nothing_of_it(
 
     [line] = [line for line in logs if line["event"] == "token_refused"]
     assert line["log_level"] == "info"
-    assert re.fullmatch(r"the token expired 6\d s ago", line["reason"])
+    assert re.fullmatch(r"the token expired \d+ s ago", line["reason"])
     assert not any(part in repr(logs) for part in token.split("."))
 
 
