@@ -11,6 +11,8 @@ BYTECODE = Path(__file__).parent.parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "fixtures" / "uninstalled"
 WORKERS_PER_CORE = 2
 """A test waits for most of its time."""
+START_PROCESSES = {"hubbub", "system"}
+"""Folders of tests, most of which start some."""
 
 if sys.dont_write_bytecode:
     # Each of the many processes that tests start would compile all that it imports, which takes
@@ -41,6 +43,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
     return WORKERS_PER_CORE * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest come first, or a worker would be busy with one when all is done."""
+    items.sort(key=lambda item: START_PROCESSES.isdisjoint(item.path.parts))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
