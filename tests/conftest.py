@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 BYTECODE = Path(__file__).parent.parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "fixtures" / "uninstalled"
 WORKERS_PER_CORE = 2
 """A test waits for most of its time."""
-START_PROCESSES = {"hubbub", "system"}
-"""Folders of tests, most of which start some."""
+SLOW = {"browser", "hubbub", "presence", "system"}
+"""Folders of tests that start processes, or wait for what takes seconds."""
+END_TO_END = "tests/e2e/"
 
 if sys.dont_write_bytecode:
     # Each of the many processes that tests start would compile all that it imports, which takes
@@ -45,21 +48,37 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> "FileByFile":
+    return FileByFile(config, log)
+
+
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """One worker runs all tests of a file, and has to start only once what they share.
+
+    All end-to-end tests share one system. xdist's own groups are of no effect under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return END_TO_END if file.startswith(END_TO_END) else file
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that take longest come first, or a worker would be busy with one when all is done."""
-    items.sort(key=lambda item: START_PROCESSES.isdisjoint(item.path.parts))
+    items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+
+
+def _turn(file: str) -> int:
+    if file.startswith(END_TO_END):
+        return 0
+    return 1 if SLOW & set(file.split("/")) else 2
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Frames of a client have a random mask, and workers have to agree on the tests' names."""
     return argname if isinstance(val, bytes) and not val.isascii() else None
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Whoever looks at one standing system, or one browser, is run by one worker."""
-    for fixture in {"standing", "browser"} & set(getattr(item, "fixturenames", ())):
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}: {fixture}"))
 
 
 @pytest.fixture(scope="session")

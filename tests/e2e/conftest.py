@@ -20,7 +20,6 @@ from tests.e2e.promises import say_the_first_words
 from tests.e2e.stack import Stack, keep_logs
 from tests.fixtures.databases import docker_answers
 
-HERE = Path(__file__).parent
 SECONDS_FOR_ONE_TEST = 360
 """The first one starts the system, too, in containers maybe builds it before."""
 WANTED = os.environ.get("HUBBUB_E2E", "")
@@ -33,17 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[evidence_key] = Evidence(containers_demanded=WANTED == "containers")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ours come last, so that the system is not there while the other tests run."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.timeout(SECONDS_FOR_ONE_TEST), append=False)
-    items[:] = [item for item in items if item not in ours] + ours
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
-    item.add_marker(pytest.mark.xdist_group("end-to-end"))  # one system for all: one worker
+    item.add_marker(pytest.mark.timeout(SECONDS_FOR_ONE_TEST), append=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +66,7 @@ def logs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(named) if named else tmp_path_factory.mktemp("e2e-logs")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_stack(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
