@@ -133,9 +133,14 @@ class StreamGateway:
         self.port = 0
 
     @asynccontextmanager
-    async def peer(self, request: bytes = b"") -> AsyncGenerator["Peer"]:
+    async def peer(
+        self, request: bytes = b"", *, receive_buffer_bytes: int | None = None
+    ) -> AsyncGenerator["Peer"]:
         """Somebody who has connected, and sent the request."""
-        with socket.create_connection(("127.0.0.1", self.port)) as connected:
+        with socket.socket() as connected:
+            if receive_buffer_bytes is not None:  # before it connects, or it has no effect
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+            connected.connect(("127.0.0.1", self.port))
             peer = Peer(connected)
             await peer.send(request)
             yield peer

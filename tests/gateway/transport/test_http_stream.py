@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 import time
+from contextlib import AsyncExitStack
 from typing import cast
 
 import pytest
@@ -231,6 +232,54 @@ async def test_the_kernel_gives_a_peer_up_that_acknowledges_nothing() -> None:
         (listener,) = gateway.endpoints.listeners
         connected = listener.connection.transport.get_extra_info("socket")
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 33_000
+
+
+async def stall(listener: Listener) -> None:
+    """Send until the peer's socket takes no more."""
+    async with asyncio.timeout(10):
+        while not listener.connection.is_stalled:
+            listener.connection.send(event(b"x" * 10_000))
+            await asyncio.sleep(0)
+
+
+async def test_a_peer_that_does_not_read_ends_and_costs_no_other_anything() -> None:
+    async with (
+        a_stream_gateway(lag_seconds=0.3, close_seconds=0.2) as gateway,
+        gateway.peer(a_request()) as lively,
+        gateway.peer(receive_buffer_bytes=4096) as unread,
+    ):
+        await lively.until(b"hello ")
+        await unread.send(a_request())
+        await until(lambda: len(gateway.endpoints.listeners) == 2)
+        first, slow = gateway.endpoints.listeners
+        await stall(slow)
+        first.connection.send(event(b"on time"))
+        await lively.until(b"on time")
+        await until(lambda: len(gateway.hub) == 1)
+        assert slow.ended == CLOSE_CODES[EndReason.TOO_SLOW]
+        assert gateway.hub.shared.stalled_bytes == 0
+
+
+async def test_a_peer_that_does_not_read_and_ends_its_side_is_gone_at_once() -> None:
+    async with (
+        a_stream_gateway() as gateway,
+        gateway.peer(a_request(), receive_buffer_bytes=4096) as peer,
+    ):
+        await until(lambda: len(gateway.endpoints.listeners) == 1)
+        (listener,) = gateway.endpoints.listeners
+        await stall(listener)
+        peer.socket.shutdown(socket.SHUT_WR)
+        await until(lambda: listener.ended is not None, seconds=1)
+        await until(lambda: len(gateway.hub) == 0, seconds=1)
+
+
+async def test_many_idle_streams_are_no_task() -> None:
+    async with a_stream_gateway() as gateway, AsyncExitStack() as stack:
+        tasks = len(asyncio.all_tasks())
+        for _ in range(300):
+            await stack.enter_async_context(gateway.peer(a_request()))
+        await until(lambda: len(gateway.hub) == 300)
+        await until(lambda: len(asyncio.all_tasks()) == tasks)
 
 
 async def test_a_drain_ends_streams() -> None:
