@@ -1,5 +1,7 @@
 """What `hubbub check-config` says of a gateway's settings."""
 
+import os
+
 import pytest
 
 from hubbub.check_config import problems_of, warnings_of
@@ -9,6 +11,13 @@ SILENT = (
     "says what is allowed, and nothing of subscribing: any signed-in user may,"
     " unless allow_subscribe_for_client is false"
 )
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the run of the tests itself is told by."""
+    for name in [each for each in os.environ if each.startswith("HUBBUB_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -46,8 +47,11 @@ async def test_servers_that_others_tell_of_are_signed_in_to_as_well(
     async with connect_bus(f"nats://me:sesame@127.0.0.1:{first.port}", name="test") as bus:
         await bus.until_connected()
         heard: list[bytes] = []
-        await eventually(lambda: "Route connection created" in first.log)
+        await eventually(lambda: _tells_of(second.port, first.port))
         await bus.subscribe("a", lambda _s, payload, _h, _r: heard.append(payload))
+        bus.send("a", b"behind what the server told")
+        await eventually(lambda: bool(heard))
+        heard.clear()
         again = asyncio.Event()
         bus.on_connected(again.set)
         first.stop()
@@ -57,6 +61,13 @@ async def test_servers_that_others_tell_of_are_signed_in_to_as_well(
         await eventually(lambda: heard == [b"over the other"])
 
     assert "authentication error" not in second.log
+
+
+def _tells_of(other: int, port: int) -> bool:
+    """Whether the server at a port tells its clients of another."""
+    with socket.create_connection(("127.0.0.1", port)) as connected, connected.makefile() as lines:
+        info = json.loads(lines.readline().removeprefix("INFO "))
+    return any(url.endswith(f":{other}") for url in info.get("connect_urls", ()))
 
 
 async def test_a_certificate_is_asked_for_again_until_it_is_right_at_first_and_after_a_loss(
