@@ -23,7 +23,7 @@ from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Reason, Unrecoverable
 from gateway.streams.publishing import ChannelPublisher, PublishResult
-from shared.contracts.errors import AppError
+from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.clock import our_clock
@@ -304,6 +304,22 @@ class Session(Member):
                 except Unrecoverable as hole:
                     found[subscription] = hole.reason
         return found
+
+    async def newest(self, subscription: Subscription) -> list[StoredPublication]:
+        """The channel's newest publication, if it has any; as of the step in which it returns.
+
+        Raises:
+            Unrecoverable: the stream began anew meanwhile.
+            Unavailable: the stream does not answer.
+            ConnectionLost: the connection ended.
+        """
+        found: list[StoredPublication] = []
+        channel, catch_up = subscription.channel, self.kind.catch_up
+        through = await catch_up.newest(channel, 1, send=found.append, drained=self._still_there)
+        meanwhile = catch_up.recent(channel, through, None)
+        if meanwhile is None:
+            raise Unavailable("more came meanwhile than is kept in memory")
+        return [*found, *meanwhile][-1:]
 
     async def _still_there(self) -> None:
         if not self.connection.is_open:

@@ -85,6 +85,8 @@ async def _subscribe_with_token(
 def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
     subscription = begin_subscription(client, wanted)
     session = client.session
+    if _wants_newest(client, subscription, wanted):
+        return client.run(command, _recover(client, command, subscription, wanted))
     if not (wanted.asked.recover and recovers(client, subscription, wanted)):
         _answer_subscribe(client, command, subscription, wanted, None)
         return False
@@ -139,10 +141,14 @@ async def _recover(
 ) -> None:
     session = client.session
     missed: Missed = None
-    if wanted.asked.recover and recovers(client, subscription, wanted):
+    wants_newest = _wants_newest(client, subscription, wanted)
+    if wants_newest or (wanted.asked.recover and recovers(client, subscription, wanted)):
         position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
         try:
-            missed = (await session.missed(position))[subscription]
+            if wants_newest:
+                missed = await session.newest(subscription)
+            else:
+                missed = (await session.missed(position))[subscription]
         except BaseException:
             give_up(client, subscription)
             raise
@@ -212,6 +218,16 @@ def _options(client: Dialogue, subscription: Subscription) -> Namespace:
     options = client.service.namespaces.options_of(subscription.channel)
     assert options is not None  # else it would be none
     return options
+
+
+def _wants_newest(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:
+    """Whether the newest publication is to stand for all that it missed, or never saw."""
+    options = _options(client, subscription)
+    return (
+        options.force_recovery_mode == "cache"
+        and (wanted.asked.recover or options.auto_cache_recover)
+        and recovers(client, subscription, wanted)
+    )
 
 
 def recovers(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:

@@ -25,6 +25,12 @@ NAMESPACES = {
     "delta": Namespace(
         publish=Who.USERS, force_recovery=True, allowed_delta_types={"fossil"}, delta_publish=True
     ),
+    "cache": Namespace(
+        publish=Who.USERS,
+        force_recovery=True,
+        force_recovery_mode="cache",
+        auto_cache_recover=True,
+    ),
     "off": Namespace(subscribe=Who.SERVICES, history=False),
 }
 SETTINGS: dict[str, Any] = {"namespaces": NAMESPACES, "channel_limit": 5}
@@ -231,6 +237,23 @@ async def test_more_than_the_channel_keeps_is_not_recovered(
         await client.ask("unsubscribe", channel=channel)
         two = await client.ask("subscribe", **asked, offset=stored[1])
         assert [each["data"] for each in two["publications"]] == [2, 3]
+
+
+@pytest.mark.parametrize("asked", [{}, {"recover": True, "offset": 1}])
+async def test_of_a_cache_the_newest_stands_for_all_that_was_missed(
+    gateway: RunningGateway, publisher: Publisher, asked: dict[str, Any]
+) -> None:
+    channel = parse_channel(a_channel("cache"))
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        assert "publications" not in await client.ask("subscribe", channel=channel, **asked)
+        await client.ask("unsubscribe", channel=channel)
+        for number in range(3):
+            await publish(publisher, channel, number)
+        answer = await client.ask("subscribe", channel=channel, **asked)
+        [newest] = answer["publications"]
+        assert (newest["data"], answer["recovered"]) == (2, True)
+        await publish(publisher, channel, 3)
+        assert (await client.publication(channel))["data"] == 3
 
 
 async def test_the_personal_channel_recovers_with_the_connect(
