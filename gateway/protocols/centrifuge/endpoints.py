@@ -40,7 +40,9 @@ _STREAM_HEADERS = (
 )
 _SSE_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), *_STREAM_HEADERS)
 _LINES_HEADERS = ((b"content-type", b"application/json"), *_STREAM_HEADERS)
-_FIRST_OF_SSE = b"\r\n"
+_FIRST_OF_SSE = b"\n"
+"""So that the head is passed on at once. No CR LF: eventsource 2 loses an event that it reads
+together with one."""
 
 
 def websocket_endpoints(
