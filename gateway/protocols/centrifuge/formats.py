@@ -33,15 +33,19 @@ class Formats:
         manager: ConnectionManager,
         *,
         before: Before,
+        patches_all: Callable[[ChannelName], bool],
         soon: Callable[..., object],
     ) -> None:
         """
         Args:
+            patches_all: Whether all of a channel's publications may be patches, and not only those
+                that say so.
             soon: Calls in the next turn what it is given, with the arguments behind it.
         """
         self._codec = codec
         self._manager = manager
         self._before = before
+        self._patches_all = patches_all
         self._soon = soon
         self._filtered: OrderedDict[bytes, Format] = OrderedDict()
         self.whole: Format = codec.publication
@@ -80,21 +84,34 @@ class Formats:
         before: StoredPublication | None = None
         for stored in missed:
             with suppress(BadPublication):  # as for those who were live
-                found.append(_patch_of(stored, before))
+                found.append(self._patch_of(stored, before))
                 before = stored
         return found
 
     def _first_whole(self, stored: StoredPublication) -> Frame:
-        self._soon(self._go_on_with_patches, stored.channel)
-        return self._codec.push(stored.channel, b"pub", _patch_of(stored, None))
+        self._soon(self._go_on_with_patches, stored.channel, stored.offset)
+        return self._codec.push(stored.channel, b"pub", self._patch_of(stored, None))
 
-    def _go_on_with_patches(self, channel: ChannelName) -> None:
+    def _go_on_with_patches(self, channel: ChannelName, offset: int) -> None:
+        """For those who were sent that one; others have come since, or are catching up."""
         for subscription in tuple(self._manager.listeners(channel, self.first_whole)):
-            self._manager.reformat(subscription, self.patched)
+            if subscription.live_from <= offset:
+                self._manager.reformat(subscription, self.patched)
 
     def _patched(self, stored: StoredPublication) -> Frame:
         before = self._before(stored.channel, stored.offset)
-        return self._codec.push(stored.channel, b"pub", _patch_of(stored, before))
+        return self._codec.push(stored.channel, b"pub", self._patch_of(stored, before))
+
+    def _patch_of(self, stored: StoredPublication, before: StoredPublication | None) -> bytes:
+        """The publication, whose data is JSON text in a string, or a patch of the one before it."""
+        publication = Publication.decode(stored.payload)
+        data = json_of(publication.data)
+        patch = None
+        if publication.delta or self._patches_all(stored.channel):
+            base = None if before is None else _data_of(before)
+            patch = None if base is None else patch_text(base, data)
+        text = json_of(data.decode() if patch is None else patch)
+        return publication_of(publication, text, stored.offset, is_patch=patch is not None)
 
 
 class _Filtered:
@@ -117,13 +134,3 @@ def _data_of(stored: StoredPublication) -> bytes | None:
         return json_of(Publication.decode(stored.payload).data)
     except BadPublication:  # nobody was sent it
         return None
-
-
-def _patch_of(stored: StoredPublication, before: StoredPublication | None) -> bytes:
-    """The publication, whose data is JSON text in a string, or a patch of the one before it."""
-    publication = Publication.decode(stored.payload)
-    data = json_of(publication.data)
-    base = _data_of(before) if before is not None and publication.delta else None
-    patch = None if base is None else patch_text(base, data)
-    text = json_of(data.decode() if patch is None else patch)
-    return publication_of(publication, text, stored.offset, is_patch=patch is not None)

@@ -132,10 +132,15 @@ class CentrifugeService:
                 codec,
                 self._sessions.manager,
                 before=self._before,
+                patches_all=self._patches_all,
                 soon=asyncio.get_running_loop().call_soon,
             )
             kind = self._kinds[codec] = CentrifugeKind(**shared, codec=codec, formats=formats)
         return kind
+
+    def _patches_all(self, channel: ChannelName) -> bool:
+        options = self.namespaces.options_of(channel)
+        return options is not None and options.delta_publish
 
     def anonymous_claims(self) -> Claims:
         return Claims(ANONYMOUS, "", None, issued_at=None, expires_at=NEVER)

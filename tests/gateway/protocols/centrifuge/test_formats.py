@@ -1,0 +1,126 @@
+"""Who is sent a publication whole, and who a patch of the one before it."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from centrifuge.fossil import apply_delta
+
+from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription
+from gateway.protocols.centrifuge.codec import WEBSOCKET
+from gateway.protocols.centrifuge.formats import Formats
+from gateway.transport.coalescer import WriteCoalescer
+from shared.contracts.ids import ChannelName, UserId
+from shared.contracts.publications import Publication, StoredPublication
+from tests.gateway.members import AMember
+
+CHANNEL = ChannelName("delta:a")
+PAD = "x" * 100
+
+
+class World:
+    """A channel, and who listens to it with delta. What is due in the next turn waits for it."""
+
+    def __init__(self, *, patches_all: bool = False) -> None:
+        self.due: list[Callable[[], object]] = []
+        self.manager = ConnectionManager(WriteCoalescer(self.due.append))
+        self.stored: list[StoredPublication] = []
+        self.formats = Formats(
+            WEBSOCKET,
+            self.manager,
+            before=lambda _channel, offset: self.stored[offset - 2] if offset > 1 else None,
+            patches_all=lambda _channel: patches_all,
+            soon=lambda step, *arguments: self.due.append(lambda: step(*arguments)),
+        )
+
+    def listener(self, *, live_from: int | None = None) -> Subscription:
+        member = AMember(UserId("7"))
+        self.manager.connect(member)
+        return self.manager.subscribe(
+            member,
+            CHANNEL,
+            self.formats.first_whole,
+            live_from=len(self.stored) + 1 if live_from is None else live_from,
+        )
+
+    def publish(self, *, delta: bool = True) -> None:
+        offset = len(self.stored) + 1
+        data = {"n": offset, "pad": PAD}
+        stored = StoredPublication(offset, CHANNEL, Publication(data, delta=delta).encode())
+        self.stored.append(stored)
+        self.manager.broadcast(CHANNEL, stored)
+
+    def next_turn(self) -> None:
+        due, self.due = self.due, []
+        for step in due:
+            step()
+
+
+def seen(subscription: Subscription) -> list[tuple[int, bool]]:
+    """What came, and whether as a patch; each is read as the SDK would."""
+    assert isinstance(subscription.member, AMember)
+    connection = subscription.member.connection
+    connection.write_pending()
+    found: list[tuple[int, bool]] = []
+    before = b""
+    for message in connection.messages:
+        pub = message["push"]["pub"]
+        is_patch = pub.get("delta", False)
+        before = apply_delta(before, pub["data"].encode()) if is_patch else pub["data"].encode()
+        found.append((json.loads(before)["n"], is_patch))
+    return found
+
+
+def test_the_first_comes_whole_and_what_follows_as_patches() -> None:
+    world = World()
+    ann = world.listener()
+
+    for _ in range(3):
+        world.publish()
+        world.next_turn()
+
+    assert seen(ann) == [(1, False), (2, True), (3, True)]
+
+
+def test_who_came_right_behind_a_publication_is_sent_the_next_one_whole() -> None:
+    world = World()
+    world.listener()
+    world.publish()
+    ben = world.listener()
+    world.next_turn()
+
+    world.publish()
+
+    assert seen(ben) == [(2, False)]
+
+
+def test_who_is_catching_up_is_sent_the_first_live_one_whole() -> None:
+    world = World()
+    world.listener()
+    ben = world.listener(live_from=CATCHING_UP)
+    world.publish()
+    world.next_turn()
+
+    ben.live_from = 2
+    world.publish()
+
+    assert seen(ben) == [(2, False)]
+
+
+@pytest.mark.parametrize(
+    ("delta", "patches_all", "is_patch"),
+    [(True, False, True), (False, True, True), (False, False, False)],
+)
+def test_a_publication_is_patched_if_it_says_so_or_its_channel_does(
+    delta: bool, patches_all: bool, is_patch: bool
+) -> None:
+    world = World(patches_all=patches_all)
+    ann = world.listener()
+    world.publish()
+    world.next_turn()
+
+    world.publish(delta=delta)
+
+    assert seen(ann)[-1] == (2, is_patch)
+    missed = [json.loads(each) for each in world.formats.in_turn(world.stored)]
+    assert [each.get("delta", False) for each in missed] == [False, is_patch]
