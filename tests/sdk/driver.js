@@ -1,6 +1,6 @@
 // Drives the SDK as tests say: one local socket a test, a JSON object a line in both directions.
 //
-//   {"id": 1, "name": "ann", "method": "open", "args": [{sdk, transport, url, ...options}]}
+//   {"id": 1, "name": "ann", "method": "open", "args": [{version, transport, url, ...options}]}
 //   {"id": 2, "name": "ann", "method": "publish", "args": ["news", {"text": "hi"}]}
 //   {"id": 3, "name": "ann", "channel": "news", "method": "history", "args": [{"limit": 10}]}
 //
@@ -9,10 +9,12 @@
 "use strict";
 const net = require("node:net");
 const readline = require("node:readline");
-const { EventSource } = require("eventsource");
 const { WebSocket } = require("ws");
 
-const SDKS = { "5.8.0": require("centrifuge"), "5.7.1": require("centrifuge-5.7.1") };
+const VERSIONS = {
+  "5.8.0": { sdk: require("centrifuge"), eventsource: require("eventsource").EventSource },
+  "5.7.1": { sdk: require("centrifuge-5.7.1"), eventsource: require("eventsource-2") },
+};
 const CLIENT_EVENTS = [
   "connecting", "connected", "disconnected", "error", "message",
   "subscribing", "subscribed", "unsubscribed", "publication", "join", "leave",
@@ -33,14 +35,15 @@ process.on("uncaughtException", (error) => {
 process.on("unhandledRejection", (error) => console.error(String(error)));
 
 class Client {
-  constructor(tell, { sdk, transport, url, throws = 0, ...options }) {
-    this.sdk = SDKS[sdk];
+  constructor(tell, { version, transport, url, throws = 0, ...options }) {
+    const { sdk, eventsource } = VERSIONS[version];
+    this.sdk = sdk;
     this.tell = tell;
     this.throws = throws; // so often the handler of publications throws
-    this.own = new this.sdk.Centrifuge(endpoint(transport, url), {
+    this.own = new sdk.Centrifuge(endpoint(transport, url), {
       ...QUICK,
       emulationEndpoint: `${url}/emulation`,
-      eventsource: EventSource,
+      eventsource,
       fetch,
       readableStream: ReadableStream,
       websocket: WebSocket,

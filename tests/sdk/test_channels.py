@@ -8,6 +8,7 @@ from cent import AsyncClient, SubscribeRequest, UnsubscribeRequest
 from shared.contracts.channels import personal_channel
 from shared.contracts.ids import UserId
 from tests.sdk.clients import SdkClient, SdkError
+from tests.sdk.javascript import VERSIONS
 from tests.sdk.site import Sdk, Site, a_channel, a_user, connection_token, subscription_token
 
 
@@ -186,6 +187,9 @@ async def test_publications_of_a_state_come_as_patches(site: Site, sdk: Sdk) -> 
     await site.publish(channel, *states)
 
     assert await ann.data(5) == states
+    if sdk.name == VERSIONS[0]:  # which counts
+        stats = await ann.call("deltaStats", channel=channel)
+        assert (stats["numFullPayloads"], stats["numDeltaPayloads"]) == (1, 4)
 
 
 async def test_a_user_has_a_channel_of_their_own_without_asking(site: Site, sdk: Sdk) -> None:
