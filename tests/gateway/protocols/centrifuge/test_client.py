@@ -8,13 +8,13 @@ import pytest
 
 from gateway.channels.options import Namespace, Who
 from shared.contracts.channels import parse_channel, personal_channel
-from shared.contracts.ids import SessionId, UserId
+from shared.contracts.ids import ChannelName, SessionId, UserId
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from shared.nats.client import Bus
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
-from tests.gateway.protocols.centrifuge.talking import talk, talking
+from tests.gateway.protocols.centrifuge.talking import Talk, talk, talking
 
 BAD_REQUEST = (3501, "bad request")
 NAMESPACES = {
@@ -50,6 +50,16 @@ async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
 
 def a_channel(namespace: str = "news") -> str:
     return f"{namespace}:{a_room()}"
+
+
+async def publish_seen(
+    client: Talk, publisher: Publisher, channel: ChannelName, *data: object
+) -> list[int]:
+    """The offsets of what was published, once the subscribed client's gateway has sent it all."""
+    offsets = [(await publish(publisher, channel, each)).offset for each in data]
+    while (await client.publication(channel))["offset"] < offsets[-1]:
+        continue
+    return offsets
 
 
 async def test_a_connect_is_answered_with_what_the_client_has_to_know(
@@ -191,9 +201,11 @@ async def test_who_comes_back_to_another_gateway_is_answered_with_all_it_missed(
         subscribed = await client.ask("subscribe", channel=channel, recoverable=True)
         first = (await publish(publisher, parse_channel(channel), 0)).offset
         assert (await client.publication(channel))["offset"] == first
-    for number in range(1, 4):
-        await publish(publisher, parse_channel(channel), number)
-        await publish(publisher, parse_channel(a_channel()), "elsewhere")
+    async with talking(other, token_of(2, "Ben")) as watcher:
+        await watcher.ask("subscribe", channel=channel)
+        for number in range(1, 4):
+            await publish(publisher, parse_channel(a_channel()), "elsewhere")
+            await publish_seen(watcher, publisher, parse_channel(channel), number)
     async with talking(other, token_of(1, "Ann")) as client:
         again = await client.ask(
             "subscribe", channel=channel, recover=True, offset=first, epoch=subscribed["epoch"]
@@ -211,8 +223,10 @@ async def test_a_position_that_cannot_be_recovered_is_told_honestly(
     gateway: RunningGateway, publisher: Publisher, wrong: dict[str, Any], flag: int
 ) -> None:
     channel = a_channel()
-    offset = (await publish(publisher, parse_channel(channel), 1)).offset
     async with talking(gateway, token_of(1, "Ann")) as client:
+        await client.ask("subscribe", channel=channel)
+        [offset] = await publish_seen(client, publisher, parse_channel(channel), 1)
+        await client.ask("unsubscribe", channel=channel)
         asked = {"channel": channel, "recover": True, "offset": offset, "flag": flag} | wrong
         answer = await client.ask("subscribe", **asked)
         if flag:
@@ -229,8 +243,10 @@ async def test_more_than_the_channel_keeps_is_not_recovered(
     gateway: RunningGateway, publisher: Publisher
 ) -> None:
     channel = parse_channel(a_channel("small"))
-    stored = [(await publish(publisher, channel, number)).offset for number in range(4)]
     async with talking(gateway, token_of(1, "Ann")) as client:
+        await client.ask("subscribe", channel=channel)
+        stored = await publish_seen(client, publisher, channel, *range(4))
+        await client.ask("unsubscribe", channel=channel)
         asked = {"channel": channel, "recover": True}
         none = await client.ask("subscribe", **asked, offset=stored[0])
         assert "recovered" not in none
@@ -246,9 +262,8 @@ async def test_of_a_cache_the_newest_stands_for_all_that_was_missed(
     channel = parse_channel(a_channel("cache"))
     async with talking(gateway, token_of(1, "Ann")) as client:
         assert "publications" not in await client.ask("subscribe", channel=channel, **asked)
+        await publish_seen(client, publisher, channel, *range(3))
         await client.ask("unsubscribe", channel=channel)
-        for number in range(3):
-            await publish(publisher, channel, number)
         answer = await client.ask("subscribe", channel=channel, **asked)
         [newest] = answer["publications"]
         assert (newest["data"], answer["recovered"]) == (2, True)
@@ -257,12 +272,12 @@ async def test_of_a_cache_the_newest_stands_for_all_that_was_missed(
 
 
 async def test_the_personal_channel_recovers_with_the_connect(
-    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
+    other: RunningGateway, publisher: Publisher
 ) -> None:
     user = 1_000_000 + hash(a_room()) % 1_000_000
     personal = personal_channel(UserId(str(user)))
-    first = (await publish(publisher, personal, 0)).offset
-    await publish(publisher, personal, 1)
+    async with talking(other, token_of(user, "Ann")) as watcher:
+        first, _ = await publish_seen(watcher, publisher, personal, 0, 1)
     async with talk(other) as client:
         held = {personal: {"recover": True, "offset": first}}
         connected = await client.ask("connect", token=token_of(user, "Ann"), subs=held)
@@ -324,9 +339,9 @@ async def test_presence_shows_connections_and_who_leaves_is_gone_at_once(
 
 async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publisher) -> None:
     channel = a_channel()
-    offsets = [(await publish(publisher, parse_channel(channel), n)).offset for n in range(5)]
     async with talking(gateway, token_of(1, "Ann")) as client:
         await client.ask("subscribe", channel=channel)
+        offsets = await publish_seen(client, publisher, parse_channel(channel), *range(5))
         position = await client.ask("history", channel=channel)
         assert position["publications"] == []
         assert position["offset"] >= offsets[-1]
