@@ -4,7 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.load import Load
-from bench.scenarios import burst, connect, fan_out, flood, idle, personal, sdk, stalled, talk
+from bench.scenarios import (
+    burst,
+    connect,
+    fan_out,
+    flood,
+    idle,
+    personal,
+    recover,
+    sdk,
+    stalled,
+    talk,
+)
 from bench.scenarios.scale import Scale
 from bench.servers import ORDINARY, Conditions
 from bench.targets import Target
@@ -41,6 +52,12 @@ class Row:
 
 
 _SDK = Conditions({"HUBBUB_GATEWAY_NAMESPACES": '{"chat": {"presence": true}, "news": {}}'})
+_RECOVERABLE = Conditions(
+    {
+        "HUBBUB_GATEWAY_NAMESPACES": '{"chat": {"publish": "users", "presence": true,'
+        ' "join_leave": true, "force_recovery": true}}'
+    }
+)
 
 ROWS: Mapping[str, Row] = {
     "idle": Row(
@@ -109,6 +126,12 @@ ROWS: Mapping[str, Row] = {
     "sdk-streams": Row(sdk.idle_streams, ("hubbub",), conditions=_SDK),
     "sdk-connect": Row(sdk.connect, ("hubbub",), conditions=_SDK),
     "sdk-fan-out": Row(sdk.fan_out, ("hubbub",), conditions=_SDK),
+    "recover": Row(recover.measure, ("hubbub",), conditions=_RECOVERABLE),
+    "recover-stored": Row(
+        recover.measure,
+        ("hubbub",),
+        conditions=Conditions({**_RECOVERABLE.settings, **recover.BELOW_THE_RING}),
+    ),
     "flood": Row(
         flood.measure,
         ("hubbub",),

@@ -1,7 +1,7 @@
 """How the load talks to each server."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -55,13 +55,24 @@ class Hubbub(Target):
     def eddsa_path(self, user_id: int, *, room: str = "lobby") -> str:
         return f"/ws/chat?room={room}&token={self.issuer.token(user_id)}"
 
-    def sdk_line(self, user_id: int, channels: Sequence[str], transport: str = "websocket") -> str:
-        """A client of an SDK, as the load opens it: connected, and subscribed to the channels."""
+    def sdk_line(
+        self,
+        user_id: int,
+        channels: Sequence[str],
+        transport: str = "websocket",
+        *,
+        position: Mapping[str, object] | None = None,
+    ) -> str:
+        """A client of an SDK, as the load opens it: connected, and subscribed to the channels.
+
+        Args:
+            position: What each subscription says of where it was.
+        """
         connect = {"id": 1, "connect": {"token": hs256_token(user_id)}}
         commands = [
             json.dumps(connect),
             *(
-                json.dumps({"id": number, "subscribe": {"channel": channel}})
+                json.dumps({"id": number, "subscribe": {"channel": channel, **(position or {})}})
                 for number, channel in enumerate(channels, start=2)
             ),
         ]

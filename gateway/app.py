@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -38,7 +38,9 @@ from gateway.session.rate import RateLimits
 from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
+from gateway.streams.brief_cache import CacheLimits
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
+from gateway.streams.encodings import Encodings
 from gateway.streams.feed import Feed
 from gateway.streams.history import History
 from gateway.streams.kept import ALL, Kept, KeptOf
@@ -183,30 +185,28 @@ class Gateway:
             on_answered=self.metrics.publish_seconds.observe,
         )
         kept_of = _kept_of(namespaces)
-        reads = SharedReads(self.feed, history)
+        cache_limits = CacheLimits(max_bytes=settings.recovery_cache_bytes)
+        reads = SharedReads(self.feed, history, cache_limits)
         self.pages = Pages(
             self.feed,
             reads,
             history,
             kept_of=kept_of,
-            limits=PageLimits(max_count=settings.history_max_publications),
+            limits=PageLimits(max_count=settings.history_max_page),
         )
+        catch_up = partial(CatchUp, self.feed, reads, kept_of=kept_of)
         sessions = SessionKind(
             access=self._access(verifier),
             manager=self.manager,
             namespaces=namespaces,
-            catch_up=CatchUp(
-                self.feed,
-                reads,
-                CatchUpLimits(replay_limit=settings.replay_limit),
-                kept_of=kept_of,
-            ),
+            catch_up=catch_up(CatchUpLimits(replay_limit=settings.replay_limit)),
             publisher=self.publisher,
             metrics=self.metrics,
             enter=self.presence.enter,
             leave=self.presence.leave,
             on_hole=tell_hole,
             on_caught_up=self.announcements.tell_who_is_here,
+            encodings=Encodings(cache_limits),
         )
         rate_limits = RateLimits(
             commands_per_second=settings.commands_per_second,
@@ -225,8 +225,9 @@ class Gateway:
             leases=lambda: self.presence.live_leases,
             own_lease=lambda: self.presence.node,
         )
+        in_one_reply = CatchUpLimits(replay_limit=settings.recovery_max_publication_limit)
         self.centrifuge = CentrifugeService(
-            sessions,
+            replace(sessions, catch_up=catch_up(in_one_reply)),
             presence=self.presence,
             pages=self.pages,
             cluster=self.cluster,
@@ -236,6 +237,7 @@ class Gateway:
             connect_seconds=settings.auth_seconds,
             max_waiting_commands=settings.max_waiting_commands,
             channel_limit=settings.channel_limit,
+            history_limit=settings.history_max_publication_limit,
             allows_anonymous=(
                 settings.allow_anonymous_connect_without_token or settings.client_insecure
             ),

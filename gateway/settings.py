@@ -105,8 +105,15 @@ class GatewaySettings(ServiceSettings):
     more is answered `unavailable` at once."""
     replay_limit: Count = 1000
     """Publications that a returning tab may have missed; with more it is sent a `reset`."""
-    history_max_publications: Count = 1000
-    """Of one page of history that a service reads; further ones it reads with `since`."""
+    recovery_max_publication_limit: Count = 300
+    """The same of one channel, for an SDK's client, which gets them in one reply."""
+    history_max_publication_limit: Count = 300
+    """Of one page of history that a client reads; further ones it reads with `since`."""
+    history_max_page: Count = 1000
+    """Of one page that a service reads."""
+    recovery_cache_bytes: Bytes = 16 * 1024 * 1024
+    """For what was read for those who come back, and as much for what it is on the wire: kept for
+    10 s, so that it is read and encoded once for many."""
     ring_messages: Count = 10_000
     ring_bytes: Bytes = 64 * 1024 * 1024
     """Of recent publications, kept so that few who come back have to ask the stream."""

@@ -8,11 +8,15 @@ in bounded batches at its own pace; the transport ends it if that takes longer t
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
-from gateway.channels.connection import Connection
+from gateway.channels.connection import Connection, Format, Frame
 from gateway.channels.registry import CATCHING_UP, Subscription
 from gateway.metrics import GatewayMetrics
 from gateway.streams.catch_up import CatchUp
+from gateway.streams.encodings import Encodings
 from gateway.streams.feed import Reason, Unrecoverable
 from shared.contracts.errors import Unavailable
 from shared.contracts.ids import ChannelName
@@ -33,6 +37,7 @@ class Recovery:
         connection: Connection,
         subscriptions: Collection[Subscription],
         catch_up: CatchUp,
+        encodings: Encodings,
         metrics: GatewayMetrics,
         *,
         delivered_offset: int = 0,
@@ -42,6 +47,7 @@ class Recovery:
         self.delivered_offset = delivered_offset
         """Nothing at or below it is missing from what was sent."""
         self._catch_up = catch_up
+        self._encodings = encodings
         self._metrics = metrics
 
     @property
@@ -71,11 +77,11 @@ class Recovery:
             ConnectionLost: the connection ended.
         """
 
-        def send(publication: StoredPublication) -> None:
+        def send(batch: list[StoredPublication]) -> None:
             before_first()
-            self._send(publication)
-            self.delivered_offset = publication.offset
-            self._metrics.replayed.inc()
+            self._send(batch)
+            self.delivered_offset = batch[-1].offset
+            self._metrics.replayed.inc(len(batch))
 
         def go_live(live_from: int) -> None:
             before_first()
@@ -93,6 +99,13 @@ class Recovery:
             unlimited=unlimited,
         )
 
+    def finish(self, missed: list[StoredPublication]) -> None:
+        """Send all that was missed, in the step in which it is that, and turn live."""
+        if missed:
+            self._send(missed)
+            self._metrics.replayed.inc(len(missed))
+        self.go_live(self._catch_up.position + 1)
+
     async def send_newest(self, channel: ChannelName, count: int) -> int:
         """Send the channel's last publications; return the offset from which to `run`.
 
@@ -107,16 +120,22 @@ class Recovery:
         for subscription in self.subscriptions.values():
             subscription.live_from = live_from
 
-    def _send(self, publication: StoredPublication) -> None:
-        subscription = self.subscriptions[publication.channel]
-        if subscription.is_over:
-            return
-        try:
-            frame = subscription.encode(publication)
-        except BadPublication:
-            return  # as for those who were live
-        if frame is not None:
-            self.connection.send(frame)
+    def _send(self, batch: list[StoredPublication]) -> None:
+        for channel, group in groupby(batch, attrgetter("channel")):
+            subscription = self.subscriptions[channel]
+            if subscription.is_over:
+                continue
+            run, encode = list(group), subscription.encode
+            frames = self._encodings.of(encode, run, partial(self._frames, encode, run))
+            if frames:
+                self.connection.send(Frame(frames))
+
+    def _frames(self, encode: Format, run: list[StoredPublication]) -> bytes:
+        """Some may have been encoded before, for who came back from another offset."""
+        if len(run) > 1:
+            each = (self._encodings.of(encode, [one], partial(_frame, encode, one)) for one in run)
+            return b"".join(each)
+        return _frame(encode, run[0])
 
     async def _drained(self) -> None:
         await self.connection.until_drained()
@@ -201,13 +220,22 @@ class SlowConsumer(Recovery):
         for channel, subscription in self.subscriptions.items():
             subscription.live_from = max(live_from, self._live_from.get(channel, 0))
 
-    def _send(self, publication: StoredPublication) -> None:
+    def _send(self, batch: list[StoredPublication]) -> None:
+        super()._send([each for each in batch if self._stands_for_itself(each)])
+
+    def _stands_for_itself(self, publication: StoredPublication) -> bool:
         offset, channel, *_ = publication
         if offset < self._live_from.get(channel, 0):
-            return
-        if channel not in self._newest_only or self._catch_up.is_newest(channel, offset):
-            super()._send(publication)
+            return False
+        return channel not in self._newest_only or self._catch_up.is_newest(channel, offset)
 
 
 def _not_over(subscriptions: Iterable[Subscription]) -> list[Subscription]:
     return [each for each in subscriptions if not each.is_over]
+
+
+def _frame(encode: Format, publication: StoredPublication) -> bytes:
+    try:
+        return encode(publication) or b""
+    except BadPublication:  # as for those who were live
+        return b""

@@ -7,7 +7,7 @@ tells by the callables of `SessionKind`.
 
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,10 @@ from gateway.presence.records import ClientInfo
 from gateway.session.access import Access
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp
+from gateway.streams.encodings import Encodings
 from gateway.streams.feed import Reason, Unrecoverable
 from gateway.streams.publishing import ChannelPublisher, PublishResult
-from shared.contracts.errors import AppError, Unavailable
+from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.clock import our_clock
@@ -48,6 +49,8 @@ class SessionKind:
     """Tells the session that something is missing for good from what it was sent of these."""
     on_caught_up: Callable[["Session", Collection[Subscription]], None]
     """Tells the session who is in these channels: it did not hear who came and went."""
+    encodings: Encodings = field(default_factory=Encodings)
+    """Of what is sent to those who come back."""
     expiry_grace_seconds: float = 0.0
     """From the end of a token to the end of its connection, which may show another meanwhile."""
 
@@ -242,17 +245,6 @@ class Session(Member):
     def _is_behind(self) -> bool:
         return any(isinstance(each, SlowConsumer) for each in self._recoveries)
 
-    def go_live_at_once(
-        self, subscriptions: Collection[Subscription], offset: int, epoch: str | None
-    ) -> bool:
-        """Turn subscriptions live if they missed nothing after the offset; return whether so."""
-        live_from = self.kind.catch_up.at_once(offset, epoch)
-        if live_from is None:
-            return False
-        for subscription in subscriptions:
-            subscription.live_from = live_from
-        return True
-
     def recent(
         self, wanted: Mapping[Subscription, tuple[int, str | None]]
     ) -> dict[Subscription, list[StoredPublication]] | None:
@@ -297,13 +289,17 @@ class Session(Member):
                         (subscription.channel,),
                         offset,
                         epoch,
-                        send=publications.append,
+                        send=publications.extend,
                         drained=self._still_there,
                         go_live=partial(_note, through, subscription),
                     )
                 except Unrecoverable as hole:
                     found[subscription] = hole.reason
         return found
+
+    def recent_newest(self, subscription: Subscription) -> list[StoredPublication] | None:
+        """As `newest`, if that is in memory."""
+        return self.kind.catch_up.latest(subscription.channel)
 
     async def newest(self, subscription: Subscription) -> list[StoredPublication]:
         """The channel's newest publication, if it has any; as of the step in which it returns.
@@ -313,13 +309,9 @@ class Session(Member):
             Unavailable: the stream does not answer.
             ConnectionLost: the connection ended.
         """
-        found: list[StoredPublication] = []
-        channel, catch_up = subscription.channel, self.kind.catch_up
-        through = await catch_up.newest(channel, 1, send=found.append, drained=self._still_there)
-        meanwhile = catch_up.recent(channel, through, None)
-        if meanwhile is None:
-            raise Unavailable("more came meanwhile than is kept in memory")
-        return [*found, *meanwhile][-1:]
+        newest = await self.kind.catch_up.read_latest(subscription.channel)
+        await self._still_there()
+        return newest
 
     async def _still_there(self) -> None:
         if not self.connection.is_open:
@@ -329,7 +321,9 @@ class Session(Member):
     def recovering(self, *subscriptions: Subscription) -> Generator[Recovery]:
         """The way to live of some subscriptions, during the body."""
         kind = self.kind
-        recovery = Recovery(self.connection, subscriptions, kind.catch_up, kind.metrics)
+        recovery = Recovery(
+            self.connection, subscriptions, kind.catch_up, kind.encodings, kind.metrics
+        )
         self._recoveries = (*self._recoveries, recovery)
         try:
             yield recovery
@@ -344,6 +338,7 @@ class Session(Member):
             self.connection,
             self._live,
             kind.catch_up,
+            kind.encodings,
             kind.metrics,
             delivered_offset=delivered_offset,
         )

@@ -11,9 +11,10 @@ Source: "read, then turn live in one step" is mercure's localsubscriber.go with 
 of live updates replaced by the ring.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.kept import KeptOf, all_of_it
@@ -24,8 +25,8 @@ from shared.contracts.publications import StoredPublication
 from shared.jetstream.clock import Clock, our_clock
 from shared.nats.errors import BusUnavailable
 
-Send = Callable[[StoredPublication], None]
-"""Gets each publication, ascending."""
+Send = Callable[[list[StoredPublication]], None]
+"""Gets the publications in batches, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,20 @@ class CatchUp:
             return None
         return found if len(found) <= self._limits.replay_limit else None
 
+    def recent_together(
+        self, channels: Iterable[ChannelName], offset: int, epoch: str | None
+    ) -> list[StoredPublication] | None:
+        """As `recent`, of several channels in one sequence, if that is not more than one batch."""
+        found: list[StoredPublication] = []
+        for channel in channels:
+            recent = self.recent(channel, offset, epoch)
+            if recent is None:
+                return None
+            found += recent
+        found.sort(key=attrgetter("offset"))
+        limit, (batch, is_all) = self._limits.replay_limit, bounded(found, *self._bounds)
+        return batch if is_all and len(batch) <= limit else None
+
     def latest(self, channel: ChannelName) -> list[StoredPublication] | None:
         """The channel's newest publication, if there is one, from memory.
 
@@ -124,16 +139,6 @@ class CatchUp:
             newest, through = page.publications[-1:] or newest, page.through
         newest = [*newest, *feed.ring.after((channel,), through)][-1:]
         return self._kept_of(channel).newest_of(newest, self._now())
-
-    def at_once(self, offset: int, epoch: str | None) -> int | None:
-        """The first offset that is to come live, if nothing was missed; None if `run` has to tell.
-
-        Holds within this step of the loop only.
-        """
-        feed = self._feed
-        if offset != feed.position or not feed.epoch or (epoch or feed.epoch) != feed.epoch:
-            return None
-        return offset + 1
 
     async def run(
         self,
@@ -191,8 +196,8 @@ class CatchUp:
                 batch, at = stored.take(*self._bounds)
             else:
                 batch, at = self._from_ring(channels, at)
-            for publication in batch:
-                send(publication)
+            if batch:
+                send(batch)
             if at < feed.position:
                 await drained()
                 self._check_reset(resets)
@@ -217,8 +222,7 @@ class CatchUp:
         newest = self._kept_of(channel).newest_of(newest, self._now())
         while newest:
             batch, _ = bounded(newest, *self._bounds)
-            for publication in batch:
-                send(publication)
+            send(batch)
             newest = newest[len(batch) :]
             await drained()
             self._check_reset(resets)

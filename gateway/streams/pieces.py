@@ -57,7 +57,8 @@ class Pieces:
 
     @property
     def bytes(self) -> int:
-        return sum(piece.bytes for piece in self._pieces)
+        """What they take in memory, about."""
+        return _OVERHEAD_BYTES + sum(piece.bytes for piece in self._pieces)
 
     @property
     def end(self) -> int:
@@ -92,6 +93,12 @@ class Pieces:
         """Where the first piece begins that comes after the offset."""
         index = self._index(offset) + 1
         return self._pieces[index].after if index < len(self._pieces) else None
+
+    def span_of(self, count: int) -> int:
+        """In how many offsets the channel has so many publications, going by what is known."""
+        known = sum(len(piece.publications) for piece in self._pieces)
+        span = sum(piece.through - piece.after for piece in self._pieces)
+        return span * count // max(known, 1)
 
     def add(self, piece: Piece) -> None:
         joined: list[Piece] = []

@@ -7,11 +7,10 @@ all of them.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
+from gateway.streams.brief_cache import BriefCache, CacheLimits
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryPage
 from gateway.streams.pieces import Piece, Pieces
@@ -20,17 +19,8 @@ from shared.contracts.publications import StoredPublication
 from shared.jetstream.api import StreamState
 from shared.nats.errors import BusUnavailable
 
-
-@dataclass(frozen=True, slots=True)
-class SharedReadLimits:
-    """How much of what was read is kept, and for how long."""
-
-    keep_seconds: float = 10.0
-    """After the last use."""
-    max_bytes: int = 16 * 1024 * 1024
-    max_channel_bytes: int = 1024 * 1024
-    max_channels: int = 20_000
-    """Of those that were read last."""
+_AGAIN, _GENEROUS = 2, 100
+"""When somebody is further behind for the second time, others may be too: so much more is read."""
 
 
 class _Waiting:
@@ -45,28 +35,35 @@ class _Waiting:
 class _Channel:
     """What is known of one channel, and who waits for more of it."""
 
-    __slots__ = ("bytes", "lock", "pieces", "used_at", "waiting")
+    __slots__ = ("lock", "pieces", "reads_in_front", "waiting")
 
     def __init__(self) -> None:
         self.pieces = Pieces()
-        self.bytes = 0
+        self.reads_in_front = 0
+        """For those who were further behind than others before."""
         self.lock = asyncio.Lock()
         self.waiting: list[_Waiting] = []
-        self.used_at = 0.0
 
 
 class SharedReads:
     """The history of channels below the ring's floor, as those need it who come back."""
 
     def __init__(
-        self, feed: Feed, history: History, limits: SharedReadLimits | None = None
+        self,
+        feed: Feed,
+        history: History,
+        limits: CacheLimits | None = None,
+        *,
+        max_channel_bytes: int = 1024 * 1024,
     ) -> None:
+        """
+        Args:
+            max_channel_bytes: Of a channel of which more was read, what was read last stays.
+        """
         self._feed = feed
         self._history = history
-        self._limits = limits or SharedReadLimits()
-        self._channels: dict[ChannelName, _Channel] = {}
-        """Those last that were used last."""
-        self._bytes = 0
+        self._max_channel_bytes = max_channel_bytes
+        self._channels = BriefCache[ChannelName, _Channel](limits or CacheLimits())
         self._resets = feed.resets
         self._first = 0
         """The stream is known to hold nothing before it any more."""
@@ -74,7 +71,6 @@ class SharedReads:
         self._states_wanted = 0
         self._states_known = 0
         self._state: StreamState | None = None
-        self._sweep: asyncio.TimerHandle | None = None
 
     @property
     def channel_count(self) -> int:
@@ -182,9 +178,13 @@ class SharedReads:
         if self._may_have_missed_nothing(channel, pieces, lowest):
             piece = await self._read_newest(channel, up_to)
         if piece is None:
-            end = min(up_to, pieces.next_known(lowest) or up_to)
-            page = await self._history.read(channel, lowest, up_to=end)
-            piece = Piece(lowest, page.through, page.publications, page.beyond)
+            begin, end = lowest, pieces.next_known(lowest)
+            if end is not None:
+                entry.reads_in_front += 1
+                if entry.reads_in_front == _AGAIN:
+                    begin = max(begin - pieces.span_of(_GENEROUS), self._first - 1)
+            page = await self._history.read(channel, begin, up_to=min(up_to, end or up_to))
+            piece = Piece(begin, page.through, page.publications, page.beyond)
         self._keep(channel, entry, await self._checked(piece, resets))
 
     def _may_have_missed_nothing(self, channel: ChannelName, pieces: Pieces, after: int) -> bool:
@@ -228,48 +228,21 @@ class SharedReads:
     # What is kept.
 
     def _known(self, channel: ChannelName) -> _Channel | None:
-        """What is known of the channel, which is used now."""
         if self._resets != self._feed.resets:  # offsets may be given again in a new stream
-            self._resets, self._first, self._bytes = self._feed.resets, 0, 0
+            self._resets, self._first = self._feed.resets, 0
             self._channels.clear()
-        known = self._channels.pop(channel, None)
-        if known is not None:
-            known.used_at = time.monotonic()
-            self._channels[channel] = known
-        return known
+        return self._channels.get(channel)
 
     def _entry(self, channel: ChannelName) -> _Channel:
-        return self._known(channel) or self._channels.setdefault(channel, _Channel())
+        entry = self._known(channel)
+        if entry is None:
+            entry = _Channel()
+            self._channels.put(channel, entry, entry.pieces.bytes)
+        return entry
 
     def _keep(self, channel: ChannelName, entry: _Channel, piece: Piece) -> None:
-        if piece.after >= piece.through:
-            return
-        entry.pieces.add(piece)
-        if entry.pieces.bytes > self._limits.max_channel_bytes:
-            entry.pieces.forget_all_but(piece)
-        if self._channels.get(channel) is not entry:
-            return  # dropped meanwhile; those who wait have it still
-        before, entry.bytes = entry.bytes, entry.pieces.bytes
-        self._bytes += entry.bytes - before
-        while (
-            self._bytes > self._limits.max_bytes or len(self._channels) > self._limits.max_channels
-        ):
-            self._drop(next(iter(self._channels)))
-        if self._sweep is None:
-            self._sweep_later()
-
-    def _drop(self, channel: ChannelName) -> None:
-        self._bytes -= self._channels.pop(channel).bytes
-
-    def _sweep_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(self._limits.keep_seconds, self._drop_unused)
-
-    def _drop_unused(self) -> None:
-        self._sweep = None
-        unused_since = time.monotonic() - self._limits.keep_seconds
-        for channel, entry in list(self._channels.items()):
-            if entry.used_at > unused_since:
-                self._sweep_later()
-                return
-            self._drop(channel)
+        if piece.after < piece.through:
+            entry.pieces.add(piece)
+            if entry.pieces.bytes > self._max_channel_bytes:
+                entry.pieces.forget_all_but(piece)
+            self._channels.put(channel, entry, entry.pieces.bytes)

@@ -140,7 +140,7 @@ async def test_a_failure_while_somebody_arrives_costs_that_connection_and_no_oth
         await until(lambda: gateway.parts.manager.connection_count() == 1)
 
 
-async def test_a_newcomer_who_misses_nothing_is_no_work_of_the_hub(
+async def test_whoever_misses_nothing_but_what_is_in_memory_is_no_work_of_the_hub(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
@@ -156,10 +156,12 @@ async def test_a_newcomer_who_misses_nothing_is_no_work_of_the_hub(
         offset, epoch = ann.welcome["offset"], ann.welcome["epoch"]
         async with gateway.tab(1, "Ann", room, since=offset, epoch=epoch) as again:
             assert again.welcome["count"] == 1
-        assert started == []
         await ann.say("one")
         async with gateway.tab(1, "Ann", room, since=offset, epoch=epoch) as behind:
             assert (await behind.get())["body"] == "one"
+        assert started == []
+        async with gateway.tab(1, "Ann", room, history=1) as new:
+            assert (await new.get())["body"] == "one"
     assert [name for name in started if "Arrival" in name] == ["Arrival._run_to_live"]
 
 

@@ -5,15 +5,22 @@ publication before it in the channel. Since listeners are grouped by format, it 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from gateway.channels.connection import Format, Frame
 from gateway.channels.registry import ConnectionManager
-from gateway.protocols.centrifuge.codec import Codec, json_of, publication_json, publication_of
+from gateway.protocols.centrifuge.codec import (
+    Codec,
+    a_list,
+    json_of,
+    publication_json,
+    publication_of,
+)
 from gateway.protocols.centrifuge.filters import Predicate, compile_filter
 from gateway.protocols.centrifuge.fossil import patch_text
+from gateway.streams.encodings import Encodings
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import BadPublication, Publication, StoredPublication
 
@@ -66,27 +73,29 @@ class Formats:
                 self._filtered.popitem(last=False)
         return known
 
-    def replayed(self, seen: Format) -> Callable[[StoredPublication], bytes | None]:
-        """How what a client missed is listed in its reply; None is for what it is not to see."""
+    def replayed(
+        self, seen: Format, missed: list[StoredPublication], *, in_patches: bool, known: Encodings
+    ) -> bytes:
+        """What a client missed, as its reply lists it; empty if that is nothing.
+
+        Args:
+            seen: How it sees publications live.
+            in_patches: The first is whole, and then each is a patch of the one before it.
+            known: What was made of it for others.
+        """
+        if not missed:
+            return b""
+        if in_patches:
+            return known.of(Formats._in_turn, missed, lambda: _listed(self._in_turn(missed)))
         holds = seen.holds if isinstance(seen, _Filtered) else None
+        return known.of((_whole, holds), missed, lambda: _listed(_whole(missed, holds)))
 
-        def listed(stored: StoredPublication) -> bytes | None:
-            with suppress(BadPublication):  # as for those who were live
-                if holds is None or holds(tags_of(stored)):
-                    return publication_json(stored)
-            return None
-
-        return listed
-
-    def in_turn(self, missed: list[StoredPublication]) -> list[bytes]:
-        """What a client with delta missed, as its reply has it: the first whole, then patches."""
-        found: list[bytes] = []
+    def _in_turn(self, missed: list[StoredPublication]) -> Iterator[bytes]:
         before: StoredPublication | None = None
         for stored in missed:
             with suppress(BadPublication):  # as for those who were live
-                found.append(self._patch_of(stored, before))
+                yield self._patch_of(stored, before)
                 before = stored
-        return found
 
     def _first_whole(self, stored: StoredPublication) -> Frame:
         self._soon(self._go_on_with_patches, stored.channel, stored.offset)
@@ -123,6 +132,18 @@ class _Filtered:
 
     def __call__(self, stored: StoredPublication) -> Frame | None:
         return self._whole(stored) if self.holds(tags_of(stored)) else None
+
+
+def _whole(missed: list[StoredPublication], holds: Predicate | None) -> Iterator[bytes]:
+    for stored in missed:
+        with suppress(BadPublication):  # as for those who were live
+            if holds is None or holds(tags_of(stored)):
+                yield publication_json(stored)
+
+
+def _listed(publications: Iterable[bytes]) -> bytes:
+    found = list(publications)
+    return a_list(found) if found else b""
 
 
 def tags_of(stored: StoredPublication) -> dict[str, str]:

@@ -149,11 +149,11 @@ def history(client: Dialogue, command: Command) -> bool:
 async def _read_history(
     client: Dialogue, command: Command, channel: ChannelName, asked: commands.History
 ) -> None:
-    since = asked.since
+    since, limit = asked.since, client.service.history_limit
     try:
         page = await client.service.pages.read(
             channel,
-            limit=asked.limit,
+            limit=limit if asked.limit < 0 else min(asked.limit, limit),
             since=None if since is None else (since.offset, since.epoch or None),
             reverse=asked.reverse,
         )

@@ -84,6 +84,7 @@ class CentrifugeService:
         connect_seconds: float,
         max_waiting_commands: int,
         channel_limit: int,
+        history_limit: int,
         allows_anonymous: bool,
     ) -> None:
         """
@@ -93,6 +94,7 @@ class CentrifugeService:
             ping_seconds: Between two pings, as clients are told.
             connect_seconds: For the first command to come.
             channel_limit: Of one connection.
+            history_limit: Publications in one page of history.
             allows_anonymous: Whether a connection needs no token.
         """
         self.access: Access = sessions.access
@@ -105,6 +107,7 @@ class CentrifugeService:
         self.connect_seconds = connect_seconds
         self.max_waiting_commands = max_waiting_commands
         self.channel_limit = channel_limit
+        self.history_limit = history_limit
         self.allows_anonymous = allows_anonymous
         self.version = version("hubbub")
         self.presence = presence

@@ -11,7 +11,7 @@ from gateway.channels.options import Namespace
 from gateway.channels.registry import Subscription
 from gateway.presence.records import ClientInfo
 from gateway.protocols.centrifuge import codes, commands
-from gateway.protocols.centrifuge.codec import a_list, an_object, if_some, if_true, json_of
+from gateway.protocols.centrifuge.codec import an_object, if_some, if_true, json_of
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
@@ -86,16 +86,18 @@ def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
     subscription = begin_subscription(client, wanted)
     session = client.session
     if _wants_newest(client, subscription, wanted):
-        return client.run(command, _recover(client, command, subscription, wanted))
-    if not (wanted.asked.recover and recovers(client, subscription, wanted)):
+        missed = session.recent_newest(subscription)
+    elif wanted.asked.recover and recovers(client, subscription, wanted):
+        position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
+        recent = session.recent(position)
+        missed = None if recent is None else recent[subscription]
+    else:
         _answer_subscribe(client, command, subscription, wanted, None)
         return False
-    position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
-    recent = session.recent(position)
-    if recent is not None:
-        _answer_subscribe(client, command, subscription, wanted, recent[subscription])
-        return False
-    return client.run(command, _recover(client, command, subscription, wanted))
+    if missed is None:
+        return client.run(command, _recover(client, command, subscription, wanted))
+    _answer_subscribe(client, command, subscription, wanted, missed)
+    return False
 
 
 def begin_subscription(client: Dialogue, wanted: Wanted) -> Subscription:
@@ -190,7 +192,7 @@ def subscribed(
         (b"ttl", None if ttl is None else b"%d" % ttl),
         (b"recoverable", if_true(is_recoverable)),
         (b"epoch", json_of(client.service.catch_up.epoch) if is_positioned else None),
-        (b"publications", a_list(publications) if publications else None),
+        (b"publications", publications),
         (b"recovered", if_true(has_recovered)),
         (b"offset", if_some(offset) if is_positioned else None),
         (b"positioned", if_true(is_positioned)),
@@ -202,16 +204,16 @@ def subscribed(
 
 def _replayed(
     client: Dialogue, subscription: Subscription, missed: Missed, *, has_delta: bool
-) -> list[bytes]:
+) -> bytes | None:
+    """What the client missed, as JSON; None if that is nothing."""
     if not isinstance(missed, list):
-        return []
-    formats = _formats(client)
-    if not has_delta:
-        return [each for each in map(formats.replayed(subscription.encode), missed) if each]
-    publications = formats.in_turn(missed)
-    if publications:  # it has what the next patch is of
+        return None
+    formats, known = _formats(client), client.session.kind.encodings
+    seen = subscription.encode
+    publications = formats.replayed(seen, missed, in_patches=has_delta, known=known)
+    if publications and has_delta:  # it has what the next patch is of
         client.service.manager.reformat(subscription, formats.patched)
-    return publications
+    return publications or None
 
 
 def _options(client: Dialogue, subscription: Subscription) -> Namespace:

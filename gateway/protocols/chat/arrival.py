@@ -23,6 +23,7 @@ from gateway.session.recovery import ConnectionLost, Recovery
 from gateway.session.session import Session
 from gateway.streams.feed import Reason, Unrecoverable
 from shared.contracts.errors import Unavailable
+from shared.contracts.publications import StoredPublication
 from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
@@ -73,10 +74,25 @@ class Arrival:
         if not self._connection.is_open:
             return
         offset, epoch = self._starting_point()
-        if offset is not None and self._session.go_live_at_once(self._subscriptions, offset, epoch):
-            self._welcome(offset)
-        else:
+        missed = None
+        if offset is not None:
+            channels = {each.channel for each in self._subscriptions}
+            missed = self._service.sessions.catch_up.recent_together(channels, offset, epoch)
+        if offset is None or missed is None:
             self._connection.start(self._run_to_live())
+        else:
+            self._arrive_at_once(offset, missed)
+
+    def _arrive_at_once(self, offset: int, missed: list[StoredPublication]) -> None:
+        with self._session.recovering(*self._subscriptions) as recovery:
+            try:
+                if missed:
+                    self._pay_for(len(missed))
+            except TooFast:
+                self._refuse_replay()
+            else:
+                self._welcome(offset, recovery)
+                recovery.finish(missed)
 
     def _starting_point(self) -> tuple[int | None, str | None]:
         """The offset and its epoch; None if there is more to it than that."""
@@ -119,8 +135,11 @@ class Arrival:
                 log.info("arrival_failed", connection_id=self._connection.id, reason=reason)
                 self._connection.close(EndReason.NOT_READY)
             except TooFast:
-                log.info("replay_refused", connection_id=self._connection.id)
-                self._connection.close(EndReason.RATE_LIMIT)
+                self._refuse_replay()
+
+    def _refuse_replay(self) -> None:
+        log.info("replay_refused", connection_id=self._connection.id)
+        self._connection.close(EndReason.RATE_LIMIT)
 
     async def _come_back(self, recovery: Recovery) -> Reason | None:
         """Replay what came after the tab's offset; say why not, if that can't be had."""

@@ -168,7 +168,7 @@ async def test_who_falls_behind_again_in_another_channel_has_no_more_time() -> N
         tab.has_room = False
         world.publish(A)
         world.deliver()
-        session.go_live_at_once([session.subscribe(B, encode)], world.position, None)
+        session.subscribe(B, encode).live_from = world.position + 1
         world.publish(B, A)
         world.deliver()
         assert tab.fell_behind == 1
@@ -267,7 +267,7 @@ async def test_of_a_hole_it_is_told_in_which_subscriptions_it_is() -> None:
         tab.has_room = False
         world.publish(A)
         world.deliver()
-        session.go_live_at_once([session.subscribe(C, encode)], world.position, None)
+        session.subscribe(C, encode).live_from = world.position + 1
         session.unsubscribe(session.subscriptions[1])
         world.begin_anew()
         assert world.holes == [([C], Reason.EPOCH)]

@@ -86,7 +86,8 @@ class World:
         )
         session.begin(units=1)
         subscriptions = [session.subscribe(channel, encode) for channel in channels]
-        assert session.go_live_at_once(subscriptions, self.position, None) or not self.position
+        for subscription in subscriptions:
+            subscription.live_from = self.position + 1
         return session
 
     def publish(self, *channels: ChannelName) -> None:

@@ -46,8 +46,8 @@ class Client:
         self.live_from: int | None = None
         self.drains = 0
 
-    def send(self, publication: StoredPublication) -> None:
-        self.got.append(publication.offset)
+    def send(self, batch: list[StoredPublication]) -> None:
+        self.got += [each.offset for each in batch]
 
     def go_live(self, from_offset: int) -> None:
         self.live_from = from_offset

@@ -34,9 +34,9 @@ class Client:
         self.got: list[int] = []
         self.refused: Reason | None = None
 
-    def send(self, publication: StoredPublication) -> None:
+    def send(self, batch: list[StoredPublication]) -> None:
         assert self.live_from is None
-        self.got.append(publication.offset)
+        self.got += [each.offset for each in batch]
 
     def go_live(self, from_offset: int) -> None:
         self.live_from = from_offset

@@ -5,9 +5,10 @@ from typing import cast
 
 import pytest
 
+from gateway.streams.brief_cache import CacheLimits
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
-from gateway.streams.shared_reads import SharedReadLimits, SharedReads
+from gateway.streams.shared_reads import SharedReads
 from shared.contracts.ids import ChannelName
 from shared.jetstream.subjects import publication_subject
 from shared.nats.errors import BusUnavailable
@@ -22,7 +23,13 @@ IN_ROOM = publication_subject(ROOM)
 class Gateway:
     """One that has just started, while the stream has 20 publications of each of two rooms."""
 
-    def __init__(self, *, batch_count: int = 200, limits: SharedReadLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        batch_count: int = 200,
+        limits: CacheLimits | None = None,
+        max_channel_bytes: int = 1_000_000,
+    ) -> None:
         self.stream = ModelStream(lag=lambda: self.lag, meanwhile=self._turn)
         self.lag = 0
         for _ in range(20):
@@ -34,7 +41,9 @@ class Gateway:
             self.stream,
             HistoryLimits(batch_count=batch_count, deadline_seconds=0.2, retry_seconds=0.001),
         )
-        self.reads = SharedReads(cast(Feed, self.feed), history, limits)
+        self.reads = SharedReads(
+            cast(Feed, self.feed), history, limits, max_channel_bytes=max_channel_bytes
+        )
 
     async def _turn(self) -> None:
         await asyncio.sleep(0)
@@ -216,7 +225,7 @@ async def test_who_waits_for_others_waits_no_longer_than_for_the_stream(gateway:
 
 
 async def test_what_was_read_is_forgotten_when_nobody_uses_it() -> None:
-    gateway = Gateway(limits=SharedReadLimits(keep_seconds=0.01))
+    gateway = Gateway(limits=CacheLimits(keep_seconds=0.01))
     await gateway.after(10)
 
     await eventually(lambda: gateway.reads.channel_count == 0)
@@ -225,11 +234,11 @@ async def test_what_was_read_is_forgotten_when_nobody_uses_it() -> None:
 @pytest.mark.parametrize(
     "limits",
     [
-        SharedReadLimits(max_channels=1),
-        SharedReadLimits(max_bytes=9_000),
+        CacheLimits(max_count=1),
+        CacheLimits(max_bytes=9_000),
     ],
 )
-async def test_only_so_much_is_kept_and_what_was_used_last_stays(limits: SharedReadLimits) -> None:
+async def test_only_so_much_is_kept_and_what_was_used_last_stays(limits: CacheLimits) -> None:
     gateway = Gateway(limits=limits)
     await gateway.after(10)
     await gateway.after(10, OTHER)
@@ -239,7 +248,7 @@ async def test_only_so_much_is_kept_and_what_was_used_last_stays(limits: SharedR
 
 
 async def test_of_one_channel_what_was_read_last_stays() -> None:
-    gateway = Gateway(batch_count=3, limits=SharedReadLimits(max_channel_bytes=3_000))
+    gateway = Gateway(batch_count=3, max_channel_bytes=3_000)
     await gateway.after(0)
 
     assert gateway.reads.known(ROOM, 0, up_to=40) is None

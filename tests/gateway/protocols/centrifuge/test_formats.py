@@ -9,6 +9,7 @@ from centrifuge.fossil import apply_delta
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription
 from gateway.protocols.centrifuge.codec import WEBSOCKET
 from gateway.protocols.centrifuge.formats import Formats
+from gateway.streams.encodings import Encodings
 from gateway.transport.coalescer import WriteCoalescer
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication, StoredPublication
@@ -111,7 +112,7 @@ def test_who_is_catching_up_is_sent_the_first_live_one_whole() -> None:
     ("delta", "patches_all", "is_patch"),
     [(True, False, True), (False, True, True), (False, False, False)],
 )
-def test_a_publication_is_patched_if_it_says_so_or_its_channel_does(
+async def test_a_publication_is_patched_if_it_says_so_or_its_channel_does(
     delta: bool, patches_all: bool, is_patch: bool
 ) -> None:
     world = World(patches_all=patches_all)
@@ -122,5 +123,6 @@ def test_a_publication_is_patched_if_it_says_so_or_its_channel_does(
     world.publish(delta=delta)
 
     assert seen(ann)[-1] == (2, is_patch)
-    missed = [json.loads(each) for each in world.formats.in_turn(world.stored)]
-    assert [each.get("delta", False) for each in missed] == [False, is_patch]
+    missed = world.formats.replayed(ann.encode, world.stored, in_patches=True, known=Encodings())
+    patches = [each.get("delta", False) for each in json.loads(missed)]
+    assert patches == [False, is_patch]

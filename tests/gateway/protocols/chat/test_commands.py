@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 import pytest
@@ -27,7 +27,7 @@ from gateway.streams.catch_up import CatchUp
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.shared_state import Work
 from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication
+from shared.contracts.publications import Publication, StoredPublication
 from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
 from shared.tokens.claims import Claims
@@ -100,8 +100,10 @@ class AStream(CatchUp):
     position = 7
     epoch = "e"
 
-    def at_once(self, offset: int, epoch: str | None) -> int:
-        return offset + 1
+    def recent_together(
+        self, channels: Iterable[ChannelName], offset: int, epoch: str | None
+    ) -> list[StoredPublication]:
+        return []
 
 
 class APresence:
