@@ -29,7 +29,11 @@ NAMESPACES: dict[str, dict[str, Any]] = {
 }
 IN_NODE = [f"{version}-{transport}" for version in VERSIONS for transport in TRANSPORTS]
 SDKS = ["python", *IN_NODE]
-SETTINGS: dict[str, Any] = {"api_key": API_KEY, "namespaces": NAMESPACES}
+SETTINGS: dict[str, Any] = {
+    "api_key": API_KEY,
+    "namespaces": NAMESPACES,
+    "recovery_max_publication_limit": 10_000,  # no test is about how fast a client comes back
+}
 
 
 def a_channel(namespace: str) -> ChannelName:

@@ -1,5 +1,6 @@
 """The settings with which the SDKs' own suites run against a gateway."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ FILES = sorted(Path(__file__).parent.glob("*.env"))
 def test_a_gateway_starts_with_the_settings_for_each_suite(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in [each for each in os.environ if each.startswith("HUBBUB_")]:
+        monkeypatch.delenv(name)
     for name, value in dotenv_values(file).items():
         monkeypatch.setenv(name, value or "")
 
