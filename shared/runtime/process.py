@@ -102,9 +102,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         limits = limits or PeerLimits()
         config.timeout_keep_alive = limits.keep_alive_seconds  # type: ignore[assignment]
-        self.server_state.connections = Peers(  # type: ignore[assignment]
-            max_sockets=limits.max_sockets, max_idle=limits.max_idle
-        )
+        self._peers = Peers(max_sockets=limits.max_sockets, max_idle=limits.max_idle)
+        self.server_state.connections = self._peers  # type: ignore[assignment]
         self._stop = stop
         self._drain = drain
         self._graceful_seconds = graceful_seconds
@@ -144,6 +143,8 @@ class Server(uvicorn.Server):
             server.close()
         for each in sockets or []:
             each.close()
+        # Or a client that is told to reconnect would send its next request here, in vain.
+        self._peers.end_idle()
         if self._drain is not None:
             await self._drain()
         await self._end_requests(ends_at)

@@ -123,6 +123,11 @@ class Peers:
         self._waited_for.pop(peer, None)
         self._idle.pop(peer, None)
 
+    def end_idle(self) -> None:
+        """End those that were answered before and have sent nothing since."""
+        for peer in tuple(self._idle):
+            self._end(peer)
+
     def leaves_unread(self, peer: Peer) -> None:
         """It has not read all that was sent to it."""
         if peer in self._all:

@@ -50,10 +50,15 @@ class Faults:
 class Link:
     """One connection through the proxy."""
 
-    def __init__(self, *writers: asyncio.StreamWriter) -> None:
-        self._writers = writers
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writers = [writer]
         self.dead = False
         self.over = False
+
+    def reach(self, upstream: asyncio.StreamWriter) -> None:
+        self._writers.append(upstream)
+        if self.over:
+            self.reset()
 
     def reset(self) -> None:
         self.over = True
@@ -96,25 +101,31 @@ class FaultProxy:
         """Carry one connection to its end."""
         self.accepted += 1
         self.upstreams.rotate(-1)
+        link = Link(writer)
+        self._links.add(link)
+        try:
+            await self._connect(reader, writer, link)
+        finally:
+            self._links.discard(link)
+            link.close()
+
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link
+    ) -> None:
         try:
             if self.faults.refusing:
                 raise ConnectionRefusedError
             async with asyncio.timeout(CONNECT_SECONDS):
                 their_reader, their_writer = await asyncio.open_connection(*self.upstreams[-1])
         except (OSError, TimeoutError):
-            Link(writer).reset()
+            link.reset()
             return
+        link.reach(their_writer)
         for each in (writer, their_writer):
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = Link(writer, their_writer)
-        self._links.add(link)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for source, target in ((reader, their_writer), (their_reader, writer)):
-                    group.create_task(self._carry(source, target, link))
-        finally:
-            self._links.discard(link)
-            link.close()
+        async with asyncio.TaskGroup() as group:
+            for source, target in ((reader, their_writer), (their_reader, writer)):
+                group.create_task(self._carry(source, target, link))
 
     async def _carry(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, link: Link

@@ -40,6 +40,21 @@ async def test_replaced_gateways_lose_and_double_nothing(
                 assert client.all_data(channel) == list(range(said))
 
 
+async def test_a_gateway_that_stops_asks_its_clients_to_come_back(
+    nats_url: str, publisher: Publisher, sdk: Sdk
+) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(sdk_gateway(nats_url))
+        async with a_site(publisher, gateway) as site:
+            ann = await sdk.client(site)
+            await ann.connect()
+
+            await stack.aclose()
+
+            told = await ann.until("connecting")
+            assert (told["code"], told["reason"]) == (3001, "shutdown")
+
+
 async def _talk(site: Site, channel: ChannelName, is_over: Callable[[], bool]) -> int:
     """Count aloud; how many numbers."""
     said = 0

@@ -65,6 +65,31 @@ async def test_a_server_that_is_cancelled_listens_no_more() -> None:
         assert not any(each.is_serving() for each in server.servers)
 
 
+async def test_idle_connections_end_before_the_drain() -> None:
+    stop, seen = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"here"})
+
+    async def drain() -> None:
+        await seen.wait()
+
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        server = Server(server_config(app, forwarded_allow_ips=""), stop=stop, drain=drain)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[taken]))
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            stop.set()
+            assert (await reader.read()).endswith(b"here\r\n0\r\n\r\n")
+            seen.set()
+            writer.close()
+            await writer.wait_closed()
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 3])
 @pytest.mark.parametrize("path", ["/", "/slow"])
 def test_a_service_that_is_signalled_drains_closes_all_and_exits_0(

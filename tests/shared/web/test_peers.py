@@ -122,6 +122,22 @@ def test_of_the_idle_the_longest_idle_ends_when_there_are_too_many(gone: list[st
     assert gone == ["b"], "d has not had an answer yet, and is another limit's business"
 
 
+def test_the_idle_are_ended_and_nobody_else(gone: list[str]) -> None:
+    peers = Peers()
+    idle, new, asking, answered = (a_peer(name, gone) for name in ("idle", "new", "asking", "not"))
+    for each in (idle, new, asking, answered):
+        peers.enter(each)
+    for each in (idle, asking, answered):
+        peers.wait_for(each, idle=True)
+    peers.wait_for(asking, idle=False)
+    peers.serve(answered)
+
+    peers.end_idle()
+
+    assert gone == ["idle"]
+    assert set(peers) == {new, asking, answered}
+
+
 def test_who_is_gone_is_forgotten(gone: list[str]) -> None:
     peers = Peers(max_sockets=1, max_idle=1)
     a, b = a_peer("a", gone), a_peer("b", gone)
