@@ -47,6 +47,8 @@ class ClusterLimits:
     """For the answers of all."""
     max_answer_bytes: int = 512 * 1024
     """Of one gateway; one that would be longer is none."""
+    leave_seconds: float = 1.0
+    """For the bus to take note that this gateway hears no more."""
 
 
 class Question(BaseModel):
@@ -121,8 +123,9 @@ class Cluster:
         try:
             yield
         finally:
-            for subscription in subscriptions:
-                subscription.close()
+            async with asyncio.TaskGroup() as group:
+                for subscription in subscriptions:
+                    group.create_task(subscription.drain(seconds=self.limits.leave_seconds))
 
     async def ask(self, node: str, kind: str, body: Mapping[str, Any]) -> Any:
         """Ask one gateway; return what its handler did.

@@ -64,6 +64,16 @@ class Subscription:
         """Stop calling the handler."""
         self._client.unsubscribe_inline(self._id)
 
+    async def drain(self, *, seconds: float) -> None:
+        """Unsubscribe, and call the handler for what the server had sent until then.
+
+        Whoever asks later is told at once that nobody answers, instead of waiting in vain.
+
+        Args:
+            seconds: For the server to take note of it; then the handler isn't called any more.
+        """
+        await self._client.drain_inline(self._id, seconds=seconds)
+
 
 class LightClient(Client):
     """Adds inline subscriptions and a `send_command` that never waits."""
@@ -95,6 +105,20 @@ class LightClient(Client):
         self._subs.pop(number, None)
         if self.is_connected:
             self.write(b"UNSUB %d\r\n" % number)
+
+    async def drain_inline(self, number: int, *, seconds: float) -> None:
+        if self._inline.pop(number, None) is None:
+            return
+        self._subs.pop(number, None)
+        try:
+            if self.is_connected and self._tap is not None:
+                self.write(b"UNSUB %d\r\n" % number)
+                self._tap.flush()
+                with suppress(Error, TimeoutError, OSError):
+                    async with asyncio.timeout(seconds):
+                        await self.flush()
+        finally:
+            self._handlers.pop(number, None)
 
     def subscribe_again(self) -> None:
         """After the first connect: nats-py sends subscriptions again after later ones only.

@@ -121,6 +121,8 @@ class FaultProxy:
             link.reset()
             return
         link.reach(their_writer)
+        if link.over:
+            return
         for each in (writer, their_writer):
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.TaskGroup() as group:
@@ -202,6 +204,10 @@ async def fault_proxy(
     try:
         yield proxy, server.sockets[0].getsockname()[1]
     finally:
+        # Asyncio loses who was accepted in the turn of the close: nobody would ever hear of it.
+        for each in server.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        await asyncio.sleep(0)
         server.close()
         while proxy.open:  # some have only just come; their tasks end in the next turns of the loop
             proxy.reset_all()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from shared.contracts.errors import Unavailable
 from shared.contracts.ids import NodeId
 from shared.nats.client import Bus, connect_bus
 from tests.fixtures.nats import NatsServer
+from tests.fixtures.waiting import eventually
 
 
 class Number(Question):
@@ -28,9 +29,15 @@ class Gateways:
         self.leases: list[str] = []
 
     async def start(
-        self, handler: Callable[[Number], Any], *, limits: ClusterLimits | None = None
+        self,
+        handler: Callable[[Number], Any],
+        *,
+        limits: ClusterLimits | None = None,
+        stack: AsyncExitStack | None = None,
     ) -> Cluster:
-        bus = await self._stack.enter_async_context(connect_bus(self._url, name="gateway"))
+        """One that stays until the test is over, or the stack is closed."""
+        stack = stack or self._stack
+        bus = await stack.enter_async_context(connect_bus(self._url, name="gateway"))
         lease = NodeId(f"lease-{len(self.leases)}")
         self.leases.append(lease)
         cluster = Cluster(
@@ -40,7 +47,7 @@ class Gateways:
             limits=limits or ClusterLimits(survey_seconds=0.3),
         )
         cluster.handle("number", Number, handler)
-        await self._stack.enter_async_context(cluster.listening())
+        await stack.enter_async_context(cluster.listening())
         await bus.until_connected()
         # Answered only when the server has read the subscriptions that went before it.
         await bus.subscribe("_INBOX_gateway.flushed", lambda *_message: flushed.set())
@@ -95,6 +102,28 @@ async def test_a_survey_ends_without_those_who_do_not_answer_and_says_so(
 
     assert answers == {one.node: 2, two.node: 2}
     assert not is_complete
+
+
+async def test_a_gateway_that_leaves_answers_what_reached_it_and_is_gone_for_the_rest(
+    gateways: Gateways,
+) -> None:
+    one = await gateways.start(_double)
+    answered: list[int] = []
+
+    async def ask_until_gone(node: str) -> None:
+        with suppress(NoSuchNode):
+            while True:
+                answered.append(await one.ask(node, "number", {"number": 1}))
+
+    async with AsyncExitStack() as stack:
+        leaving = await gateways.start(_double, stack=stack)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(ask_until_gone(leaving.node))
+            await eventually(lambda: bool(answered))
+            await stack.aclose()
+
+    assert set(answered) == {2}
 
 
 @asynccontextmanager
