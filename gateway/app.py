@@ -1,5 +1,6 @@
 """The gateway put together: its parts as `up` needs them, and an application of its own."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ from gateway.streams.history import History
 from gateway.streams.kept import ALL, Kept, KeptOf
 from gateway.streams.pages import PageLimits, Pages
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
+from gateway.streams.refill import refill
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from gateway.transport.hub import Hub
@@ -314,7 +316,7 @@ class Gateway:
     def loops(self) -> tuple[Loop, ...]:
         return (
             Loop("control", self.control.run),
-            Loop("feed", self.feed.run),
+            Loop("feed", self._follow),
             *self.presence.loops,
             Loop("crowds", self.announcements.run, is_vital=False),
             Loop("notify", self.notifier.run, is_vital=False),
@@ -339,6 +341,11 @@ class Gateway:
                 epoch=self.control.epoch, position=self.control.position
             )
         return self._was_complete or not self.settings.awaits_auth_service
+
+    async def _follow(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.feed.run())
+            group.create_task(refill(self.feed, StreamReader(self._bus, "RT")))
 
     async def drain(self) -> None:
         self._draining = True

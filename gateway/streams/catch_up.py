@@ -83,7 +83,7 @@ class CatchUp:
         Holds within this step of the loop only.
         """
         feed, ring = self._feed, self._feed.ring
-        if not feed.epoch or (epoch or feed.epoch) != feed.epoch or offset > feed.position:
+        if not self._can_be_here(offset, epoch):
             return None
         at, found = offset, list[StoredPublication]()
         if at < self._floor:
@@ -101,14 +101,16 @@ class CatchUp:
     ) -> list[StoredPublication] | None:
         """As `recent`, of several channels in one sequence, if that is not more than one batch."""
         found: list[StoredPublication] = []
+        if offset == self._feed.position and self._can_be_here(offset, epoch):
+            return found  # as most who come
         for channel in channels:
             recent = self.recent(channel, offset, epoch)
             if recent is None:
                 return None
             found += recent
         found.sort(key=attrgetter("offset"))
-        limit, (batch, is_all) = self._limits.replay_limit, bounded(found, *self._bounds)
-        return batch if is_all and len(batch) <= limit else None
+        batch, is_all = bounded(found, *self._bounds)
+        return batch if is_all and len(batch) <= self._limits.replay_limit else None
 
     def latest(self, channel: ChannelName) -> list[StoredPublication] | None:
         """The channel's newest publication, if there is one, from memory.
@@ -283,6 +285,11 @@ class CatchUp:
     ) -> tuple[list[StoredPublication], int]:
         batch, is_all = bounded(self._feed.ring.after(channels, at), *self._bounds)
         return batch, self._feed.position if is_all else batch[-1].offset
+
+    def _can_be_here(self, offset: int, epoch: str | None) -> bool:
+        """Whether this gateway has seen the offset."""
+        feed = self._feed
+        return bool(feed.epoch) and (epoch or feed.epoch) == feed.epoch and offset <= feed.position
 
     def _check_epoch(self, epoch: str | None) -> None:
         if not self._feed.epoch:

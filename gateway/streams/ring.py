@@ -55,6 +55,32 @@ class Ring:
         while len(self._publications) > self._max_count or self._bytes > self._max_bytes:
             self._evict()
 
+    def extend_back(self, floor: int, publications: list[StoredPublication]) -> bool:
+        """Add what comes after another floor and up to here, as far as there is room.
+
+        An empty ring begins behind the offset up to which it would have heard.
+
+        Args:
+            publications: All of them, ascending.
+
+        Returns:
+            Whether there was room for all.
+        """
+        added: dict[ChannelName, list[int]] = {}
+        self.floor = floor
+        for publication in reversed(publications):
+            offset, channel, payload, _time = publication
+            if len(self) == self._max_count or self._bytes + len(payload) > self._max_bytes:
+                self.floor = offset
+                break
+            self._publications[offset] = publication
+            self._publications.move_to_end(offset, last=False)
+            self._bytes += len(payload)
+            added.setdefault(channel, []).append(offset)
+        for channel, offsets in added.items():
+            self._offsets.setdefault(channel, _Offsets()).put_first(offsets[::-1])
+        return self.floor == floor
+
     def clear(self) -> None:
         """Drop everything, because the next publication may not follow the last one."""
         self.floor = NOTHING
@@ -126,6 +152,10 @@ class _Offsets:
 
     def append(self, offset: int) -> None:
         self._offsets.append(offset)
+
+    def put_first(self, offsets: list[int]) -> None:
+        self._offsets[: self._begin] = offsets
+        self._begin = 0
 
     def drop_first(self) -> bool:
         """Drop the first offset; return whether any are left."""

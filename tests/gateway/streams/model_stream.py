@@ -57,10 +57,10 @@ class ModelStream(StreamReader):
         self.first = min(self.first + count, self.last + 1)
 
     async def batch(self, request: Mapping[str, Any]) -> Batch:
-        self.asked[request["next_by_subj"]] += 1
+        subject = request.get("next_by_subj", ">")
+        self.asked[subject] += 1
         await self._meanwhile()
         held = self.messages[self.first - 1 : max(self.last - self._lag(), 0)]
-        subject = request["next_by_subj"]
         found = [
             each for each in held if subject in (">", each.subject) and _is_asked(each, request)
         ]

@@ -18,24 +18,42 @@ class RingMachine(RuleBasedStateMachine):
     """The ring returns all publications above the floor, for any set of channels, in order."""
 
     @initialize(
-        max_count=st.integers(1, 8), max_bytes=st.integers(1, 60), position=st.integers(0, 5)
+        max_count=st.integers(1, 8),
+        max_bytes=st.integers(1, 60),
+        earlier=st.lists(channels, max_size=10),
     )
-    def begin(self, max_count: int, max_bytes: int, position: int) -> None:
+    def begin(self, max_count: int, max_bytes: int, earlier: list[ChannelName]) -> None:
         self.max_count, self.max_bytes = max_count, max_bytes
         self.ring = Ring(max_count=max_count, max_bytes=max_bytes)
-        self.position = position
-        self.published: list[StoredPublication] = []
+        self.everything = [
+            StoredPublication(offset, channel, b"earlier")
+            for offset, channel in enumerate(earlier, start=1)
+        ]
+        self.position = self.given_after = len(earlier)
 
     @rule(channel=channels, size=st.integers(0, 20), skipped=st.integers(0, 2))
     def publish(self, channel: ChannelName, size: int, skipped: int) -> None:
+        if self.ring.floor == NOTHING:
+            self.given_after = self.position + skipped
         self.position += 1 + skipped
-        self.published.append(StoredPublication(self.position, channel, bytes(size)))
-        self.ring.append(self.published[-1])
+        self.everything.append(StoredPublication(self.position, channel, bytes(size)))
+        self.ring.append(self.everything[-1])
+
+    @rule(span=st.integers(1, 6))
+    def read_back(self, span: int) -> None:
+        end = min(self.ring.floor, self.position)
+        begin = max(end - span, 0)
+        between = [each for each in self.everything if begin < each.offset <= end]
+
+        had_room = self.ring.extend_back(begin, between)
+
+        assert had_room == (self.ring.floor == begin)
+        self.given_after = begin
 
     @rule()
     def begin_anew(self) -> None:
         self.ring.clear()
-        self.published.clear()
+        self.given_after = self.position
 
     @rule(wanted=channel_sets, back=st.integers(0, 12))
     def read_what_comes_after(self, wanted: set[ChannelName], back: int) -> None:
@@ -49,7 +67,7 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(channel=channels, count=st.integers(1, 6))
     def read_the_last(self, channel: ChannelName, count: int) -> None:
-        of_channel = [each for each in self.published if each.channel == channel]
+        of_channel = [each for each in self.everything if each.channel == channel]
         found = self.ring.last(channel, count)
 
         held = [each for each in self._held() if each.channel == channel]
@@ -63,8 +81,9 @@ class RingMachine(RuleBasedStateMachine):
         held = self._held()
         assert len(self.ring) == len(held) <= self.max_count
         assert self.ring.payload_bytes == sum(len(each.payload) for each in held) <= self.max_bytes
-        if len(held) < len(self.published):
-            one_more = self.published[-len(held) - 1 :]
+        given = [each for each in self.everything if each.offset > self.given_after]
+        if len(held) < len(given):
+            one_more = given[-len(held) - 1 :]
             assert (
                 len(one_more) > self.max_count
                 or sum(len(each.payload) for each in one_more) > self.max_bytes
@@ -72,14 +91,11 @@ class RingMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_has_exactly_what_is_above_the_floor(self) -> None:
-        if not self.published:
-            assert self.ring.floor == NOTHING
-            return
-        for each in self.published:
+        for each in self.everything:
             assert (self.ring.get(each.offset) == each) == (each.offset > self.ring.floor)
 
     def _held(self) -> list[StoredPublication]:
-        return [each for each in self.published if each.offset > self.ring.floor]
+        return [each for each in self.everything if each.offset > self.ring.floor]
 
 
 TestRing = RingMachine.TestCase
