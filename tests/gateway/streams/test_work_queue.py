@@ -1,6 +1,7 @@
 """A work queue on a real server."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
@@ -16,15 +17,17 @@ from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
-LONG_ACK_WAIT = StreamSettings(notify_ack_seconds=60)
-"""So long that a test fails if it has to wait for it."""
+LONG_ACK_WAIT = StreamSettings(notify_ack_seconds=600)
+"""So long that a test fails if it has to wait for it, and that no job comes again by itself."""
+
+CONSUMER_INFO = f"$JS.API.CONSUMER.INFO.EVENTS.{NOTIFY_CONSUMER}"
 
 
 @pytest.fixture
 async def own_bus(nats_server: Callable[[], NatsServer]) -> AsyncGenerator[Bus]:
     """A server of the test's own, since all tests on one server would share the consumer."""
     async with connect_bus(nats_server().url, name="test") as bus:
-        await bootstrap(bus, StreamSettings(notify_ack_seconds=1))
+        await bootstrap(bus, LONG_ACK_WAIT)
         yield bus
 
 
@@ -80,22 +83,36 @@ async def test_a_job_knows_its_sequence_its_time_and_how_often_it_was_delivered(
     assert before <= job.stored_at <= datetime.now(UTC)
 
 
-async def test_jobs_are_redelivered_unless_they_are_acked_or_terminated(
-    queue: WorkQueue, own_publisher: Publisher
+async def test_a_job_that_could_not_be_done_is_redelivered_and_those_that_are_settled_are_not(
+    queue: WorkQueue, own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    await add(own_publisher, b"done", b"forgotten", b"hopeless", b"later")
+    await add(own_publisher, b"done", b"hopeless", b"later")
     jobs: list[Job] = []
-    while len(jobs) < 4:
+    while len(jobs) < 3:
         jobs += await until_taken(queue)
     jobs[0].ack()
-    jobs[2].term()
-    jobs[3].nak(delay_seconds=0)
+    jobs[1].term()
+    jobs[2].nak(delay_seconds=0)
 
     [later] = await until_taken(queue)
-    [forgotten] = await until_taken(queue)
 
     assert (later.payload, later.deliveries) == (b"later", 2)
-    assert (forgotten.payload, forgotten.deliveries) == (b"forgotten", 2)
+    answer = await own_bus.request(CONSUMER_INFO, b"", timeout_seconds=10)
+    assert json.loads(answer)["num_ack_pending"] == 1, "all others are settled"
+
+
+async def test_a_job_that_is_forgotten_is_redelivered_after_the_ack_wait(
+    own_bus: Bus, own_publisher: Publisher
+) -> None:
+    await bootstrap(own_bus, StreamSettings(notify_ack_seconds=1))
+    never_reports = WorkQueueLimits(progress_seconds=600)
+    async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, never_reports) as queue:
+        await add(own_publisher, b"forgotten")
+        [first] = await until_taken(queue)
+        [again] = await until_taken(queue)
+
+    assert (first.payload, first.deliveries) == (b"forgotten", 1)
+    assert (again.payload, again.deliveries) == (b"forgotten", 2)
 
 
 async def test_a_process_that_waits_gets_a_job_as_soon_as_there_is_one(
@@ -121,7 +138,6 @@ async def test_without_jobs_take_returns_none_after_a_while(own_bus: Bus) -> Non
 async def test_a_queue_that_closes_returns_jobs_that_were_not_taken(
     own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    await bootstrap(own_bus, LONG_ACK_WAIT)
     async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
         await add(own_publisher, b"taken")
         [job] = await until_taken(closing, 3)
@@ -203,7 +219,6 @@ async def test_a_job_with_an_unknown_ack_subject_is_taken_and_acked_there(
 async def test_a_queue_that_closes_returns_taken_jobs_too(
     own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    await bootstrap(own_bus, LONG_ACK_WAIT)
     await add(own_publisher, b"1", b"2", b"3")
     async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER) as closing:
         first = await until_taken(closing, 1)

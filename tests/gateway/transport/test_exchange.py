@@ -134,7 +134,8 @@ async def test_a_body_that_is_too_long_is_refused_while_it_comes(framing: bytes)
     piece = b"x" * 10_000
     if b"chunked" in framing:
         piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-    async with a_stream_gateway() as gateway, gateway.peer() as peer:
+    # To send so much takes a while; who takes longer than is waited for is reset.
+    async with a_stream_gateway(close_seconds=600) as gateway, gateway.peer() as peer:
         await peer.send(head)
         for _ in range(HUGE // 10_000):
             await peer.send(piece)  # whether anybody listens or not: nobody resets the connection
