@@ -19,6 +19,7 @@ from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser,
 from gateway.metrics import GatewayMetrics
 from gateway.presence.records import ClientInfo
 from gateway.session.access import Access
+from gateway.session.rate import units_of_replay
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.encodings import Encodings
@@ -30,6 +31,9 @@ from shared.contracts.publications import Publication, Sender, StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import PubAck
 from shared.tokens.claims import Claims
+
+Position = tuple[int, str | None]
+"""An offset; and its epoch, if the client knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,25 +249,39 @@ class Session(Member):
     def _is_behind(self) -> bool:
         return any(isinstance(each, SlowConsumer) for each in self._recoveries)
 
+    def pay_for(self, replayed: int) -> None:
+        """Charge its user for so many publications that it missed, or asks for.
+
+        Raises:
+            TooFast: the user asked for too much at a time.
+        """
+        if replayed:
+            self.kind.access.user_rates.charge(self.user_id, units_of_replay(replayed))
+
     def recent(
-        self, wanted: Mapping[Subscription, tuple[int, str | None]]
+        self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication]] | None:
         """As `missed`, if all of it is in memory; None if something has to be read."""
+        catch_up = self.kind.catch_up
         found: dict[Subscription, list[StoredPublication]] = {}
-        for subscription, (offset, epoch) in wanted.items():
-            publications = self.kind.catch_up.recent(subscription.channel, offset, epoch)
+        for subscription, position in wanted.items():
+            channel = subscription.channel
+            if position is None:
+                publications = catch_up.latest(channel)
+            else:
+                publications = catch_up.recent(channel, *position)
             if publications is None:
                 return None
             found[subscription] = publications
         return found
 
     async def missed(
-        self, wanted: Mapping[Subscription, tuple[int, str | None]]
+        self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication] | Reason]:
-        """What came in each channel after an offset, complete in the step in which it returns.
+        """What came in each channel after a position, complete in the step in which it returns.
 
         Args:
-            wanted: The offset and its epoch, of each subscription.
+            wanted: The position, of each subscription; None for its newest publication alone.
 
         Returns:
             The publications; or why they can't be had.
@@ -280,38 +298,27 @@ class Session(Member):
                 if isinstance(found.get(subscription), Reason):
                     through[subscription] = catch_up.position
                     continue
-                offset, epoch = wanted[subscription]
-                offset = max(offset, through[subscription])
-                publications = found.setdefault(subscription, [])
-                assert isinstance(publications, list)
+                position = wanted[subscription]
                 try:
-                    await catch_up.run(
-                        (subscription.channel,),
-                        offset,
-                        epoch,
-                        send=publications.extend,
-                        drained=self._still_there,
-                        go_live=partial(_note, through, subscription),
-                    )
+                    if position is None:
+                        found[subscription] = await catch_up.read_latest(subscription.channel)
+                        through[subscription] = catch_up.position
+                        await self._still_there()
+                    else:
+                        publications = found.setdefault(subscription, [])
+                        assert isinstance(publications, list)
+                        offset, epoch = position
+                        await catch_up.run(
+                            (subscription.channel,),
+                            max(offset, through[subscription]),
+                            epoch,
+                            send=publications.extend,
+                            drained=self._still_there,
+                            go_live=partial(_note, through, subscription),
+                        )
                 except Unrecoverable as hole:
                     found[subscription] = hole.reason
         return found
-
-    def recent_newest(self, subscription: Subscription) -> list[StoredPublication] | None:
-        """As `newest`, if that is in memory."""
-        return self.kind.catch_up.latest(subscription.channel)
-
-    async def newest(self, subscription: Subscription) -> list[StoredPublication]:
-        """The channel's newest publication, if it has any; as of the step in which it returns.
-
-        Raises:
-            Unrecoverable: the stream began anew meanwhile.
-            Unavailable: the stream does not answer.
-            ConnectionLost: the connection ended.
-        """
-        newest = await self.kind.catch_up.read_latest(subscription.channel)
-        await self._still_there()
-        return newest
 
     async def _still_there(self) -> None:
         if not self.connection.is_open:

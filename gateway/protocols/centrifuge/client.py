@@ -27,14 +27,15 @@ from gateway.protocols.centrifuge.subscriptions import (
     Missed,
     Wanted,
     begin_subscription,
+    count_of,
     enter,
-    recovers,
+    missing_from,
     subscribed,
 )
 from gateway.session.command_queue import CommandQueue
 from gateway.session.rate import CLOSE, CONNECT_UNITS, EXECUTE, units_of_replay, units_of_text
 from gateway.session.recovery import ConnectionLost
-from gateway.session.session import Session
+from gateway.session.session import Position, Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
 from gateway.transport.http_stream import HttpStreamConnection
@@ -278,17 +279,13 @@ class CentrifugeClient(Dialogue):
             session_id=claims.session_id,
         )
         subscriptions = {begin_subscription(self, each): each for each in wanted}
-        recovering = {
-            subscription: (each.asked.offset, each.asked.epoch or None)
-            for subscription, each in subscriptions.items()
-            if each.asked.recover and recovers(self, subscription, each)
-        }
-        recent = session.recent(recovering)
+        positions = missing_from(self, subscriptions)
+        recent = session.recent(positions)
         if recent is not None:
             self._connected(subscriptions, recent)
         else:
             self.service.hold(session)
-            self.connection.start(self._connect_later(subscriptions, recovering))
+            self.connection.start(self._connect_later(subscriptions, positions))
 
     def _server_side(self, session: Session, asked: commands.Connect) -> list[Wanted]:
         """What the connection is subscribed to without asking, and what it asks for at once.
@@ -327,11 +324,11 @@ class CentrifugeClient(Dialogue):
     async def _connect_later(
         self,
         subscriptions: Mapping[Subscription, Wanted],
-        recovering: Mapping[Subscription, tuple[int, str | None]],
+        positions: Mapping[Subscription, Position | None],
     ) -> None:
         assert self._session is not None
         try:
-            missed = await self._session.missed(recovering)
+            missed = await self._session.missed(positions)
             if self.connection.is_open:
                 self._connected(subscriptions, missed)
         except ConnectionLost:
@@ -349,6 +346,7 @@ class CentrifugeClient(Dialogue):
         command, session = self._connect, self._session
         assert command is not None
         assert session is not None
+        session.pay_for(sum(map(count_of, missed.values())))
         subs = [
             b"%b:%b" % (
                 json_of(wanted.channel),

@@ -143,17 +143,20 @@ def history(client: Dialogue, command: Command) -> bool:
         raise Refused(codes.ERROR_OF_REFUSAL[refusal])
     if asked.reverse and asked.since is not None and not asked.since.offset:
         raise Refused(Errors.BAD_REQUEST)
-    return client.run(command, _read_history(client, command, channel, asked))
+    most = client.service.history_limit
+    limit = most if asked.limit < 0 else min(asked.limit, most)
+    session.pay_for(limit)
+    return client.run(command, _read_history(client, command, channel, asked, limit))
 
 
 async def _read_history(
-    client: Dialogue, command: Command, channel: ChannelName, asked: commands.History
+    client: Dialogue, command: Command, channel: ChannelName, asked: commands.History, limit: int
 ) -> None:
-    since, limit = asked.since, client.service.history_limit
+    since = asked.since
     try:
         page = await client.service.pages.read(
             channel,
-            limit=limit if asked.limit < 0 else min(asked.limit, limit),
+            limit=limit,
             since=None if since is None else (since.offset, since.epoch or None),
             reverse=asked.reverse,
         )

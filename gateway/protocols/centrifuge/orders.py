@@ -24,12 +24,12 @@ from gateway.protocols.centrifuge.subscriptions import (
     Wanted,
     begin_subscription,
     enter,
-    recovers,
+    missing_from,
     show,
     subscribed,
 )
 from gateway.session.recovery import ConnectionLost
-from gateway.session.session import Session
+from gateway.session.session import Position, Session
 from gateway.transport.frames import Close
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName, UserId
@@ -146,15 +146,12 @@ class Orders:
             by_token=True,
         )
         subscription = begin_subscription(client, wanted)
-        if since is None or not recovers(client, subscription, wanted):
-            _tell(client, subscription, wanted, None)
-            return
-        missing = {subscription: (since.offset, since.epoch or None)}
-        recent = session.recent(missing)
+        positions = missing_from(client, {subscription: wanted})
+        recent = session.recent(positions)
         if recent is not None:
-            _tell(client, subscription, wanted, recent[subscription])
+            _tell(client, subscription, wanted, recent.get(subscription))
         else:
-            session.connection.start(_recover(client, subscription, wanted, missing))
+            session.connection.start(_recover(client, subscription, wanted, positions))
 
     def _unsubscribe(self, order: UnsubscribeOrder, session: Session, _client: Dialogue) -> None:
         subscription = session.subscription_to(ChannelName(order.channel))
@@ -192,11 +189,11 @@ async def _recover(
     client: Dialogue,
     subscription: Subscription,
     wanted: Wanted,
-    missing: Mapping[Subscription, tuple[int, str | None]],
+    positions: Mapping[Subscription, Position | None],
 ) -> None:
     missed: Missed = None
     try:
-        missed = (await client.session.missed(missing))[subscription]
+        missed = (await client.session.missed(positions))[subscription]
     except ConnectionLost:
         return
     except AppError as error:  # then it has what comes from now on

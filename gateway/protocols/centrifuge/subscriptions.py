@@ -1,7 +1,7 @@
 """Subscribing: who may, in which format, what was missed, and the result as it is answered."""
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,11 +18,13 @@ from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl
 from gateway.protocols.centrifuge.filters import BadFilter
 from gateway.protocols.centrifuge.formats import Formats
 from gateway.protocols.centrifuge.service import SERVER_SIDE
+from gateway.session.session import Position
 from gateway.streams.feed import Reason
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.tokens.claims import Grant, Subscriber, SubscriptionClaims
 from shared.tokens.errors import TokenMismatch
+from shared.web.user_rates import TooFast
 
 _SHARED_POLL = 4
 
@@ -84,19 +86,11 @@ async def _subscribe_with_token(
 
 def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
     subscription = begin_subscription(client, wanted)
-    session = client.session
-    if _wants_newest(client, subscription, wanted):
-        missed = session.recent_newest(subscription)
-    elif wanted.asked.recover and recovers(client, subscription, wanted):
-        position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
-        recent = session.recent(position)
-        missed = None if recent is None else recent[subscription]
-    else:
-        _answer_subscribe(client, command, subscription, wanted, None)
-        return False
-    if missed is None:
+    positions = missing_from(client, {subscription: wanted})
+    recent = client.session.recent(positions)
+    if recent is None:
         return client.run(command, _recover(client, command, subscription, wanted))
-    _answer_subscribe(client, command, subscription, wanted, missed)
+    _answer_subscribe(client, command, subscription, wanted, recent.get(subscription))
     return False
 
 
@@ -142,21 +136,15 @@ async def _recover(
     client: Dialogue, command: Command, subscription: Subscription, wanted: Wanted
 ) -> None:
     session = client.session
-    missed: Missed = None
-    wants_newest = _wants_newest(client, subscription, wanted)
-    if wants_newest or (wanted.asked.recover and recovers(client, subscription, wanted)):
-        position = {subscription: (wanted.asked.offset, wanted.asked.epoch or None)}
-        try:
-            if wants_newest:
-                missed = await session.newest(subscription)
-            else:
-                missed = (await session.missed(position))[subscription]
-        except BaseException:
-            give_up(client, subscription)
-            raise
-        if session.subscription_to(wanted.channel) is not subscription:  # it was ended meanwhile
-            raise Refused(Errors.PERMISSION_DENIED)
-    _answer_subscribe(client, command, subscription, wanted, missed)
+    positions = missing_from(client, {subscription: wanted})
+    try:
+        missed = await session.missed(positions)
+    except BaseException:
+        give_up(client, subscription)
+        raise
+    if session.subscription_to(wanted.channel) is not subscription:  # it was ended meanwhile
+        raise Refused(Errors.PERMISSION_DENIED)
+    _answer_subscribe(client, command, subscription, wanted, missed.get(subscription))
 
 
 def _answer_subscribe(
@@ -165,6 +153,11 @@ def _answer_subscribe(
     if isinstance(missed, Reason) and wanted.asked.rejects_unrecovered:
         give_up(client, subscription)
         raise Refused(Errors.UNRECOVERABLE_POSITION)
+    try:
+        client.session.pay_for(count_of(missed))
+    except TooFast:
+        give_up(client, subscription)
+        raise
     result = subscribed(client, subscription, wanted, missed)
     client.reply(command, result)
     enter(client, subscription, wanted)
@@ -220,6 +213,23 @@ def _options(client: Dialogue, subscription: Subscription) -> Namespace:
     options = client.service.namespaces.options_of(subscription.channel)
     assert options is not None  # else it would be none
     return options
+
+
+def count_of(missed: Missed) -> int:
+    return len(missed) if isinstance(missed, list) else 0
+
+
+def missing_from(
+    client: Dialogue, subscriptions: Mapping[Subscription, Wanted]
+) -> dict[Subscription, Position | None]:
+    """Since when each misses something that it shall get; None for the newest publication alone."""
+    positions: dict[Subscription, Position | None] = {}
+    for subscription, wanted in subscriptions.items():
+        if _wants_newest(client, subscription, wanted):
+            positions[subscription] = None
+        elif wanted.asked.recover and recovers(client, subscription, wanted):
+            positions[subscription] = wanted.asked.offset, wanted.asked.epoch or None
+    return positions
 
 
 def _wants_newest(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:

@@ -18,7 +18,6 @@ from gateway.protocols.chat.codec import encode, encode_people, encode_welcome
 from gateway.protocols.chat.frames import Greeting
 from gateway.protocols.chat.handshake import ChatHandshake
 from gateway.protocols.chat.service import ChatService
-from gateway.session.rate import units_of_replay
 from gateway.session.recovery import ConnectionLost, Recovery
 from gateway.session.session import Session
 from gateway.streams.feed import Reason, Unrecoverable
@@ -87,7 +86,7 @@ class Arrival:
         with self._session.recovering(*self._subscriptions) as recovery:
             try:
                 if missed:
-                    self._pay_for(len(missed))
+                    self._session.pay_for(len(missed))
             except TooFast:
                 self._refuse_replay()
             else:
@@ -156,7 +155,7 @@ class Arrival:
                 offset,
                 since.epoch,
                 before_first=lambda: self._welcome(offset, recovery),
-                admit=self._pay_for,
+                admit=self._session.pay_for,
             )
         except Unrecoverable as hole:
             return hole.reason
@@ -178,10 +177,6 @@ class Arrival:
                 await recovery.run(offset, None)
             except Unrecoverable as unrecoverable:
                 hole = unrecoverable.reason  # at the second time there is nothing to wait for
-
-    def _pay_for(self, count: int) -> None:
-        access = self._service.sessions.access
-        access.user_rates.charge(self._session.user_id, units_of_replay(count))
 
     def _welcome(self, offset: int, recovery: Recovery | None = None) -> None:
         """Say who is here, and from now on also who comes and goes."""

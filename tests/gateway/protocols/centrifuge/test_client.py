@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.channels.options import Namespace, Who
+from gateway.session.rate import CONNECT_UNITS
 from shared.contracts.channels import parse_channel, personal_channel
 from shared.contracts.ids import ChannelName, SessionId, UserId
 from shared.jetstream.publisher import Publisher
@@ -285,6 +286,49 @@ async def test_the_personal_channel_recovers_with_the_connect(
         assert missed["data"] == 1
         await publish(publisher, personal, 2)
         assert (await client.publication(personal))["data"] == 2
+
+
+@pytest.mark.parametrize("held", [{}, {"recover": True, "offset": 1}])
+async def test_the_newest_of_a_cache_comes_with_the_connect(
+    nats_url: str, gateway: RunningGateway, publisher: Publisher, held: dict[str, Any]
+) -> None:
+    channel = parse_channel(a_channel("cache"))
+    async with talking(gateway, token_of(1, "Ann")) as watcher:
+        await watcher.ask("subscribe", channel=channel)
+        await publish_seen(watcher, publisher, channel, *range(3))
+    below_its_ring = SETTINGS | {"ring_messages": 1}
+    async with a_gateway(nats_url, settings=below_its_ring) as forgetful:
+        for each in (gateway, forgetful):
+            async with talk(each) as client:
+                token, subs = token_of(1, "Ann"), {channel: held}
+                connected = await client.ask("connect", token=token, subs=subs)
+                [newest] = connected["subs"][channel]["publications"]
+                assert (newest["data"], connected["subs"][channel]["recovered"]) == (2, True)
+
+
+async def test_what_is_replayed_is_charged_to_its_user(nats_url: str, publisher: Publisher) -> None:
+    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + 10}
+    channel = parse_channel(a_channel("news"))
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+        talking(gateway, token_of(2, "Ben")) as watcher,
+    ):
+        await watcher.ask("subscribe", channel=channel)
+        first, *_ = await publish_seen(watcher, publisher, channel, *range(41))
+        recover = {"channel": channel, "recover": True, "offset": first}
+        page = {"channel": channel, "limit": 60}
+        answers = [
+            await client.ask("subscribe", **recover),
+            await client.ask("history", **page),
+            await client.ask("history", **page),
+            await client.ask("unsubscribe", channel=channel),
+            await client.ask("subscribe", **recover),
+        ]
+
+    assert [len(each.get("publications", ())) for each in answers] == [40, 41, 0, 0, 0]
+    codes = [each.get("error", {}).get("code") for each in answers]
+    assert codes == [None, None, 111, None, 111]
 
 
 async def test_only_publications_with_the_tags_are_seen(
