@@ -9,6 +9,7 @@ import pytest
 
 from bench.load import Load, LoadFailed, start_load
 from bench.targets import STAMP
+from tests.fixtures.tcp import a_tcp_server
 
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 PING, TEXT, CLOSE = 0x89, 0x81, 0x88
@@ -51,13 +52,12 @@ async def serving(answer: Answer) -> AsyncGenerator[int]:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()  # no `wait_closed`: the load's clients stay until it ends
-        for writer in writers:
-            writer.close()
+    async with a_tcp_server(serve) as port:
+        try:
+            yield port
+        finally:
+            for writer in writers:  # the load's clients stay until it ends
+                writer.close()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
+from tests.fixtures.tcp import a_tcp_server
+
 Address = tuple[str, int]
 
 CHUNK_BYTES = 64 * 1024
@@ -139,9 +141,8 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def _serving(edge: Edge, port: int) -> AsyncGenerator[None]:
-    server = await asyncio.start_server(edge.serve, "127.0.0.1", port)
-    yield
-    server.close()
+    async with a_tcp_server(edge.serve, port=port):
+        yield
     await edge.close()
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, server_config
+from tests.fixtures.tcp import accept_no_more
 
 DEADLINE_SECONDS = 10.0
 
@@ -36,16 +37,9 @@ async def served(
                 await until(lambda: server.started)
                 yield socket.getsockname()[1]
             finally:
-                await _accept_no_more(server)
+                for each in server.servers:
+                    await accept_no_more(each)
                 stop.set()
-
-
-async def _accept_no_more(server: Server) -> None:
-    """Asyncio loses who was accepted in the turn of the close; uvloop, as in a process, doesn't."""
-    for each in server.servers:
-        for listening in each.sockets:
-            asyncio.get_running_loop().remove_reader(listening.fileno())
-    await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = DEADLINE_SECONDS) -> None:

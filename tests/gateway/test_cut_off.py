@@ -14,6 +14,7 @@ from shared.jetstream.streams import bootstrap
 from shared.nats.client import connect_bus
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer
+from tests.fixtures.tcp import a_tcp_server
 from tests.gateway.chatting import a_gateway, a_room, token_of
 from tests.gateway.serving import until
 
@@ -63,8 +64,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def a_line(port: int) -> AsyncGenerator[tuple[Line, str]]:
     """The line, and the URL of a bus at its near end."""
     line = Line(port)
-    async with await asyncio.start_server(line.relay, "127.0.0.1", 0) as server:
-        near = server.sockets[0].getsockname()[1]
+    async with a_tcp_server(line.relay) as near:
         try:
             yield line, f"nats://127.0.0.1:{near}"
         finally:

@@ -17,6 +17,7 @@ from shared.sql.database import (
     transaction,
 )
 from tests.fixtures.databases import PostgresServer
+from tests.fixtures.tcp import a_tcp_server
 from tests.shared.accounts import AccountRow, balance, create_tables, open_account
 
 SOON_SECONDS = 0.3
@@ -89,8 +90,7 @@ async def test_a_server_that_is_silent_is_a_database_that_is_away() -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with a_tcp_server(say_nothing) as port:
         url = f"postgresql://nobody@127.0.0.1:{port}/nothing"
         limits = DatabaseLimits(connect_seconds=SOON_SECONDS)
         async with connect_database(url, limits=limits) as sessions:

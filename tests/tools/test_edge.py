@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.edge import Address, Edge
+from tests.fixtures.tcp import a_tcp_server
 
 ANSWER_SECONDS = 10.0
 
@@ -23,16 +24,14 @@ async def an_upstream(name: str) -> AsyncGenerator[Address]:
             writer.write(await reader.readexactly(5))
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[:2]
+    async with a_tcp_server(answer) as port:
+        yield "127.0.0.1", port
 
 
 @asynccontextmanager
 async def serving(edge: Edge) -> AsyncGenerator[int]:
-    server = await asyncio.start_server(edge.serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with a_tcp_server(edge.serve) as port:
+        yield port
         await edge.close()
 
 

@@ -14,6 +14,7 @@ from tests.e2e import fault_proxy as module
 from tests.e2e.fault_control import FaultControl
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
 from tests.fixtures.ports import free_ports
+from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.waiting import eventually
 from tests.system.processes import until
 
@@ -34,9 +35,8 @@ async def an_echo() -> AsyncGenerator[int]:
                 writer.write(chunk)
         writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with a_tcp_server(echo) as port:
+        yield port
 
 
 @asynccontextmanager

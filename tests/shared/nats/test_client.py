@@ -11,6 +11,7 @@ import structlog
 from shared.nats.address import BadAddress
 from shared.nats.client import Bus, BusLost, BusUnavailable, MessageRejected, connect_bus
 from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.waiting import eventually
 
 
@@ -83,8 +84,7 @@ async def test_what_is_wrong_with_each_of_several_servers_is_said_once() -> None
         visits.append(writer)
         writer.close()
 
-    async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as hostile:
-        port = hostile.sockets[0].getsockname()[1]
+    async with a_tcp_server(turn_away) as port:
         urls = f"nats://127.0.0.1:1,nats://127.0.0.1:{port}"
         with structlog.testing.capture_logs() as logs:
             async with connect_bus(urls, name="test", reconnect_seconds=0.001):

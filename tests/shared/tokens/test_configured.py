@@ -13,6 +13,7 @@ from shared.runtime.settings import ServiceSettings
 from shared.tokens.configured import open_verifier
 from shared.tokens.keys import FixedKeys
 from tests.fixtures.issuers import ec_key, jwk, jwks, rsa_key, signed
+from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.tokens import OUR_KEY, SECRET, a_token, refusal_of, some_claims
 from tests.fixtures.waiting import eventually
 
@@ -28,8 +29,8 @@ async def serving(pages: Mapping[str, bytes], head: str = "") -> AsyncGenerator[
             writer.write(pages[request.split()[1]])
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with a_tcp_server(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def of(issuer: str, **claims: Any) -> dict[str, Any]:

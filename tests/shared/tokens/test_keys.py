@@ -22,6 +22,7 @@ from shared.tokens.configured import open_verifier
 from shared.tokens.errors import InvalidToken, KeysUnknown
 from shared.tokens.jwk import BadKeySet, public_jwk, read_jwks, trusted_key
 from shared.tokens.keys import JwksKeys, jwks_keys
+from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.tokens import (
     FOREIGN,
     OUR_KEY,
@@ -66,9 +67,8 @@ async def listening_issuer(asked: list[str]) -> AsyncGenerator[str]:
         writer.write(f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}".encode())
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with a_tcp_server(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "127.0.0.1:9"])
