@@ -42,6 +42,7 @@ from gateway.siblings import Siblings
 from gateway.streams.brief_cache import CacheLimits
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.encodings import Encodings
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.feed import Feed
 from gateway.streams.history import History
 from gateway.streams.kept import ALL, Kept, KeptOf
@@ -179,12 +180,21 @@ class Gateway:
             personal=settings.personal_channel,
             insecure=settings.client_insecure,
         )
+        publishing_limits = PublishingLimits(deadline_seconds=settings.publish_seconds)
         self.publisher = ChannelPublisher(
             publisher,
             history,
             recent=self.feed.ring.get,
-            limits=PublishingLimits(deadline_seconds=settings.publish_seconds),
+            limits=publishing_limits,
             on_answered=self.metrics.publish_seconds.observe,
+        )
+        self.ephemeral = EphemeralFeed(
+            bus,
+            fan_out=fanout.deliver,
+            may_deliver=lambda: self.control.caught_up,
+            may_pass=lambda channel: namespaces.why_not_pass_on(channel) is None,
+            on_unreadable=self.metrics.unreadable,
+            limits=publishing_limits,
         )
         kept_of = _kept_of(namespaces)
         cache_limits = CacheLimits(max_bytes=settings.recovery_cache_bytes)
@@ -203,6 +213,7 @@ class Gateway:
             namespaces=namespaces,
             catch_up=catch_up(CatchUpLimits(replay_limit=settings.replay_limit)),
             publisher=self.publisher,
+            ephemeral=self.ephemeral,
             metrics=self.metrics,
             enter=self.presence.enter,
             leave=self.presence.leave,
@@ -235,6 +246,16 @@ class Gateway:
             cluster=self.cluster,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
+            ephemeral_limits=RateLimits(
+                commands_per_second=settings.ephemeral_per_second,
+                burst=settings.ephemeral_burst,
+                max_refusals=settings.max_rate_refusals,
+            ),
+            ephemeral_user_rates=UserRates(
+                units_per_second=settings.user_ephemeral_units_per_second,
+                burst=settings.user_ephemeral_burst,
+                max_users=settings.max_user_buckets,
+            ),
             ping_seconds=settings.ping_seconds,
             connect_seconds=settings.auth_seconds,
             max_waiting_commands=settings.max_waiting_commands,
@@ -248,7 +269,10 @@ class Gateway:
         Orders(self.centrifuge)
         self.api = Api(
             Publishing(
-                self.publisher, namespaces=namespaces, epoch=lambda: self.feed.epoch
+                self.publisher,
+                self.ephemeral,
+                namespaces=namespaces,
+                epoch=lambda: self.feed.epoch,
             ).methods,
             Reading(namespaces=namespaces, presence=self.presence, pages=self.pages).methods,
             Ordering(self.cluster, namespaces=namespaces).methods,
@@ -403,6 +427,7 @@ async def serving(
         async with (
             gateway.hub.working(),
             gateway.cluster.listening(),
+            gateway.ephemeral.listening(),
             supervisor.running(*gateway.loops),
         ):
             origins = settings.origins()

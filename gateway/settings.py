@@ -7,10 +7,12 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
-from shared.contracts.channels import BadChannelName, namespace_of, parse_channel
+from shared.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 from shared.web.addresses import is_loopback
+
+_STORED = Namespace()
 
 Grace = Annotated[float, Field(ge=0)]
 
@@ -70,10 +72,19 @@ class GatewaySettings(ServiceSettings):
     """Of one tab, at once."""
     max_rate_refusals: Amount = 200
     """More, without a pause of `command_burst / commands_per_second`, end the connection."""
+    ephemeral_per_second: Annotated[float, Field(ge=0)] = 60
+    """Publications of one Centrifuge client that are not stored, in the long run, apart from other
+    commands; 0 is no limit."""
+    ephemeral_burst: Count = 120
+    """Of one client, at once."""
     user_units_per_second: Annotated[float, Field(ge=0)] = 100
     """Of one user at this process, on all connections and in the long run; 0 is no limit."""
     user_burst: Count = 2000
     """In units; of one user, at once."""
+    user_ephemeral_units_per_second: Annotated[float, Field(ge=0)] = 200
+    """Of one user, in what is not stored; 0 is no limit."""
+    user_ephemeral_burst: Count = 1000
+    """In units; of one user, at once, in what is not stored."""
     max_user_buckets: Count = 50_000
     """Of users who did something within `2 * user_burst / user_units_per_second`, 0.2 KiB each;
     with more, those who did it longest ago begin anew."""
@@ -141,6 +152,8 @@ class GatewaySettings(ServiceSettings):
         for name in namespaces:
             if not _can_begin_a_channel(name):
                 raise ValueError(f"no channel begins with {name!r}")
+        if namespaces.get(ROOMS, _STORED).ephemeral:
+            raise ValueError(f"{ROOMS}: what is said in rooms of /ws/chat is stored")
         return namespaces
 
     @model_validator(mode="after")

@@ -54,6 +54,19 @@ class Namespaces:
             return options
         return None if options.takes_data(data) else Refusal.BAD_REQUEST
 
+    def is_ephemeral(self, channel: ChannelName) -> bool:
+        """Whether nothing that is published there is stored."""
+        options = self.options_of(channel)
+        return options is not None and options.ephemeral
+
+    def why_not_pass_on(self, channel: ChannelName) -> Refusal | None:
+        """Why nothing can be published there without being stored."""
+        options = self.find(channel)
+        if isinstance(options, Refusal):
+            return options
+        # Whoever is sent patches would take it for what the next one is of.
+        return Refusal.NOT_AVAILABLE if options.allowed_delta_types else None
+
     def why_not_subscribe(
         self, channel: ChannelName, user_id: UserId, *, by_token: bool = False
     ) -> Refusal | None:

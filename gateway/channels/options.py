@@ -73,6 +73,8 @@ _NEEDS = {
     "delta_publish": "allowed_delta_types",
 }
 """Options that are for nothing without another."""
+_NEVER_EPHEMERAL = ("history", "force_positioning", "allow_positioning", "allowed_delta_types")
+"""What there is of stored publications only."""
 
 
 class Namespace(BaseModel):
@@ -83,7 +85,9 @@ class Namespace(BaseModel):
     # In a word.
     subscribe: Who = Who.USERS
     publish: Who = Who.SERVICES
-    history: bool = True
+    ephemeral: bool = False
+    """Whether what is published is for those alone who are there, and is not stored."""
+    history: bool = Field(default_factory=_where("ephemeral", False))
     """Whether what was published may be read again: `since`, history, recovery."""
     presence: bool = False
     """Whether it is kept who is in the channel."""
@@ -163,6 +167,12 @@ class Namespace(BaseModel):
             for option, other in _NEEDS.items()
             if getattr(self, option) and not getattr(self, other)
         ]
+        if self.ephemeral:
+            problems += [
+                f"{option} is of what is stored, and nothing ephemeral is"
+                for option in _NEVER_EPHEMERAL
+                if getattr(self, option)
+            ]
         if self.auto_cache_recover and self.force_recovery_mode != "cache":
             problems.append("auto_cache_recover needs the force_recovery_mode cache")
         if problems:
@@ -210,6 +220,13 @@ class PersonalOptions(Namespace):
     """Of personal channels: their owners have them without asking, and recover them."""
 
     force_recovery: bool = Field(default_factory=_where("history", True))
+
+    @field_validator("ephemeral")
+    @classmethod
+    def _keeps_notifications(cls, ephemeral: bool) -> bool:
+        if ephemeral:
+            raise ValueError("notifications are stored")
+        return ephemeral
 
 
 DEFAULT_NAMESPACES: Mapping[str, Namespace] = {

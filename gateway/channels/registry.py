@@ -15,6 +15,9 @@ from shared.tokens.claims import Claims
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""
 
+_ANY_LIVE = CATCHING_UP - 1
+"""In place of the offset of what has none: whoever is live gets it."""
+
 Members = tuple["Member", ...]
 Listeners = tuple["Subscription", ...] | dict["Member", "Subscription"]
 """A dict past a few: most channels have one listener, and a dict of one takes 240 bytes."""
@@ -188,13 +191,14 @@ class ConnectionManager:
     def broadcast(self, channel: ChannelName, publication: StoredPublication) -> int:
         """Give a publication to the channel's listeners here that are live; return to how many.
 
-        They are settled now, though what they are given leaves at the end of the turn.
+        They are settled now, though what they are given leaves at the end of the turn. Those whose
+        sockets take nothing now are given no ephemeral one.
 
         Raises:
             BadPublication: by the format of a group of listeners, which is given nothing. Those of
                 other formats have theirs.
         """
-        count, offset, fault = 0, publication.offset, None
+        count, offset, fault = 0, publication.offset or _ANY_LIVE, None
         for encode, channels in tuple(self._listeners.items()):
             listeners = channels.get(channel)
             if not listeners:
@@ -208,7 +212,7 @@ class ConnectionManager:
                 continue
             reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
             count += reached
-            if stalled:
+            if stalled and not publication.is_ephemeral:
                 count += _offer(frame, offset, stalled)
         if fault is not None:
             raise BadPublication(fault)

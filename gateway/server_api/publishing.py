@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gateway.channels.namespaces import Namespaces
 from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode, answered
@@ -12,21 +13,29 @@ from gateway.server_api.requests import (
     PublishRequest,
     channel_named,
 )
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.publishing import ChannelPublisher
+from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 
 
 class Publishing:
-    """Stores what services say in channels."""
+    """Stores what services say in channels, or passes it on to those who are there."""
 
     def __init__(
-        self, publisher: ChannelPublisher, *, namespaces: Namespaces, epoch: Callable[[], str]
+        self,
+        publisher: ChannelPublisher,
+        ephemeral: EphemeralFeed,
+        *,
+        namespaces: Namespaces,
+        epoch: Callable[[], str],
     ) -> None:
         """
         Args:
             epoch: Returns the stream's epoch; empty until it is known.
         """
         self._publisher = publisher
+        self._ephemeral = ephemeral
         self._namespaces = namespaces
         self._epoch = epoch
         self.methods: Mapping[str, Method] = {
@@ -63,6 +72,8 @@ class Publishing:
         if refusal is not None:
             raise ApiError(CODE_OF_REFUSAL[refusal])
         options = self._namespaces.options_of(channel)
+        if request.skip_history or (options is not None and options.ephemeral):
+            return self._pass_on(channel, data, request)
         epoch = self._epoch()
         if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)
@@ -73,3 +84,12 @@ class Publishing:
             key=request.idempotency_key or None,
         )
         return {"offset": offset, "epoch": epoch}
+
+    def _pass_on(self, channel: ChannelName, data: Any, request: Publishable) -> Answer:
+        if request.idempotency_key:  # nobody could tell that it was sent before
+            raise ApiError(ApiErrorCode.NOT_AVAILABLE, "idempotency_key, of what is not stored")
+        refusal = self._namespaces.why_not_pass_on(channel)
+        if refusal is not None:
+            raise ApiError(CODE_OF_REFUSAL[refusal], "skip_history")
+        self._ephemeral.publish(channel, Publication(data, tags=request.tags))
+        return {}

@@ -39,6 +39,7 @@ class Publishable(ApiRequest):
     delta: bool = False
     """Whether subscribers who asked for that are sent a patch, of the publication before it."""
     skip_history: bool = False
+    """Whether it is for those alone who are there, and is not stored."""
     version: int = 0
 
     def to_data(self) -> Any:
@@ -47,10 +48,8 @@ class Publishable(ApiRequest):
         Raises:
             ApiError: there is no data, or the request asks for what we don't have.
         """
-        refused = {"skip_history": self.skip_history, "version": self.version != 0}
-        if any(refused.values()):
-            names = ", ".join(name for name, is_set in refused.items() if is_set)
-            raise ApiError(ApiErrorCode.NOT_AVAILABLE, names)
+        if self.version:
+            raise ApiError(ApiErrorCode.NOT_AVAILABLE, "version")
         if self.b64data:
             return _from_base64(self.b64data)
         if "data" not in self.model_fields_set:

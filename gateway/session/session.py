@@ -23,6 +23,7 @@ from gateway.session.rate import units_of_replay
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.encodings import Encodings
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.feed import Reason, Unrecoverable
 from gateway.streams.publishing import ChannelPublisher, PublishResult
 from shared.contracts.errors import AppError
@@ -45,6 +46,7 @@ class SessionKind:
     namespaces: Namespaces
     catch_up: CatchUp
     publisher: ChannelPublisher
+    ephemeral: EphemeralFeed
     metrics: GatewayMetrics
     enter: Callable[[ChannelName, UserId, str, ConnectionId, ClientInfo | None], None]
     """Told of a connection in a channel whose presence is kept."""
@@ -167,6 +169,33 @@ class Session(Member):
         Raises:
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
+        options = self._publishing_into(channel, data, as_subscriber=as_subscriber)
+        sender = sender or Sender(self.user_id, self.claims.name)
+        self.kind.publisher.send_by_user(
+            channel,
+            Publication(data, sender, delta=options.delta_publish),
+            partial(self._published, data, on_done),
+            client_id=client_id,
+        )
+        self.connection.begin_work()
+
+    def publish_ephemeral(self, channel: ChannelName, data: Any, *, sender: Sender) -> None:
+        """Say something to those who are in a channel now, which nobody stores. Never waits.
+
+        Raises:
+            AppError: nobody gets it: the user may not, or no longer, or the bus is away.
+        """
+        self._publishing_into(channel, data)
+        self.kind.ephemeral.publish(channel, Publication(data, sender))
+
+    def _publishing_into(
+        self, channel: ChannelName, data: Any, *, as_subscriber: bool = False
+    ) -> Namespace:
+        """The options of the channel, if the user may say that there.
+
+        Raises:
+            AppError: the user may not, or no longer.
+        """
         kind, claims = self.kind, self.claims
         options = kind.namespaces.options_of(channel)
         refusal = kind.namespaces.why_not_publish(
@@ -180,14 +209,7 @@ class Session(Member):
             kind.access.authenticator.confirm(  # what waited behind others, too
                 claims, grace_seconds=kind.expiry_grace_seconds
             )
-        sender = sender or Sender(claims.user_id, claims.name)
-        kind.publisher.send_by_user(
-            channel,
-            Publication(data, sender, delta=options.delta_publish),
-            partial(self._published, data, on_done),
-            client_id=client_id,
-        )
-        self.connection.begin_work()
+        return options
 
     def _published(
         self, data: Any, on_done: Callable[[PublishResult], None], result: PublishResult

@@ -125,7 +125,7 @@ class Feed:
 
     def _deliver(self, message: StoredMessage) -> None:
         try:
-            channel = _decode(message.subject)
+            channel = channel_named_by(message.subject)
         except BadChannelName as error:
             self._on_undecodable(message.sequence, str(error))
             return
@@ -145,7 +145,12 @@ class Feed:
 
 
 @lru_cache(maxsize=_CHECKED_TOKENS)
-def _decode(token: str) -> ChannelName:
+def channel_named_by(token: str) -> ChannelName:
+    """The channel that a publication is for, by what stands behind the prefix of its subject.
+
+    Raises:
+        BadChannelName: none.
+    """
     if "." in token:
         raise BadChannelName("more than one token")
     return parse_channel(channel_of(token))

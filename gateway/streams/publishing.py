@@ -73,6 +73,21 @@ class PublishingLimits:
     """How long `ChannelPublisher.stuck` is true after the bus did not store in time."""
 
 
+def encode(publication: Publication, *, max_bytes: int) -> bytes:
+    """A publication as it is sent to the bus.
+
+    Raises:
+        PublicationTooLong, PublicationRefused: it can never be.
+    """
+    try:
+        payload = publication.encode()
+    except BadPublication as error:
+        raise PublicationRefused(str(error)) from error
+    if len(payload) > max_bytes:
+        raise PublicationTooLong(max_bytes)
+    return payload
+
+
 class ChannelPublisher:
     """Publishes for users and services. The caller checks whether they may."""
 
@@ -180,15 +195,9 @@ class ChannelPublisher:
     def _send(
         self, channel: ChannelName, publication: Publication, message_id: str, on_done: OnDone
     ) -> Sending:
-        try:
-            payload = publication.encode()
-        except BadPublication as error:
-            raise PublicationRefused(str(error)) from error
-        if len(payload) > self._limits.max_payload_bytes:
-            raise PublicationTooLong(self._limits.max_payload_bytes)
         return self._publisher.send(
             publication_subject(channel),
-            payload,
+            encode(publication, max_bytes=self._limits.max_payload_bytes),
             message_id=message_id,
             on_done=partial(self._done, channel, time.monotonic(), on_done),
             deadline_seconds=self._limits.deadline_seconds,

@@ -13,6 +13,8 @@ from shared.contracts.ids import ChannelName, PostId, UserId
 MAX_CHANNEL_BYTES = 255
 PERSONAL = "#"
 PRIVATE = "$"
+ROOMS = "chat"
+"""The namespace of chat rooms."""
 LISTED = "#"
 """Of the users whom a channel is for."""
 
@@ -47,7 +49,7 @@ def room_channel(room: str) -> ChannelName:
         raise BadChannelName("a room has a name")
     if room.startswith(_NO_ROOM):
         raise BadChannelName(f"no room's name begins with {room[0]!r}")
-    return parse_channel(f"chat:{room}")
+    return parse_channel(f"{ROOMS}:{room}")
 
 
 def personal_channel(user_id: UserId) -> ChannelName:

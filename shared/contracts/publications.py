@@ -120,14 +120,19 @@ class Publication(NamedTuple):
 
 
 class StoredPublication(NamedTuple):
-    """A publication as the stream holds it."""
+    """A publication as the stream holds it, or an ephemeral one, which no stream does."""
 
     offset: int
+    """From 1 on; 0 of an ephemeral one."""
     channel: ChannelName
     payload: bytes
     """What `Publication.encode` made."""
     time: str = ""
     """When it was stored: RFC 3339, as NATS writes it."""
+
+    @property
+    def is_ephemeral(self) -> bool:
+        return not self.offset
 
 
 class PlainMessage(NamedTuple):

@@ -6,7 +6,8 @@ from uuid import uuid4
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import Publication
 from shared.jetstream.publisher import PubAck, Publisher
-from shared.jetstream.subjects import api_message_id, publication_subject
+from shared.jetstream.subjects import api_message_id, ephemeral_subject, publication_subject
+from shared.nats.client import Bus
 
 
 async def publish(
@@ -33,3 +34,14 @@ async def publish(
         message_id=api_message_id(channel, key or str(uuid4())),
         deadline_seconds=deadline_seconds,
     )
+
+
+def publish_ephemeral(bus: Bus, channel: ChannelName, data: Any) -> None:
+    """Publish any JSON value to those who are in a channel now. Nobody learns whether it arrived.
+
+    Raises:
+        BusUnavailable: the bus is away, so nobody gets it.
+        MessageRejected: nobody ever can, such as for its size.
+        BadPublication: not every reader could read it.
+    """
+    bus.send(ephemeral_subject(channel), Publication(data=data).encode())

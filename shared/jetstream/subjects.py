@@ -20,6 +20,8 @@ PRES_LIVE = "pres.live."
 CTL_PUB = "ctl.pub."
 CTL_LIVE = "ctl.live."
 EVENTS = "events."
+EPHEMERAL = "eph."
+"""In no stream."""
 
 MAX_MESSAGE_ID_BYTES = 512
 
@@ -72,6 +74,11 @@ def _name_in(token: str) -> str:
 def publication_subject(channel: ChannelName) -> str:
     """The subject of publications into the channel."""
     return f"{RT_PUB}{token_of(channel)}"
+
+
+def ephemeral_subject(channel: ChannelName) -> str:
+    """The subject of publications into the channel that are for those who are there."""
+    return f"{EPHEMERAL}{token_of(channel)}"
 
 
 def event_subject(service: str, event_type: str) -> str:

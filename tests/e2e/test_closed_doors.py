@@ -117,8 +117,8 @@ def test_a_services_credentials_are_good_for_its_own_work_only(stack: Stack) -> 
         "subscribe=>", "subscribe=_INBOX.>", "subscribe=$SYS.>",
     ]  # fmt: skip
     of_gateways = [
-        "publish=rt.pub.chat:lobby={}", "publish=pres.st.a.b.c={}",
-        "subscribe=rt.live.>", "subscribe=_INBOX_gateway.>",
+        "publish=rt.pub.chat:lobby={}", "publish=eph.chat:lobby={}", "publish=pres.st.a.b.c={}",
+        "subscribe=rt.live.>", "subscribe=eph.>", "subscribe=_INBOX_gateway.>",
         "publish=gw.all.disconnect={}", "subscribe=gw.>",
     ]  # fmt: skip
     of_auth = ["publish=ctl.pub.auth.revoked={}", "publish=events.auth.e={}"]

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, cast
 from unittest.mock import ANY
 
 import httpx2
@@ -18,6 +18,7 @@ from gateway.errors import Refusal
 from gateway.server_api.api import Api
 from gateway.server_api.errors import CODE_OF_KIND, CODE_OF_REFUSAL, STATUS_OF_CODE, ApiErrorCode
 from gateway.server_api.publishing import Publishing
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from shared.contracts.channels import parse_channel
@@ -155,7 +156,11 @@ async def test_without_the_key_there_is_401_and_nothing_more(
         ({"channel": "", "data": 1}, 107, "channel"),
         ({"channel": "nowhere:a", "data": 1}, 102, "unknown channel"),
         ({"channel": "none", "data": 1}, 102, "unknown channel"),
-        ({"channel": "chat:a", "data": 1, "skip_history": True}, 108, "skip_history"),
+        (
+            {"channel": "chat:a", "data": 1, "skip_history": True, "idempotency_key": "k"},
+            108,
+            "idempotency_key",
+        ),
         ({"channel": "chat:a", "data": 1, "version": 3}, 108, "version"),
         ({"channel": "chat:a", "data": 1, "tags": {"a": 1}}, 107, "tags"),
         ({"channel": "chat:a", "b64data": "eA=="}, 107, "data"),
@@ -257,6 +262,14 @@ async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus
     assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
 
 
+def an_api(publishing: ChannelPublisher, *, epoch: str) -> Api:
+    """One that stores what is published."""
+    ephemeral = cast(EphemeralFeed, None)
+    return Api(
+        Publishing(publishing, ephemeral, namespaces=Namespaces(), epoch=lambda: epoch).methods
+    )
+
+
 async def test_without_a_bus_the_answer_is_error_100_and_the_key_makes_a_retry_safe(
     nats_server: Callable[[], NatsServer],
 ) -> None:
@@ -265,7 +278,7 @@ async def test_without_a_bus_the_answer_is_error_100_and_the_key_makes_a_retry_s
         await bootstrap(bus)
         limits = PublishingLimits(deadline_seconds=0.3)
         publishing = ChannelPublisher(publisher, History(StreamReader(bus, "RT")), limits=limits)
-        api = Api(Publishing(publishing, namespaces=Namespaces(), epoch=lambda: "e").methods)
+        api = an_api(publishing, epoch="e")
         command = {"channel": "chat:a", "data": 1, "idempotency_key": "k"}
         server.kill()
         away = await api.call("publish", command)
@@ -320,7 +333,7 @@ async def test_nothing_is_published_before_the_epoch_is_known(bus: Bus) -> None:
             History(StreamReader(bus, "RT")),
             limits=PublishingLimits(deadline_seconds=5),
         )
-        api = Api(Publishing(publishing, namespaces=Namespaces(), epoch=lambda: "").methods)
+        api = an_api(publishing, epoch="")
         channel = a_channel()
 
         answer = await api.call("publish", {"channel": channel, "data": 1})

@@ -267,7 +267,7 @@ async def test_what_is_not_available_is_answered_so(api: AsyncClient) -> None:
         (cent.PresenceStatsRequest(channel=channel), 108),
         (cent.HistoryRequest(channel=channel), 108),
         (cent.HistoryRemoveRequest(channel=a_channel()), 108),
-        (cent.PublishRequest(channel=channel, data=1, skip_history=True), 108),
+        (cent.PublishRequest(channel=channel, data=1, version=2), 108),
         (cent.PresenceRequest(channel="nowhere:a"), 102),
         (cent.HistoryRequest(channel="nowhere:a"), 102),
         (cent.SubscribeRequest(user="1", channel="nowhere:a"), 102),

@@ -42,6 +42,11 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ('{"chat": {"proxy_subscribe": true}}', ["chat.proxy_subscribe: no such option"]),
         ('{"a b": {}}', ["no channel begins with 'a b'"]),
+        ('{"chat": {"ephemeral": true}}', ["chat: what is said in rooms of /ws/chat is stored"]),
+        (
+            '{"typing": {"ephemeral": true, "force_recovery": true}}',
+            ["typing: force_recovery needs history"],
+        ),
         (
             '{"chat": sesame',
             ["no JSON: Expecting value: line 1 column 10 (char 9)"],

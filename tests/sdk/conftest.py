@@ -42,9 +42,9 @@ async def publisher(bus: Bus) -> AsyncGenerator[Publisher]:
 
 @pytest.fixture
 async def site(
-    gateways: tuple[RunningGateway, RunningGateway], publisher: Publisher
+    gateways: tuple[RunningGateway, RunningGateway], bus: Bus, publisher: Publisher
 ) -> AsyncGenerator[Site]:
-    async with a_site(publisher, *gateways) as made:
+    async with a_site(bus, publisher, *gateways) as made:
         yield made
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
+from shared.jetstream.publishing import publish, publish_ephemeral
+from shared.nats.client import Bus
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
 from tests.fixtures.tokens import SECRET, a_foreign_token
 from tests.gateway.chatting import RunningGateway, a_gateway, now
@@ -25,14 +26,18 @@ NAMESPACES: dict[str, dict[str, Any]] = {
     "state": TALK
     | {"force_recovery": True, "allowed_delta_types": ["fossil"], "delta_publish": True},
     "plain": TALK | {"history": False},
+    "cursors": TALK | {"ephemeral": True},
     "news": {"subscribe": "users", "publish": "services"},
 }
+EPHEMERAL_BURST = 10
 IN_NODE = [f"{version}-{transport}" for version in VERSIONS for transport in TRANSPORTS]
 SDKS = ["python", *IN_NODE]
 SETTINGS: dict[str, Any] = {
     "api_key": API_KEY,
     "namespaces": NAMESPACES,
     "recovery_max_publication_limit": 10_000,  # no test is about how fast a client comes back
+    "ephemeral_per_second": 0.01,  # and one is about who sends too many
+    "ephemeral_burst": EPHEMERAL_BURST,
 }
 
 
@@ -65,6 +70,7 @@ class Site:
     proxy: FaultProxy
     url: str
     publisher: Publisher
+    bus: Bus
 
     def send_to(self, *gateways: RunningGateway) -> None:
         """Whoever connects from now on gets to these."""
@@ -81,11 +87,16 @@ class Site:
         for each in data:
             await publish(self.publisher, channel, each)
 
+    def publish_ephemeral(self, channel: ChannelName, *data: Any) -> None:
+        """As a service does on the bus, for those who are there."""
+        for each in data:
+            publish_ephemeral(self.bus, channel, each)
+
 
 @asynccontextmanager
-async def a_site(publisher: Publisher, *gateways: RunningGateway) -> AsyncGenerator[Site]:
+async def a_site(bus: Bus, publisher: Publisher, *gateways: RunningGateway) -> AsyncGenerator[Site]:
     async with fault_proxy("127.0.0.1", gateways[0].port) as (proxy, port):
-        site = Site(gateways, proxy, f"http://127.0.0.1:{port}", publisher)
+        site = Site(gateways, proxy, f"http://127.0.0.1:{port}", publisher, bus)
         site.send_to(*gateways)
         yield site
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
+from shared.nats.client import Bus
 from tests.gateway.serving import DEADLINE_SECONDS
 from tests.sdk.site import Sdk, Site, a_channel, a_site, sdk_gateway
 
@@ -13,12 +14,12 @@ REPLACED = 3
 
 
 async def test_replaced_gateways_lose_and_double_nothing(
-    nats_url: str, publisher: Publisher, sdk: Sdk
+    nats_url: str, bus: Bus, publisher: Publisher, sdk: Sdk
 ) -> None:
     channel, is_over = a_channel("talk"), asyncio.Event()
     async with AsyncExitStack() as last:
         old = await last.enter_async_context(sdk_gateway(nats_url))
-        async with a_site(publisher, old) as site, asyncio.TaskGroup() as group:
+        async with a_site(bus, publisher, old) as site, asyncio.TaskGroup() as group:
             clients = [await sdk.client(site) for _ in range(2)]
             for client in clients:
                 await client.connect()
@@ -41,11 +42,11 @@ async def test_replaced_gateways_lose_and_double_nothing(
 
 
 async def test_a_gateway_that_stops_asks_its_clients_to_come_back(
-    nats_url: str, publisher: Publisher, sdk: Sdk
+    nats_url: str, bus: Bus, publisher: Publisher, sdk: Sdk
 ) -> None:
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(sdk_gateway(nats_url))
-        async with a_site(publisher, gateway) as site:
+        async with a_site(bus, publisher, gateway) as site:
             ann = await sdk.client(site)
             await ann.connect()
 

@@ -120,8 +120,8 @@ async def test_the_posts_service_publishes_into_no_channel_hears_none_and_orders
     nats_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_with_accounts(nats_server, tmp_path)
-    forbidden = ["rt.pub.chat:lobby", "gw.all.disconnect"]
-    unheard = ["rt.live.>", "_INBOX_gateway.>", "gw.>"]
+    forbidden = ["rt.pub.chat:lobby", "eph.chat:lobby", "gw.all.disconnect"]
+    unheard = ["rt.live.>", "eph.>", "_INBOX_gateway.>", "gw.>"]
     async with connect_bus(url_of(server, "posts"), name="posts") as bus:
         await bus.until_connected()
         for subject in forbidden:
@@ -167,6 +167,7 @@ async def use_everything(deployment: Deployment) -> None:
         await adas.say("m1", "hello")
         await graces.until(lambda f: f["type"] == "message" and f["body"] == "hello")
         await say_over_http(first)
+        await pass_on_over_http(first)
         await command_over_another(first, second, ada)
         post = await posts.post("/posts", json={"title": "t", "body": "b"}, headers=bearer(ada))
         like = f"/posts/{post.json()['id']}/like"
@@ -210,6 +211,14 @@ async def say_over_http(gateway: HubbubProcess) -> None:
     async with a_client_of(gateway) as api:
         answer = await api.post("/api/publish", json=body, headers={"X-API-Key": API_KEY})
         assert answer.status_code == 200
+
+
+async def pass_on_over_http(gateway: HubbubProcess) -> None:
+    """To whoever is there, past the streams."""
+    body = {"channel": "chat:lobby", "data": "somebody types", "skip_history": True}
+    async with a_client_of(gateway) as api:
+        answer = await api.post("/api/publish", json=body, headers={"X-API-Key": API_KEY})
+        assert answer.json() == {"result": {}}
 
 
 async def command_over_another(one: HubbubProcess, two: HubbubProcess, token: str) -> None:

@@ -33,7 +33,14 @@ from gateway.protocols.centrifuge.subscriptions import (
     subscribed,
 )
 from gateway.session.command_queue import CommandQueue
-from gateway.session.rate import CLOSE, CONNECT_UNITS, EXECUTE, units_of_replay, units_of_text
+from gateway.session.rate import (
+    CLOSE,
+    CONNECT_UNITS,
+    EXECUTE,
+    CommandRate,
+    units_of_replay,
+    units_of_text,
+)
 from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Position, Session
 from gateway.transport.connection import Connection
@@ -44,6 +51,7 @@ from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
 from shared.tokens.claims import Claims, Grant
 from shared.tokens.errors import TokenExpired
+from shared.web.user_rates import UserRates
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +75,7 @@ class CentrifugeClient(Dialogue):
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
-    __slots__ = ("_address", "_connect", "_emulation", "_free_subscribes")
+    __slots__ = ("_address", "_connect", "_emulation", "_ephemeral_rate", "_free_subscribes")
 
     def __init__(
         self,
@@ -85,6 +93,8 @@ class CentrifugeClient(Dialogue):
         """The secret by which other requests find this connection."""
         self._free_subscribes = service.channel_limit
         """A client that comes back subscribes to all its channels at once."""
+        self._ephemeral_rate: CommandRate | None = None
+        """None before it publishes what isn't stored: few do."""
 
     @property
     def ping(self) -> Frame:
@@ -185,13 +195,16 @@ class CentrifugeClient(Dialogue):
     def _take_in_turn(self, command: Command, message: str) -> None:
         queue, now = self._opened_commands(), time.monotonic_ns()
         self.service.metrics.commands.labels(command.method).inc()
-        verdict = EXECUTE
+        service, rate, verdict = self.service, queue.rate, EXECUTE
+        user_rates = service.access.user_rates
+        if self._is_ephemeral(command):
+            rate, user_rates = self._opened_ephemeral_rate(), service.ephemeral_user_rates
         if command.method == "subscribe" and self._free_subscribes:
             self._free_subscribes -= 1
         else:
-            verdict = queue.rate.take(now)
-        if verdict is EXECUTE and not self._can_pay(message, now):
-            verdict = queue.rate.refuse()
+            verdict = rate.take(now)
+        if verdict is EXECUTE and not self._can_pay(user_rates, message, now):
+            verdict = rate.refuse()
         if verdict is CLOSE:
             self.connection.close(EndReason.RATE_LIMIT)
         elif verdict is EXECUTE:
@@ -199,11 +212,21 @@ class CentrifugeClient(Dialogue):
         else:
             self.refuse(command, Errors.TOO_MANY_REQUESTS)
 
-    def _can_pay(self, message: str, now: int) -> bool:
+    def _is_ephemeral(self, command: Command) -> bool:
+        asked = command.request
+        return isinstance(asked, commands.Publish) and self.service.namespaces.is_ephemeral(
+            ChannelName(asked.channel)
+        )
+
+    def _opened_ephemeral_rate(self) -> CommandRate:
+        if self._ephemeral_rate is None:
+            self._ephemeral_rate = CommandRate(self.service.ephemeral_limits)
+        return self._ephemeral_rate
+
+    def _can_pay(self, user_rates: UserRates, message: str, now: int) -> bool:
         if self._session is None:
             return True  # at most as many as may wait
-        rates = self.service.access.user_rates
-        return not rates.take(self._session.user_id, units_of_text(message), now)
+        return not user_rates.take(self._session.user_id, units_of_text(message), now)
 
     def _opened_commands(self) -> CommandQueue[Command]:
         if self._commands is None:

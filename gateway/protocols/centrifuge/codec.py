@@ -59,7 +59,7 @@ def publication_json(stored: StoredPublication) -> bytes:
     Raises:
         BadPublication: not everybody could read it.
     """
-    plain = plain_message(stored.payload)
+    plain = None if stored.is_ephemeral else plain_message(stored.payload)
     if plain is not None:  # what was said at `/ws/chat` is not even read as JSON
         user = plain.user_id if plain.user_id.startswith(b'"') else b'"%b"' % plain.user_id
         return b'{"data":{"body":%b},"info":{"user":%b,"client":""},"offset":%d}' % (

@@ -32,9 +32,12 @@ def publish(client: Dialogue, command: Command) -> bool:
     channel = checked_channel(asked.channel)
     if asked.data is None:
         raise Refused(Errors.BAD_REQUEST)
-    session.publish(
-        channel, asked.data, partial(_published, client, command), sender=_sender(client, channel)
-    )
+    sender = _sender(client, channel)
+    if client.service.namespaces.is_ephemeral(channel):
+        session.publish_ephemeral(channel, asked.data, sender=sender)
+        client.reply(command, b"{}")
+        return False
+    session.publish(channel, asked.data, partial(_published, client, command), sender=sender)
     return True
 
 

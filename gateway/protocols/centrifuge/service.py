@@ -27,6 +27,7 @@ from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, Claims, Grant
+from shared.web.user_rates import UserRates
 
 EMULATION = "emulation"
 
@@ -80,6 +81,8 @@ class CentrifugeService:
         cluster: Cluster,
         before: Before,
         rate_limits: RateLimits,
+        ephemeral_limits: RateLimits,
+        ephemeral_user_rates: UserRates,
         ping_seconds: float,
         connect_seconds: float,
         max_waiting_commands: int,
@@ -91,6 +94,8 @@ class CentrifugeService:
         Args:
             sessions: What they have in common with those of other protocols.
             before: What was published in a channel before an offset, if it is in memory.
+            ephemeral_limits: Of what a connection publishes without its being stored; apart from
+                `rate_limits`, as `ephemeral_user_rates` are apart from those of all else.
             ping_seconds: Between two pings, as clients are told.
             connect_seconds: For the first command to come.
             channel_limit: Of one connection.
@@ -103,6 +108,8 @@ class CentrifugeService:
         self.metrics: GatewayMetrics = sessions.metrics
         self.manager: ConnectionManager = sessions.manager
         self.rate_limits = rate_limits
+        self.ephemeral_limits = ephemeral_limits
+        self.ephemeral_user_rates = ephemeral_user_rates
         self.ping_seconds = math.ceil(ping_seconds)
         self.connect_seconds = connect_seconds
         self.max_waiting_commands = max_waiting_commands

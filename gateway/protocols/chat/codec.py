@@ -6,6 +6,7 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from gateway.channels.connection import Format
 from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
 from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import Frame, text_frame
@@ -120,7 +121,12 @@ def encode_deflated_publication(stored: StoredPublication) -> Frame:
     return deflated_text_frame(_publication_text(stored))
 
 
-PUBLICATION_FORMATS = (encode_publication, encode_deflated_publication)
+def _of_stored(encode: Callable[[StoredPublication], Frame]) -> Format:
+    """A tab is sent nothing ephemeral: all that it knows has an offset."""
+    return lambda publication: None if publication.is_ephemeral else encode(publication)
+
+
+PUBLICATION_FORMATS = (_of_stored(encode_publication), _of_stored(encode_deflated_publication))
 """By which a tab may listen: by the second if its connection deflates."""
 
 

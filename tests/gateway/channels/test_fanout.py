@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway.channels.registry import ConnectionManager, Fanout
+from gateway.channels.registry import CATCHING_UP, ConnectionManager, Fanout
 from gateway.errors import EndReason
 from gateway.metrics import GatewayMetrics
 from gateway.protocols.chat.codec import encode_publication
@@ -77,6 +77,21 @@ def test_what_is_published_for_a_user_reaches_all_of_the_users_tabs_and_nobody_e
     told = {"type": "publication", "channel": "#1", "data": 1, "offset": 5, "time": ""}
     assert [tab.connection.messages for tab in tabs] == [[told], [told]]
     assert ben.connection.sent == []
+    assert lobby.deliveries == 2
+
+
+def test_what_is_ephemeral_reaches_whoever_is_live_and_has_room_for_it(lobby: Lobby) -> None:
+    ann, ahead = lobby.enter(AMember(ANN), live_from=6), lobby.enter(AMember(BEN), live_from=900)
+    recovering = lobby.enter(AMember(CEM), live_from=CATCHING_UP)
+    slow = lobby.enter(AMember(UserId("4")))
+    slow.connection.stall()
+
+    lobby.fanout.deliver(StoredPublication(0, ROOM, Publication(data=1).encode()))
+
+    lobby.end_turn()
+    members = (ann, ahead, recovering, slow)
+    assert [len(member.connection.sent) for member in members] == [1, 1, 0, 0]
+    assert slow.behind_from == []
     assert lobby.deliveries == 2
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -316,3 +318,25 @@ def test_a_name_that_no_channel_begins_with_is_refused_at_the_start(name: str) -
 @pytest.mark.parametrize("name", ["chat", "a.b", "a#b", "x" * 200])
 def test_a_name_that_a_channel_begins_with_is_a_namespace(name: str) -> None:
     assert GatewaySettings(namespaces={name: Namespace()}).namespaces == {name: Namespace()}
+
+
+def test_what_may_go_unstored_is_said_by_the_channels_options() -> None:
+    namespaces = Namespaces(
+        {
+            "cursors": Namespace(ephemeral=True, channel_regex=re.compile("^[0-9]+$")),
+            "chat": Namespace(),
+            "patched": Namespace(allowed_delta_types={"fossil"}),
+        }
+    )
+
+    ephemeral, stored = parse_channel("cursors:7"), parse_channel("chat:lobby")
+    assert namespaces.is_ephemeral(ephemeral)
+    assert not namespaces.is_ephemeral(stored)
+    assert not namespaces.is_ephemeral(parse_channel("nowhere:x"))
+    assert not namespaces.is_ephemeral(personal_channel(ANN))
+    assert namespaces.why_not_pass_on(ephemeral) is None
+    assert namespaces.why_not_pass_on(stored) is None
+    assert namespaces.why_not_pass_on(personal_channel(ANN)) is None
+    assert namespaces.why_not_pass_on(parse_channel("patched:x")) is OFF
+    assert namespaces.why_not_pass_on(parse_channel("nowhere:x")) is UNKNOWN
+    assert namespaces.why_not_pass_on(parse_channel("cursors:x")) is BAD

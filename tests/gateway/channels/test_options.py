@@ -42,6 +42,16 @@ def the_problem_with(**options: Any) -> str:
             {"publish": "users", "allow_publish_for_subscriber": False},
             ": publish says the same as allow_publish_for_subscriber: say one of them",
         ),
+        (
+            {"ephemeral": True, "history": True, "allow_positioning": True},
+            ": history is of what is stored, and nothing ephemeral is;"
+            " allow_positioning is of what is stored, and nothing ephemeral is",
+        ),
+        (
+            {"ephemeral": True, "allowed_delta_types": ["fossil"]},
+            ": allowed_delta_types is of what is stored, and nothing ephemeral is",
+        ),
+        ({"ephemeral": True, "force_recovery": True}, ": force_recovery needs history"),
         ({"history_size": 0}, "history_size: Input should be greater than 0"),
         ({"history_ttl": 0}, "history_ttl: Input should be greater than 0"),
         ({"history_ttl": "0s"}, "history_ttl: Input should be greater than 0"),
@@ -127,6 +137,18 @@ def test_what_was_configured_before_means_what_it_meant() -> None:
     assert Namespace.model_validate_json('{"publish": "USERS"}').publish is Who.USERS
     assert Namespace.model_validate_json('{"subscribe": " Services "}').subscribe is Who.SERVICES
     assert the_problem_with(publish="everybody") == "publish: Input should be 'users' or 'services'"
+
+
+def test_nothing_ephemeral_can_be_read_again() -> None:
+    options = Namespace(ephemeral=True, publish=Who.USERS)
+
+    assert not options.history
+    assert not any(options.reading_history)
+
+
+def test_notifications_are_never_ephemeral() -> None:
+    with pytest.raises(ValidationError, match="notifications are stored"):
+        PersonalOptions(ephemeral=True)
 
 
 def test_a_personal_channel_recovers_unless_it_has_no_history() -> None:

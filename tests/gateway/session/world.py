@@ -14,6 +14,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
 from gateway.session.session import Session, SessionKind
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.publishing import ChannelPublisher
@@ -70,6 +71,7 @@ class World:
                 CatchUpLimits(replay_limit=1000, batch_count=2),
             ),
             publisher=cast(ChannelPublisher, None),
+            ephemeral=cast(EphemeralFeed, None),
             metrics=metrics,
             enter=lambda *_: self.presence.append("enter"),
             leave=lambda *_: self.presence.append("leave"),

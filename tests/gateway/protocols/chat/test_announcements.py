@@ -13,7 +13,7 @@ from gateway.presence.records import Entry, EntryKey, EntryRecord, LeaseKey, Lea
 from gateway.presence.table import PresenceChange, PresenceTable
 from gateway.presence.users import HEAD
 from gateway.protocols.chat.announcements import Announcements
-from gateway.protocols.chat.codec import encode_publication
+from gateway.protocols.chat.codec import PUBLICATION_FORMATS
 from gateway.session.session import Session
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
@@ -55,7 +55,7 @@ class Lobby:
         self, member: AMember, *, channel: ChannelName = ROOM, watches: bool = True
     ) -> AMember:
         self.manager.connect(member)
-        self.manager.subscribe(member, channel, encode_publication, 0).watches = watches
+        self.manager.subscribe(member, channel, PUBLICATION_FORMATS[0], 0).watches = watches
         return member
 
     def come(self, *user_ids: UserId, channel: ChannelName = ROOM) -> None:

@@ -24,6 +24,7 @@ from gateway.session.rate import RateLimits
 from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
 from gateway.streams.catch_up import CatchUp
+from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.shared_state import Work
 from shared.contracts.ids import ChannelName, UserId
@@ -168,6 +169,7 @@ class ATab:
             namespaces=Namespaces(),
             catch_up=AStream(),
             publisher=self.bus,
+            ephemeral=cast(EphemeralFeed, None),
             metrics=self.metrics,
             enter=lambda *_: None,
             leave=lambda *_: None,
