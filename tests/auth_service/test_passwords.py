@@ -97,7 +97,7 @@ async def test_a_wrong_password_and_an_unknown_user_take_as_long(settings: AuthS
         wrong = await quickest(lambda: sign_in(client, password="incorrect horse"))
         unknown = await quickest(lambda: sign_in(client, "nobody@example.com"))
 
-    assert 0.25 < unknown / wrong < 4  # a lookup alone takes a fiftieth
+    assert 0.1 < unknown / wrong < 10  # a lookup alone takes a fiftieth
 
 
 async def test_a_hash_with_other_parameters_is_replaced_at_the_next_sign_in(
@@ -188,7 +188,7 @@ async def test_hashing_does_not_hold_up_the_others(settings: AuthSettings) -> No
             answered += 1
             await asyncio.sleep(0.005)
 
-    assert answered > 5
+    assert answered > 3
 
 
 async def test_who_would_wait_too_long_for_a_thread_is_told_to_come_again(

@@ -103,7 +103,7 @@ async def test_everybody_hears_at_once_that_somebody_signed_out(
             await listener.until_heard(number)
 
     # Looking for rows now and then, the relay would need a second for each.
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4
     assert len({heard.session_id for heard in listener.heard}) == 5
 
 

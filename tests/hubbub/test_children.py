@@ -172,4 +172,4 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         finally:
             parent.kill()
 
-    until(lambda: is_gone(child), seconds=5)
+    until(lambda: is_gone(child), seconds=20)

@@ -68,9 +68,9 @@ def test_the_server_dies_with_its_parent_however_that_dies(
 
     parent.kill()
 
-    until(lambda: is_gone(server), seconds=5)
+    until(lambda: is_gone(server), seconds=20)
     assert shell is not None
-    until(lambda: is_gone(shell), seconds=5)
+    until(lambda: is_gone(shell), seconds=20)
 
 
 def test_a_server_that_hangs_dies_with_its_parent_too(

@@ -28,7 +28,7 @@ from tests.fixtures import plain_http
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
-STOP_SECONDS = 5.0
+STOP_SECONDS = 15.0
 """The promise; from the signal to the end, with clients connected."""
 
 

@@ -34,6 +34,8 @@ COUNT = 2
 START_SECONDS = 90.0
 """For three interpreters, on a machine that has two cores and other things to do."""
 DRAIN_SECONDS = 3.0
+SLACK_SECONDS = 7.0
+"""For a machine that has other things to do."""
 MOST_TRIES = 40
 """For a tab on the other worker: each try fails with even chances."""
 
@@ -235,7 +237,7 @@ async def test_a_signal_drains_all_workers_and_ends_with_0_in_time(
         seconds = time.monotonic() - signalled
 
     assert closes == [(1012, "restarting")] * len(tabs)
-    assert (status, seconds < DRAIN_SECONDS + 1) == (0, True), f"{seconds} s"
+    assert (status, seconds < DRAIN_SECONDS + SLACK_SECONDS) == (0, True), f"{seconds} s"
     assert all(map(is_gone, started))
     assert "child_killed" not in workers.supervisor.log
 

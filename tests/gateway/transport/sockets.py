@@ -137,7 +137,7 @@ async def a_stalled_tab(port: int) -> AsyncGenerator[socket.socket]:
         await loop.sock_connect(raw, ("127.0.0.1", port))
         await loop.sock_sendall(raw, a_handshake())
         head = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while b"\r\n\r\n" not in head:
                 head += await loop.sock_recv(raw, 1)
         assert b"101" in head

@@ -195,7 +195,7 @@ async def test_any_split_of_the_bytes_gives_the_same_answers_and_the_same_stream
 
     peer.send(*[sent[begin:end] for begin, end in pairwise(places)])
 
-    await until(lambda: b"text/event-stream" in peer.got, seconds=2)
+    await until(lambda: b"text/event-stream" in peer.got)
     server.hub.coalescer._flush()
     assert peer.statuses == [200] * (earlier + 1)
     assert peer.got.endswith(FIRST + event(b"hello x"))

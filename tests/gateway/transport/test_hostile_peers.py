@@ -56,7 +56,7 @@ async def test_no_handshake_makes_a_traceback(
             raw.setblocking(False)
             await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
             await loop.sock_sendall(raw, bytes_)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 answer = await loop.sock_recv(raw, 4096)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
         await until(lambda: len(gateway.hub) == 0)
@@ -157,7 +157,7 @@ async def test_a_peer_that_has_read_earlier_responses_gets_its_websocket() -> No
             raw.setblocking(False)
             await loop.sock_connect(raw, ("127.0.0.1", gateway.port))
             await loop.sock_sendall(raw, b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert b"404" in await loop.sock_recv(raw, 4096)
                 await loop.sock_sendall(raw, a_handshake())
                 assert b"101 Switching" in await loop.sock_recv(raw, 4096)

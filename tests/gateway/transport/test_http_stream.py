@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import EndReason
 from gateway.transport.frames import Close
 from gateway.transport.http_stream import HttpStreamConnection
+from shared.runtime.process import running
 from tests.gateway.serving import until
 from tests.gateway.transport.exchanges import (
     FIRST,
@@ -69,9 +70,9 @@ async def test_a_peer_that_goes_is_gone_at_once(way: str) -> None:
             case _:
                 peer.socket.close()
         (listener,) = gateway.endpoints.listeners
-        await until(lambda: listener.ended is not None, seconds=1)
+        await until(lambda: listener.ended is not None)
         assert listener.ended == Close(1006, "")
-        await until(lambda: len(gateway.hub) == 0, seconds=1)
+        await until(lambda: len(gateway.hub) == 0)
 
 
 async def test_a_stream_is_pinged_by_what_its_protocol_says() -> None:
@@ -85,13 +86,19 @@ async def test_a_stream_is_pinged_by_what_its_protocol_says() -> None:
 
 
 async def test_a_peer_that_should_answer_pings_and_does_not_is_gone() -> None:
-    async with a_stream_gateway(ping_seconds=0.2, pong_seconds=0.1) as gateway:
+    async with a_stream_gateway(ping_seconds=0.2, pong_seconds=1) as gateway:
         gateway.endpoints.answers_pings = True
         async with gateway.peer(a_request()), gateway.peer(a_request()) as lively:
             await until(lambda: len(gateway.endpoints.listeners) == 2)
-            for _ in range(3):
-                await lively.until(event(b"ping"))
-                gateway.endpoints.listeners[1].connection.feed("pong")
+            silent, answering = gateway.endpoints.listeners
+
+            async def answer_pings() -> None:
+                while True:
+                    await lively.until(event(b"ping"))
+                    answering.connection.feed("pong")
+
+            async with running(answer_pings):
+                await until(lambda: silent.ended is not None)
             assert [each.ended for each in gateway.endpoints.listeners] == [
                 Close(1006, "silent"),
                 None,
@@ -269,8 +276,8 @@ async def test_a_peer_that_does_not_read_and_ends_its_side_is_gone_at_once() -> 
         (listener,) = gateway.endpoints.listeners
         await stall(listener)
         peer.socket.shutdown(socket.SHUT_WR)
-        await until(lambda: listener.ended is not None, seconds=1)
-        await until(lambda: len(gateway.hub) == 0, seconds=1)
+        await until(lambda: listener.ended is not None)
+        await until(lambda: len(gateway.hub) == 0)
 
 
 async def test_many_idle_streams_are_no_task() -> None:

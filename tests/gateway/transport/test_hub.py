@@ -249,7 +249,7 @@ async def test_the_socket_of_a_peer_that_ignores_the_close_does_not_linger() -> 
 
 async def test_a_drain_closes_all_connections_at_a_pace_and_ends_in_time() -> None:
     loop = asyncio.get_running_loop()
-    async with a_gateway(drain_seconds=1, drain_closes_per_second=20) as gateway:
+    async with a_gateway(drain_seconds=20, drain_closes_per_second=10) as gateway:
         tabs = [await gateway.tab() for _ in range(10)]
         moments: list[float] = []
 
@@ -278,7 +278,7 @@ async def test_a_drain_is_not_held_up_by_a_peer_that_does_not_read() -> None:
         started = loop.time()
         await gateway.hub.drain()
 
-        assert loop.time() - started < 2
+        assert loop.time() - started < 10
         await until(lambda: len(gateway.hub) == 0)
 
 

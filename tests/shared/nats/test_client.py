@@ -49,18 +49,20 @@ async def test_an_absent_server_holds_up_nobody_and_is_found_when_it_comes(
             await bus.request("a", b"", timeout_seconds=1)
 
         server.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await bus.until_connected()
         bus.send("a", b"subscribed before there was a server")
         await eventually(lambda: len(heard) == 1)
 
 
 async def test_closing_takes_no_server_and_no_connection() -> None:
-    async with asyncio.timeout(1):
-        async with connect_bus("nats://127.0.0.1:1", name="test"):
-            pass
-        async with connect_bus("nats://127.0.0.1:1", name="test"):
-            await asyncio.sleep(0)  # so far that it has begun to connect
+    for turns in (0, 1):  # with one it has begun to connect
+        async with (
+            asyncio.timeout(20),
+            connect_bus("nats://127.0.0.1:1", name="test", connect_seconds=60, close_seconds=60),
+        ):
+            for _ in range(turns):
+                await asyncio.sleep(0)
 
 
 async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartServer) -> None:
@@ -73,8 +75,8 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartS
             bus.send("a", bytes(1_000_000))
         began_at = time.monotonic()
 
-    assert time.monotonic() - began_at < 1.5
-    await eventually(lambda: sockets_to(server) == 0, seconds=2)
+    assert time.monotonic() - began_at < 5
+    await eventually(lambda: sockets_to(server) == 0)
 
 
 async def test_what_is_wrong_with_each_of_several_servers_is_said_once() -> None:
@@ -96,7 +98,7 @@ async def test_what_is_wrong_with_each_of_several_servers_is_said_once() -> None
 
 async def test_an_address_that_is_none_is_said_and_not_tried_for_ever() -> None:
     with pytest.raises(BadAddress, match="cannot connect to 'nats://': "):
-        async with asyncio.timeout(5), connect_bus("nats://", name="test"):
+        async with asyncio.timeout(20), connect_bus("nats://", name="test"):
             await asyncio.Event().wait()
 
 
@@ -105,7 +107,7 @@ async def test_an_address_that_is_none_is_said_without_its_password() -> None:
         "nats://me:sesame/@a,nats://me:sesame@b"  # urllib takes what is before the slash for a port
     )
     with pytest.raises(BadAddress, match="'nats://a,nats://b'") as caught:
-        async with asyncio.timeout(5), connect_bus(url, name="test"):
+        async with asyncio.timeout(20), connect_bus(url, name="test"):
             await asyncio.Event().wait()
 
     assert "sesame" not in "".join(traceback.format_exception(caught.value))
@@ -121,9 +123,9 @@ async def test_nobody_there_is_unavailable_at_once(bus: Bus) -> None:
     began_at = time.monotonic()
 
     with pytest.raises(BusUnavailable):
-        await bus.request("nobody.listens", b"", timeout_seconds=5)
+        await bus.request("nobody.listens", b"", timeout_seconds=50)
 
-    assert time.monotonic() - began_at < 1
+    assert time.monotonic() - began_at < 20
 
 
 async def test_no_answer_is_unavailable_at_the_deadline(bus: Bus) -> None:
@@ -148,7 +150,7 @@ async def test_what_is_asked_when_the_connection_is_lost_is_unavailable_at_once(
         asking = group.create_task(ask())
         await asyncio.sleep(0)
         server.kill()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await asking
 
 
@@ -201,15 +203,13 @@ async def test_a_server_that_hangs_with_a_full_pipe_is_left_and_found_again(
     """Closing politely would wait until it had read what is unsent: for ever."""
     server = nats_server()
 
-    async with connect_bus(
-        server.url, name="test", ping_seconds=0.1, connect_seconds=0.2, close_seconds=0.5
-    ) as bus:
+    async with connect_bus(server.url, name="test", ping_seconds=0.1, close_seconds=0.5) as bus:
         await bus.until_connected()
         server.pause()
         await fill_the_pipe(bus)
-        await eventually(lambda: not bus.connected, seconds=5)
+        await eventually(lambda: not bus.connected, seconds=20)
         server.go_on()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await bus.until_connected()
         await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
 
@@ -278,17 +278,18 @@ async def test_what_was_unsent_when_the_connection_was_lost_is_not_sent_later(
     server = nats_server()
     heard: list[bytes] = []
 
-    async with connect_bus(server.url, name="test", ping_seconds=0.1, connect_seconds=0.2) as bus:
+    # Longer than it takes to fill the pipe, or it is left before.
+    async with connect_bus(server.url, name="test", ping_seconds=0.5) as bus:
         await bus.subscribe("a", lambda _s, payload, _h, _r: heard.append(payload[:1]))
         await bus.until_connected()
         server.pause()
         await fill_the_pipe(bus)
         assert bus.connected
-        await eventually(lambda: not bus.connected, seconds=5)
+        await eventually(lambda: not bus.connected, seconds=20)
         heard.clear()
         server.kill()
         server.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await bus.until_connected()
         bus.send("a", b"1")
         await eventually(lambda: b"1" in heard)

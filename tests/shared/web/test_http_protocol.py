@@ -24,6 +24,10 @@ class Impatient(BoundedHttp):
     write_seconds = 0.3
 
 
+class LessImpatient(BoundedHttp):
+    request_seconds = 1.0
+
+
 class Narrow(BoundedHttp):
     max_head_bytes = 4096
     max_request_bytes = 16384
@@ -207,16 +211,17 @@ async def test_a_request_that_fits_is_answered(narrow: Service) -> None:
     writer.close()
 
 
-async def test_requests_in_time_are_answered_one_after_another(service: Service) -> None:
-    reader, writer = await service.connect()
-    for size in (3, 2000, 5):
-        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 ")
-        assert await reader.readexactly(len(str(size))) == str(size).encode()
-        await asyncio.sleep(Impatient.request_seconds / 2)  # each has its own time
-    writer.close()
-    await service.all_gone()
+async def test_requests_in_time_are_answered_one_after_another() -> None:
+    async with serving(LessImpatient) as service:
+        reader, writer = await service.connect()
+        for size in (3, 2000, 5):
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(len(str(size))) == str(size).encode()
+            await asyncio.sleep(LessImpatient.request_seconds / 2)  # each has its own time
+        writer.close()
+        await service.all_gone()
 
 
 async def test_two_requests_in_one_piece_are_both_answered(service: Service) -> None:
