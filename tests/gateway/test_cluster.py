@@ -44,7 +44,7 @@ class Gateways:
             bus,
             leases=lambda: frozenset(map(NodeId, self.leases)),
             own_lease=lambda: lease,
-            limits=limits or ClusterLimits(survey_seconds=0.3),
+            limits=limits or ClusterLimits(survey_seconds=1.5),
         )
         cluster.handle("number", Number, handler)
         await stack.enter_async_context(cluster.listening())

@@ -126,7 +126,7 @@ async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         async with (
-            a_gateway(server.url, settings={"publish_seconds": 0.5}) as gateway,
+            a_gateway(server.url, settings={"publish_seconds": 2}) as gateway,
             gateway.tab(1, "Ann", room) as ann,
         ):
             await ann.say("before")

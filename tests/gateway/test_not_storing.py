@@ -22,7 +22,7 @@ async def test_it_is_not_ready_while_publications_are_not_stored_and_ready_with_
 ) -> None:
     server = nats_server()
     async with (
-        a_gateway(server.url, settings={"publish_seconds": 0.3}) as gateway,
+        a_gateway(server.url, settings={"publish_seconds": 1.5}) as gateway,
         gateway.tab(1, "Ann", a_room()) as tab,
         connect_bus(server.url, name="test") as bus,
     ):

@@ -68,7 +68,7 @@ async def test_who_goes_on_and_on_is_sent_away_and_nobody_else_is(nats_url: str)
 
 
 async def test_who_slows_down_is_heard_again(nats_url: str) -> None:
-    settings = {"commands_per_second": 20, "command_burst": 1, "max_rate_refusals": 1000}
+    settings = {"commands_per_second": 5, "command_burst": 1, "max_rate_refusals": 1000}
     async with (
         a_gateway(nats_url, settings=settings) as gateway,
         gateway.tab(1, "Ann", a_room()) as ann,

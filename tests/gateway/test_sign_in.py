@@ -186,7 +186,7 @@ async def test_an_odd_query_is_judged_like_any_other(
 
 
 async def test_at_the_end_of_its_token_a_connection_ends(gateway: RunningGateway) -> None:
-    async with gateway.socket(token=token_of(1, "Ann", seconds=1.2), room=a_room()) as tab:
+    async with gateway.socket(token=token_of(1, "Ann", seconds=2), room=a_room()) as tab:
         assert (await tab.get())["type"] == "welcome"
         assert await tab.closed() == (1008, "Token expired")
 
@@ -195,12 +195,10 @@ async def test_another_token_of_the_same_user_prolongs_the_connection(
     gateway: RunningGateway,
 ) -> None:
     room = a_room()
-    async with gateway.socket(token=token_of(1, "Ann", seconds=1.2), room=room) as tab:
+    async with gateway.socket(token=token_of(1, "Ann", seconds=2), room=room) as tab:
         await tab.send(type="auth", token=token_of(1, "Ann"))
         await tab.until("welcome")
-        async with gateway.socket(
-            token=token_of(1, "Ann", seconds=1.2), room=room
-        ) as not_prolonged:
+        async with gateway.socket(token=token_of(1, "Ann", seconds=2), room=room) as not_prolonged:
             assert await not_prolonged.closed() == (1008, "Token expired")
         assert await tab.so_far() == []
 

@@ -16,7 +16,7 @@ from shared.nats.client import Bus
 from shared.nats.errors import BusUnavailable
 from tests.gateway.streams.model_stream import ModelStream
 
-SMALL = HistoryLimits(batch_count=3, deadline_seconds=2, retry_seconds=0.001)
+SMALL = HistoryLimits(batch_count=3, deadline_seconds=20, retry_seconds=0.001)
 
 
 class Stream(NamedTuple):

@@ -29,6 +29,7 @@ class Gateway:
         batch_count: int = 200,
         limits: CacheLimits | None = None,
         max_channel_bytes: int = 1_000_000,
+        deadline_seconds: float = 60,
     ) -> None:
         self.stream = ModelStream(lag=lambda: self.lag, meanwhile=self._turn)
         self.lag = 0
@@ -39,7 +40,9 @@ class Gateway:
         self.feed.begin_here()
         history = History(
             self.stream,
-            HistoryLimits(batch_count=batch_count, deadline_seconds=0.2, retry_seconds=0.001),
+            HistoryLimits(
+                batch_count=batch_count, deadline_seconds=deadline_seconds, retry_seconds=0.001
+            ),
         )
         self.reads = SharedReads(
             cast(Feed, self.feed), history, limits, max_channel_bytes=max_channel_bytes
@@ -212,14 +215,15 @@ async def test_another_stream_in_its_place_is_noticed(gateway: Gateway) -> None:
     assert await refusal(gateway, 10) is Reason.EPOCH
 
 
-async def test_who_waits_for_others_waits_no_longer_than_for_the_stream(gateway: Gateway) -> None:
+async def test_who_waits_for_others_waits_no_longer_than_for_the_stream() -> None:
+    gateway = Gateway(deadline_seconds=0.2)
     gateway.lag = 40
 
     async def unavailable() -> None:
         with pytest.raises(BusUnavailable):
             await gateway.after(10)
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         for _ in range(20):
             group.create_task(unavailable())
 

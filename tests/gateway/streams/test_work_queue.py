@@ -122,7 +122,7 @@ async def test_a_process_that_waits_gets_a_job_as_soon_as_there_is_one(
         waiting = group.create_task(until_taken(queue))
         await asyncio.sleep(0)
         await add(own_publisher, b"1")
-        await eventually(waiting.done, seconds=2)
+        await eventually(waiting.done, seconds=4)
 
     assert [job.payload for job in waiting.result()] == [b"1"]
 

@@ -448,7 +448,7 @@ async def test_a_drain_asks_clients_to_come_back(gateway: RunningGateway) -> Non
 
 
 async def test_a_flood_of_commands_is_refused_and_then_ended(nats_url: str) -> None:
-    limits = {"commands_per_second": 1, "command_burst": 3, "max_rate_refusals": 2}
+    limits = {"commands_per_second": 0.001, "command_burst": 3, "max_rate_refusals": 2}
     async with (
         a_gateway(nats_url, settings=SETTINGS | limits) as gateway,
         talking(gateway, token_of(1, "Ann")) as client,
