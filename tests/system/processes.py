@@ -49,7 +49,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 class HubbubProcess:
-    """One `hubbub …` process; what it prints lies in ``log_file``."""
+    """One `hubbub …` process, or one of an example; what it prints lies in ``log_file``."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class HubbubProcess:
         env: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        module: str = "hubbub",
     ) -> None:
         """
         Args:
@@ -72,7 +73,7 @@ class HubbubProcess:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         with log_file.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hubbub", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -169,11 +170,16 @@ class Processes:
         return self.start(name, *place, *options, port=port, env=env)
 
     def start(
-        self, *arguments: str, port: int = 0, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+        module: str = "hubbub",
     ) -> HubbubProcess:
         """Start any command; its output lies in a file named after it."""
-        log_file = self.home / f"{len(self._started)}-{arguments[0]}.log"
-        process = HubbubProcess(*arguments, log_file=log_file, env=env, port=port)
+        name = arguments[0] if module == "hubbub" else module
+        log_file = self.home / f"{len(self._started)}-{name}.log"
+        process = HubbubProcess(*arguments, log_file=log_file, env=env, port=port, module=module)
         self._started.append(process)
         return process
 

@@ -1,0 +1,154 @@
+"""The answer of a model, word by word, in a real browser."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+
+from examples.ai_stream.app import BUNDLE, FOLDER
+from tests.fixtures.nats import NatsServer
+from tests.fixtures.ports import free_ports
+from tests.sdk.javascript import FOLDER as SDK_FOLDER
+from tests.system.processes import HubbubProcess, Processes, processes_in, until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
+
+WHOLE = "Count to 20"
+ENDLESS = "Count to 1000000"
+
+
+@dataclass(frozen=True)
+class Example:
+    """Started as its README says."""
+
+    processes: Processes
+    environment: dict[str, str]
+    gateway: HubbubProcess
+    application: HubbubProcess
+
+    def replace_gateway(self) -> None:
+        """Another one takes its place."""
+        assert self.gateway.stop() == 0
+        port = self.gateway.port
+        self.processes.service("gateway", env=self.environment, port=port).until_ready()
+
+
+@pytest.fixture(scope="module")
+def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    home = tmp_path_factory.mktemp("ai_stream")
+    nats = NatsServer(home / "nats")
+    nats.start()
+    gateway_port, port = free_ports(), free_ports()
+    environment = _shown_environment() | {
+        "HUBBUB_NATS_URL": nats.url,
+        "AI_STREAM_GATEWAY": f"ws://127.0.0.1:{gateway_port}/connection/websocket",
+        "AI_STREAM_SDK": str(SDK_FOLDER / BUNDLE),
+    }
+    try:
+        with processes_in(home) as processes:
+            assert processes.start("bootstrap", env=environment).wait(seconds=30) == 0
+            gateway = processes.service("gateway", env=environment, port=gateway_port)
+            application = processes.start(
+                "--port", str(port), env=environment, port=port, module="examples.ai_stream"
+            )
+            gateway.until_ready()
+            application.until_logged("Uvicorn running")
+            yield Example(processes, environment, gateway, application)
+            assert "Traceback" not in processes.logs()
+    finally:
+        nats.stop()
+
+
+def _shown_environment() -> dict[str, str]:
+    lines = (FOLDER / "example.env").read_text().splitlines()
+    return dict(word.split("=", 1) for line in lines for word in shlex.split(line, comments=True))
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
+    context = browser.new_context()
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", partial(_note_error, complaints))
+    page.goto(example.application.url)
+    yield page
+    context.close()
+
+
+def _note_error(complaints: list[str], line: ConsoleMessage) -> None:
+    if line.type == "error":
+        complaints.append(line.text)
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#question")).to_have_text(question)
+
+
+def words_in(page: Page) -> int:
+    """How many there are; none is missing, and none is there twice."""
+    words = page.locator("#answer").inner_text().split()
+    assert words == [str(number) for number in range(1, len(words) + 1)]
+    return len(words)
+
+
+def until_more_than(page: Page, words: int) -> int:
+    until(lambda: words_in(page) > words, why=f"more than {words} words")
+    return words_in(page)
+
+
+def test_an_answer_ends_by_itself_and_stays(page: Page, complaints: list[str]) -> None:
+    ask(page, WHOLE)
+    expect(page.locator("#status")).to_have_text("Finished.")
+    assert words_in(page) == 20
+
+    page.reload()
+
+    expect(page.locator("#status")).to_have_text("Finished.")
+    expect(page.locator("#question")).to_have_text(WHOLE)
+    assert words_in(page) == 20
+    assert complaints == []
+
+
+def test_a_page_that_is_loaded_again_shows_all_of_it_and_goes_on(
+    page: Page, complaints: list[str]
+) -> None:
+    ask(page, ENDLESS)
+    seen = until_more_than(page, 50)
+
+    for _ in range(2):
+        page.reload()
+        seen = until_more_than(page, seen)
+
+    expect(page.locator("#status")).to_have_text("Writing…")
+    assert complaints == []
+
+
+def test_a_gateway_that_is_replaced_leaves_no_gap(page: Page, example: Example) -> None:
+    ask(page, ENDLESS)
+    seen = until_more_than(page, 20)
+
+    example.replace_gateway()
+
+    until_more_than(page, seen + 100)
+
+
+def test_an_answer_is_for_who_asked(page: Page, browser: Browser) -> None:
+    ask(page, WHOLE)
+    another = browser.new_context()
+    stranger = another.new_page()
+
+    stranger.goto(page.url)
+
+    expect(stranger.locator("#status")).to_have_text("There is no such answer.")
+    another.close()
