@@ -10,7 +10,7 @@ import pydantic_core
 from gateway.channels.connection import Format, Frame
 from gateway.protocols.centrifuge.codes import ErrorCode
 from gateway.transport.deflate import deflated_text_frame
-from gateway.transport.frames import text_frame
+from gateway.transport.frames import ping_frame, text_frame
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import Publication, Sender, StoredPublication, plain_message
 
@@ -96,17 +96,19 @@ class Codec:
         *,
         is_unidirectional: bool = False,
         says_farewell: bool = True,
+        beside_ping: bytes = b"",
     ) -> None:
         """
         Args:
             frame: Puts one JSON text into the transport's framing.
             is_unidirectional: Pushes are sent bare, and nothing else is.
             says_farewell: Why a connection ends is pushed, since its end itself says nothing.
+            beside_ping: What makes the peer's transport answer a ping that the client does not.
         """
         self.frame = frame
         self.says_farewell = says_farewell
         self.is_unidirectional = is_unidirectional
-        self.ping = frame(b"{}")
+        self.ping = Frame(frame(b"{}") + beside_ping)
         self.publication: Format = self._publication  # one object: listeners are grouped by it
 
     def _publication(self, stored: StoredPublication) -> Frame:
@@ -140,10 +142,10 @@ def json_line(text: bytes) -> Frame:
 WEBSOCKET = Codec(text_frame, says_farewell=False)
 SSE = Codec(sse_event)
 HTTP_STREAM = Codec(json_line)
-UNI_WEBSOCKET = Codec(text_frame, is_unidirectional=True)
+UNI_WEBSOCKET = Codec(text_frame, is_unidirectional=True, beside_ping=ping_frame())
 DEFLATED = {
     WEBSOCKET: Codec(deflated_text_frame, says_farewell=False),
-    UNI_WEBSOCKET: Codec(deflated_text_frame, is_unidirectional=True),
+    UNI_WEBSOCKET: Codec(deflated_text_frame, is_unidirectional=True, beside_ping=ping_frame()),
 }
 """What is spoken in place of each where messages are compressed."""
 UNI_SSE = Codec(sse_event, is_unidirectional=True)
