@@ -82,6 +82,10 @@ class Load:
         """Let the client stop reading."""
         await self._do(f"stall {client}")
 
+    async def status(self) -> Answer:
+        """What has come since the last command, such as publications of others."""
+        return await self._do("status")
+
     async def reset(self) -> None:
         """End all connections without a close frame."""
         await self._do("reset")

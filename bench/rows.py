@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bench.load import Load
 from bench.scenarios import (
+    api,
     burst,
     connect,
     fan_out,
@@ -110,6 +111,13 @@ ROWS: Mapping[str, Row] = {
         talk.measure,
         ("lesson", "hubbub"),
         {"µs per message": Goal(45)},
+    ),
+    "api-publish": Row(api.publish, ("floor", "hubbub"), {"µs per publication": Goal(100)}),
+    "api-batch": Row(
+        api.batch,
+        ("floor", "hubbub"),
+        {"µs per publication": Goal(20), "parallel, µs per publication": Goal(20)},
+        Conditions(synced=False),
     ),
     "stalled": Row(
         stalled.measure,

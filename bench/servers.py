@@ -14,12 +14,12 @@ from bench.cores import SERVER_CORE
 from bench.native import compiled
 from bench.nats import start_nats
 from bench.processes import POLL_SECONDS, START_SECONDS, free_port, listening
-from bench.targets import Hubbub, Target
+from bench.targets import API_KEY, Hubbub, Target
 from bench.tokens import SECRET, start_issuer
 
 ENVIRONMENT = {
     "HUBBUB_HMAC_SECRET": SECRET,
-    "HUBBUB_API_KEY": "an API key of the benchmarks",
+    "HUBBUB_API_KEY": API_KEY,
     "HUBBUB_AWAIT_AUTH_SERVICE": "false",  # the issuer here has no sessions, so none ever end
     # Each client stands for many users, so its commands are not limited; the user's bucket is
     # still accounted for, but so large that it is never empty.

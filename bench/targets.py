@@ -16,6 +16,7 @@ LINE_BREAK = "\x1f"
 """Within one line of the load's files."""
 STAMP = "at=" + 19 * "0"
 """The load overwrites it with the time of sending; see native/load.h."""
+API_KEY = "an API key of the benchmarks"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 /* The floor: one epoll loop that answers an upgrade with ready bytes, and sends each text that
  * comes from a connection to all connections, with one send() for up to 16 frames of one read.
- * It parses only lengths, checks nothing, and relies on reads that end with a frame.
+ * To a POST it answers with ready bytes, and sends a ready frame for each stamp in it.
+ * It parses only lengths, checks nothing, and relies on reads that end with a frame or a request.
  *
  *   floor PORT
  */
@@ -20,6 +21,10 @@ enum { MOST = 65536, READ_BYTES = 65536, JOINED = 16, CONNECTED = 1, UPGRADED = 
 static const char upgrade[] =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: x\r\n\r\n\x81\x12{\"type\":\"welcome\"}";
+
+static const char posted[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"offset\":1}";
+static const char said[] = "\x81\x2d{\"type\":\"publication\",\"data\":{\"text\":\"at=0\"}}";
 
 static int highest;
 static char state[MOST];
@@ -51,6 +56,22 @@ static void pass_on(size_t got) {
         }
     }
     if (size > 0) send_to_all(size);
+}
+
+static void answer_post(int fd, size_t got) {
+    size_t size = 0;
+    int frames = 0;
+    in[got] = 0;
+    for (char *at = (char *)in; (at = strstr(at, "at=")) != NULL; at += 3) {
+        memcpy(out + size, said, sizeof said - 1);
+        size += sizeof said - 1;
+        if (++frames % JOINED == 0) {
+            send_to_all(size);
+            size = 0;
+        }
+    }
+    if (size > 0) send_to_all(size);
+    send(fd, posted, sizeof posted - 1, MSG_NOSIGNAL);
 }
 
 int main(int argc, char **argv) {
@@ -85,6 +106,8 @@ int main(int argc, char **argv) {
                 if (got < 0 && errno == EAGAIN) continue;
                 state[fd] = 0;
                 close(fd);
+            } else if (in[0] == 'P') {
+                answer_post(fd, (size_t)got);
             } else if (state[fd] == CONNECTED) {
                 state[fd] = UPGRADED;
                 send(fd, upgrade, sizeof upgrade - 1, MSG_NOSIGNAL);
