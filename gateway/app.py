@@ -31,7 +31,7 @@ from gateway.server_api.api import Api
 from gateway.server_api.ordering import Ordering
 from gateway.server_api.publishing import Publishing
 from gateway.server_api.reading import Reading
-from gateway.server_api.routes import create_api_router
+from gateway.server_api.routes import api_shortcuts, create_api_router
 from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
 from gateway.session.clock import ClockWatch
@@ -443,6 +443,7 @@ async def serving(
                         **websocket_endpoints(gateway.centrifuge),
                     },
                     http_endpoints(gateway.centrifuge),
+                    api_shortcuts(gateway.api, api_key=settings.api_key),
                     origins=origins,
                     compresses=settings.websocket_compression,
                 ),

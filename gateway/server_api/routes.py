@@ -2,22 +2,52 @@
 
 A command is answered with 200 and a ``result`` or an ``error``; a request without a valid command
 or key gets another status. Who asks for it is told of errors by a status too.
+
+Requests come by the routes of the application, or before it by a shortcut, which takes a tenth of
+the time. They are answered by the same function.
 """
 
 import hmac
 from functools import partial
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
+import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import SecretStr
+from pydantic_core import to_json
 
 from gateway.server_api.api import Api
 from gateway.server_api.errors import STATUS_OF_CODE, Answer
 from gateway.server_api.requests import ApiRequest, BatchRequest
+from gateway.transport.exchange import NO_SHORTCUTS, HttpExchange, Shortcuts
 from shared.contracts.json_values import read_json
+from shared.web.http import MAX_BODY_BYTES, defect
+from shared.web.query import read_query
+from shared.web.request_context import begin_request
+
+log = structlog.get_logger(__name__)
 
 BATCH = "batch"
+
+_JSON = "application/json"
+
+
+class _Asked(NamedTuple):
+    """What an answer depends on, besides the method's name."""
+
+    headers: dict[bytes, bytes]
+    query: bytes
+    body: bytes
+
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+class _Response(NamedTuple):
+    status: int
+    content_type: str | None = None
+    body: bytes = b""
 
 
 def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
@@ -40,20 +70,64 @@ def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
     return router
 
 
+def api_shortcuts(api: Api, *, api_key: SecretStr | None) -> Shortcuts:
+    """The same, for requests that the application need not see."""
+    if api_key is None:
+        return NO_SHORTCUTS
+    return Shortcuts(
+        {
+            f"/api/{name}": partial(_take_shortcut, api, api_key, name)
+            for name in (*api.methods, BATCH)
+        },
+        MAX_BODY_BYTES,
+    )
+
+
 async def _call(api: Api, api_key: SecretStr | None, name: str, request: Request) -> Response:
     if api_key is None:
         raise HTTPException(404, "Not Found")
-    if not _has_key(request, api_key):
-        return Response(status_code=401)
+    asked = _asked(request.scope["headers"], request.scope["query_string"], await request.body())
+    status, content_type, body = await _answer(api, api_key, name, asked)
+    return Response(body, status, media_type=content_type)
+
+
+def _take_shortcut(api: Api, api_key: SecretStr, name: str, exchange: HttpExchange) -> None:
+    exchange.start(_respond(api, api_key, name, exchange))
+
+
+async def _respond(api: Api, api_key: SecretStr, name: str, exchange: HttpExchange) -> None:
+    request = exchange.request
+    asked = _asked(request.headers, request.query, request.body)
+    request_id = begin_request(asked.header(b"x-request-id"))
+    structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
-        body = read_json(await request.body())
+        status, content_type, body = await _answer(api, api_key, name, asked)
+    except Exception:
+        log.exception("request_failed")
+        failed = defect()
+        status, content_type, body = failed.status_code, failed.media_type, bytes(failed.body)
+    headers = [(b"x-request-id", request_id.encode())]
+    if content_type is not None:
+        headers.append((b"content-type", content_type.encode()))
+    exchange.respond(status, headers, body)
+
+
+async def _answer(api: Api, api_key: SecretStr, name: str, asked: _Asked) -> _Response:
+    if not _has_key(asked, api_key):
+        return _Response(HTTPStatus.UNAUTHORIZED)
+    try:
+        body = read_json(asked.body)
     except ValueError:
-        return PlainTextResponse("the body is not JSON", status_code=400)
+        return _Response(400, "text/plain; charset=utf-8", b"the body is not JSON")
     answer = await (api.batch(body) if name == BATCH else api.call(name, body))
     error = answer.get("error")
-    if error is not None and request.headers.get("x-centrifugo-error-mode") == "transport":
-        return JSONResponse(error, status_code=STATUS_OF_CODE[error["code"]])
-    return JSONResponse(answer)
+    if error is not None and asked.header(b"x-centrifugo-error-mode") == "transport":
+        return _Response(STATUS_OF_CODE[error["code"]], _JSON, to_json(error))
+    return _Response(HTTPStatus.OK, _JSON, to_json(answer))
+
+
+def _asked(headers: list[tuple[bytes, bytes]], query: bytes, body: bytes) -> _Asked:
+    return _Asked(dict(reversed(headers)), query, body)  # of several of one name the first counts
 
 
 def _body(model: type[ApiRequest]) -> Answer:
@@ -61,13 +135,13 @@ def _body(model: type[ApiRequest]) -> Answer:
     return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
-def _has_key(request: Request, api_key: SecretStr) -> bool:
+def _has_key(asked: _Asked, api_key: SecretStr) -> bool:
     """Whether one of the three places has the key, compared in constant time."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    scheme, _, credentials = asked.header(b"authorization").partition(" ")
     offered = [
-        request.headers.get("x-api-key", ""),
+        asked.header(b"x-api-key"),
         credentials.strip() if scheme.lower() == "apikey" else "",
-        request.query_params.get("api_key", ""),
+        read_query(asked.query).get("api_key", ""),
     ]
     expected = api_key.get_secret_value().encode()
     # All are compared, so that the time says nothing; as bytes, since a header may hold any.

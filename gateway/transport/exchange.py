@@ -2,13 +2,17 @@
 
 An endpoint is called when the whole request has come. It responds, or opens a stream, which
 leaves all that HTTP needed behind as a WebSocket does. It may also respond later.
+
+Paths are ours alone, or shortcuts: there the application answers alike, but takes ten times as
+long.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import Context, copy_context
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, cast
 
 import structlog
 from uvicorn._types import ASGI3Application
@@ -22,6 +26,9 @@ from gateway.transport.server_context import ServerContext
 from shared.web.http_protocol import BoundedHttp, Refused
 from shared.web.origins import PREFLIGHT_SECONDS
 
+_IS_OURS = "hubbub.is_ours"
+"""In the scope of a request."""
+
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=Receiver)
@@ -30,6 +37,29 @@ HttpEndpoint = Callable[["HttpExchange"], None]
 """Responds, opens a stream, or starts what will do so; waits for nothing itself."""
 HttpEndpoints = Mapping[str, Mapping[str, HttpEndpoint]]
 """By path, and by method there. A path that is not here is the application's."""
+
+
+class Shortcuts(NamedTuple):
+    """POSTs that the application need not see.
+
+    It still gets those that are not ordinary: from a page, or with a body that is too long or
+    does not say how long it is. So CORS and refusals are the application's.
+    """
+
+    endpoints: Mapping[str, HttpEndpoint]
+    """By path."""
+    max_body_bytes: int
+
+    def suit(self, method: str, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether such a request is an ordinary one."""
+        if method != "POST":
+            return False
+        values = dict(headers)
+        length = int(values.get(b"content-length", -1))
+        return 0 <= length <= self.max_body_bytes and b"origin" not in values
+
+
+NO_SHORTCUTS = Shortcuts(MappingProxyType({}), max_body_bytes=0)
 
 
 class HttpRequest(NamedTuple):
@@ -131,15 +161,20 @@ class HttpExchange:
         connection.open(receiver)
         return receiver
 
-    def start(self, work: Coroutine[Any, Any, None], *, seconds: float) -> None:
-        """Respond later: run a task that does so. After so many seconds the answer is 504."""
-        self._is_started = True
-        self._server.hub.shared.work.start(self._run(work, seconds))
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Respond later: run a task that does so, for which the server waits before it stops.
 
-    async def _run(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        Whatever ``work`` waits for has a limit of its own; a `TimeoutError` is answered with 504.
+        """
+        self._is_started = True
+        tasks = self._server.state.tasks
+        task = self._server.loop.create_task(self._run(work))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                await work
+            await work
         except TimeoutError:
             self.respond(HTTPStatus.GATEWAY_TIMEOUT)
         except Exception as error:
@@ -177,10 +212,13 @@ class RoutedHttp(BoundedHttp):
     _unanswered: RequestResponseCycle | None = None
     """Its turn has come, but the peer has not read earlier responses."""
 
-    def __init__(self, server: ServerContext, endpoints: HttpEndpoints) -> None:
+    def __init__(
+        self, server: ServerContext, endpoints: HttpEndpoints, shortcuts: Shortcuts
+    ) -> None:
         super().__init__(server.config, server.state, server.app_state, server.loop)
         self._server = server
         self._http_endpoints = endpoints
+        self._shortcuts = shortcuts
         room = self.max_request_bytes - self.max_head_bytes
         self._max_body_bytes = min(server.hub.limits.max_message_bytes, room)
 
@@ -282,6 +320,9 @@ class RoutedHttp(BoundedHttp):
         path, method, headers = scope["path"], scope["method"], list(scope["headers"])
         request = HttpRequest(method, path, scope["query_string"], headers, bytes(cycle.body))
         exchange = HttpExchange(self._server, self, cycle, request)
+        if path not in self._http_endpoints:
+            exchange.begin(self._shortcuts.endpoints[path])
+            return
         if not self._server.admits(headers, path):
             self.respond(cycle, HTTPStatus.FORBIDDEN, [], b"")
             return
@@ -309,7 +350,17 @@ class RoutedHttp(BoundedHttp):
             super()._hang_up()
 
     def _is_ours(self, cycle: RequestResponseCycle) -> bool:
-        return cycle.scope["path"] in self._http_endpoints
+        """Whether it is answered here; decided once for each request."""
+        scope = cast(dict[str, Any], cycle.scope)
+        is_ours: bool | None = scope.get(_IS_OURS)
+        if is_ours is None:
+            path = scope["path"]
+            is_ours = path in self._http_endpoints or (
+                path in self._shortcuts.endpoints
+                and self._shortcuts.suit(scope["method"], scope["headers"])
+            )
+            scope[_IS_OURS] = is_ours
+        return is_ours
 
     def _check_length(self, cycle: RequestResponseCycle) -> None:
         """Refuse a body that is too long before it comes."""

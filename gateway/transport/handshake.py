@@ -5,6 +5,7 @@ The request was parsed by llhttp, so its form is sound. Header names are in lowe
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -138,6 +139,7 @@ def header_lines(headers: Headers) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
+@lru_cache(maxsize=64)
 def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status))
 

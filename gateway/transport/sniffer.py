@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.transport.exchange import HttpEndpoints, RoutedHttp
+from gateway.transport.exchange import NO_SHORTCUTS, HttpEndpoints, RoutedHttp, Shortcuts
 from gateway.transport.handshake import (
     InvalidHandshake,
     asks_for_websocket,
@@ -39,6 +39,7 @@ class Paths(NamedTuple):
 
     websockets: Endpoints
     requests: HttpEndpoints
+    shortcuts: Shortcuts
 
 
 class ProtocolSniffer(Peer, asyncio.Protocol):
@@ -100,7 +101,7 @@ class UpgradingHttp(RoutedHttp):
     _upgrade_context: Context
 
     def __init__(self, server: ServerContext, paths: Paths) -> None:
-        super().__init__(server, paths.requests)
+        super().__init__(server, paths.requests, paths.shortcuts)
         self._websockets = paths.websockets
 
     def data_received(self, data: bytes) -> None:
@@ -172,6 +173,7 @@ def websocket_options(
     hub: Hub,
     endpoints: Endpoints,
     requests: HttpEndpoints = MappingProxyType({}),
+    shortcuts: Shortcuts = NO_SHORTCUTS,
     *,
     origins: Origins | None = None,
     compresses: bool = False,
@@ -182,10 +184,11 @@ def websocket_options(
     Args:
         endpoints: By path; at any other path a request for a WebSocket is answered with 403.
         requests: By path and method; at any other path a request is the application's.
+        shortcuts: Requests at its paths that it need not see.
         origins: Whose pages may ask.
         compresses: Whether messages are compressed, with clients that offer it.
     """
-    paths = Paths(endpoints, requests)
+    paths = Paths(endpoints, requests, shortcuts)
     servers: list[ServerContext] = []
 
     def sniffer(

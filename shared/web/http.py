@@ -112,9 +112,13 @@ def _allowed(request: Request) -> list[str]:
     return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
 
 
-async def _defect(_request: Request, _error: Exception) -> Response:
+def defect() -> Problem:
     """An unexpected exception: it is in the log, and the caller learns nothing of it."""
     return problem(500, "internal", "something went wrong here")
+
+
+async def _defect(_request: Request, _error: Exception) -> Response:
+    return defect()
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:

@@ -36,6 +36,13 @@ def child_traceparent(incoming: str | None) -> str:
     return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
 
 
+def begin_request(given_id: str) -> str:
+    """Name the request in the context in which it is answered; return its id."""
+    request_id = given_id if _REQUEST_ID.fullmatch(given_id) else secrets.token_hex(8)
+    _request_id.set(request_id)
+    return request_id
+
+
 class RequestContext:
     """Middleware: ids for logs and answers, 413 for a body that is too long, HEAD like GET."""
 
@@ -50,9 +57,7 @@ class RequestContext:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server leaves the body of the answer out
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        _request_id.set(request_id)
+        request_id = begin_request(headers.get("x-request-id", ""))
         _traceparent.set(child_traceparent(headers.get("traceparent")))
 
         async def send_with_id(message: Message) -> None:

@@ -9,6 +9,7 @@ from unittest.mock import ANY
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -16,11 +17,21 @@ from pydantic import SecretStr
 from gateway.channels.namespaces import Namespaces
 from gateway.errors import Refusal
 from gateway.server_api.api import Api
-from gateway.server_api.errors import CODE_OF_KIND, CODE_OF_REFUSAL, STATUS_OF_CODE, ApiErrorCode
+from gateway.server_api.errors import (
+    CODE_OF_KIND,
+    CODE_OF_REFUSAL,
+    STATUS_OF_CODE,
+    Answer,
+    ApiErrorCode,
+)
 from gateway.server_api.publishing import Publishing
+from gateway.server_api.requests import Method, PublishRequest
+from gateway.server_api.routes import api_shortcuts, create_api_router
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
+from gateway.transport.hub import Hub
+from gateway.transport.sniffer import websocket_options
 from shared.contracts.channels import parse_channel
 from shared.contracts.errors import ErrorKind
 from shared.contracts.publications import Publication
@@ -29,8 +40,11 @@ from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
 from shared.jetstream.subjects import publication_subject
 from shared.nats.client import Bus, connect_bus
+from shared.web.http import install_edge
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway
+from tests.gateway.serving import served
+from tests.gateway.transport.transports import some_limits
 
 KEY = "an API key of the tests"
 
@@ -219,6 +233,56 @@ async def test_a_request_without_a_command_is_answered_by_a_status(api: httpx2.A
     assert (await api.post("/api/publish", json=long)).status_code == 413
     assert (await api.get("/api/publish")).status_code == 405
     assert (await api.post("/api/nothing", json={})).json()["error"]["code"] == 104
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "headers"),
+    [
+        ("/api/publish", b'{"channel":"nowhere:a","data":1}', {}),
+        ("/api/publish", b'{"channel":"nowhere:\xc3\xa9","data":1}', {}),
+        ("/api/presence", b"{}", {"X-Centrifugo-Error-Mode": "transport"}),
+        ("/api/batch", b'{"commands":[{"rpc":{"method":"m"}}]}', {}),
+        ("/api/publish", b"{", {}),
+        ("/api/publish", b"{}", {"X-API-Key": "another"}),
+        ("/api/publish?api_key=an+API+key+of+the+tests", b"{}", {"X-API-Key": ""}),
+    ],
+)
+async def test_the_shortcut_answers_as_the_application_does(
+    api: httpx2.AsyncClient, path: str, content: bytes, headers: dict[str, str]
+) -> None:
+    given = {**headers, "X-Request-ID": "r-1"}
+    shortcut = await api.post(path, content=content, headers=given)
+    page = {"Origin": "https://page.example"}  # so that the application answers
+    application = await api.post(path, content=content, headers=given | page)
+
+    assert shortcut.status_code == application.status_code
+    assert shortcut.content == application.content
+    assert shortcut.headers["x-request-id"] == "r-1"
+    assert shortcut.headers.keys() == application.headers.keys()
+    assert shortcut.headers.get("content-type") == application.headers.get("content-type")
+
+
+async def test_a_method_that_fails_is_answered_with_a_problem_document_either_way() -> None:
+    async def fail(_request: PublishRequest) -> Answer:
+        raise RuntimeError("a method that fails")
+
+    api, key = Api({"publish": Method(PublishRequest, fail)}), SecretStr(KEY)
+    app = FastAPI()
+    install_edge(app)
+    app.include_router(create_api_router(api, api_key=key))
+    options = websocket_options(Hub(some_limits()), {}, {}, api_shortcuts(api, api_key=key))
+    async with (
+        served(app, options=options) as port,
+        httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": KEY}, trust_env=False
+        ) as client,
+    ):
+        for headers in ({}, {"Origin": "https://page.example"}):
+            answer = await client.post("/api/publish", json={"channel": "a"}, headers=headers)
+            assert answer.status_code == 500
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "internal"
+            assert answer.json()["request_id"]
 
 
 async def test_if_no_key_is_configured_there_is_no_api(gateway: RunningGateway) -> None:

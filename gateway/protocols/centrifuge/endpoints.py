@@ -145,8 +145,7 @@ def _emulate(service: CentrifugeService, exchange: HttpExchange) -> None:
     elif node == service.cluster.node:
         _answer_emulated(exchange, service.feed(Emulated(session=session, data=data)))
     else:
-        forwarding = _forward(service, exchange, node, {"session": session, "data": data})
-        exchange.start(forwarding, seconds=2 * service.cluster.limits.request_seconds)
+        exchange.start(_forward(service, exchange, node, {"session": session, "data": data}))
 
 
 async def _forward(

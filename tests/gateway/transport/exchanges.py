@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.errors import EndReason
 from gateway.transport.connection import Connection
-from gateway.transport.exchange import HttpEndpoints, HttpExchange
+from gateway.transport.exchange import HttpEndpoints, HttpExchange, Shortcuts
 from gateway.transport.frames import Close, Frame
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.hub import Hub
@@ -73,6 +73,10 @@ class Endpoints:
             "/silent": {"GET": lambda exchange: None},
         }
 
+    @property
+    def shortcuts(self) -> Shortcuts:
+        return Shortcuts({"/short": self.echo}, max_body_bytes=10)
+
     def stream(self, exchange: HttpExchange) -> None:
         self.exchanges.append(exchange)
         listener = exchange.accept_stream(
@@ -87,10 +91,10 @@ class Endpoints:
 
     def later(self, exchange: HttpExchange) -> None:
         self.exchanges.append(exchange)
-        exchange.start(self._later(exchange), seconds=self.later_seconds)
+        exchange.start(self._later(exchange))
 
     def stream_later(self, exchange: HttpExchange) -> None:
-        exchange.start(self._stream_later(exchange), seconds=self.later_seconds)
+        exchange.start(self._stream_later(exchange))
 
     def fail(self, exchange: HttpExchange) -> None:
         self.exchanges.append(exchange)
@@ -100,14 +104,15 @@ class Endpoints:
             case b"open":
                 self.stream(exchange)
             case b"later":
-                exchange.start(self._fail(), seconds=5)
+                exchange.start(self._fail())
                 return
             case _:
                 pass
         raise RuntimeError("an endpoint that fails")
 
     async def _later(self, exchange: HttpExchange) -> None:
-        await self.let.wait()
+        async with asyncio.timeout(self.later_seconds):
+            await self.let.wait()
         exchange.respond(204)
 
     async def _stream_later(self, exchange: HttpExchange) -> None:
@@ -155,7 +160,9 @@ async def a_stream_gateway(**limits: float) -> AsyncGenerator[StreamGateway]:
         served(
             elsewhere,
             drain=gateway.hub.drain,
-            options=websocket_options(gateway.hub, {}, gateway.endpoints.by_path),
+            options=websocket_options(
+                gateway.hub, {}, gateway.endpoints.by_path, gateway.endpoints.shortcuts
+            ),
         ) as gateway.port,
     ):
         yield gateway

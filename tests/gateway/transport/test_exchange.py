@@ -38,6 +38,25 @@ async def test_other_paths_are_the_applications() -> None:
             assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 299")
 
 
+async def test_an_ordinary_post_takes_the_shortcut_and_others_are_the_applications() -> None:
+    chunked = (
+        b"POST /short HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    )
+    others = [
+        chunked,
+        a_request(b"/short"),
+        a_request(b"/short", b"OPTIONS"),
+        a_request(b"/short", b"POST", body=11 * b"x"),
+        a_request(b"/short", b"POST", b"Origin: http://x\r\n", body=b"x"),
+    ]
+    async with a_stream_gateway() as gateway, gateway.peer() as peer:
+        for request in others:
+            await peer.send(a_request(b"/short?a", b"POST", body=10 * b"x") + request)
+            assert (await peer.until(10 * b"x")).startswith(b"HTTP/1.1 200 ")
+            assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 299 ")
+    assert len(gateway.endpoints.exchanges) == len(others)
+
+
 async def test_an_answer_may_come_later_and_requests_behind_it_wait() -> None:
     async with a_stream_gateway() as gateway, gateway.peer() as peer:
         await peer.send(a_request(b"/later", b"POST") + a_request(b"/echo", b"POST", body=b"x"))
@@ -225,7 +244,7 @@ async def test_a_peer_that_goes_before_it_is_answered_is_forgotten_and_the_work_
         peer.leave()
         assert server.known == set()
         server.streams.let.set()
-        await until(lambda: server.hub.shared.work.is_done)
+        await until(lambda: not server.state.tasks)
         assert server.streams.exchanges[0].is_gone
         assert peer.got == b""
 
@@ -233,9 +252,11 @@ async def test_a_peer_that_goes_before_it_is_answered_is_forgotten_and_the_work_
 async def test_work_that_is_cancelled_leaves_nobody_waiting() -> None:
     server = MemoryServer()
     peer = server.peer()
-    async with server.hub.working():
-        peer.send(a_request(b"/later", b"POST"))
-        await until(lambda: len(server.streams.exchanges) == 1)
+    peer.send(a_request(b"/later", b"POST"))
+    await until(lambda: len(server.streams.exchanges) == 1)
+    for task in server.state.tasks:
+        task.cancel()
+    await until(lambda: not server.state.tasks)
     assert peer.aborted
 
 
