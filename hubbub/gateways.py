@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hubbub.children import Child
 
-STOP_GRACE_SECONDS = 1.8
-"""What a gateway may take to stop after its drain; a bus that hangs takes 0.75 s of that, and the
-whole command has 2 s."""
+STOP_GRACE_SECONDS = 4.8
+"""What a gateway may take to stop after its drain; the whole command has 5 s. A bus that hangs
+takes 0.75 s of that, on a machine that has nothing else to do."""
 
 
 def gateway_child(

@@ -69,14 +69,20 @@ class Workers:
 
     def samples(self, name: str) -> dict[str, float]:
         """One metric by worker, as one request to whichever worker tells it."""
-        url = f"{self.supervisor.url}/metrics"
-        answer = plain_http.get(url, timeout=5)
-        return {
-            sample.labels["worker"]: sample.value
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-            if sample.name == name
-        }
+        return samples_in(self._metrics(), name)
+
+    def connections(self) -> dict[str, int]:
+        """As one request tells them; one in which a worker is left out, as it was late, is not."""
+        told = until(self._told_by_all, why="all workers tell their metrics")
+        return {number: int(value) for number, value in told.items()}
+
+    def _metrics(self) -> str:
+        return plain_http.get(f"{self.supervisor.url}/metrics", timeout=5).text
+
+    def _told_by_all(self) -> dict[str, float]:
+        text = self._metrics()
+        is_whole = sum(samples_in(text, "hubbub_worker_up").values()) == COUNT
+        return samples_in(text, "hubbub_connections") if is_whole else {}
 
     def until_all_serve(self) -> None:
         until(
@@ -92,7 +98,17 @@ class Workers:
 
     def until_empty(self) -> None:
         """Return when no earlier test's connection is left."""
-        until(lambda: not any(self.samples("hubbub_connections").values()))
+        until(lambda: not any(self.connections().values()))
+
+
+def samples_in(metrics: str, name: str) -> dict[str, float]:
+    """One metric by worker."""
+    return {
+        sample.labels["worker"]: sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name
+    }
 
 
 def listens(pid: int) -> bool:
@@ -160,8 +176,7 @@ async def a_tab_on_each(workers: Workers) -> AsyncGenerator[dict[str, Tab]]:
 
 
 async def connections_of(workers: Workers) -> dict[str, int]:
-    samples = await anyio.to_thread.run_sync(workers.samples, "hubbub_connections")
-    return {number: int(value) for number, value in samples.items()}
+    return await anyio.to_thread.run_sync(workers.connections)
 
 
 async def test_what_a_tab_of_one_worker_says_reaches_a_tab_of_the_other(standing: Workers) -> None:
