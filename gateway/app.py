@@ -27,6 +27,8 @@ from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.client import chat_endpoint
 from gateway.protocols.chat.service import ChatService, tell_hole
+from gateway.proxies.headers import HeaderRules
+from gateway.proxies.proxies import Proxies, ProxyLimits, Urls
 from gateway.server_api.api import Api
 from gateway.server_api.ordering import Ordering
 from gateway.server_api.publishing import Publishing
@@ -238,12 +240,14 @@ class Gateway:
             leases=lambda: self.presence.live_leases,
             own_lease=lambda: self.presence.node,
         )
+        self.proxies = _proxies(settings, bus, self.metrics)
         in_one_reply = CatchUpLimits(replay_limit=settings.recovery_max_publication_limit)
         self.centrifuge = CentrifugeService(
             replace(sessions, catch_up=catch_up(in_one_reply)),
             presence=self.presence,
             pages=self.pages,
             cluster=self.cluster,
+            proxies=self.proxies,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
             ephemeral_limits=RateLimits(
@@ -428,6 +432,7 @@ async def serving(
             gateway.hub.working(),
             gateway.cluster.listening(),
             gateway.ephemeral.listening(),
+            gateway.proxies.running(),
             supervisor.running(*gateway.loops),
         ):
             origins = settings.origins()
@@ -498,6 +503,28 @@ def _transport_limits(settings: GatewaySettings) -> Limits:
         close_seconds=settings.close_seconds,
         drain_seconds=settings.drain_seconds,
         drain_closes_per_second=settings.drain_closes_per_second,
+    )
+
+
+def _proxies(settings: GatewaySettings, bus: Bus, metrics: GatewayMetrics) -> Proxies:
+    static_headers = [
+        (name.lower().encode(), value.get_secret_value().encode())
+        for name, value in settings.proxy_static_headers.items()
+    ]
+    return Proxies(
+        Urls(connect=settings.proxy_connect_url, rpc=settings.proxy_rpc_url),
+        ProxyLimits(
+            timeout_seconds=settings.proxy_timeout_seconds,
+            max_reply_bytes=settings.proxy_max_reply_bytes,
+            max_connects=settings.proxy_max_connects,
+            max_connects_per_address=settings.proxy_max_connects_per_address,
+            max_requests=settings.proxy_max_requests,
+            max_requests_per_user=settings.proxy_max_requests_per_user,
+        ),
+        metrics,
+        bus=bus if settings.rpc_over_bus else None,
+        headers=HeaderRules(settings.proxy_headers, settings.proxy_emulated_headers),
+        static_headers=tuple(static_headers),
     )
 
 

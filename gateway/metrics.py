@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.errors import EndReason
 from gateway.tallies import Durations, Tallies, tally
@@ -17,6 +17,7 @@ UNREADABLE_LOG_SECONDS = 60.0
 _OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 _RFC_6455_CODES = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
 """Labels for closes by a peer's error in the WebSocket protocol."""
+_ASK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -72,6 +73,14 @@ class GatewayMetrics:
             "hubbub_follower_fills", "Messages whose live copy never came.", ["stream"],
             registry=registry,
         )  # fmt: skip
+        self._asked = Counter(
+            "hubbub_proxy_requests", "Questions to the application, by what became of them.",
+            ["question", "outcome"], registry=registry,
+        )  # fmt: skip
+        self._ask_seconds = Histogram(
+            "hubbub_proxy_seconds", "From a question to the application to its answer.",
+            ["question"], buckets=_ASK_BUCKETS, registry=registry,
+        )  # fmt: skip
         self._log_unreadable_at = 0.0
         self.publish_seconds = Durations(
             "hubbub_publish_seconds", "From a publish to its answer.", _PUBLISH_BUCKETS,
@@ -109,6 +118,12 @@ class GatewayMetrics:
     def notified(self, outcome: str) -> Callable[[], None]:
         """Return the counter of an outcome."""
         return self._notified.labels(outcome).inc
+
+    def asked(self, question: str, outcome: str, seconds: float) -> None:
+        """Count a question to the application, and how long it took if it was put."""
+        self._asked.labels(question, outcome).inc()
+        if outcome != "too_many":
+            self._ask_seconds.labels(question).observe(seconds)
 
     def refused(self, ended: EndReason | int | None) -> None:
         """Count a connection that ended before it was authenticated.

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
+from gateway.proxy_settings import ProxySettings
 from shared.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
@@ -17,7 +18,7 @@ _STORED = Namespace()
 Grace = Annotated[float, Field(ge=0)]
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(ServiceSettings, ProxySettings):
     """One gateway; those of one system have to agree on presence and crowds."""
 
     model_config = SettingsConfigDict(env_prefix="HUBBUB_GATEWAY_")
@@ -166,7 +167,7 @@ class GatewaySettings(ServiceSettings):
 
     @property
     def warnings(self) -> list[str]:
-        warnings = super().warnings
+        warnings = [*super().warnings, *self.proxy_warnings()]
         if self.client_insecure:
             warnings.append(
                 "HUBBUB_GATEWAY_CLIENT_INSECURE is set: who reaches the gateway may do nearly all"

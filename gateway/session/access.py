@@ -10,9 +10,10 @@ from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
 from gateway.session.refusals import RefusalLog
 from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import UserId
+from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
-from shared.tokens.errors import InvalidToken
+from shared.tokens.errors import InvalidToken, TokenExpired
 from shared.tokens.revocations import Revocations
 from shared.web.addresses import network_of
 from shared.web.user_rates import TooFast, UserRates
@@ -102,7 +103,10 @@ class Authenticator:
             InvalidToken: one of them is over.
             Unavailable: it isn't known whether they were revoked.
         """
-        self.verifier.confirm(claims, grace_seconds=grace_seconds)
+        if isinstance(claims, SubscriptionClaims) or claims.is_of_token:
+            self.verifier.confirm(claims, grace_seconds=grace_seconds)
+        elif claims.expires_at <= our_clock():
+            raise TokenExpired("what the application said of the connection is over")
         if self._is_revoked(claims):
             raise InvalidToken("the session is over")
 

@@ -233,7 +233,8 @@ class Session(Member):
     # Its token.
 
     def end_with_token(self) -> None:
-        seconds = self.claims.expires_at - our_clock() + self.kind.expiry_grace_seconds
+        grace_seconds = self.kind.expiry_grace_seconds if self.claims.is_of_token else 0.0
+        seconds = self.claims.expires_at - our_clock() + grace_seconds
         self.connection.close_after(seconds, EndReason.TOKEN_EXPIRED)
 
     async def renew(self, token: str, *, allow_anonymous: bool = False) -> None:

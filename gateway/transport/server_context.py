@@ -12,6 +12,9 @@ from gateway.transport.hub import Hub
 from shared.web.origins import Origins
 from shared.web.peers import Peers
 
+_FROM_ELSEWHERE = frozenset({"cross-site", "same-site"})
+"""What a browser says of pages of another origin than ours."""
+
 
 class ServerContext:
     """A server, as its connections see it; made for the first of them."""
@@ -56,7 +59,10 @@ class ServerContext:
     def admits(self, headers: Headers, path: str) -> bool:
         """Whether the request may be answered, as far as the page goes that it comes from."""
         origin = header_of(headers, b"origin")
-        return origin is None or self.origins.admit(origin, header_of(headers, b"host") or "", path)
+        if origin is not None:
+            return self.origins.admit(origin, header_of(headers, b"host") or "", path)
+        # Browsers leave it out where a page shows us as an image, and send their cookies.
+        return header_of(headers, b"sec-fetch-site") not in _FROM_ELSEWHERE
 
     def client_host(self, transport: asyncio.BaseTransport, headers: Headers) -> str | None:
         """The client's address; through a proxy that we trust, the one it forwards for.

@@ -74,6 +74,13 @@ class Claims:
     """Shown to others as the connection's `conn_info`."""
     channels: Mapping[ChannelName, Grant] = field(default_factory=lambda: NO_CHANNELS)
     """What the connection is subscribed to without asking: the claim `subs`, or `channels`."""
+    meta: RawJson | None = None
+    """For the application that is asked about the connection, and for nobody else."""
+
+    @property
+    def is_of_token(self) -> bool:
+        """Whether a token says so; else the application did, or nobody."""
+        return bool(self.issuer)
 
 
 @dataclass(frozen=True, slots=True)

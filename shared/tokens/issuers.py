@@ -122,6 +122,7 @@ class Issuer:
             token_expires_at=expires_at,
             info=read_raw(values, "info"),
             channels=read_channels(values),
+            meta=read_raw(values, "meta"),
         )
 
     def _subscription(

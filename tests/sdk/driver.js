@@ -35,7 +35,7 @@ process.on("uncaughtException", (error) => {
 process.on("unhandledRejection", (error) => console.error(String(error)));
 
 class Client {
-  constructor(tell, { version, transport, url, throws = 0, ...options }) {
+  constructor(tell, { version, transport, url, cookie, throws = 0, ...options }) {
     const { sdk, eventsource } = VERSIONS[version];
     this.sdk = sdk;
     this.tell = tell;
@@ -43,10 +43,8 @@ class Client {
     this.own = new sdk.Centrifuge(endpoint(transport, url), {
       ...QUICK,
       emulationEndpoint: `${url}/emulation`,
-      eventsource,
-      fetch,
       readableStream: ReadableStream,
-      websocket: WebSocket,
+      ...asBrowser(eventsource, cookie),
       ...this.withFunctions(options),
     });
     this.listen(this.own, CLIENT_EVENTS, (context) => context.channel);
@@ -89,6 +87,26 @@ class Client {
     const target = channel === undefined ? this.own : this.own.getSubscription(channel);
     return target[method](...args);
   }
+}
+
+// What a browser does by itself: it sends the cookie of the site with every request.
+function asBrowser(eventsource, cookie) {
+  if (cookie === undefined) return { eventsource, fetch, websocket: WebSocket };
+  const headers = { Cookie: cookie };
+  const fetchAs = (url, init) => fetch(url, { ...init, headers: { ...init.headers, ...headers } });
+  return {
+    eventsource: class extends eventsource {
+      constructor(url, init) {
+        super(url, { ...init, headers, fetch: fetchAs }); // older ones know the one, newer the other
+      }
+    },
+    fetch: fetchAs,
+    websocket: class extends WebSocket {
+      constructor(url, protocols) {
+        super(url, protocols, { headers });
+      }
+    },
+  };
 }
 
 function endpoint(transport, url) {

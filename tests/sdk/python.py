@@ -50,6 +50,8 @@ class PyClient(SdkClient):
                 return _in_js(await getattr(target, _snake(method))(*args, **named))
         except centrifuge.ReplyError as error:
             raise SdkError(error.code, error.message) from error
+        except centrifuge.ClientDisconnectedError as error:
+            raise SdkError(None, str(error)) from error
 
     async def _more_events(self) -> None:
         self._happened.clear()
@@ -62,6 +64,8 @@ class PyClient(SdkClient):
 
     def _in_python(self, options: dict[str, Any], channel: str | None) -> dict[str, Any]:
         options = {_snake(name): value for name, value in options.items()}
+        if "cookie" in options:
+            options["headers"] = {"Cookie": options.pop("cookie")}
         if "tokens" in options:
             options["get_token"] = self._giving("token", channel, options.pop("tokens"))
         if "positions" in options:

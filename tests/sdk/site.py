@@ -111,8 +111,11 @@ class Sdk(NamedTuple):
     clients: list[SdkClient]
 
     async def client(self, site: Site, user: str | None = None, **options: Any) -> SdkClient:
-        """One that isn't connected yet; of that user or a new one, unless tokens are among them."""
-        if options.keys().isdisjoint(("token", "tokens")):
+        """One that isn't connected yet; of that user or a new one, unless it shows something else.
+
+        That is `token`, `tokens` or a `cookie`.
+        """
+        if options.keys().isdisjoint(("token", "tokens", "cookie")):
             options["token"] = connection_token(user or a_user())
         if self.driver is None:
             client: SdkClient = PyClient(site.url, **options)

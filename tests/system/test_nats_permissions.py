@@ -71,6 +71,7 @@ class Deployment:
             "HUBBUB_DATABASE_URL": f"sqlite:///{self._home / user}.db",
             "HUBBUB_JWKS_URL": f"http://127.0.0.1:{self.auth_port}/auth/.well-known/jwks.json",
             "HUBBUB_API_KEY": API_KEY,
+            "HUBBUB_GATEWAY_RPC_OVER_BUS": "true",
             "HUBBUB_GATEWAY_LEASE_SECONDS": "2",
             "HUBBUB_GATEWAY_RENEW_SECONDS": "0.5",
             "HUBBUB_GATEWAY_PRESENCE_GRACE_SECONDS": "0.2",
@@ -116,12 +117,12 @@ async def test_a_service_with_a_wrong_password_is_not_ready_and_says_so_once(
     assert gateway.stop() == 0
 
 
-async def test_the_posts_service_publishes_into_no_channel_hears_none_and_orders_no_gateway(
+async def test_the_posts_service_publishes_into_no_channel_hears_none_and_asks_nobody(
     nats_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_with_accounts(nats_server, tmp_path)
-    forbidden = ["rt.pub.chat:lobby", "eph.chat:lobby", "gw.all.disconnect"]
-    unheard = ["rt.live.>", "eph.>", "_INBOX_gateway.>", "gw.>"]
+    forbidden = ["rt.pub.chat:lobby", "eph.chat:lobby", "gw.all.disconnect", "rpc.answers.stop"]
+    unheard = ["rt.live.>", "eph.>", "_INBOX_gateway.>", "gw.>", "rpc.>"]
     async with connect_bus(url_of(server, "posts"), name="posts") as bus:
         await bus.until_connected()
         for subject in forbidden:

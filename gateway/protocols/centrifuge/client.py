@@ -32,6 +32,14 @@ from gateway.protocols.centrifuge.subscriptions import (
     missing_from,
     subscribed,
 )
+from gateway.proxies.errors import (
+    ApplicationAway,
+    ApplicationDisconnects,
+    ApplicationRefuses,
+    TooManyAsked,
+)
+from gateway.proxies.headers import NO_HEADERS, Headers
+from gateway.proxies.proxies import Caller
 from gateway.session.command_queue import CommandQueue
 from gateway.session.rate import (
     CLOSE,
@@ -49,6 +57,8 @@ from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
+from shared.contracts.json_values import RawJson
+from shared.jetstream.clock import our_clock
 from shared.tokens.claims import Claims, Grant
 from shared.tokens.errors import TokenExpired
 from shared.web.user_rates import UserRates
@@ -75,20 +85,25 @@ class CentrifugeClient(Dialogue):
 
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
-    __slots__ = ("_address", "_connect", "_emulation", "_ephemeral_rate", "_free_subscribes")
+    __slots__ = (
+        "_address", "_connect", "_data", "_emulation", "_ephemeral_rate", "_free_subscribes",
+    )  # fmt: skip
 
     def __init__(
         self,
         connection: Connection,
         service: CentrifugeService,
         codec: Codec,
+        headers: Headers = NO_HEADERS,
         *,
         address: str | None,
     ) -> None:
-        super().__init__(connection, service, codec)
+        super().__init__(connection, service, codec, headers)
         self._address = address
         self._connect: Command | None = None
         """The command that it began with, until it is answered."""
+        self._data: RawJson | None = None
+        """What the application has for it, until `connect` is answered."""
         self._emulation: str | None = None
         """The secret by which other requests find this connection."""
         self._free_subscribes = service.channel_limit
@@ -247,6 +262,8 @@ class CentrifugeClient(Dialogue):
     def _sign_in(self, asked: commands.Request) -> None:
         assert isinstance(asked, commands.Connect)
         access = self.service.access
+        if asked.headers:
+            self.headers += self.service.proxies.headers.emulated(asked.headers)
         if access.not_ready():
             self.connection.close(EndReason.NOT_READY)
         elif asked.token:
@@ -257,13 +274,56 @@ class CentrifugeClient(Dialogue):
                 refuse=self._refuse_entry,
                 allow_anonymous=self.service.allows_anonymous,
             )
-        elif self.service.allows_anonymous:
-            try:
-                self._admit(self.service.anonymous_claims())
-            except AppError as error:
-                self._refuse_entry(error)
+        elif self.service.proxies.asks_connect:
+            # However late it came, there is an answer by then.
+            seconds = 2 * self.service.proxies.limits.timeout_seconds
+            self.connection.close_after(seconds, EndReason.NOT_READY)
+            self.connection.start(self._ask_who_it_is(asked))
         else:
+            self._admit_anonymous()
+
+    async def _ask_who_it_is(self, asked: commands.Connect) -> None:
+        command, caller = self._connect, Caller(self.connection.id, self.codec.transport)
+        assert command is not None
+        try:
+            admission = await self.service.proxies.connect(
+                caller._replace(headers=self.headers),
+                address=self._address,
+                name=asked.name,
+                version=asked.version,
+                data=asked.data,
+                channels=[*asked.subs],
+            )
+            if not self.connection.is_open:
+                return
+            if self.service.access.not_ready():  # such as: it is draining now
+                self.connection.close(EndReason.NOT_READY)
+            elif admission is None:
+                self._admit_anonymous()
+            elif admission.claims.expires_at <= our_clock():
+                self.refuse(command, Errors.EXPIRED)
+            else:
+                self._data = admission.data
+                self._admit(admission.claims)
+        except (
+            ApplicationAway,
+            TooManyAsked,
+            ApplicationRefuses,
+            ApplicationDisconnects,
+        ) as failure:
+            self.fail(command, failure)
+        except AppError as error:
+            self._refuse_entry(error)
+
+    def _admit_anonymous(self) -> None:
+        """Whoever it is that nobody knows."""
+        if not self.service.allows_anonymous:
             self.connection.close(codes.BAD_REQUEST)
+            return
+        try:
+            self._admit(self.service.anonymous_claims())
+        except AppError as error:
+            self._refuse_entry(error)
 
     def _refuse_entry(self, error: AppError) -> None:
         command = self._connect
@@ -378,19 +438,23 @@ class CentrifugeClient(Dialogue):
             for subscription, wanted in subscriptions.items()
         ]  # fmt: skip
         service = self.service
-        ttl = ttl_of(session.claims.expires_at)
+        # Who came without a token has none to refresh; at the end the client comes again.
+        ttl = ttl_of(session.claims.expires_at) if session.claims.is_of_token else None
         result = an_object(
             (b"client", json_of(self.connection.id)),
             (b"version", json_of(service.version)),
             (b"expires", if_true(ttl is not None)),
             (b"ttl", None if ttl is None else b"%d" % ttl),
+            (b"data", self._data),
             (b"subs", b"{%b}" % b",".join(subs) if subs else None),
             (b"ping", b"%d" % service.ping_seconds),
             (b"pong", None if self.codec.is_unidirectional else TRUE),
             (b"session", None if self._emulation is None else json_of(self._emulation)),
             (b"node", json_of(service.cluster.node) if self._is_emulated else None),
         )
-        self._connect = None
+        self._connect = self._data = None
+        if not service.proxies.urls.show_headers_later:
+            self.headers = NO_HEADERS
         if self.codec.is_unidirectional:
             self.connection.send(self.codec.push(None, b"connect", result))
         else:

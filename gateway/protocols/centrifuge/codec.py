@@ -92,6 +92,7 @@ class Codec:
 
     def __init__(
         self,
+        transport: str,
         frame: Callable[[bytes], Frame],
         *,
         is_unidirectional: bool = False,
@@ -100,11 +101,13 @@ class Codec:
     ) -> None:
         """
         Args:
+            transport: What it is called in the protocol's family.
             frame: Puts one JSON text into the transport's framing.
             is_unidirectional: Pushes are sent bare, and nothing else is.
             says_farewell: Why a connection ends is pushed, since its end itself says nothing.
             beside_ping: What makes the peer's transport answer a ping that the client does not.
         """
+        self.transport = transport
         self.frame = frame
         self.says_farewell = says_farewell
         self.is_unidirectional = is_unidirectional
@@ -139,14 +142,19 @@ def json_line(text: bytes) -> Frame:
     return Frame(b"%b\n" % text)
 
 
-WEBSOCKET = Codec(text_frame, says_farewell=False)
-SSE = Codec(sse_event)
-HTTP_STREAM = Codec(json_line)
-UNI_WEBSOCKET = Codec(text_frame, is_unidirectional=True, beside_ping=ping_frame())
+WEBSOCKET = Codec("websocket", text_frame, says_farewell=False)
+SSE = Codec("sse", sse_event)
+HTTP_STREAM = Codec("http_stream", json_line)
+UNI_WEBSOCKET = Codec("uni_websocket", text_frame, is_unidirectional=True, beside_ping=ping_frame())
 DEFLATED = {
-    WEBSOCKET: Codec(deflated_text_frame, says_farewell=False),
-    UNI_WEBSOCKET: Codec(deflated_text_frame, is_unidirectional=True, beside_ping=ping_frame()),
+    WEBSOCKET: Codec(WEBSOCKET.transport, deflated_text_frame, says_farewell=False),
+    UNI_WEBSOCKET: Codec(
+        UNI_WEBSOCKET.transport,
+        deflated_text_frame,
+        is_unidirectional=True,
+        beside_ping=ping_frame(),
+    ),
 }
 """What is spoken in place of each where messages are compressed."""
-UNI_SSE = Codec(sse_event, is_unidirectional=True)
-UNI_HTTP_STREAM = Codec(json_line, is_unidirectional=True)
+UNI_SSE = Codec("uni_sse", sse_event, is_unidirectional=True)
+UNI_HTTP_STREAM = Codec("uni_http_stream", json_line, is_unidirectional=True)

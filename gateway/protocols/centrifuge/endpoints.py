@@ -170,6 +170,11 @@ def _client(
     service: CentrifugeService, codec: Codec, asked: Upgrade | HttpExchange
 ) -> Callable[[Connection], CentrifugeClient]:
     address = asked.client_host
+    headers = service.proxies.headers.of_request(asked.request.headers)
     return lambda connection: CentrifugeClient(
-        connection, service, DEFLATED[codec] if connection.deflates else codec, address=address
+        connection,
+        service,
+        DEFLATED[codec] if connection.deflates else codec,
+        headers,
+        address=address,
     )

@@ -8,11 +8,18 @@ import pydantic_core
 
 from gateway.presence.users import Client
 from gateway.protocols.centrifuge import codes, commands
-from gateway.protocols.centrifuge.codec import a_list, client_info, json_of, publication_json
+from gateway.protocols.centrifuge.codec import (
+    a_list,
+    an_object,
+    client_info,
+    json_of,
+    publication_json,
+)
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
 from gateway.protocols.centrifuge.service import details_of
+from gateway.proxies.errors import BadMethod
 from gateway.streams.feed import Unrecoverable
 from gateway.streams.pages import Page
 from gateway.streams.publishing import PublishResult
@@ -180,7 +187,19 @@ def page_json(page: Page) -> bytes:
 
 
 def rpc(client: Dialogue, command: Command) -> bool:
-    raise Refused(Errors.NOT_AVAILABLE)
+    asked = command.request
+    assert isinstance(asked, commands.Rpc)
+    if not client.service.proxies.takes_calls:
+        raise Refused(Errors.NOT_AVAILABLE)
+    return client.run_beside(command, _call(client, command, asked))
+
+
+async def _call(client: Dialogue, command: Command, asked: commands.Rpc) -> None:
+    try:
+        data = await client.service.proxies.rpc(client.caller, asked.method, asked.data)
+    except BadMethod:
+        raise Refused(Errors.METHOD_NOT_FOUND) from None
+    client.reply(command, an_object((b"data", data)))
 
 
 def send(client: Dialogue, command: Command) -> bool:

@@ -17,6 +17,7 @@ from gateway.presence.table import ClientChange
 from gateway.protocols.centrifuge import codes
 from gateway.protocols.centrifuge.codec import Codec, client_info, json_of
 from gateway.protocols.centrifuge.formats import Before, Formats
+from gateway.proxies.proxies import Proxies
 from gateway.session.access import Access
 from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
@@ -79,6 +80,7 @@ class CentrifugeService:
         presence: Presence,
         pages: Pages,
         cluster: Cluster,
+        proxies: Proxies,
         before: Before,
         rate_limits: RateLimits,
         ephemeral_limits: RateLimits,
@@ -120,6 +122,7 @@ class CentrifugeService:
         self.presence = presence
         self.pages = pages
         self.cluster = cluster
+        self.proxies = proxies
         self.emulated: dict[str, HttpStreamConnection] = {}
         """Connections whose clients send commands with other requests, by their secret sessions."""
         self._before = before

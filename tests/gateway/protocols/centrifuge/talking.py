@@ -73,10 +73,16 @@ async def talk(
     path: str = "/connection/websocket",
     *,
     compression: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> AsyncGenerator[Talk]:
     """A connection that has said nothing yet."""
-    url = f"ws://127.0.0.1:{gateway.port}{path}"
-    async with connect(url, compression=compression, max_queue=None, close_timeout=1) as socket:
+    async with connect(
+        f"ws://127.0.0.1:{gateway.port}{path}",
+        additional_headers=headers,
+        compression=compression,
+        max_queue=None,
+        close_timeout=1,
+    ) as socket:
         yield Talk(socket)
 
 

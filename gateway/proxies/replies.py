@@ -1,0 +1,147 @@
+"""What the application answers, read and checked. Pure.
+
+The bodies are those of Centrifugo's HTTP proxy, so that what was written for it works here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pydantic_core
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.proxies.errors import ApplicationDisconnects, ApplicationRefuses
+from shared.contracts.ids import ANONYMOUS, BadUserId, UserId, user_id_from_json
+from shared.contracts.json_values import RawJson
+from shared.tokens.claims import (
+    NEVER,
+    Claims,
+    read_channels,
+    read_end,
+    read_raw,
+    shown_name,
+)
+from shared.tokens.errors import InvalidToken
+
+_MAX_REASON_BYTES = 123
+"""Of a close frame."""
+
+
+class BadReply(ValueError):
+    """It is not what the application is to answer."""
+
+
+def _is_reason(reason: str) -> str:
+    """Older SDKs take a reason that is JSON for advice, and none at all for a broken line."""
+    if not reason or not reason.isprintable() or len(reason.encode()) > _MAX_REASON_BYTES:
+        raise ValueError(f"not a text of 1 to {_MAX_REASON_BYTES} bytes")
+    try:
+        json.loads(reason)
+    except ValueError:
+        return reason
+    raise ValueError("JSON is no reason")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class _Error(_Part):
+    code: Annotated[int, Field(ge=100, lt=2**32)]
+    """Lower ones are the SDKs' own."""
+    message: str = ""
+    temporary: bool = False
+
+
+class _Disconnect(_Part):
+    code: Annotated[int, Field(ge=3000, lt=5000)]
+    reason: Annotated[str, AfterValidator(_is_reason)] = "disconnected by the application"
+
+
+class _Reply(_Part):
+    result: dict[str, Any] | None = None
+    error: _Error | None = None
+    disconnect: _Disconnect | None = None
+
+
+def read_reply(payload: bytes) -> Mapping[str, Any] | None:
+    """The result; None if there is none.
+
+    Raises:
+        BadReply: it is no reply.
+        ApplicationRefuses, ApplicationDisconnects: it says so.
+    """
+    try:
+        reply = _Reply.model_validate(pydantic_core.from_json(payload, allow_inf_nan=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise BadReply(f"{where}: {first['msg']}") from None
+    except ValueError:
+        raise BadReply("not JSON") from None
+    if reply.disconnect is not None:
+        raise ApplicationDisconnects(reply.disconnect.code, reply.disconnect.reason)
+    if reply.error is not None:
+        error_code, message = reply.error.code, reply.error.message
+        raise ApplicationRefuses(error_code, message, temporary=reply.error.temporary)
+    return reply.result
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who the application says that somebody is."""
+
+    claims: Claims
+    data: RawJson | None
+    """For the client, with the answer."""
+
+
+def read_admission(result: Mapping[str, Any], now: float) -> Admission:
+    """
+    Raises:
+        BadReply: it does not say who.
+    """
+    if "user" not in result:
+        raise BadReply("result.user: there is none")
+    try:
+        user_id = ANONYMOUS if result["user"] == "" else user_id_from_json(result["user"])
+        return Admission(
+            Claims(
+                user_id=user_id,
+                name=_name_of(user_id),
+                session_id=None,
+                issued_at=now,
+                expires_at=read_end(result, NEVER),
+                info=read_raw(result, "info"),
+                channels=read_channels(result),
+                meta=read_raw(result, "meta"),
+            ),
+            data=read_raw(result, "data"),
+        )
+    except BadUserId:
+        raise BadReply("result.user: not a user id") from None
+    except InvalidToken as error:
+        raise _bad_result(error) from None
+
+
+def _name_of(user_id: UserId) -> str:
+    return shown_name(f"User {user_id}") if user_id else ""
+
+
+def read_data(result: Mapping[str, Any]) -> RawJson | None:
+    """What is for the client.
+
+    Raises:
+        BadReply: not every client could read it.
+    """
+    try:
+        return read_raw(result, "data")
+    except InvalidToken as error:
+        raise _bad_result(error) from None
+
+
+def _bad_result(error: InvalidToken) -> BadReply:
+    """Of what is read as it is in a token."""
+    reason = str(error).removeprefix("the token's ")
+    return BadReply(f"result: {reason}")

@@ -1,0 +1,188 @@
+"""The real SDKs at a gateway that asks the application."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from shared.jetstream.publisher import Publisher
+from shared.nats.client import Bus
+from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
+from tests.fixtures.tokens import SECRET
+from tests.gateway.chatting import a_gateway, now
+from tests.gateway.proxies.application import AnApplication, Asked, an_application
+from tests.sdk.clients import SdkError
+from tests.sdk.site import SETTINGS, Sdk, Site, a_channel, a_site, a_user
+
+
+def who_it_is(asked: Asked) -> dict[str, Any]:
+    return {"result": {"user": asked.headers["cookie"].removeprefix("session=")}}
+
+
+@dataclass
+class Asking:
+    """A gateway, the application, and what is between them."""
+
+    site: Site
+    application: AnApplication
+    between: FaultProxy
+
+
+@pytest.fixture
+async def asking(nats_url: str, bus: Bus, publisher: Publisher) -> AsyncGenerator[Asking]:
+    async with (
+        an_application(connect=who_it_is) as application,
+        fault_proxy("127.0.0.1", application.port) as (between, port),
+        a_gateway(
+            nats_url,
+            settings=SETTINGS
+            | {
+                "proxy_connect_url": f"http://127.0.0.1:{port}/connect",
+                "proxy_rpc_url": f"http://127.0.0.1:{port}/rpc",
+                "rpc_over_bus": True,
+                "proxy_timeout_seconds": 1,
+            },
+            hmac_secret=SECRET,
+        ) as gateway,
+        a_site(bus, publisher, gateway) as site,
+    ):
+        yield Asking(site, application, between)
+
+
+@asynccontextmanager
+async def a_service(bus: Bus, method: str, answer: dict[str, Any]) -> AsyncGenerator[None]:
+    subscription = await bus.subscribe(
+        f"rpc.{method}",
+        lambda _subject, _payload, _headers, reply: bus.send(
+            reply.decode(), json.dumps(answer).encode()
+        ),
+    )
+    yield
+    await subscription.drain(seconds=5)
+
+
+async def test_a_client_is_known_by_its_cookie_and_talks_as_that_user(
+    asking: Asking, sdk: Sdk
+) -> None:
+    user, channel = a_user(), a_channel("talk")
+    ann = await sdk.client(asking.site, cookie=f"session={user}")
+    await ann.connect()
+    await ann.subscribe(channel)
+
+    await ann.call("publish", channel, "hello")
+
+    said = await ann.until("publication")
+    assert (said["data"], said["info"]["user"]) == ("hello", user)
+
+
+async def test_the_application_answers_a_call(asking: Asking, sdk: Sdk) -> None:
+    asking.application.answers["/rpc"] = lambda asked: {"result": {"data": asked.body["data"]}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    answer = await ann.call("rpc", "echo", {"n": 1})
+
+    assert answer["data"] == {"n": 1}
+    assert asking.application.bodies("/rpc")[0]["user"] == "ann"
+
+
+async def test_a_service_on_the_bus_answers_a_call(asking: Asking, sdk: Sdk, bus: Bus) -> None:
+    method = a_user("method")
+    asking.application.answers["/rpc"] = {"error": {"code": 404, "message": "only on the bus"}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    async with a_service(bus, method, {"result": {"data": {"stopped": True}}}):
+        await bus.request(f"rpc.{method}", b"", timeout_seconds=5)  # so the server knows of it
+        answer = await ann.call("rpc", method, {})
+
+    assert answer["data"] == {"stopped": True}
+
+
+async def test_a_call_is_refused_in_the_applications_words(asking: Asking, sdk: Sdk) -> None:
+    asking.application.answers["/rpc"] = {"error": {"code": 409, "message": "not now"}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    with pytest.raises(SdkError, match="not now") as refused:
+        await ann.call("rpc", "m", {})
+
+    assert refused.value.code == 409
+
+
+@pytest.mark.parametrize("fault", [Faults(refusing=True), Faults(stalled=True)], ids=str)
+async def test_a_client_comes_back_as_soon_as_the_application_does(
+    asking: Asking, sdk: Sdk, fault: Faults
+) -> None:
+    asking.between.faults = fault
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.call("connect")
+    for _ in range(2):
+        assert (await ann.until("error"))["event"] == "error"
+
+    asking.between.faults = Faults()
+
+    await ann.until("connected")
+    assert not [each for each in ann.events if each["event"] == "disconnected"]
+
+
+async def test_whom_the_application_refuses_is_told_so_and_stays_away(
+    asking: Asking, sdk: Sdk
+) -> None:
+    asking.application.answers["/connect"] = {"error": {"code": 401, "message": "sign in"}}
+    ann = await sdk.client(asking.site, cookie="")
+    await ann.call("connect")
+
+    disconnected = await ann.until("disconnected")
+
+    assert (disconnected["code"], disconnected["reason"]) == (401, "sign in")
+    assert len(asking.application.asked) == 1
+
+
+async def test_whom_the_application_sends_away_for_good_does_not_come_back(
+    asking: Asking, sdk: Sdk
+) -> None:
+    asking.application.answers["/connect"] = {"disconnect": {"code": 4500, "reason": "banned"}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.call("connect")
+
+    disconnected = await ann.until("disconnected")
+
+    assert (disconnected["code"], disconnected["reason"]) == (4500, "banned")
+
+
+@pytest.mark.parametrize(("code", "comes_back"), [(4000, True), (4500, False)])
+async def test_the_applications_code_says_whether_to_come_back(
+    asking: Asking, sdk: Sdk, code: int, comes_back: bool
+) -> None:
+    asking.application.answers["/rpc"] = {"disconnect": {"code": code, "reason": "so be it"}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    with pytest.raises(SdkError):
+        await ann.call("rpc", "m", {})
+
+    end = await ann.until("connecting" if comes_back else "disconnected", code=code)
+    assert end["reason"] == "so be it"
+    if comes_back:
+        await ann.until("connected")
+
+
+async def test_a_client_whose_time_is_over_comes_again_and_is_asked_about_anew(
+    asking: Asking, sdk: Sdk
+) -> None:
+    ends = [now() + 1, 0]
+    asking.application.answers["/connect"] = lambda asked: {
+        "result": {"user": "ann", "expire_at": ends.pop(0)}
+    }
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    left = await ann.until("connecting", code=3005)
+    await ann.until("connected")
+
+    assert left["reason"] == "connection expired"
+    assert len(asking.application.asked) == 2
