@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.system.processes import HubbubProcess, processes_in
+
+expect.set_options(timeout=30_000)  # a machine that runs the whole system may be busy
 
 NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
 PLAIN_HOST = "hubbub.test"

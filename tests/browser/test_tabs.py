@@ -11,7 +11,6 @@ from tests.system.processes import HubbubProcess, processes_in
 
 pytestmark = pytest.mark.browser
 
-LATER_MS = 30_000
 MAKE_STALE = """() => {
   const session = JSON.parse(localStorage.getItem("hubbub.session"));
   localStorage.setItem("hubbub.session", JSON.stringify({ ...session, expires_at: 0 }));
@@ -74,11 +73,11 @@ def sign_in(page: Page, name: str) -> None:
 
 
 def expect_signed_in(page: Page, name: str) -> None:
-    expect(page.locator("#me")).to_have_text(name.capitalize(), timeout=LATER_MS)
+    expect(page.locator("#me")).to_have_text(name.capitalize())
 
 
 def expect_signed_out(page: Page) -> None:
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=LATER_MS)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 def asked_for(context: BrowserContext, path: str) -> list[Request]:
@@ -99,7 +98,7 @@ def test_a_message_is_sent_over_plain_http_too(
     page.get_by_role("button", name="Send").click()
 
     sent = page.locator("#messages li:not(.notice):not(.pending)", has_text="from afar")
-    expect(sent).to_have_count(1, timeout=LATER_MS)
+    expect(sent).to_have_count(1)
 
 
 def test_all_tabs_of_a_browser_have_one_session_until_one_of_them_signs_out(
@@ -200,5 +199,5 @@ def test_only_a_close_that_is_about_the_token_makes_a_tab_refresh_it(
     page.get_by_label("Message").fill(f"back after {reason}")
     page.get_by_role("button", name="Send").click()
     sent = page.locator("#messages li:not(.notice):not(.pending)", has_text=f"after {reason}")
-    expect(sent).to_have_count(1, timeout=LATER_MS)
+    expect(sent).to_have_count(1)
     assert len(asks) == refreshes

@@ -11,7 +11,6 @@ from tests.e2e.people import PASSWORD, an_email
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 COMES_BACK_MS = 20_000
 """A page whose connection was lost tries again after pauses that grow."""
