@@ -8,17 +8,19 @@ Publications of a channel `answers:<id>#<user>`, in this order:
 """
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
+from typing import Any
 
 from shared.contracts.channels import parse_channel
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
-from shared.nats.client import BusUnavailable
+from shared.nats.client import Bus, BusUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ ANSWER_SECONDS = 600.0
 BUS_AWAY_SECONDS = 60.0
 """For one publication to be stored; then the answer is given up."""
 RETRY_SECONDS = 0.2
+UNSUBSCRIBE_SECONDS = 1.0
 
 Model = Callable[[str], AsyncGenerator[str]]
 _END = ""
@@ -87,7 +90,8 @@ class Answer:
 class Answers:
     """Those that this process writes."""
 
-    def __init__(self, publisher: Publisher, model: Model, tasks: asyncio.TaskGroup):
+    def __init__(self, bus: Bus, publisher: Publisher, model: Model, tasks: asyncio.TaskGroup):
+        self._bus = bus
         self._publisher = publisher
         self._model = model
         self._tasks = tasks
@@ -120,7 +124,7 @@ class Answers:
     async def _publish_all(self, answer: Answer) -> None:
         say = partial(self._publish, answer, map(str, count()))
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._stoppable(answer), asyncio.TaskGroup() as group:
                 group.create_task(answer.read(self._model))
                 async for text in answer.batches():
                     await say({"text": text})
@@ -140,12 +144,39 @@ class Answers:
                 except BusUnavailable:
                     await asyncio.sleep(RETRY_SECONDS)
 
+    @asynccontextmanager
+    async def _stoppable(self, answer: Answer) -> AsyncGenerator[None]:
+        """Hear who stops it: clients call the method `stop_answer.<id>` of their gateway.
+
+        The process that writes the answer is the only one to listen to that. Once nobody does,
+        the client is told so at once.
+        """
+
+        def hear(_subject: bytes, payload: bytes, _headers: bytes | None, reply: bytes) -> None:
+            said = _stopped(answer, payload)
+            with suppress(BusUnavailable):  # the client is told that nobody answered
+                self._bus.send(reply.decode(), json.dumps(said).encode())
+
+        subscription = await self._bus.subscribe(f"rpc.stop_answer.{answer.id}", hear)
+        try:
+            yield
+        finally:
+            await subscription.drain(seconds=UNSUBSCRIBE_SECONDS)
+
+
+def _stopped(answer: Answer, payload: bytes) -> dict[str, Any]:
+    """What the gateway is answered, which says who asks."""
+    if json.loads(payload).get("user") != answer.user:
+        return {"error": {"code": 403, "message": "another's answer"}}
+    answer.stop()
+    return {"result": {"data": {}}}
+
 
 @asynccontextmanager
-async def writing(publisher: Publisher, model: Model) -> AsyncGenerator[Answers]:
+async def writing(bus: Bus, publisher: Publisher, model: Model) -> AsyncGenerator[Answers]:
     """Answers, each of which has its end when the body is over."""
     async with asyncio.TaskGroup() as tasks:
-        answers = Answers(publisher, model, tasks)
+        answers = Answers(bus, publisher, model, tasks)
         try:
             yield answers
         finally:

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with (
             connect_bus(settings.hubbub_nats_url, name="ai_stream") as bus,
             start_publisher(bus) as publisher,
-            writing(publisher, words) as answers,
+            writing(bus, publisher, words) as answers,
         ):
             await bus.until_connected()
             yield {"answers": answers}

@@ -152,3 +152,22 @@ def test_an_answer_is_for_who_asked(page: Page, browser: Browser) -> None:
 
     expect(stranger.locator("#status")).to_have_text("There is no such answer.")
     another.close()
+
+
+def test_stop_reaches_the_writer_who_says_no_more(page: Page, complaints: list[str]) -> None:
+    ask(page, ENDLESS)
+    until_more_than(page, 20)
+    page.reload()
+    stopped = page.url
+
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    words = words_in(page)
+    ask(page, WHOLE)
+    expect(page.locator("#status")).to_have_text("Finished.")
+    page.goto(stopped)
+
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    assert words_in(page) == words
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    assert complaints == []

@@ -48,6 +48,7 @@ async function readSoFar(channel) {
 function clear() {
   part("question").textContent = part("answer").textContent = "";
   part("status").textContent = "Writing…";
+  part("stop").hidden = false;
 }
 
 function show({ question, text, end: how }) {
@@ -58,6 +59,7 @@ function show({ question, text, end: how }) {
 
 function end(status) {
   part("status").textContent = status;
+  part("stop").hidden = true;
 }
 
 part("ask").addEventListener("submit", async (event) => {
@@ -65,6 +67,11 @@ part("ask").addEventListener("submit", async (event) => {
   const question = new FormData(event.target).get("question");
   location.hash = (await post("/questions", { question })).answer;
 });
+part("stop").addEventListener("click", () =>
+  centrifuge.rpc(`stop_answer.${location.hash.slice(1)}`, {}).catch(({ message }) => {
+    part("status").textContent = `Not stopped: ${message}`;
+  }),
+);
 
 const followTheAddress = () => location.hash && follow(location.hash.slice(1));
 addEventListener("hashchange", followTheAddress);
