@@ -17,7 +17,7 @@ Client = httpx2.AsyncClient
 @pytest.fixture
 async def sessions(migrated: Callable[[str], str]) -> AsyncGenerator[Sessions]:
     """An empty database of the service, whose callers don't wait for long."""
-    impatient = DatabaseLimits(lock_seconds=0.2, connect_seconds=1, pool_wait_seconds=0.2)
+    impatient = DatabaseLimits(lock_seconds=0.2, connect_seconds=20, pool_wait_seconds=0.2)
     async with connect_database(migrated("posts_service"), limits=impatient) as opened:
         yield opened
 

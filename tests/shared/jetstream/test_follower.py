@@ -274,7 +274,7 @@ async def test_a_follower_that_breaks_goes_stale_and_when_started_again_goes_on_
     stream, reader = await a_stream(bus), Reader()
     follower = reader.follower(bus, stream, kind=Breaks)
     assert isinstance(follower, Breaks)
-    supervisor = Supervisor(limits=SupervisionLimits(first_pause_seconds=0.2))
+    supervisor = Supervisor(limits=SupervisionLimits(first_pause_seconds=1))
     async with (
         start_publisher(bus) as publisher,
         supervisor.running(Loop("feed", follower.run)),

@@ -9,7 +9,7 @@ from shared.runtime.supervision import Loop, LoopKeepsFailing, SupervisionLimits
 from tests.fixtures.waiting import eventually
 
 NEVER_STEADY = SupervisionLimits(first_pause_seconds=0.001, longest_pause_seconds=0.002)
-SOON_STEADY = SupervisionLimits(first_pause_seconds=0.001, steady_seconds=0.05)
+SOON_STEADY = SupervisionLimits(first_pause_seconds=0.001, steady_seconds=0.5)
 SOON_GIVEN_UP = SupervisionLimits(
     first_pause_seconds=0.001, longest_pause_seconds=0.001, give_up_seconds=0.02
 )

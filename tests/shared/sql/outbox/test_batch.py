@@ -21,7 +21,7 @@ from tests.shared.sql.outbox.builders import (
     stored,
 )
 
-HASTY = RelayLimits(publish_seconds=0.3)
+HASTY = RelayLimits(publish_seconds=1)
 
 
 class PowerCut(BaseException):

@@ -7,7 +7,7 @@ from shared.sql.outbox.lease import Lease
 from tests.shared.sql.outbox.builders import until
 
 LONG_SECONDS = 3600
-SHORT_SECONDS = 0.3
+SHORT_SECONDS = 1
 
 
 async def test_of_many_that_ask_together_one_gets_it(sessions: Sessions) -> None:
@@ -51,9 +51,9 @@ async def test_one_that_is_not_renewed_expires(sessions: Sessions) -> None:
 
 
 async def test_one_that_is_renewed_stays(sessions: Sessions) -> None:
-    holder, other = Lease(sessions, seconds=1), Lease(sessions, seconds=1)
+    holder, other = Lease(sessions, seconds=2), Lease(sessions, seconds=2)
     loop = asyncio.get_running_loop()
-    end = loop.time() + 2
+    end = loop.time() + 3
 
     while loop.time() < end:
         assert await holder.hold()
