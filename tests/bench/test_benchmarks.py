@@ -10,7 +10,6 @@ from gateway.settings import GatewaySettings
 from shared.runtime.settings import environment_names
 
 
-@pytest.mark.timeout(120)  # its core may be busy
 @pytest.mark.parametrize("server", SERVERS)
 async def test_every_benchmark_runs_in_small(server: str) -> None:
     rows = {row.measure: row for row in ROWS.values() if server in row.servers}

@@ -14,7 +14,7 @@ from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import FOLDER as SDK_FOLDER
 from tests.system.processes import HubbubProcess, Processes, processes_in, until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 WHOLE = "Count to 20"

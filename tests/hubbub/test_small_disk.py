@@ -19,8 +19,6 @@ from tests.fixtures import plain_http
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until
 
-pytestmark = pytest.mark.timeout(120)
-
 MountDisk = Callable[[int], SmallDisk]
 
 GOES_ON_SECONDS = 10.0

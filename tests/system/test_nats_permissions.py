@@ -81,7 +81,6 @@ class Deployment:
         return environment
 
 
-@pytest.mark.timeout(120)
 async def test_each_service_does_its_work_with_what_its_user_may_and_needs_all_of_it(
     processes: Processes, nats_server: StartServer, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from shared.jetstream.subjects import publication_subject
 from tests.gateway.streams.model_gateway import CHANNELS, World, run
 from tests.gateway.streams.model_stream import ModelStream
 
-PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001)
+PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001, deadline_seconds=60)
 REPLAY_LIMIT = 12
 IN_SMALL_BATCHES = CatchUpLimits(replay_limit=REPLAY_LIMIT, batch_count=2, batch_bytes=20)
 KEPT = st.builds(Kept, *(st.none() | st.integers(1, 15),) * 2)

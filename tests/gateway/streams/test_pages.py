@@ -15,7 +15,7 @@ from shared.jetstream.subjects import RT_PUB
 from tests.gateway.streams.model_gateway import CHANNELS, World, run
 
 ROOM = CHANNELS[0]
-PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001)
+PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001, deadline_seconds=60)
 KEPT = st.builds(Kept, *(st.none() | st.integers(1, 20),) * 2)
 
 

@@ -135,7 +135,6 @@ async def test_too_little_room_that_is_known_is_a_sentence_too(nats_server: Star
 FULL = json.dumps([0] * 60_000).encode()
 
 
-@pytest.mark.timeout(120)
 async def test_whatever_else_is_full_a_revocation_is_stored(nats_server: StartServer) -> None:
     server = nats_server("jetstream { max_file_store: 100MB }")
     async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
