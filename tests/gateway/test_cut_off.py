@@ -40,6 +40,10 @@ class Line:
             writer.transport.abort()
             return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        if self._is_cut:  # meanwhile
+            far_writer.transport.abort()
+            writer.transport.abort()
+            return
         both = {writer, far_writer}
         self._writers |= both
         try:
@@ -57,7 +61,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     except ConnectionError:
         pass
-    writer.transport.abort()
+    finally:
+        writer.transport.abort()
 
 
 @asynccontextmanager

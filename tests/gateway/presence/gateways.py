@@ -198,6 +198,8 @@ class Link:
             return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers |= {writer, far_writer}
+        if self._is_cut:  # meanwhile
+            self.cut()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(reader, far_writer))
             group.create_task(self._pump(far_reader, writer))
