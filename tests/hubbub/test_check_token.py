@@ -35,7 +35,7 @@ def check_token(
         input=token,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=60,
         check=False,
         env=inherited | env,
         cwd=cwd,

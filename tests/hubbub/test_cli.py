@@ -26,7 +26,7 @@ def hubbub(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "hubbub", *arguments],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=60,
         check=False,
         env=inherited | env,
         stdin=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ def test_a_taken_port_is_told_before_the_services_are_loaded(service: str, tmp_p
         port = taken.getsockname()[1]
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "hubbub", service, "--port", str(port)],
-            capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+            capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
         )  # fmt: skip
 
     said = done.stderr.splitlines()
@@ -135,7 +135,7 @@ def test_what_needs_no_database_loads_none(module: str) -> None:
     loaded = f"import {module}, gateway.__main__, sys; print('sqlalchemy' in sys.modules)"
 
     done = subprocess.run(
-        [sys.executable, "-c", loaded], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", loaded], capture_output=True, text=True, timeout=60, check=True
     )
 
     assert done.stdout == "False\n"

@@ -54,7 +54,7 @@ def test_the_lock_goes_with_the_process_however_it_ends(folder: DataFolder) -> N
         with pytest.raises(DataFolderInUse), folder.locked():
             pass
         holder.kill()
-        holder.wait(timeout=10)
+        holder.wait(timeout=30)
 
     with folder.locked():
         pass

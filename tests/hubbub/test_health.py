@@ -96,7 +96,7 @@ def test_the_probe_loads_nothing_that_takes_long() -> None:
         [sys.executable, "-c", PROBE_AND_TELL],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

@@ -31,7 +31,7 @@ NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 @pytest.fixture(scope="module")
 def url(nats_url: str) -> str:
     """The run's server, on which the streams exist."""
-    subprocess.run([*HUBBUB, "bootstrap", "--nats", nats_url], check=True, timeout=30)
+    subprocess.run([*HUBBUB, "bootstrap", "--nats", nats_url], check=True, timeout=60)
     return nats_url
 
 
@@ -86,7 +86,7 @@ def publish(
         input=lines,
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=60,
         check=False,
         env={**os.environ, **env},
     )
@@ -221,7 +221,7 @@ def test_a_line_is_published_before_the_next_one_is_there(
         assert tail.line()["data"] == "at once"
 
         publishing.send_signal(signal.SIGINT)  # while its input is open still
-        said, _ = publishing.communicate(timeout=10)
+        said, _ = publishing.communicate(timeout=30)
     assert said.startswith("1 stored, 0 failed")
     assert publishing.returncode == 0
 
@@ -240,7 +240,7 @@ def test_tail_misses_nothing_while_the_server_is_away(
     nats_server: Callable[[], NatsServer], start_tail: Callable[..., Tail]
 ) -> None:
     server = nats_server()
-    subprocess.run([*HUBBUB, "bootstrap", "--nats", server.url], check=True, timeout=30)
+    subprocess.run([*HUBBUB, "bootstrap", "--nats", server.url], check=True, timeout=60)
     tail = start_tail("test:a", nats=server.url)
 
     publish("test:a", "1", nats=server.url)
@@ -270,7 +270,7 @@ def test_tail_ends_without_complaint_on_ctrl_c(
 
     tail.process.send_signal(signal.SIGINT)
 
-    _, complaints = tail.process.communicate(timeout=10)
+    _, complaints = tail.process.communicate(timeout=30)
     assert (tail.process.returncode, complaints) == (0, "")
 
 
@@ -284,7 +284,7 @@ def test_tail_ends_without_complaint_when_nobody_reads(
 
     assert tail.process.stderr is not None
     assert tail.process.stderr.read() == ""
-    assert tail.process.wait(timeout=10) == 0
+    assert tail.process.wait(timeout=30) == 0
 
 
 def test_a_data_folder_leads_to_the_bus(url: str, channel: ChannelName, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_data_folder_leads_to_the_bus(url: str, channel: ChannelName, tmp_path
             [*HUBBUB, "publish", channel, "1", "--data", str(tmp_path)],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=True,
         )
 

@@ -130,7 +130,7 @@ async def store(publisher: Publisher, message_id: str, *, seconds: float) -> Non
 
 def sign_in(system: HubbubProcess) -> str:
     form = {"username": "ada@example.com", "password": "hubbub-demo"}
-    answer = plain_http.post(f"{system.url}/auth/token", data=form, timeout=20)
+    answer = plain_http.post(f"{system.url}/auth/token", data=form)
     return str(answer.json()["access_token"])
 
 
@@ -142,7 +142,7 @@ def publishes(system: HubbubProcess, data: Path, number: int) -> bool:
         "idempotency_key": str(number),
     }
     headers = {"X-API-Key": (data / "api_key").read_text().strip()}
-    answer = plain_http.post(f"{system.url}/api/publish", json=body, headers=headers, timeout=20)
+    answer = plain_http.post(f"{system.url}/api/publish", json=body, headers=headers)
     return "result" in answer.json()
 
 

@@ -57,7 +57,7 @@ def data(processes: Processes) -> Path:
 
 
 def sign_in(system: HubbubProcess) -> httpx2.Response:
-    return plain_http.post(f"{system.url}/auth/token", data=ADA, timeout=20)
+    return plain_http.post(f"{system.url}/auth/token", data=ADA)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def chat(
 @contextmanager
 def deaf_chat(system: HubbubProcess, token: str, *, port: int | None = None) -> Iterator[None]:
     """A tab that was welcomed and neither reads nor answers any more."""
-    with socket.create_connection((system.host, port or system.port), timeout=20) as tab:
+    with socket.create_connection((system.host, port or system.port)) as tab:
         tab.sendall(
             f"GET /ws/chat?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

@@ -72,8 +72,8 @@ class Deployment:
             "HUBBUB_JWKS_URL": f"http://127.0.0.1:{self.auth_port}/auth/.well-known/jwks.json",
             "HUBBUB_API_KEY": API_KEY,
             "HUBBUB_GATEWAY_RPC_OVER_BUS": "true",
-            "HUBBUB_GATEWAY_LEASE_SECONDS": "2",
-            "HUBBUB_GATEWAY_RENEW_SECONDS": "0.5",
+            "HUBBUB_GATEWAY_LEASE_SECONDS": "4",
+            "HUBBUB_GATEWAY_RENEW_SECONDS": "1",
             "HUBBUB_GATEWAY_PRESENCE_GRACE_SECONDS": "0.2",
         }
         if user == "auth":

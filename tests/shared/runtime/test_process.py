@@ -111,7 +111,7 @@ def test_a_service_that_is_signalled_drains_closes_all_and_exits_0(
                     assert service.stdout.readline() == "entered\n"
                 for number in signals:
                     service.send_signal(number)
-                said, complaints = service.communicate(timeout=10)
+                said, complaints = service.communicate(timeout=30)
         finally:
             service.kill()
 
@@ -135,7 +135,7 @@ def test_a_request_that_never_ends_does_not_hold_up_the_stop_and_is_no_defect() 
                 client.sendall(head.encode())
                 assert service.stdout.readline() == "entered\n"
                 service.send_signal(signal.SIGTERM)
-                _, complaints = service.communicate(timeout=10)
+                _, complaints = service.communicate(timeout=30)
         finally:
             service.kill()
 
