@@ -49,7 +49,7 @@ async def gateway(
 @pytest.fixture
 async def on_bus(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
     async with a_gateway(
-        nats_url, settings={"rpc_over_bus": True, "proxy_timeout_seconds": 0.5}
+        nats_url, settings={"rpc_over_bus": True, "proxy_timeout_seconds": 2}
     ) as running:
         yield running
 
