@@ -14,6 +14,7 @@ WORKDIR /src
 # What changes seldom comes first. pyproject.toml pins all dependencies; without its groups neither
 # nats-server nor test tools are installed.
 COPY pyproject.toml ./
+COPY clients/python/pyproject.toml clients/python/pyproject.toml
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --quiet --no-default-groups --no-install-project \
     # A third of the size is debug symbols.

@@ -27,6 +27,10 @@ test *options:
 bench *options:
     uv run --group dev python -m bench {{options}}
 
+# make the synchronous client from the one that is awaited
+twin:
+    uv run --group dev python -m tools.sync_twin
+
 # resolve all dependencies afresh and pin the whole closure
 pin:
     uv run --no-project tools/pin.py

@@ -34,6 +34,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "bench/README.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
+    ROOT / "clients/python/README.md",
 ]
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 

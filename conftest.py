@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-BYTECODE = Path(__file__).parent.parent / ".pytest_cache" / "bytecode"
-UNINSTALLED = Path(__file__).parent / "fixtures" / "uninstalled"
+BYTECODE = Path(__file__).parent / ".pytest_cache" / "bytecode"
+UNINSTALLED = Path(__file__).parent / "tests" / "fixtures" / "uninstalled"
 WORKERS_PER_CORE = 2
 """A test waits for most of its time."""
 SLOW = {"browser", "examples", "hubbub", "presence", "system"}

@@ -1,0 +1,78 @@
+"""Events: pydantic models, published under the name of their class.
+
+`class PostLiked(BaseModel)` is the event `post_liked`, and `PostLikedV2` its version 2. On the wire
+an event is its fields, with `event`, `id` and, from 2 on, `version` beside them: what the posts
+service's own events look like to subscribers. Nothing here imports pydantic.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+RESERVED = frozenset({"event", "id", "version", "type", "offset", "time"})
+"""What a notification says beside the fields of its event."""
+
+_CLASS_NAME = re.compile(r"(?P<name>[A-Za-z0-9]+?)(?:V(?P<version>[1-9][0-9]*))?")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_EVENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@runtime_checkable
+class Event(Protocol):
+    """What can tell its fields as JSON, such as a pydantic model."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+class EventName(NamedTuple):
+    """What an event is called."""
+
+    name: str
+    version: int
+
+
+def event_name(model: type) -> EventName:
+    """The name and version that a class stands for.
+
+    Raises:
+        ValueError: no event can be called so.
+    """
+    parts = _CLASS_NAME.fullmatch(model.__name__)
+    name = _WORDS.sub("_", parts["name"]).lower() if parts else ""
+    if parts is None or not _EVENT_NAME.fullmatch(name):
+        raise ValueError(f"no event can be called as the class {model.__name__}")
+    return EventName(name, int(parts["version"] or 1))
+
+
+def to_data(data: object, event_id: str) -> object:
+    """What is published: an event as an object, anything else as it is.
+
+    Raises:
+        ValueError: a field is called as something that every notification has.
+    """
+    if not isinstance(data, Event):
+        return data
+    name, version = event_name(type(data))
+    fields = data.model_dump(mode="json")
+    taken = RESERVED & fields.keys()
+    if taken:
+        raise ValueError(f"{type(data).__name__}.{min(taken)}: call the field something else")
+    return {
+        **fields,
+        "event": name,
+        "id": event_id,
+        **({"version": version} if version > 1 else {}),
+    }
+
+
+def to_notification(event: object, event_id: str) -> object:
+    """The same of an event; a mapping is one if it says its name as `event`.
+
+    Raises:
+        ValueError: it is no event.
+    """
+    if isinstance(event, Event):
+        return to_data(event, event_id)
+    if isinstance(event, Mapping) and isinstance(event.get("event"), str):
+        return {"id": event_id, **event}
+    raise ValueError("neither a model nor a mapping with its name as `event`")

@@ -1,0 +1,208 @@
+"""The client that is not awaited, made from `client.py`: `just twin`."""
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from hubbub_client.events import to_notification
+from hubbub_client.exchange import Answer, Attempts, Limits, ask
+from hubbub_client.http import SyncHttp
+from hubbub_client.publishing import Publish, User, a_key, broadcast, publish_many, user_id
+from hubbub_client.results import (
+    Connection,
+    History,
+    Position,
+    PresenceStats,
+    read_connections,
+    read_nothing,
+)
+
+DEFAULT_LIMITS = Limits()
+
+
+class SyncHubbub:
+    """The server API of the gateways. All threads of an application may share one.
+
+    A command is tried again, under the same idempotency key, until it is answered or the deadline
+    of `Limits` has passed. Each may raise a `HubbubError`: it was not done, or nobody knows.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """
+        Args:
+            url: Of a gateway, or of what stands before all of them: ``http://127.0.0.1:8000``.
+            transport: Carries the requests, instead of connections of its own.
+
+        Raises:
+            ValueError: the URL is none of HTTP.
+        """
+        self._limits = limits
+        self._http = SyncHttp(url, api_key, transport)
+
+    def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
+    ) -> Position:
+        """Publish into a channel; return when it is stored.
+
+        Args:
+            data: An event, or any JSON value.
+            idempotency_key: For 5 minutes, a channel gets one publication with the same key.
+            tags: What subscribers may filter by.
+            delta: Whether subscribers may be sent a patch of the publication before it.
+        """
+        body = Publish(channel, data, idempotency_key, tags, delta).to_body()
+        return self._http.run(ask("publish", body, Position.read, self._attempts()))
+
+    def notify(self, user: User, event: object, *, idempotency_key: str | None = None) -> Position:
+        """Tell a user of an event, on all of their connections.
+
+        Args:
+            event: A model, or a mapping that says its name as `event`.
+            idempotency_key: Subscribers see it as the `id` of the event.
+
+        Raises:
+            ValueError: it is no event.
+        """
+        key = idempotency_key or a_key()
+        data = to_notification(event, key)
+        return self.publish(f"#{user_id(user)}", data, idempotency_key=key)
+
+    def broadcast(
+        self,
+        channels: Iterable[str],
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
+    ) -> list[Position]:
+        """Publish the same into many channels.
+
+        Raises:
+            PartlyPublished: some did not get it; its `outcomes` say which.
+        """
+        shared = Publish("", data, idempotency_key, tags, delta)
+        return self._http.run(broadcast(channels, shared, self._limits))
+
+    def publish_many(self, publications: Iterable[Publish]) -> list[Position]:
+        """Publish many, in their order but for those that have to be tried again.
+
+        Raises:
+            PartlyPublished: some were not stored; its `outcomes` say which.
+        """
+        return self._http.run(publish_many(publications, self._limits))
+
+    def presence(self, channel: str) -> list[Connection]:
+        """Who is in a channel, on all gateways."""
+        body = {"channel": channel}
+        return self._http.run(ask("presence", body, read_connections, self._attempts()))
+
+    def presence_stats(self, channel: str) -> PresenceStats:
+        """How many are in a channel."""
+        body = {"channel": channel}
+        return self._http.run(ask("presence_stats", body, PresenceStats.read, self._attempts()))
+
+    def history(
+        self,
+        channel: str,
+        *,
+        limit: int = 100,
+        since: Position | None = None,
+        reverse: bool = False,
+    ) -> History:
+        """What was published in a channel.
+
+        Args:
+            limit: 0 for the position alone, -1 for as much as a gateway gives at once.
+            since: What came after it, or before it if `reverse`.
+            reverse: Whether the newest comes first.
+
+        Raises:
+            PositionLost: the history does not reach back to `since`.
+        """
+        body: Answer = {"channel": channel, "limit": limit, "reverse": reverse}
+        if since is not None:
+            body["since"] = since._asdict()
+        return self._http.run(ask("history", body, History.read, self._attempts()))
+
+    def subscribe(
+        self,
+        user: User,
+        channel: str,
+        *,
+        connection: str = "",
+        info: object = None,
+        data: object = None,
+        since: Position | None = None,
+    ) -> None:
+        """Subscribe a user's connections to a channel.
+
+        Args:
+            connection: The one connection that is meant.
+            info: What others in the channel see as its `chan_info`.
+            data: For the subscriber.
+            since: What was published after it comes too.
+        """
+        body: Answer = {"user": user_id(user), "client": connection, "channel": channel}
+        body |= {"info": info, "data": data}
+        if since is not None:
+            body["recover_since"] = since._asdict()
+        self._http.run(ask("subscribe", body, read_nothing, self._attempts()))
+
+    def unsubscribe(self, user: User, channel: str, *, connection: str = "") -> None:
+        """End the subscriptions of a user's connections to a channel."""
+        body = {"user": user_id(user), "client": connection, "channel": channel}
+        self._http.run(ask("unsubscribe", body, read_nothing, self._attempts()))
+
+    def disconnect(
+        self,
+        user: User,
+        *,
+        connection: str = "",
+        code: int = 0,
+        reason: str = "",
+        keep: Sequence[str] = (),
+    ) -> None:
+        """End a user's connections, on all gateways.
+
+        Args:
+            connection: The one connection that is meant.
+            code: From 3000 to 4999, for the SDKs, which tells them whether to come back.
+            keep: Connections that stay.
+        """
+        body: Answer = {"user": user_id(user), "client": connection, "whitelist": list(keep)}
+        body["disconnect"] = {"code": code, "reason": reason}
+        self._http.run(ask("disconnect", body, read_nothing, self._attempts()))
+
+    def close(self) -> None:
+        """Close the connections to the gateway."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._limits)

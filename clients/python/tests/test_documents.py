@@ -1,0 +1,70 @@
+"""The README's examples do what it says."""
+
+import asyncio
+import inspect
+import re
+import secrets
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx2
+
+import hubbub_client
+from clients.python.tests.conftest import API_KEY
+from hubbub_client import HubbubError, errors
+from hubbub_client.events import RESERVED
+from tests.fixtures.tokens import SECRET
+from tests.gateway.chatting import RunningGateway
+from tests.gateway.protocols.centrifuge.talking import talking
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def example(named: str) -> Any:
+    """A function of the README's."""
+    [source] = [
+        each for each in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if named in each
+    ]
+    module = ModuleType("example")
+    exec(source, module.__dict__)
+    return getattr(module, named)
+
+
+async def test_the_first_example_notifies_and_publishes(gateway: RunningGateway, url: str) -> None:
+    user = secrets.randbelow(2**50) + 1
+    async with gateway.tab(user, "Ann", "lobby") as tab:
+        await example("tell")(url, API_KEY, str(user))
+        notification = await tab.until("notification")
+        publication = await tab.until("publication", data={"text": "hi"})
+
+    assert (notification["event"], notification["total"]) == ("invoice_paid", "9.50")
+    assert publication["data"] == {"text": "hi"}
+
+
+async def test_the_token_of_the_example_is_accepted(gateway: RunningGateway) -> None:
+    async with talking(gateway, example("token_for")("auth0|5f", "Ann", SECRET)):
+        pass
+
+
+async def test_the_application_of_the_example_greets(gateway: RunningGateway, url: str) -> None:
+    def greet() -> httpx2.Response:
+        from fastapi.testclient import TestClient
+
+        with TestClient(example("create_app")(url, API_KEY)) as browser:
+            return browser.post("/greetings")
+
+    async with gateway.tab(1, "Ann", "lobby") as tab:
+        answer = await asyncio.to_thread(greet)
+        await tab.until("publication", data={"text": "hi"})
+
+    assert answer.status_code == 200
+
+
+def test_all_codes_and_reserved_names_are_documented() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(hubbub_client, inspect.isclass)]
+    codes = {kind.code for kind in kinds if issubclass(kind, HubbubError)} - {HubbubError.code}
+
+    assert [code for code in codes if f"`{code}`" not in README] == []
+    assert [name for name in RESERVED if f"`{name}`" not in README] == []
+    assert {kind for _, kind in inspect.getmembers(errors, inspect.isclass)} <= set(kinds)
