@@ -512,7 +512,12 @@ def _proxies(settings: GatewaySettings, bus: Bus, metrics: GatewayMetrics) -> Pr
         for name, value in settings.proxy_static_headers.items()
     ]
     return Proxies(
-        Urls(connect=settings.proxy_connect_url, rpc=settings.proxy_rpc_url),
+        Urls(
+            connect=settings.proxy_connect_url,
+            subscribe=settings.proxy_subscribe_url,
+            publish=settings.proxy_publish_url,
+            rpc=settings.proxy_rpc_url,
+        ),
         ProxyLimits(
             timeout_seconds=settings.proxy_timeout_seconds,
             max_reply_bytes=settings.proxy_max_reply_bytes,

@@ -77,6 +77,10 @@ class ProxySettings(BaseModel):
 
     proxy_connect_url: Url | None = None
     """Of the application, which is asked who somebody is that brings no token."""
+    proxy_subscribe_url: Url | None = None
+    """Of the application, which is asked who may subscribe in namespaces that say so."""
+    proxy_publish_url: Url | None = None
+    """Of the application, which is asked what may be published in namespaces that say so."""
     proxy_rpc_url: Url | None = None
     """Of the application, which answers what clients call."""
     rpc_over_bus: bool = False
@@ -116,13 +120,16 @@ class ProxySettings(BaseModel):
 
     def proxy_warnings(self) -> Iterator[str]:
         """What may be a mistake."""
-        asks = (self.proxy_connect_url, self.proxy_rpc_url, self.rpc_over_bus)
-        if any(asks) and self.proxy_timeout_seconds >= _SDK_SECONDS:
+        trusting = (self.proxy_subscribe_url, self.proxy_publish_url, self.proxy_rpc_url)
+        if (
+            any((*trusting, self.proxy_connect_url, self.rpc_over_bus))
+            and self.proxy_timeout_seconds >= _SDK_SECONDS
+        ):
             yield (
                 f"HUBBUB_GATEWAY_PROXY_TIMEOUT_SECONDS is {self.proxy_timeout_seconds:g}: the SDKs"
                 f" give up after {_SDK_SECONDS:g} s"
             )
-        if self.proxy_rpc_url and not self.proxy_static_headers:
+        if any(trusting) and not self.proxy_static_headers:
             yield (
                 "HUBBUB_GATEWAY_PROXY_STATIC_HEADERS is empty: the application has to know in some"
                 " other way that it is a gateway that tells it the user"

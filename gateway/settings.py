@@ -165,6 +165,18 @@ class GatewaySettings(ServiceSettings, ProxySettings):
             raise ValueError("crowd_resume is not below crowd_size")
         return self
 
+    @model_validator(mode="after")
+    def _there_is_an_application_to_ask(self) -> Self:
+        for place, options in self._options_by_place():
+            for option, url in (
+                ("subscribe_proxy_enabled", self.proxy_subscribe_url),
+                ("publish_proxy_enabled", self.proxy_publish_url),
+            ):
+                if getattr(options, option) and url is None:
+                    kind = option.partition("_")[0].upper()
+                    raise ValueError(f"{place}: {option} needs HUBBUB_GATEWAY_PROXY_{kind}_URL")
+        return self
+
     @property
     def warnings(self) -> list[str]:
         warnings = [*super().warnings, *self.proxy_warnings()]
@@ -201,7 +213,9 @@ def _is_silent_on_subscribing(options: Namespace) -> bool:
     """As in a configuration of Centrifugo's, where nobody may subscribe unless that is allowed."""
     said = options.model_fields_set
     allows = any(option.startswith("allow_") for option in said)
-    return allows and said.isdisjoint({"subscribe", "allow_subscribe_for_client"})
+    return allows and said.isdisjoint(
+        {"subscribe", "allow_subscribe_for_client", "subscribe_proxy_enabled"}
+    )
 
 
 def _can_begin_a_channel(name: str) -> bool:

@@ -73,7 +73,8 @@ class Namespaces:
         """Why the user may not listen.
 
         Args:
-            by_token: Whether a token says that they shall; who asks has checked it.
+            by_token: Whether a token says that they shall, or the application; who asks has
+                checked it.
         """
         options = self.find(channel)
         if isinstance(options, Refusal):
@@ -85,21 +86,50 @@ class Namespaces:
             by_token
             or channel.startswith(PERSONAL)
             or options.users_listed_in(channel) is not None
-            or self._insecure
+            or (self._insecure and not options.subscribe_proxy_enabled)
             or (
                 options.allow_subscribe_for_client
+                and not options.subscribe_proxy_enabled
                 and (not is_anonymous or options.allow_subscribe_for_anonymous)
             )
         )
         return None if may else Refusal.PERMISSION_DENIED
 
+    def lets_application_subscribe(self, channel: ChannelName) -> bool:
+        """Whether the application is asked who may listen, where nobody brings a token."""
+        options = self.find(channel)
+        return (
+            isinstance(options, Namespace)
+            and options.subscribe_proxy_enabled
+            and not channel.startswith(PRIVATE)
+            and options.users_listed_in(channel) is None
+        )
+
+    def lets_application_publish(self, channel: ChannelName) -> bool:
+        """Whether the application is asked what may be published over a connection."""
+        options = self.find(channel)
+        return isinstance(options, Namespace) and options.publish_proxy_enabled
+
     def why_not_publish(
-        self, channel: ChannelName, user_id: UserId, *, is_subscribed: bool
+        self,
+        channel: ChannelName,
+        user_id: UserId,
+        *,
+        is_subscribed: bool,
+        by_application: bool = False,
     ) -> Refusal | None:
-        """Why the user may not publish over a connection; any subscription of it counts."""
+        """Why the user may not publish over a connection; any subscription of it counts.
+
+        Args:
+            by_application: Whether the application lets them; or would have to say that, if this
+                finds nothing against it.
+        """
         options = self.find(channel)
         if isinstance(options, Refusal):
             return options
+        if by_application or options.publish_proxy_enabled:
+            is_for = _is_for(channel, user_id, options, is_invited=is_subscribed)
+            return None if by_application and is_for else Refusal.PERMISSION_DENIED
         return self._why_not(channel, user_id, options, options.publishing, is_subscribed)
 
     def why_not_see_presence(

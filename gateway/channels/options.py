@@ -124,6 +124,12 @@ class Namespace(BaseModel):
     publication_data_format: Literal["", "json", "json_object"] = ""
     """Any JSON, or an object."""
 
+    # Whom the application lets: whatever is said below, unless a token or the name decides first.
+    subscribe_proxy_enabled: bool = False
+    """Whether it is asked who may subscribe."""
+    publish_proxy_enabled: bool = False
+    """Whether it is asked what may be published over a connection, and as what."""
+
     # Who may do what. The anonymous user needs `…_for_anonymous` beside one of the others.
     allow_subscribe_for_client: bool = Field(default_factory=_where("subscribe", Who.USERS))
     allow_subscribe_for_anonymous: bool = False
@@ -227,6 +233,13 @@ class PersonalOptions(Namespace):
         if ephemeral:
             raise ValueError("notifications are stored")
         return ephemeral
+
+    @field_validator("subscribe_proxy_enabled", "publish_proxy_enabled")
+    @classmethod
+    def _are_their_owners(cls, asks: bool) -> bool:
+        if asks:
+            raise ValueError("whose a personal channel is, its name says")
+        return asks
 
 
 DEFAULT_NAMESPACES: Mapping[str, Namespace] = {

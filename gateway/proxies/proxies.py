@@ -22,10 +22,20 @@ from gateway.proxies.errors import (
 from gateway.proxies.failure_log import FailureLog
 from gateway.proxies.headers import NO_HEADERS, HeaderRules, Headers
 from gateway.proxies.http_client import HttpClient, http_client
-from gateway.proxies.replies import Admission, BadReply, read_admission, read_data, read_reply
+from gateway.proxies.replies import (
+    Admission,
+    Approved,
+    BadReply,
+    Permission,
+    read_admission,
+    read_approved,
+    read_data,
+    read_permission,
+    read_reply,
+)
 from gateway.proxies.under_way import UnderWay
 from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ConnectionId, UserId
+from shared.contracts.ids import ChannelName, ConnectionId, UserId
 from shared.contracts.json_values import RawJson
 from shared.jetstream.clock import our_clock
 from shared.nats.client import Bus
@@ -51,12 +61,14 @@ class Urls:
     """Where to ask over HTTP; what has none isn't asked there."""
 
     connect: str | None = None
+    subscribe: str | None = None
+    publish: str | None = None
     rpc: str | None = None
 
     @property
     def show_headers_later(self) -> bool:
         """Whether anything is asked once a client is connected."""
-        return self.rpc is not None
+        return any((self.subscribe, self.publish, self.rpc))
 
 
 class Caller(NamedTuple):
@@ -179,6 +191,32 @@ class Proxies:
         with self._asking("connect"), self._connects.one_more(whose):
             result = read_reply(await self._http.post(self.urls.connect, body, caller.headers))
             return None if result is None else read_admission(result, our_clock())
+
+    async def subscribe(self, caller: Caller, channel: ChannelName, data: Any) -> Permission:
+        """Whether the caller may listen to the channel.
+
+        Raises:
+            ApplicationRefuses, ApplicationDisconnects: it may not.
+            ApplicationAway, TooManyAsked: it may ask again later.
+        """
+        url = self.urls.subscribe
+        assert url is not None
+        body = caller.body(channel=channel, data=data)
+        with self._asking("subscribe"), self._one_more(caller):
+            return read_permission(_result(await self._http.post(url, body, caller.headers)))
+
+    async def publish(self, caller: Caller, channel: ChannelName, data: Any) -> Approved:
+        """What the caller may publish in the channel.
+
+        Raises:
+            ApplicationRefuses, ApplicationDisconnects: nothing.
+            ApplicationAway, TooManyAsked: it may ask again later.
+        """
+        url = self.urls.publish
+        assert url is not None
+        body = caller.body(channel=channel, data=data)
+        with self._asking("publish"), self._one_more(caller):
+            return read_approved(_result(await self._http.post(url, body, caller.headers)))
 
     async def rpc(self, caller: Caller, method: str, data: Any) -> RawJson | None:
         """What a service on the bus answers, or else the application.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pydantic_core
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from gateway.proxies.errors import ApplicationDisconnects, ApplicationRefuses
 from shared.contracts.ids import ANONYMOUS, BadUserId, UserId, user_id_from_json
@@ -17,8 +17,10 @@ from shared.contracts.json_values import RawJson
 from shared.tokens.claims import (
     NEVER,
     Claims,
+    Grant,
     read_channels,
     read_end,
+    read_grant,
     read_raw,
     shown_name,
 )
@@ -73,11 +75,9 @@ def read_reply(payload: bytes) -> Mapping[str, Any] | None:
         ApplicationRefuses, ApplicationDisconnects: it says so.
     """
     try:
-        reply = _Reply.model_validate(pydantic_core.from_json(payload, allow_inf_nan=False))
+        reply = _Reply.model_validate(from_json(payload, allow_inf_nan=False))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise BadReply(f"{where}: {first['msg']}") from None
+        raise BadReply(_first_of(error)) from None
     except ValueError:
         raise BadReply("not JSON") from None
     if reply.disconnect is not None:
@@ -141,7 +141,58 @@ def read_data(result: Mapping[str, Any]) -> RawJson | None:
         raise _bad_result(error) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """To subscribe to a channel."""
+
+    grant: Grant
+    expires_at: float
+
+
+def read_permission(result: Mapping[str, Any]) -> Permission:
+    """
+    Raises:
+        BadReply: it is not readable.
+    """
+    try:
+        return Permission(read_grant(result), read_end(result, NEVER))
+    except InvalidToken as error:
+        raise _bad_result(error) from None
+
+
+class Approved(_Part):
+    """What may be published, as the application has it."""
+
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    delta: bool = False
+    idempotency_key: str = ""
+    version: int = 0
+    data: Any = None
+    """None leaves what the client said."""
+
+
+def read_approved(result: Mapping[str, Any]) -> Approved:
+    """
+    Raises:
+        BadReply: it is not readable.
+    """
+    data = read_data(result)
+    values = {name: value for name, value in result.items() if value is not None}
+    try:
+        approved = Approved.model_validate(values)
+    except ValidationError as error:
+        raise BadReply(f"result.{_first_of(error)}") from None
+    return approved.model_copy(update={"data": None if data is None else from_json(data)})
+
+
 def _bad_result(error: InvalidToken) -> BadReply:
     """Of what is read as it is in a token."""
     reason = str(error).removeprefix("the token's ")
     return BadReply(f"result: {reason}")
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    return f"{where}: {first['msg']}"

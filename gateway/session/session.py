@@ -155,7 +155,10 @@ class Session(Member):
         *,
         client_id: str | None = None,
         as_subscriber: bool = False,
+        by_application: bool = False,
         sender: Sender | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
     ) -> None:
         """Store what the user says in a channel, and say what became of it. Never waits.
 
@@ -164,32 +167,48 @@ class Session(Member):
                 though it may have been stored before.
             client_id: The user's own; within the dedupe window the channel gets it once.
             as_subscriber: It was subscribed when it asked, though it may be gone since.
+            by_application: The application lets it.
             sender: What others are shown of the user; None for the name alone.
 
         Raises:
             AppError: it isn't published: the user may not, or no longer, or nobody could.
         """
-        options = self._publishing_into(channel, data, as_subscriber=as_subscriber)
+        options = self._publishing_into(
+            channel, data, as_subscriber=as_subscriber, by_application=by_application
+        )
         sender = sender or Sender(self.user_id, self.claims.name)
         self.kind.publisher.send_by_user(
             channel,
-            Publication(data, sender, delta=options.delta_publish),
+            Publication(data, sender, tags=tags, delta=delta or options.delta_publish),
             partial(self._published, data, on_done),
             client_id=client_id,
         )
         self.connection.begin_work()
 
-    def publish_ephemeral(self, channel: ChannelName, data: Any, *, sender: Sender) -> None:
+    def publish_ephemeral(
+        self,
+        channel: ChannelName,
+        data: Any,
+        *,
+        sender: Sender,
+        by_application: bool = False,
+        tags: dict[str, str] | None = None,
+    ) -> None:
         """Say something to those who are in a channel now, which nobody stores. Never waits.
 
         Raises:
             AppError: nobody gets it: the user may not, or no longer, or the bus is away.
         """
-        self._publishing_into(channel, data)
-        self.kind.ephemeral.publish(channel, Publication(data, sender))
+        self._publishing_into(channel, data, by_application=by_application)
+        self.kind.ephemeral.publish(channel, Publication(data, sender, tags=tags))
 
     def _publishing_into(
-        self, channel: ChannelName, data: Any, *, as_subscriber: bool = False
+        self,
+        channel: ChannelName,
+        data: Any,
+        *,
+        as_subscriber: bool = False,
+        by_application: bool = False,
     ) -> Namespace:
         """The options of the channel, if the user may say that there.
 
@@ -199,7 +218,10 @@ class Session(Member):
         kind, claims = self.kind, self.claims
         options = kind.namespaces.options_of(channel)
         refusal = kind.namespaces.why_not_publish(
-            channel, claims.user_id, is_subscribed=as_subscriber or self.is_subscribed(channel)
+            channel,
+            claims.user_id,
+            is_subscribed=as_subscriber or self.is_subscribed(channel),
+            by_application=by_application,
         )
         if refusal is not None or options is None:
             raise MayNotPublish("only services publish here", refusal or Refusal.UNKNOWN_CHANNEL)

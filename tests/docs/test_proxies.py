@@ -50,6 +50,11 @@ async def test_the_application_of_the_example_says_who_somebody_is_and_answers_c
             assert await client.ask("rpc", method="add", data=[1, 2]) == {"data": 3}
             refused = await client.ask("rpc", method="other")
             assert refused["error"]["code"] == 404
+            assert "error" not in await client.ask("subscribe", channel="team:blue")
+            assert await client.ask("publish", channel="team:blue", data="hi") == {}
+            assert (await client.publication("team:blue"))["data"] == {"text": "hi"}
+            refused = await client.ask("subscribe", channel="team:red")
+            assert refused["error"]["message"] == "not a member"
         async with talk(gateway) as client:
             await client.say({"id": 1, "connect": {}})
             assert await client.closed() == (4501, "signed out")

@@ -15,7 +15,7 @@ from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import a_gateway, now
 from tests.gateway.proxies.application import AnApplication, Asked, an_application
 from tests.sdk.clients import SdkError
-from tests.sdk.site import SETTINGS, Sdk, Site, a_channel, a_site, a_user
+from tests.sdk.site import NAMESPACES, SETTINGS, Sdk, Site, a_channel, a_site, a_user
 
 
 def who_it_is(asked: Asked) -> dict[str, Any]:
@@ -42,6 +42,10 @@ async def asking(nats_url: str, bus: Bus, publisher: Publisher) -> AsyncGenerato
             | {
                 "proxy_connect_url": f"http://127.0.0.1:{port}/connect",
                 "proxy_rpc_url": f"http://127.0.0.1:{port}/rpc",
+                "proxy_subscribe_url": f"http://127.0.0.1:{port}/subscribe",
+                "proxy_publish_url": f"http://127.0.0.1:{port}/publish",
+                "namespaces": NAMESPACES
+                | {"asked": {"subscribe_proxy_enabled": True, "publish_proxy_enabled": True}},
                 "rpc_over_bus": True,
                 "proxy_timeout_seconds": 1,
             },
@@ -100,6 +104,60 @@ async def test_a_service_on_the_bus_answers_a_call(asking: Asking, sdk: Sdk, bus
         answer = await ann.call("rpc", method, {})
 
     assert answer["data"] == {"stopped": True}
+
+
+async def test_the_application_lets_a_client_subscribe_and_changes_what_it_says(
+    asking: Asking, sdk: Sdk
+) -> None:
+    channel = a_channel("asked")
+    asking.application.answers |= {
+        "/subscribe": {"result": {"data": {"topic": "x"}}},
+        "/publish": lambda asked: {"result": {"data": asked.body["data"].upper()}},
+    }
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+
+    subscribed = await ann.subscribe(channel)
+    await ann.call("publish", channel, "hi")
+
+    assert subscribed["data"] == {"topic": "x"}
+    assert await ann.data(1) == ["HI"]
+
+
+async def test_a_client_subscribes_again_while_the_application_is_away_and_when_its_time_is_over(
+    asking: Asking, sdk: Sdk
+) -> None:
+    channel = a_channel("asked")
+    ends = [now() + 1, 0]
+    asking.application.answers["/subscribe"] = lambda asked: {"result": {"expire_at": ends.pop(0)}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+    asking.between.faults = Faults(refusing=True)
+    asking.between.reset_all()
+    await ann.call("newSubscription", {}, channel=channel)
+    await ann.call("subscribe", channel=channel)
+    await ann.until("error", channel=channel)
+
+    asking.between.faults = Faults()
+
+    await ann.until("subscribed", channel=channel)
+    await ann.until("subscribing", channel=channel, code=2501)
+    await ann.until("subscribed", channel=channel)
+
+
+async def test_whom_the_application_does_not_let_subscribe_is_told_so(
+    asking: Asking, sdk: Sdk
+) -> None:
+    channel = a_channel("asked")
+    asking.application.answers["/subscribe"] = {"error": {"code": 403, "message": "not you"}}
+    ann = await sdk.client(asking.site, cookie="session=ann")
+    await ann.connect()
+    await ann.call("newSubscription", {}, channel=channel)
+    await ann.call("subscribe", channel=channel)
+
+    unsubscribed = await ann.until("unsubscribed", channel=channel)
+
+    assert (unsubscribed["code"], unsubscribed["reason"]) == (403, "not you")
 
 
 async def test_a_call_is_refused_in_the_applications_words(asking: Asking, sdk: Sdk) -> None:

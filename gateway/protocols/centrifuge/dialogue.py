@@ -43,7 +43,9 @@ _FAILURES = (Refused, AppError, Disconnected, ApplicationRefuses, ApplicationDis
 class Dialogue:
     """Commands and replies of one connection."""
 
-    __slots__ = ("_beside", "_commands", "_session", "codec", "connection", "headers", "service")
+    __slots__ = (
+        "_asking", "_beside", "_commands", "_session", "codec", "connection", "headers", "service",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Dialogue:
         """None until it is admitted."""
         self._commands: CommandQueue[Command] | None = None
         self._beside = 0
+        self._asking: dict[ChannelName, Command] | None = None
         self.headers = headers
         """That the application is shown."""
 
@@ -73,6 +76,13 @@ class Dialogue:
     def session(self) -> Session:
         assert self._session is not None  # no command is executed before
         return self._session
+
+    @property
+    def asking(self) -> dict[ChannelName, Command]:
+        """The channels about which the application is being asked, by the command to subscribe."""
+        if self._asking is None:
+            self._asking = {}
+        return self._asking
 
     @property
     def caller(self) -> Caller:

@@ -39,6 +39,8 @@ def publish(client: Dialogue, command: Command) -> bool:
     channel = checked_channel(asked.channel)
     if asked.data is None:
         raise Refused(Errors.BAD_REQUEST)
+    if client.service.namespaces.lets_application_publish(channel):
+        return client.run(command, _publish_if_allowed(client, command, asked, channel))
     sender = _sender(client, channel)
     if client.service.namespaces.is_ephemeral(channel):
         session.publish_ephemeral(channel, asked.data, sender=sender)
@@ -46,6 +48,53 @@ def publish(client: Dialogue, command: Command) -> bool:
         return False
     session.publish(channel, asked.data, partial(_published, client, command), sender=sender)
     return True
+
+
+async def _publish_if_allowed(
+    client: Dialogue, command: Command, asked: commands.Publish, channel: ChannelName
+) -> None:
+    """In its turn, so that what a client says keeps its order."""
+    session, namespaces = client.session, client.service.namespaces
+    was_subscribed = session.is_subscribed(channel)
+    refusal = namespaces.why_not_publish(
+        channel, session.user_id, is_subscribed=was_subscribed, by_application=True
+    )
+    if refusal is not None:
+        raise Refused(codes.ERROR_OF_REFUSAL[refusal])
+    approved = await client.service.proxies.publish(client.caller, channel, asked.data)
+    data = asked.data if approved.data is None else approved.data
+    sender = _sender(client, channel)
+    if approved.version:
+        raise Refused(Errors.NOT_AVAILABLE)
+    if approved.skip_history or namespaces.is_ephemeral(channel):
+        refusal = namespaces.why_not_pass_on(channel)
+        if refusal is not None:
+            raise Refused(codes.ERROR_OF_REFUSAL[refusal])
+        session.publish_ephemeral(
+            channel, data, sender=sender, by_application=True, tags=approved.tags
+        )
+    else:
+        stored: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+
+        def on_stored(result: PublishResult) -> None:
+            if not stored.done():  # else it is cancelled
+                stored.set_result(result)
+
+        session.publish(
+            channel,
+            data,
+            on_stored,
+            client_id=approved.idempotency_key or None,
+            as_subscriber=was_subscribed,
+            by_application=True,
+            sender=sender,
+            tags=approved.tags,
+            delta=approved.delta,
+        )
+        result = await stored
+        if isinstance(result, AppError):
+            raise result
+    client.reply(command, b"{}")
 
 
 def _sender(client: Dialogue, channel: ChannelName) -> Sender:

@@ -188,7 +188,14 @@ class CentrifugeService:
 
     # Subscriptions that end.
 
-    def remember(self, subscription: Subscription, grant: Grant, expires_at: float) -> None:
+    def remember(
+        self,
+        subscription: Subscription,
+        grant: Grant,
+        expires_at: float,
+        *,
+        grace_seconds: float = EXPIRY_GRACE_SECONDS,
+    ) -> None:
         """Keep what a token says of a subscription, and end it some time after the token."""
         self.forget(subscription)
         if grant == Grant() and expires_at == NEVER:
@@ -196,7 +203,7 @@ class CentrifugeService:
         details = Details(grant, is_server_side=details_of(subscription).is_server_side)
         subscription.details = details
         if expires_at < NEVER:
-            seconds = expires_at - our_clock() + EXPIRY_GRACE_SECONDS
+            seconds = expires_at - our_clock() + grace_seconds
             loop = asyncio.get_running_loop()
             details.expiry = loop.call_later(seconds, self._expire, subscription)
 

@@ -17,11 +17,12 @@ from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
 from gateway.protocols.centrifuge.filters import BadFilter
 from gateway.protocols.centrifuge.formats import Formats
-from gateway.protocols.centrifuge.service import SERVER_SIDE
+from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS, SERVER_SIDE
 from gateway.session.session import Position
 from gateway.streams.feed import Reason
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
+from shared.jetstream.clock import our_clock
 from shared.tokens.claims import Grant, Subscriber, SubscriptionClaims
 from shared.tokens.errors import TokenMismatch
 from shared.web.user_rates import TooFast
@@ -42,6 +43,8 @@ class Wanted:
     expires_at: float = math.inf
     is_server_side: bool = False
     by_token: bool = False
+    by_application: bool = False
+    """There is no token to refresh then: when it is over, the client subscribes again."""
 
 
 def subscribe(client: Dialogue, command: Command) -> bool:
@@ -50,13 +53,16 @@ def subscribe(client: Dialogue, command: Command) -> bool:
     if not asked.channel or (asked.delta and asked.delta != "fossil"):
         raise Disconnected(codes.BAD_REQUEST)
     channel = checked_channel(asked.channel)
-    if session.is_subscribed(channel):
+    if session.is_subscribed(channel) or channel in client.asking:
         raise Refused(Errors.ALREADY_SUBSCRIBED)
-    if len(session.subscriptions) >= client.service.channel_limit:
+    if len(session.subscriptions) + len(client.asking) >= client.service.channel_limit:
         raise Refused(Errors.LIMIT_EXCEEDED)
     if asked.type:
         raise Refused(Errors.NOT_AVAILABLE if asked.type == _SHARED_POLL else
                       Errors.PERMISSION_DENIED)  # fmt: skip
+    if not asked.token and client.service.namespaces.lets_application_subscribe(channel):
+        client.asking[channel] = command
+        return client.run_beside(command, _subscribe_if_allowed(client, command, asked, channel))
     if not asked.token:
         return _subscribe_to(client, command, Wanted(channel, asked, Grant()))
     subscriber = Subscriber(session.user_id, client.connection.id, channel)
@@ -84,6 +90,35 @@ async def _subscribe_with_token(
     await _recover(client, command, subscription, wanted)
 
 
+async def _subscribe_if_allowed(
+    client: Dialogue, command: Command, asked: commands.Subscribe, channel: ChannelName
+) -> None:
+    asking = client.asking
+    try:
+        allowed = await client.service.proxies.subscribe(client.caller, channel, asked.data)
+    finally:
+        is_wanted_still = asking.get(channel) is command
+        if is_wanted_still:
+            del asking[channel]
+    if not client.connection.is_open:
+        return
+    if not is_wanted_still:  # it has unsubscribed meanwhile
+        raise Refused(Errors.PERMISSION_DENIED)
+    if client.session.is_subscribed(channel):  # by a service
+        raise Refused(Errors.ALREADY_SUBSCRIBED)
+    if allowed.expires_at <= our_clock():
+        raise Refused(Errors.EXPIRED)
+    wanted = Wanted(
+        channel,
+        asked,
+        allowed.grant,
+        expires_at=allowed.expires_at,
+        by_token=True,
+        by_application=True,
+    )
+    await _recover(client, command, begin_subscription(client, wanted), wanted)
+
+
 def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
     subscription = begin_subscription(client, wanted)
     positions = missing_from(client, {subscription: wanted})
@@ -101,7 +136,12 @@ def begin_subscription(client: Dialogue, wanted: Wanted) -> Subscription:
     )
     if wanted.is_server_side:
         subscription.details = SERVER_SIDE
-    client.service.remember(subscription, wanted.grant, wanted.expires_at)
+    client.service.remember(
+        subscription,
+        wanted.grant,
+        wanted.expires_at,
+        grace_seconds=0.0 if wanted.by_application else EXPIRY_GRACE_SECONDS,
+    )
     return subscription
 
 
@@ -179,7 +219,7 @@ def subscribed(
     has_delta = _has_delta(client, wanted)
     publications = _replayed(client, subscription, missed, has_delta=has_delta)
     offset = asked.offset if has_recovered else position
-    ttl = ttl_of(wanted.expires_at)
+    ttl = None if wanted.by_application else ttl_of(wanted.expires_at)
     return an_object(
         (b"expires", if_true(ttl is not None)),
         (b"ttl", None if ttl is None else b"%d" % ttl),
@@ -308,7 +348,9 @@ def unsubscribe(client: Dialogue, command: Command) -> bool:
     assert isinstance(asked, commands.Unsubscribe)
     if not asked.channel:
         raise Disconnected(codes.BAD_REQUEST)
-    subscription = session.subscription_to(checked_channel(asked.channel))
+    channel = checked_channel(asked.channel)
+    client.asking.pop(channel, None)
+    subscription = session.subscription_to(channel)
     if subscription is not None:
         give_up(client, subscription)
     client.reply(command, b"{}")
