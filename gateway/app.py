@@ -241,7 +241,10 @@ class Gateway:
             own_lease=lambda: self.presence.node,
         )
         self.proxies = _proxies(settings, bus, self.metrics)
-        in_one_reply = CatchUpLimits(replay_limit=settings.recovery_max_publication_limit)
+        in_one_reply = CatchUpLimits(
+            replay_limit=settings.recovery_max_publication_limit,
+            reply_bytes=settings.recovery_max_bytes,
+        )
         self.centrifuge = CentrifugeService(
             replace(sessions, catch_up=catch_up(in_one_reply)),
             presence=self.presence,

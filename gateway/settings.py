@@ -60,7 +60,8 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     """Of one tab, signed in or not: pings, pongs, parts of messages, and pieces of frames of a few
     bytes. With more it is closed with 1008."""
     max_pending_bytes: Bytes = 256 * 1024
-    """Written to a tab and not taken by it; with more it is behind, and caught up later."""
+    """Written to a tab and not taken by it; with more it is behind, and caught up later, and its
+    commands wait."""
     total_pending_bytes: Bytes = 256 * 1024 * 1024
     """Of all slow tabs together; with more, all of them are behind."""
     lag_seconds: Seconds = 15
@@ -119,6 +120,9 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     """Publications that a returning tab may have missed; with more it is sent a `reset`."""
     recovery_max_publication_limit: Count = 300
     """The same of one channel, for an SDK's client, which gets them in one reply."""
+    recovery_max_bytes: Bytes = 768 * 1024
+    """Of one such reply, of all its channels; what does not fit is not recovered. Some clients
+    read no message of more than 1 MiB."""
     history_max_publication_limit: Count = 300
     """Of one page of history that a client reads; further ones it reads with `since`."""
     history_max_page: Count = 1000

@@ -18,7 +18,9 @@ class CommandQueue(Generic[C]):
 
     Publications of one connection are not pipelined, since retries would reorder them. While
     nothing is under way a command is executed where it comes, and costs neither a task nor a
-    queue. It is told with each call who executes, so that it refers to nobody above it.
+    queue. While the peer leaves too many replies unread nothing is executed: there may be a
+    hundred commands in one message, with a reply of a mebibyte to each. It is told with each call
+    who executes, so that it refers to nobody above it.
     """
 
     __slots__ = ("_connection", "_is_busy", "_is_open", "_max_waiting", "_waiting", "rate")
@@ -41,6 +43,9 @@ class CommandQueue(Generic[C]):
         """Execute a command in its turn; out of it if it may overtake those that wait."""
         if not self._is_open or (self._is_busy and not may_overtake):
             self._wait(command)
+        elif self._connection.leaves_replies_unread:
+            self._wait(command)
+            self._work_on(execute)
         else:
             self._is_busy = execute(command) or self._is_busy
 
@@ -59,6 +64,10 @@ class CommandQueue(Generic[C]):
     def _work_on(self, execute: Execute[C]) -> None:
         # What came before the peer left still counts; what came before we closed doesn't.
         while self._waiting and not self._is_busy and self._connection.closing is None:
+            if self._connection.leaves_replies_unread:
+                self._is_busy = True
+                self._connection.start(self._work_on_once_read(execute))
+                return
             command = self._waiting.popleft()
             self._is_busy = True  # for what comes while reading is resumed
             if len(self._waiting) == self._max_waiting - 1:
@@ -66,3 +75,7 @@ class CommandQueue(Generic[C]):
             self._is_busy = execute(command)
         if not self._is_busy:
             self._waiting = None
+
+    async def _work_on_once_read(self, execute: Execute[C]) -> None:
+        await self._connection.until_drained()
+        self.done(execute)

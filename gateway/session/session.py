@@ -5,7 +5,7 @@ each subscription names. What the client has to be told beside that, such as a h
 tells by the callables of `SessionKind`.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -307,7 +307,7 @@ class Session(Member):
         self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication]] | None:
         """As `missed`, if all of it is in memory; None if something has to be read."""
-        catch_up = self.kind.catch_up
+        catch_up, size = self.kind.catch_up, 0
         found: dict[Subscription, list[StoredPublication]] = {}
         for subscription, position in wanted.items():
             channel = subscription.channel
@@ -315,7 +315,8 @@ class Session(Member):
                 publications = catch_up.latest(channel)
             else:
                 publications = catch_up.recent(channel, *position)
-            if publications is None:
+            size += _size_of(publications or ())
+            if publications is None or size > catch_up.reply_bytes:
                 return None
             found[subscription] = publications
         return found
@@ -324,6 +325,9 @@ class Session(Member):
         self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication] | Reason]:
         """What came in each channel after a position, complete in the step in which it returns.
+
+        All of it goes into one reply, so it is bounded in bytes, too: what does not fit is not
+        had, of the last ones first.
 
         Args:
             wanted: The position, of each subscription; None for its newest publication alone.
@@ -337,7 +341,17 @@ class Session(Member):
         """
         found: dict[Subscription, list[StoredPublication] | Reason] = {}
         through = dict.fromkeys(wanted, -1)
+        sizes = dict.fromkeys(wanted, 0)
         catch_up = self.kind.catch_up
+
+        def keep(subscription: Subscription, batch: list[StoredPublication]) -> None:
+            kept = found.setdefault(subscription, [])
+            assert isinstance(kept, list)
+            kept += batch
+            sizes[subscription] += _size_of(batch)
+            if sum(sizes.values()) > catch_up.reply_bytes:
+                raise Unrecoverable(Reason.TOO_MANY)
+
         while behind := [each for each in wanted if through[each] < catch_up.position]:
             for subscription in behind:
                 if isinstance(found.get(subscription), Reason):
@@ -346,23 +360,24 @@ class Session(Member):
                 position = wanted[subscription]
                 try:
                     if position is None:
-                        found[subscription] = await catch_up.read_latest(subscription.channel)
+                        newest = await catch_up.read_latest(subscription.channel)
+                        found[subscription], sizes[subscription] = [], 0
+                        keep(subscription, newest)
                         through[subscription] = catch_up.position
                         await self._still_there()
                     else:
-                        publications = found.setdefault(subscription, [])
-                        assert isinstance(publications, list)
+                        found.setdefault(subscription, [])
                         offset, epoch = position
                         await catch_up.run(
                             (subscription.channel,),
                             max(offset, through[subscription]),
                             epoch,
-                            send=publications.extend,
+                            send=partial(keep, subscription),
                             drained=self._still_there,
                             go_live=partial(_note, through, subscription),
                         )
                 except Unrecoverable as hole:
-                    found[subscription] = hole.reason
+                    found[subscription], sizes[subscription] = hole.reason, 0
         return found
 
     async def _still_there(self) -> None:
@@ -435,6 +450,10 @@ class Session(Member):
     def _has_no_history(self, channel: ChannelName) -> bool:
         options = self.kind.namespaces.options_of(channel)
         return options is not None and not options.history
+
+
+def _size_of(publications: Iterable[StoredPublication]) -> int:
+    return sum(len(each.payload) for each in publications)
 
 
 def _note(through: dict[Subscription, int], subscription: Subscription, live_from: int) -> None:

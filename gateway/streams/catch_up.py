@@ -11,6 +11,7 @@ Source: "read, then turn live in one step" is mercure's localsubscriber.go with 
 of live updates replaced by the ring.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -34,6 +35,8 @@ class CatchUpLimits:
     """How much is replayed to one client, and how much of it at a time."""
 
     replay_limit: int
+    reply_bytes: int = sys.maxsize
+    """Of payloads, that are collected for one reply."""
     batch_count: int = 100
     batch_bytes: int = 64 * 1024
     """Of payloads, sent before asking whether the client keeps up. One always fits."""
@@ -70,6 +73,10 @@ class CatchUp:
     def epoch(self) -> str:
         """Of the position."""
         return self._feed.epoch
+
+    @property
+    def reply_bytes(self) -> int:
+        return self._limits.reply_bytes
 
     def is_newest(self, channel: ChannelName, offset: int) -> bool:
         """Whether nothing was published into the channel after the offset, as far as is known."""

@@ -123,6 +123,11 @@ class Connection(asyncio.Protocol, ABC):
         """Whether the socket takes nothing now."""
         return self.pending is STALLED
 
+    @property
+    def leaves_replies_unread(self) -> bool:
+        """Whether its peer takes so little that it is not to be answered more now."""
+        return self.is_open and bool(self._holds & UNREAD_REPLIES)
+
     def send(self, frame: Frame) -> None:
         """Send a frame that can't be fetched again, such as a reply; never waits.
 
@@ -134,6 +139,8 @@ class Connection(asyncio.Protocol, ABC):
             self._count_unsent()
         elif pending is not NOTHING_MORE:
             self._shared.coalescer.queue(self, frame)
+            if len(frame) > self._shared.limits.stall_bytes:
+                self.write_pending()  # whether the peer takes it is known before the next reply
 
     def offer(self, frame: Frame) -> bool:
         """Send a frame on a stalled connection if there is room for it; return whether there is."""

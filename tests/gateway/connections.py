@@ -85,6 +85,10 @@ class AConnection:
     def is_stalled(self) -> bool:
         return self.pending is STALLED
 
+    @property
+    def leaves_replies_unread(self) -> bool:
+        return self.is_stalled and not self.has_room
+
     def write(self, data: bytes) -> None:
         assert self.pending is None, "nothing is due any more once it is written"
         self.sent.append(data)

@@ -78,6 +78,8 @@ METHODS: Mapping[str, Callable[[Dialogue, Command], bool]] = {
     "sub_refresh": refreshing.sub_refresh,
 }
 """All but `connect`. Each returns whether the command is under way."""
+_COUNT_WITHOUT_THEIR_CLIENT = {"publish", "rpc"}
+"""What it said before it left; there is nobody for whom to do the rest."""
 
 
 class CentrifugeClient(Dialogue):
@@ -143,10 +145,10 @@ class CentrifugeClient(Dialogue):
             if self.codec.is_unidirectional:
                 self._connect_alone(message)
                 return
-            for command in read_commands(message):
+            for command, line in read_commands(message):
                 if not self.connection.is_open:
                     return
-                self._take(command, message)
+                self._take(command, line)
         except BadCommand as bad:
             log.debug("bad_command", connection_id=self.connection.id, reason=str(bad))
             self.connection.close(codes.BAD_REQUEST)
@@ -187,7 +189,7 @@ class CentrifugeClient(Dialogue):
 
     # In their turn.
 
-    def _take(self, command: Command, message: str) -> None:
+    def _take(self, command: Command, line: str) -> None:
         if not command.method:
             if command.id:
                 raise BadCommand("no method")
@@ -200,14 +202,14 @@ class CentrifugeClient(Dialogue):
         elif command.method == "connect":
             raise BadCommand("connect twice")
         else:
-            self._take_in_turn(command, message)
+            self._take_in_turn(command, line)
 
     def _charge_pong(self) -> None:
         """A pong is a message that asks for nothing, and counts as one."""
         if self._opened_commands().rate.take(time.monotonic_ns()) is CLOSE:
             self.connection.close(EndReason.RATE_LIMIT)
 
-    def _take_in_turn(self, command: Command, message: str) -> None:
+    def _take_in_turn(self, command: Command, line: str) -> None:
         queue, now = self._opened_commands(), time.monotonic_ns()
         self.service.metrics.commands.labels(command.method).inc()
         service, rate, verdict = self.service, queue.rate, EXECUTE
@@ -218,7 +220,7 @@ class CentrifugeClient(Dialogue):
             self._free_subscribes -= 1
         else:
             verdict = rate.take(now)
-        if verdict is EXECUTE and not self._can_pay(user_rates, message, now):
+        if verdict is EXECUTE and not self._can_pay(user_rates, line, now):
             verdict = rate.refuse()
         if verdict is CLOSE:
             self.connection.close(EndReason.RATE_LIMIT)
@@ -238,10 +240,10 @@ class CentrifugeClient(Dialogue):
             self._ephemeral_rate = CommandRate(self.service.ephemeral_limits)
         return self._ephemeral_rate
 
-    def _can_pay(self, user_rates: UserRates, message: str, now: int) -> bool:
+    def _can_pay(self, user_rates: UserRates, line: str, now: int) -> bool:
         if self._session is None:
             return True  # at most as many as may wait
-        return not user_rates.take(self._session.user_id, units_of_text(message), now)
+        return not user_rates.take(self._session.user_id, units_of_text(line), now)
 
     def _opened_commands(self) -> CommandQueue[Command]:
         if self._commands is None:
@@ -255,6 +257,8 @@ class CentrifugeClient(Dialogue):
         return self._commands
 
     def execute(self, command: Command) -> bool:
+        if not self.connection.is_open and command.method not in _COUNT_WITHOUT_THEIR_CLIENT:
+            return False
         return self.attempt(command, METHODS[command.method])
 
     # Connect.

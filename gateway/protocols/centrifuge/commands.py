@@ -138,15 +138,15 @@ class BadCommand(ValueError):
     """The message is none of this protocol: the connection ends."""
 
 
-def read_commands(message: str) -> Iterator[Command]:
-    """The commands of one message, a line each; read one by one, as they are executed.
+def read_commands(message: str) -> Iterator[tuple[Command, str]]:
+    """The commands of one message, each with its line; read one by one, as they are executed.
 
     Raises:
         BadCommand: there is none, or the next is none.
     """
     lines = message.removesuffix("\n").split("\n")
     for line in lines:
-        yield _read(line)
+        yield _read(line), line
 
 
 def read_connect(message: str) -> Command:

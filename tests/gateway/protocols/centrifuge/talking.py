@@ -10,6 +10,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from shared.contracts.ids import ChannelName
+from shared.jetstream.publisher import Publisher
+from shared.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.serving import DEADLINE_SECONDS
 
@@ -93,3 +96,13 @@ async def talking(gateway: RunningGateway, token: str, **asked: Any) -> AsyncGen
         connected = await client.ask("connect", token=token, **asked)
         assert "error" not in connected, connected
         yield client
+
+
+async def publish_seen(
+    client: Talk, publisher: Publisher, channel: ChannelName, *data: object
+) -> list[int]:
+    """The offsets of what was published, once the subscribed client's gateway has sent it all."""
+    offsets = [(await publish(publisher, channel, each)).offset for each in data]
+    while (await client.publication(channel))["offset"] < offsets[-1]:
+        continue
+    return offsets

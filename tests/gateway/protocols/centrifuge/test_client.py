@@ -9,13 +9,13 @@ import pytest
 from gateway.channels.options import Namespace, Who
 from gateway.session.rate import CONNECT_UNITS
 from shared.contracts.channels import parse_channel, personal_channel
-from shared.contracts.ids import ChannelName, SessionId, UserId
+from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from shared.nats.client import Bus
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
-from tests.gateway.protocols.centrifuge.talking import Talk, talk, talking
+from tests.gateway.protocols.centrifuge.talking import publish_seen, talk, talking
 
 BAD_REQUEST = (3501, "bad request")
 NAMESPACES = {
@@ -51,16 +51,6 @@ async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
 
 def a_channel(namespace: str = "news") -> str:
     return f"{namespace}:{a_room()}"
-
-
-async def publish_seen(
-    client: Talk, publisher: Publisher, channel: ChannelName, *data: object
-) -> list[int]:
-    """The offsets of what was published, once the subscribed client's gateway has sent it all."""
-    offsets = [(await publish(publisher, channel, each)).offset for each in data]
-    while (await client.publication(channel))["offset"] < offsets[-1]:
-        continue
-    return offsets
 
 
 async def test_a_connect_is_answered_with_what_the_client_has_to_know(

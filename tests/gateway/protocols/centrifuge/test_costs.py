@@ -1,0 +1,142 @@
+"""What a client may cost, whatever it asks for, and honest ones are not made to pay."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.channels.options import Namespace, Who
+from gateway.session.rate import CONNECT_UNITS
+from gateway.transport.connection import Connection
+from shared.contracts.channels import parse_channel
+from shared.jetstream.publisher import Publisher
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+from tests.gateway.protocols.centrifuge.talking import Message, Talk, publish_seen, talk, talking
+from tests.gateway.serving import until
+
+SETTINGS: dict[str, Any] = {
+    "namespaces": {"news": Namespace(publish=Who.USERS, force_recovery=True)}
+}
+REFILLS_SLOWLY = {"user_units_per_second": 0.001}
+
+
+def a_channel() -> str:
+    return f"news:{a_room()}"
+
+
+async def replies(client: Talk, count: int) -> list[Message]:
+    """The next ones, in whatever order."""
+    found: list[Message] = []
+    while len(found) < count:
+        message = json.loads(await client.socket.recv())
+        if "id" in message:
+            found.append(message)
+    return found
+
+
+def the_connection(gateway: RunningGateway) -> Connection:
+    (member,) = gateway.parts.manager.connections()
+    connection = member.connection
+    assert isinstance(connection, Connection)
+    return connection
+
+
+async def test_each_command_of_a_message_is_charged_for_its_own_line(nats_url: str) -> None:
+    may = REFILLS_SLOWLY | {"user_burst": CONNECT_UNITS + 60}
+    asked = [{"id": 1, "connect": {"token": token_of(1, "Ann")}}]
+    asked += [{"id": 2 + number, "subscribe": {"channel": a_channel()}} for number in range(60)]
+    async with a_gateway(nats_url, settings=SETTINGS | may) as gateway, talk(gateway) as client:
+        await client.say(*asked)
+        answers = await replies(client, len(asked))
+
+    assert [each for each in answers if "error" in each] == []
+
+
+async def test_no_command_is_executed_while_many_replies_are_unread(
+    nats_url: str, publisher: Publisher
+) -> None:
+    channel = a_channel()
+    async with (
+        a_gateway(nats_url, settings=SETTINGS) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        held = await client.ask("subscribe", channel=channel)
+        await publish_seen(client, publisher, parse_channel(channel), *["x" * 60_000] * 10)
+        await client.ask("unsubscribe", channel=channel)
+        recover = {"channel": channel, "recover": True, "offset": held.get("offset", 0)}
+        pairs: list[Message] = []
+        for number in range(100, 140, 2):
+            pairs.append({"id": number, "subscribe": recover})
+            pairs.append({"id": number + 1, "unsubscribe": {"channel": channel}})
+
+        client.socket.transport.pause_reading()
+        await client.say(*pairs)
+        connection = the_connection(gateway)
+        await until(lambda: connection.leaves_replies_unread)
+        assert connection.transport.get_write_buffer_size() < 2 * 1024 * 1024
+        client.socket.transport.resume_reading()
+        answers = await replies(client, len(pairs))
+
+    assert [each["id"] for each in answers] == list(range(100, 140))
+    recovered = [len(each["subscribe"]["publications"]) for each in answers[::2]]
+    assert recovered == [10] * 20
+
+
+async def test_who_leaves_while_commands_wait_costs_nothing_more(
+    nats_url: str, publisher: Publisher
+) -> None:
+    channel = a_channel()
+    async with (
+        a_gateway(nats_url, settings=SETTINGS) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        held = await client.ask("subscribe", channel=channel)
+        await publish_seen(client, publisher, parse_channel(channel), *["x" * 60_000] * 10)
+        await client.ask("unsubscribe", channel=channel)
+        recover = {"channel": channel, "recover": True, "offset": held.get("offset", 0)}
+
+        client.socket.transport.pause_reading()
+        pair = {"id": 100, "subscribe": recover}, {"id": 101, "unsubscribe": {"channel": channel}}
+        await client.say(*pair * 10)
+        connection = the_connection(gateway)
+        await until(lambda: connection.leaves_replies_unread)
+        client.socket.transport.abort()
+        await until(lambda: gateway.parts.manager.connection_count() == 0)
+
+    assert gateway.metric("hubbub_connections_failed_total") == 0
+    assert gateway.parts.manager.subscription_count() == 0
+
+
+@pytest.mark.parametrize("ring_messages", [10_000, 1])
+async def test_what_is_recovered_in_one_reply_is_bounded_in_bytes(
+    nats_url: str, publisher: Publisher, ring_messages: int
+) -> None:
+    first, second = a_channel(), a_channel()
+    may = {"recovery_max_bytes": 2_500, "ring_messages": ring_messages}
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(2, "Ben")) as watcher,
+    ):
+        offsets = {}
+        for channel in (first, second):
+            await watcher.ask("subscribe", channel=channel)
+            offsets[channel] = await publish_seen(
+                watcher, publisher, parse_channel(channel), *["x" * 900] * 4
+            )
+        subs = {
+            channel: {"recover": True, "offset": offsets[channel][1]} for channel in (first, second)
+        }
+        async with talk(gateway) as client:
+            connected = await client.ask("connect", token=token_of(1, "Ann"), subs=subs)
+            await client.ask("unsubscribe", channel=first)
+            recover = {"channel": first, "recover": True, "offset": offsets[first][0]}
+            too_much = await client.ask("subscribe", **recover)
+            await client.ask("unsubscribe", channel=first)
+            refused = await client.ask("subscribe", **recover, flag=2)
+
+    held = [connected["subs"][channel] for channel in (first, second)]
+    assert [len(each.get("publications", ())) for each in held] == [2, 0]
+    assert [each.get("recovered") for each in held] == [True, None]
+    assert "recovered" not in too_much
+    assert too_much["offset"] >= offsets[second][-1]
+    assert refused["error"]["code"] == 112
