@@ -48,6 +48,21 @@ async def data_in(hubbub: Hubbub, channel: str) -> list[Any]:
     return [each.data for each in (await hubbub.history(channel)).publications]
 
 
+async def test_what_is_ephemeral_is_heard_and_not_stored(
+    hubbub: Hubbub, gateway: RunningGateway
+) -> None:
+    channel = a_channel()
+    async with talking(gateway, token_of(a_user(), "Ann")) as ann:
+        await ann.ask("subscribe", channel=channel)
+        await hubbub.publish_ephemeral(channel, "typing", tags={"k": "v"})
+        await hubbub.publish_ephemeral(channel, PostLiked(post_id=7, liked_by="Ben"))
+        heard = [await ann.publication(channel) for _ in range(2)]
+
+    assert heard[0] == {"data": "typing", "tags": {"k": "v"}}
+    assert heard[1]["data"]["event"] == "post_liked"
+    assert await data_in(hubbub, channel) == []
+
+
 async def test_what_is_published_is_heard_in_its_room(
     hubbub: Hubbub, gateway: RunningGateway
 ) -> None:

@@ -68,6 +68,21 @@ class Hubbub:
         body = Publish(channel, data, idempotency_key, tags, delta).to_body()
         return await self._http.run(ask("publish", body, Position.read, self._attempts()))
 
+    async def publish_ephemeral(
+        self, channel: str, data: object, *, tags: dict[str, str] | None = None
+    ) -> None:
+        """Publish to those who are in a channel now; nothing of it is stored.
+
+        Whether anybody got it is not known. If it had to be sent again, it may have come twice.
+
+        Args:
+            data: An event, or any JSON value.
+            tags: What subscribers may filter by.
+        """
+        body = Publish(channel, data, tags=tags).to_body() | {"skip_history": True}
+        del body["idempotency_key"]
+        await self._http.run(ask("publish", body, read_nothing, self._attempts()))
+
     async def notify(
         self, user: User, event: object, *, idempotency_key: str | None = None
     ) -> Position:

@@ -68,6 +68,21 @@ class SyncHubbub:
         body = Publish(channel, data, idempotency_key, tags, delta).to_body()
         return self._http.run(ask("publish", body, Position.read, self._attempts()))
 
+    def publish_ephemeral(
+        self, channel: str, data: object, *, tags: dict[str, str] | None = None
+    ) -> None:
+        """Publish to those who are in a channel now; nothing of it is stored.
+
+        Whether anybody got it is not known. If it had to be sent again, it may have come twice.
+
+        Args:
+            data: An event, or any JSON value.
+            tags: What subscribers may filter by.
+        """
+        body = Publish(channel, data, tags=tags).to_body() | {"skip_history": True}
+        del body["idempotency_key"]
+        self._http.run(ask("publish", body, read_nothing, self._attempts()))
+
     def notify(self, user: User, event: object, *, idempotency_key: str | None = None) -> Position:
         """Tell a user of an event, on all of their connections.
 
