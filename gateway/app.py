@@ -36,6 +36,7 @@ from gateway.server_api.reading import Reading
 from gateway.server_api.routes import api_shortcuts, create_api_router
 from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
+from gateway.session.buckets import Buckets
 from gateway.session.clock import ClockWatch
 from gateway.session.rate import RateLimits
 from gateway.session.session import SessionKind
@@ -68,7 +69,6 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import CompletePosition, Revocations
 from shared.web.http import install_edge, operations_router
 from shared.web.origins import Origins
-from shared.web.user_rates import UserRates
 
 log = structlog.get_logger(__name__)
 
@@ -258,7 +258,7 @@ class Gateway:
                 burst=settings.ephemeral_burst,
                 max_refusals=settings.max_rate_refusals,
             ),
-            ephemeral_user_rates=UserRates(
+            ephemeral_buckets=Buckets(
                 units_per_second=settings.user_ephemeral_units_per_second,
                 burst=settings.user_ephemeral_burst,
                 max_users=settings.max_user_buckets,
@@ -304,7 +304,7 @@ class Gateway:
                 here=lambda user_id: len(self.manager.connections_of(user_id)),
                 elsewhere=self.presence.connections_elsewhere,
             ),
-            user_rates=UserRates(
+            buckets=Buckets(
                 units_per_second=settings.user_units_per_second,
                 burst=settings.user_burst,
                 max_users=settings.max_user_buckets,

@@ -44,7 +44,7 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     """Of this process, before they show a token too. Only where we see who connects: a proxy
     has to be named by `forwarded_allow_ips`. Of IPv6, 64 bits are one address."""
     max_connections_per_user: Amount = 0
-    """On all gateways, as far as presence tells of them."""
+    """On all gateways, as far as presence tells of them. Not of the anonymous user, who is many."""
 
     # One connection.
     channel_limit: Count = 128

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.channels.connection import Connection
+from gateway.channels.registry import Member
 from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
+from gateway.session.buckets import Buckets
 from gateway.session.refusals import RefusalLog
 from shared.contracts.errors import AppError, Unavailable
-from shared.contracts.ids import UserId
+from shared.contracts.ids import ANONYMOUS, UserId
 from shared.jetstream.clock import our_clock
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
 from shared.tokens.errors import InvalidToken, TokenExpired
 from shared.tokens.revocations import Revocations
 from shared.web.addresses import network_of
-from shared.web.user_rates import TooFast, UserRates
+from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)
 
@@ -188,7 +190,7 @@ class UserLimit:
 
     def is_reached(self, user_id: UserId) -> bool:
         most = self._max_connections
-        if not most:
+        if not most or user_id == ANONYMOUS:  # who is anybody
             return False
         here = self._here(user_id)
         return here >= most or here + self._elsewhere(user_id) >= most
@@ -201,7 +203,7 @@ class Access:
     authenticator: Authenticator
     occupancy: Occupancy
     user_limit: UserLimit
-    user_rates: UserRates
+    buckets: Buckets
     not_ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""
 
@@ -253,16 +255,16 @@ class Access:
         except AppError as error:
             refuse(error)
 
-    def check_user(self, user_id: UserId, units: int) -> None:
-        """Let the user have one connection more, and pay for it.
+    def admit_one_more(self, member: Member, units: int) -> None:
+        """Let its user have one connection more, and pay for it.
 
         Raises:
             TooManyConnections: the user has enough.
             TooFast: the user has to wait.
         """
-        if self.user_limit.is_reached(user_id):
-            raise TooManyConnections(f"user {user_id} has enough")
-        self.user_rates.charge(user_id, units)
+        if self.user_limit.is_reached(member.user_id):
+            raise TooManyConnections(f"user {member.user_id} has enough")
+        self.buckets.charge(member, units)
 
 
 def end_reason(error: AppError) -> EndReason:

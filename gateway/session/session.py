@@ -84,7 +84,7 @@ class Session(Member):
         Raises:
             TooManyConnections, TooFast: its user may have no more of them, now.
         """
-        self.kind.access.check_user(self.user_id, units)
+        self.kind.access.admit_one_more(self, units)
         self.kind.manager.connect(self)
         self.end_with_token()
 
@@ -301,7 +301,7 @@ class Session(Member):
             TooFast: the user asked for too much at a time.
         """
         if replayed:
-            self.kind.access.user_rates.charge(self.user_id, units_of_replay(replayed))
+            self.kind.access.buckets.charge(self, units_of_replay(replayed))
 
     def recent(
         self, wanted: Mapping[Subscription, Position | None]

@@ -40,6 +40,7 @@ from gateway.proxies.errors import (
 )
 from gateway.proxies.headers import NO_HEADERS, Headers
 from gateway.proxies.proxies import Caller
+from gateway.session.buckets import Buckets
 from gateway.session.command_queue import CommandQueue
 from gateway.session.rate import (
     CLOSE,
@@ -61,7 +62,6 @@ from shared.contracts.json_values import RawJson
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import Claims, Grant
 from shared.tokens.errors import TokenExpired
-from shared.web.user_rates import UserRates
 
 log = structlog.get_logger(__name__)
 
@@ -213,14 +213,14 @@ class CentrifugeClient(Dialogue):
         queue, now = self._opened_commands(), time.monotonic_ns()
         self.service.metrics.commands.labels(command.method).inc()
         service, rate, verdict = self.service, queue.rate, EXECUTE
-        user_rates = service.access.user_rates
+        buckets = service.access.buckets
         if self._is_ephemeral(command):
-            rate, user_rates = self._opened_ephemeral_rate(), service.ephemeral_user_rates
+            rate, buckets = self._opened_ephemeral_rate(), service.ephemeral_buckets
         if command.method == "subscribe" and self._free_subscribes:
             self._free_subscribes -= 1
         else:
             verdict = rate.take(now)
-        if verdict is EXECUTE and not self._can_pay(user_rates, line, now):
+        if verdict is EXECUTE and not self._can_pay(buckets, line, now):
             verdict = rate.refuse()
         if verdict is CLOSE:
             self.connection.close(EndReason.RATE_LIMIT)
@@ -240,10 +240,10 @@ class CentrifugeClient(Dialogue):
             self._ephemeral_rate = CommandRate(self.service.ephemeral_limits)
         return self._ephemeral_rate
 
-    def _can_pay(self, user_rates: UserRates, line: str, now: int) -> bool:
+    def _can_pay(self, buckets: Buckets, line: str, now: int) -> bool:
         if self._session is None:
             return True  # at most as many as may wait
-        return not user_rates.take(self._session.user_id, units_of_text(line), now)
+        return not buckets.take(self._session, units_of_text(line), now)
 
     def _opened_commands(self) -> CommandQueue[Command]:
         if self._commands is None:

@@ -19,6 +19,7 @@ from gateway.protocols.centrifuge.codec import Codec, client_info, json_of
 from gateway.protocols.centrifuge.formats import Before, Formats
 from gateway.proxies.proxies import Proxies
 from gateway.session.access import Access
+from gateway.session.buckets import Buckets
 from gateway.session.rate import RateLimits
 from gateway.session.session import Session, SessionKind
 from gateway.streams.catch_up import CatchUp
@@ -28,7 +29,6 @@ from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, Claims, Grant
-from shared.web.user_rates import UserRates
 
 EMULATION = "emulation"
 
@@ -84,7 +84,7 @@ class CentrifugeService:
         before: Before,
         rate_limits: RateLimits,
         ephemeral_limits: RateLimits,
-        ephemeral_user_rates: UserRates,
+        ephemeral_buckets: Buckets,
         ping_seconds: float,
         connect_seconds: float,
         max_waiting_commands: int,
@@ -97,7 +97,7 @@ class CentrifugeService:
             sessions: What they have in common with those of other protocols.
             before: What was published in a channel before an offset, if it is in memory.
             ephemeral_limits: Of what a connection publishes without its being stored; apart from
-                `rate_limits`, as `ephemeral_user_rates` are apart from those of all else.
+                `rate_limits`, as `ephemeral_buckets` are apart from those of all else.
             ping_seconds: Between two pings, as clients are told.
             connect_seconds: For the first command to come.
             channel_limit: Of one connection.
@@ -111,7 +111,7 @@ class CentrifugeService:
         self.manager: ConnectionManager = sessions.manager
         self.rate_limits = rate_limits
         self.ephemeral_limits = ephemeral_limits
-        self.ephemeral_user_rates = ephemeral_user_rates
+        self.ephemeral_buckets = ephemeral_buckets
         self.ping_seconds = math.ceil(ping_seconds)
         self.connect_seconds = connect_seconds
         self.max_waiting_commands = max_waiting_commands

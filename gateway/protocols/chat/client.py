@@ -233,8 +233,8 @@ class ChatClient:
         if self._session is None:
             return True  # at most as many as may wait
         text = command.body if type(command) is PublishMessage else message
-        rates = self._service.sessions.access.user_rates
-        return not rates.take(self._session.user_id, units_of_text(text), now)
+        buckets = self._service.sessions.access.buckets
+        return not buckets.take(self._session, units_of_text(text), now)
 
     def _execute(self, command: ChatCommand | BadCommand) -> bool:
         """Begin a command; return whether it is under way."""

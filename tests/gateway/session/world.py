@@ -12,6 +12,7 @@ from gateway.channels.options import Namespace
 from gateway.channels.registry import ConnectionManager, Fanout
 from gateway.metrics import GatewayMetrics
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
+from gateway.session.buckets import Buckets
 from gateway.session.session import Session, SessionKind
 from gateway.streams.catch_up import CatchUp, CatchUpLimits
 from gateway.streams.ephemeral import EphemeralFeed
@@ -25,7 +26,6 @@ from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.subjects import RT_PUB
 from shared.tokens.claims import Claims
-from shared.web.user_rates import UserRates
 from tests.gateway.connections import AConnection
 from tests.gateway.streams.model_stream import ModelStream
 
@@ -60,7 +60,7 @@ class World:
                 cast(Authenticator, None),
                 Occupancy(max_connections=0, max_per_address=0),
                 UserLimit(0, here=lambda _: 0, elsewhere=lambda _: 0),
-                UserRates(units_per_second=0, burst=1, max_users=1),
+                Buckets(units_per_second=0, burst=1, max_users=1),
                 not_ready=list,
             ),
             manager=self.manager,

@@ -1,6 +1,7 @@
 """What a client may cost, whatever it asks for, and honest ones are not made to pay."""
 
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -16,6 +17,11 @@ from tests.gateway.serving import until
 
 SETTINGS: dict[str, Any] = {
     "namespaces": {"news": Namespace(publish=Who.USERS, force_recovery=True)}
+}
+ANYBODY: dict[str, Any] = {
+    "allow_publish_for_client": True,
+    "allow_subscribe_for_anonymous": True,
+    "allow_publish_for_anonymous": True,
 }
 REFILLS_SLOWLY = {"user_units_per_second": 0.001}
 
@@ -140,3 +146,22 @@ async def test_what_is_recovered_in_one_reply_is_bounded_in_bytes(
     assert "recovered" not in too_much
     assert too_much["offset"] >= offsets[second][-1]
     assert refused["error"]["code"] == 112
+
+
+async def test_no_visitor_without_a_token_spends_what_others_have(nats_url: str) -> None:
+    may = REFILLS_SLOWLY | {
+        "user_burst": CONNECT_UNITS + 3,
+        "user_ephemeral_units_per_second": 0.001,
+        "user_ephemeral_burst": 2,
+        "max_connections_per_user": 1,
+        "allow_anonymous_connect_without_token": True,
+        "namespaces": {"cursors": Namespace(**ANYBODY, ephemeral=True)},
+    }
+    async with a_gateway(nats_url, settings=may) as gateway, AsyncExitStack() as clients:
+        for _ in range(3):
+            client = await clients.enter_async_context(talk(gateway))
+            assert "client" in await client.ask("connect")
+            stored = [await client.ask("rpc") for _ in range(4)]
+            pointers = [await client.ask("publish", channel="cursors:a", data=0) for _ in range(3)]
+            assert [each["error"]["code"] for each in stored] == [108, 108, 108, 111]
+            assert [each.get("error", {}).get("code") for each in pointers] == [None, None, 111]

@@ -20,6 +20,7 @@ from gateway.protocols.chat.codec import BadCommand, decode_command
 from gateway.protocols.chat.handshake import read_handshake
 from gateway.protocols.chat.service import ChatService, tell_hole
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
+from gateway.session.buckets import Buckets
 from gateway.session.rate import RateLimits
 from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
@@ -33,7 +34,6 @@ from shared.jetstream.publisher import PubAck
 from shared.nats.errors import BusUnavailable
 from shared.tokens.claims import Claims
 from shared.tokens.errors import InvalidToken
-from shared.web.user_rates import UserRates
 from tests.gateway.transport.transports import AHub, ATransport, a_connection
 
 CLAIMS = Claims(UserId("1"), "Ann", None, issued_at=0, expires_at=2**40)
@@ -162,7 +162,7 @@ class ATab:
                 cast(Authenticator, self.authenticator),
                 Occupancy(max_connections=0, max_per_address=0),
                 UserLimit(0, here=lambda _: 0, elsewhere=lambda _: 0),
-                UserRates(units_per_second=0, burst=1, max_users=1),
+                Buckets(units_per_second=0, burst=1, max_users=1),
                 not_ready=list,
             ),
             manager=manager,
