@@ -28,6 +28,7 @@ SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2"), None])
 CHANNELS = st.sampled_from([ChannelName("chat:a"), ChannelName("chat:b"), ChannelName("#1")])
 FORMATS = st.sampled_from(["chat", "centrifuge"])
 OFFSETS = st.integers(0, 20)
+"""Of publications, 0 is that of an ephemeral one."""
 LIVE_FROM = st.one_of(OFFSETS, st.just(CATCHING_UP))
 
 
@@ -160,16 +161,24 @@ class Registry(RuleBasedStateMachine):
     def _assert_it_reached(
         self, channel: ChannelName, offset: int, payload: bytes, count: int
     ) -> None:
-        """Who is live, unless nothing more is sent to it; stalled and full, it falls behind."""
+        """Who is live, unless nothing more is sent to it; stalled and full, it falls behind. An
+        ephemeral publication reaches whoever is live, and is nothing to fall behind with."""
         listeners = {
             member: listening
             for (member, listened), listening in self.listens.items()
             if listened == channel
         }
+        is_ephemeral = offset == 0
         reached = {
             member
             for member, listening in listeners.items()
-            if offset >= listening.live_from and member.connection.pending is not NOTHING_MORE
+            if (
+                listening.live_from != CATCHING_UP
+                if is_ephemeral
+                else offset >= listening.live_from
+            )
+            and member.connection.pending is not NOTHING_MORE
+            and not (is_ephemeral and member.connection.is_stalled)
         }
         full = {
             member
