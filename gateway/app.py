@@ -517,12 +517,14 @@ def _proxies(settings: GatewaySettings, bus: Bus, metrics: GatewayMetrics) -> Pr
     return Proxies(
         Urls(
             connect=settings.proxy_connect_url,
+            refresh=settings.proxy_refresh_url,
             subscribe=settings.proxy_subscribe_url,
             publish=settings.proxy_publish_url,
             rpc=settings.proxy_rpc_url,
         ),
         ProxyLimits(
             timeout_seconds=settings.proxy_timeout_seconds,
+            refresh_retry_seconds=settings.proxy_refresh_retry_seconds,
             max_reply_bytes=settings.proxy_max_reply_bytes,
             max_connects=settings.proxy_max_connects,
             max_connects_per_address=settings.proxy_max_connects_per_address,

@@ -77,6 +77,8 @@ class ProxySettings(BaseModel):
 
     proxy_connect_url: Url | None = None
     """Of the application, which is asked who somebody is that brings no token."""
+    proxy_refresh_url: Url | None = None
+    """Of the application, which is asked whether such a client may stay when its time is over."""
     proxy_subscribe_url: Url | None = None
     """Of the application, which is asked who may subscribe in namespaces that say so."""
     proxy_publish_url: Url | None = None
@@ -87,6 +89,9 @@ class ProxySettings(BaseModel):
     """Whether services on the bus answer first what clients call, on `rpc.<method>`."""
     proxy_timeout_seconds: Seconds = 3
     """For an answer of the application; the SDKs give a command 5 s."""
+    proxy_refresh_retry_seconds: Seconds = 5
+    """Between two questions whether a client may stay, while there is no answer; it may for 25 s
+    more."""
     proxy_max_connects: Count = 200
     """Under way at a time in this process; with more, clients are told to come back later."""
     proxy_max_connects_per_address: Count = 50
@@ -103,6 +108,12 @@ class ProxySettings(BaseModel):
     """Of those that a page gives to the SDK, which the application is shown as `X-Emulated-…`."""
     proxy_static_headers: Mapping[str, SecretStr] = Field(default_factory=dict)
     """Of every request to the application, as JSON: by a secret one it knows who asks."""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_refresh(self) -> Self:
+        if self.proxy_refresh_url is not None and self.proxy_connect_url is None:
+            raise ValueError("proxy_refresh_url is for those whom proxy_connect_url let in")
+        return self
 
     @model_validator(mode="after")
     def _static_headers_stay(self) -> Self:

@@ -27,11 +27,13 @@ from gateway.proxies.replies import (
     Approved,
     BadReply,
     Permission,
+    Stay,
     read_admission,
     read_approved,
     read_data,
     read_permission,
     read_reply,
+    read_stay,
 )
 from gateway.proxies.under_way import UnderWay
 from shared.contracts.errors import Unavailable
@@ -47,6 +49,8 @@ class ProxyLimits:
     """What may be asked; units are in the names."""
 
     timeout_seconds: float
+    refresh_retry_seconds: float
+    """Between two questions whether somebody may stay, if there was no answer to the first."""
     max_reply_bytes: int
     max_connects: int
     """Under way at a time, for those who have shown nothing yet."""
@@ -61,6 +65,7 @@ class Urls:
     """Where to ask over HTTP; what has none isn't asked there."""
 
     connect: str | None = None
+    refresh: str | None = None
     subscribe: str | None = None
     publish: str | None = None
     rpc: str | None = None
@@ -68,7 +73,7 @@ class Urls:
     @property
     def show_headers_later(self) -> bool:
         """Whether anything is asked once a client is connected."""
-        return any((self.subscribe, self.publish, self.rpc))
+        return any((self.refresh, self.subscribe, self.publish, self.rpc))
 
 
 class Caller(NamedTuple):
@@ -161,6 +166,11 @@ class Proxies:
         return self.urls.connect is not None
 
     @property
+    def asks_refresh(self) -> bool:
+        """Whether it says if somebody may stay whom it let in."""
+        return self.urls.refresh is not None
+
+    @property
     def takes_calls(self) -> bool:
         """Whether anybody answers what clients call."""
         return self.urls.rpc is not None or self._bus is not None
@@ -191,6 +201,20 @@ class Proxies:
         with self._asking("connect"), self._connects.one_more(whose):
             result = read_reply(await self._http.post(self.urls.connect, body, caller.headers))
             return None if result is None else read_admission(result, our_clock())
+
+    async def refresh(self, caller: Caller) -> Stay | None:
+        """Until when the caller may stay; None for no longer.
+
+        Raises:
+            ApplicationRefuses, ApplicationDisconnects: no longer.
+            ApplicationAway, TooManyAsked: nobody knows now.
+        """
+        url = self.urls.refresh
+        assert url is not None
+        with self._asking("refresh"), self._one_more(caller):
+            return read_stay(
+                _result(await self._http.post(url, caller.body(), caller.headers)), our_clock()
+            )
 
     async def subscribe(self, caller: Caller, channel: ChannelName, data: Any) -> Permission:
         """Whether the caller may listen to the channel.

@@ -142,6 +142,32 @@ def read_data(result: Mapping[str, Any]) -> RawJson | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Stay:
+    """For how much longer somebody may be here, and as whom."""
+
+    expires_at: float
+    info: RawJson | None
+    """None leaves it as it was; here and below."""
+    meta: RawJson | None
+
+
+def read_stay(result: Mapping[str, Any], now: float) -> Stay | None:
+    """None if the time is over.
+
+    Raises:
+        BadReply: it is not readable.
+    """
+    expired = result.get("expired")
+    if not isinstance(expired, bool | None):
+        raise BadReply("result.expired: neither true nor false")
+    try:
+        stay = Stay(read_end(result, NEVER), read_raw(result, "info"), read_raw(result, "meta"))
+    except InvalidToken as error:
+        raise _bad_result(error) from None
+    return None if expired or stay.expires_at <= now else stay
+
+
+@dataclass(frozen=True, slots=True)
 class Permission:
     """To subscribe to a channel."""
 

@@ -107,7 +107,7 @@ class Authenticator:
         """
         if isinstance(claims, SubscriptionClaims) or claims.is_of_token:
             self.verifier.confirm(claims, grace_seconds=grace_seconds)
-        elif claims.expires_at <= our_clock():
+        elif claims.expires_at + grace_seconds <= our_clock():
             raise TokenExpired("what the application said of the connection is over")
         if self._is_revoked(claims):
             raise InvalidToken("the session is over")

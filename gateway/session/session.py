@@ -59,6 +59,8 @@ class SessionKind:
     """Of what is sent to those who come back."""
     expiry_grace_seconds: float = 0.0
     """From the end of a token to the end of its connection, which may show another meanwhile."""
+    asks_to_stay: bool = False
+    """Whether the application is asked in that time about a connection that has no token."""
 
 
 class Session(Member):
@@ -229,7 +231,7 @@ class Session(Member):
             raise MayNotPublish("not what is published here", Refusal.BAD_REQUEST)
         if claims.user_id or claims.issuer:  # else it came without a token
             kind.access.authenticator.confirm(  # what waited behind others, too
-                claims, grace_seconds=kind.expiry_grace_seconds
+                claims, grace_seconds=self._grace_seconds
             )
         return options
 
@@ -255,9 +257,13 @@ class Session(Member):
     # Its token.
 
     def end_with_token(self) -> None:
-        grace_seconds = self.kind.expiry_grace_seconds if self.claims.is_of_token else 0.0
-        seconds = self.claims.expires_at - our_clock() + grace_seconds
+        seconds = self.claims.expires_at - our_clock() + self._grace_seconds
         self.connection.close_after(seconds, EndReason.TOKEN_EXPIRED)
+
+    @property
+    def _grace_seconds(self) -> float:
+        has_grace = self.claims.is_of_token or self.kind.asks_to_stay
+        return self.kind.expiry_grace_seconds if has_grace else 0.0
 
     async def renew(self, token: str, *, allow_anonymous: bool = False) -> None:
         """Go on under another token of the same user.

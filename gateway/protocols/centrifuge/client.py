@@ -23,6 +23,7 @@ from gateway.protocols.centrifuge.codes import (
 from gateway.protocols.centrifuge.commands import BadCommand, Command, read_commands, read_connect
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
 from gateway.protocols.centrifuge.service import CentrifugeService
+from gateway.protocols.centrifuge.staying import Staying
 from gateway.protocols.centrifuge.subscriptions import (
     Missed,
     Wanted,
@@ -89,6 +90,7 @@ class CentrifugeClient(Dialogue):
 
     __slots__ = (
         "_address", "_connect", "_data", "_emulation", "_ephemeral_rate", "_free_subscribes",
+        "_staying",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +108,7 @@ class CentrifugeClient(Dialogue):
         """The command that it began with, until it is answered."""
         self._data: RawJson | None = None
         """What the application has for it, until `connect` is answered."""
+        self._staying: Staying | None = None
         self._emulation: str | None = None
         """The secret by which other requests find this connection."""
         self._free_subscribes = service.channel_limit
@@ -163,6 +166,9 @@ class CentrifugeClient(Dialogue):
         self.service.access.occupancy.leave(self.connection)
         if self._emulation is not None:
             self.service.emulated.pop(self._emulation, None)
+        if self._staying is not None:
+            self._staying.end()
+            self._staying = None
         session = self._session
         if session is None:
             closing = self.connection.closing
@@ -359,6 +365,9 @@ class CentrifugeClient(Dialogue):
         wanted = self._server_side(session, asked)
         session.begin(CONNECT_UNITS + units_of_replay(len(asked.subs)))
         self._session = session
+        if self.service.proxies.asks_refresh and not claims.is_of_token:
+            self._staying = Staying(self)
+            self._staying.begin()
         log.debug(
             "connected",
             connection_id=self.connection.id,

@@ -133,6 +133,7 @@ class CentrifugeService:
             on_hole=_end_for_a_hole,
             on_caught_up=lambda _session, _subscriptions: None,
             expiry_grace_seconds=EXPIRY_GRACE_SECONDS,
+            asks_to_stay=proxies.asks_refresh,
         )
         self._kinds: dict[Codec, CentrifugeKind] = {}
         cluster.handle(EMULATION, Emulated, self.feed)

@@ -7,16 +7,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from structlog.testing import capture_logs
 
 from gateway.channels.options import Namespace
+from gateway.settings import GatewaySettings
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from shared.nats.client import Bus
 from shared.tokens.revocations import UserRevoked
 from tests.fixtures.ports import free_ports
-from tests.gateway.chatting import RunningGateway, a_gateway, now, token_of
+from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
 from tests.gateway.proxies.application import AnApplication, Asked, an_application
 from tests.gateway.serving import until
@@ -38,6 +40,19 @@ async def asking(
 ) -> AsyncGenerator[RunningGateway]:
     url = {"proxy_connect_url": application.url("/connect")}
     async with a_gateway(nats_url, settings=url | settings) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def asking_again(nats_url: str, application: AnApplication) -> AsyncGenerator[RunningGateway]:
+    """One that lets somebody in for a second, and then asks whether to go on."""
+    application.answers["/connect"] = lambda _: {"result": {"user": "7", "expire_at": now() + 1}}
+    refresh = {
+        "proxy_refresh_url": application.url("/refresh"),
+        "proxy_refresh_retry_seconds": 0.05,
+    }
+    namespaces = {"chat": Namespace(presence=True)}
+    async with asking(nats_url, application, namespaces=namespaces, **refresh) as gateway:
         yield gateway
 
 
@@ -382,3 +397,64 @@ async def test_who_leaves_while_it_is_asked_about_gives_the_place_back(
         await until(lambda: gateway.metric("hubbub_proxy_requests_total", **asked) == 1)
         async with talk(gateway, headers=COOKIE) as client:
             assert "client" in await client.ask("connect")
+
+
+async def test_the_application_is_asked_whether_somebody_may_stay(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    channel, ends = f"chat:{a_room()}", [now() + 2, 0]
+    application.answers["/refresh"] = lambda _: {
+        "result": {"expire_at": ends.pop(0), "info": {"left": len(ends)}, "meta": {"n": len(ends)}}
+    }
+    async with (
+        asking_again(nats_url, application) as gateway,
+        talk(gateway, headers=COOKIE) as client,
+    ):
+        connected = await client.ask("connect")
+        await client.ask("subscribe", channel=channel)
+        await until(lambda: not ends)
+        here: Any = {}
+        while here.get("conn_info") != {"left": 0}:
+            present = await client.ask("presence", channel=channel)
+            here = present["presence"][connected["client"]]
+
+    first, second = [asked for asked in application.asked if asked.path == "/refresh"]
+    assert first.headers["cookie"] == COOKIE["Cookie"]
+    assert (first.body["client"], first.body["user"]) == (connected["client"], "7")
+    assert second.body["meta"] == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        ({"result": {"expired": True}}, (3005, "connection expired")),
+        ({"result": {"expire_at": 1}}, (3005, "connection expired")),
+        ({"error": {"code": 401, "message": "sign in"}}, (3005, "connection expired")),
+        ({"disconnect": {"code": 4501, "reason": "banned"}}, (4501, "banned")),
+    ],
+    ids=str,
+)
+async def test_who_may_not_stay_is_sent_away(
+    nats_url: str, bus: Bus, application: AnApplication, answer: Any, end: tuple[int, str]
+) -> None:
+    application.answers["/refresh"] = answer
+    async with asking_again(nats_url, application) as gateway, talk(gateway) as client:
+        await client.ask("connect")
+        assert await client.closed() == end
+
+
+async def test_while_nobody_says_whether_somebody_may_stay_the_application_is_asked_again(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    application.answers["/refresh"] = Response(status_code=503)
+    async with asking_again(nats_url, application) as gateway, talk(gateway) as client:
+        await client.ask("connect")
+        await application.until_asked(4)
+        assert "error" not in await client.ask("subscribe", channel=f"chat:{a_room()}")
+        application.answers["/refresh"] = {"result": {"expired": True}}
+        assert await client.closed() == (3005, "connection expired")
+
+
+def test_only_who_was_let_in_by_the_application_can_be_asked_about_again() -> None:
+    with pytest.raises(ValidationError, match="those whom proxy_connect_url let in"):
+        GatewaySettings(proxy_refresh_url="http://app.example.com/refresh")
