@@ -19,8 +19,11 @@ _ANY_LIVE = CATCHING_UP - 1
 """In place of the offset of what has none: whoever is live gets it."""
 
 Members = tuple["Member", ...]
-Listeners = tuple["Subscription", ...] | dict["Member", "Subscription"]
-"""A dict past a few: most channels have one listener, and a dict of one takes 240 bytes."""
+Group = tuple["Subscription", ...] | dict["Member", "Subscription"]
+"""Those of one format in one channel; a dict past a few."""
+Listeners = tuple["Subscription", ...] | dict[Format, Group]
+"""Those of one channel. A few stand together, whatever their formats: most channels have one
+listener, and a dict of one takes 240 bytes."""
 
 _FEW = 4
 
@@ -109,7 +112,7 @@ class ConnectionManager:
     def __init__(self, outgoing: WriteCoalescer) -> None:
         self._outgoing = outgoing
         self._members: dict[Member, None] = {}  # a set of as many takes three times the memory
-        self._listeners: dict[Format, dict[ChannelName, Listeners]] = {}
+        self._listeners: dict[ChannelName, Listeners] = {}
         self._users: dict[UserId, Members] = {}
         self._sessions: dict[SessionId, Members] = {}
 
@@ -157,7 +160,7 @@ class ConnectionManager:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Let its member hear no more of the channel; harmless if it is over already."""
         member = subscription.member
-        left = tuple(each for each in member.subscriptions if each is not subscription)
+        left = _left(member.subscriptions, subscription)
         if len(left) == len(member.subscriptions):
             return
         member.subscriptions = left
@@ -170,19 +173,26 @@ class ConnectionManager:
         self._put_in(subscription)
 
     def _put_in(self, subscription: Subscription) -> None:
-        channels = self._listeners.setdefault(subscription.encode, {})
         channel = subscription.channel
-        channels[channel] = _with(channels.get(channel, ()), subscription)
+        listeners = self._listeners.get(channel, ())
+        if not isinstance(listeners, tuple):
+            _join(listeners, subscription)
+        elif len(listeners) < _FEW:
+            self._listeners[channel] = (*listeners, subscription)
+        else:
+            self._listeners[channel] = _grouped((*listeners, subscription))
 
     def _take_out(self, subscription: Subscription) -> None:
-        channels = self._listeners[subscription.encode]
-        listeners = _without(channels[subscription.channel], subscription)
-        if listeners:
-            channels[subscription.channel] = listeners
-            return
-        del channels[subscription.channel]  # else one entry would stay for every room ever seen
-        if not channels:
-            del self._listeners[subscription.encode]  # and for every filter
+        channel, encode = subscription.channel, subscription.encode
+        listeners = self._listeners[channel]
+        if isinstance(listeners, tuple):
+            listeners = self._listeners[channel] = _left(listeners, subscription)
+        else:
+            group = listeners[encode] = _without(listeners[encode], subscription)
+            if not group:
+                del listeners[encode]  # else one entry would stay for every filter ever seen
+        if not listeners:
+            del self._listeners[channel]  # and for every room
 
     def send_to_user(self, user_id: UserId, publication: StoredPublication) -> int:
         """Give a publication of the user's personal channel to all connections of the user here."""
@@ -199,10 +209,7 @@ class ConnectionManager:
                 other formats have theirs.
         """
         count, offset, fault = 0, publication.offset or _ANY_LIVE, None
-        for encode, channels in tuple(self._listeners.items()):
-            listeners = channels.get(channel)
-            if not listeners:
-                continue
+        for encode, group in _by_format(self._listeners.get(channel, ())):
             try:
                 frame = encode(publication)
             except BadPublication as bad:
@@ -210,7 +217,7 @@ class ConnectionManager:
                 continue
             if frame is None:
                 continue
-            reached, stalled = self._outgoing.fan_out(frame, _each(listeners), offset)
+            reached, stalled = self._outgoing.fan_out(frame, _each(group), offset)
             count += reached
             if stalled and not publication.is_ephemeral:
                 count += _offer(frame, offset, stalled)
@@ -220,12 +227,14 @@ class ConnectionManager:
 
     def listeners(self, channel: ChannelName, encode: Format) -> Iterator[Subscription]:
         """Those of one format."""
-        yield from _each(self._listeners.get(encode, {}).get(channel, ()))
+        for format_, group in _by_format(self._listeners.get(channel, ())):
+            if format_ == encode:
+                yield from _each(group)
 
     def subscriptions_to(self, channel: ChannelName) -> Iterator[Subscription]:
         """Those of all formats."""
-        for channels in tuple(self._listeners.values()):
-            yield from _each(channels.get(channel, ()))
+        for _, group in _by_format(self._listeners.get(channel, ())):
+            yield from _each(group)
 
     def connections_of(self, user_id: UserId) -> Collection[Member]:
         return self._users.get(user_id, ())
@@ -238,13 +247,13 @@ class ConnectionManager:
 
     def channels(self) -> Collection[ChannelName]:
         """The channels that somebody here listens to."""
-        return set().union(*self._listeners.values())
+        return self._listeners.keys()
 
     def subscription_count(self) -> int:
         return sum(
-            len(listeners)
-            for channels in self._listeners.values()
-            for listeners in channels.values()
+            len(group)
+            for listeners in self._listeners.values()
+            for _, group in _by_format(listeners)
         )
 
     def active_user_count(self) -> int:
@@ -305,25 +314,51 @@ def _offer(frame: Frame, offset: int, stalled: Iterable[Subscription]) -> int:
     return for_each(members, lambda member: member.offer(frame, offset))
 
 
-def _each(listeners: Listeners) -> Collection[Subscription]:
-    return listeners if isinstance(listeners, tuple) else listeners.values()
-
-
-def _with(listeners: Listeners, subscription: Subscription) -> Listeners:
+def _by_format(listeners: Listeners) -> Iterable[tuple[Format, Group]]:
+    """The groups as they are now, though a step for one of them may change the registry."""
     if isinstance(listeners, tuple):
-        listeners = (*listeners, subscription)
-        if len(listeners) <= _FEW:
-            return listeners
-        return {each.member: each for each in listeners}
-    listeners[subscription.member] = subscription
-    return listeners
+        formats = {each.encode for each in listeners}
+        if len(formats) == 1:
+            return ((formats.pop(), listeners),)
+        listeners = _grouped(listeners)
+    return tuple(listeners.items())
 
 
-def _without(listeners: Listeners, subscription: Subscription) -> Listeners:
-    if isinstance(listeners, tuple):
-        return tuple(each for each in listeners if each is not subscription)
-    del listeners[subscription.member]
-    return listeners
+def _grouped(listeners: Iterable[Subscription]) -> dict[Format, Group]:
+    groups: dict[Format, Group] = {}
+    for subscription in listeners:
+        _join(groups, subscription)
+    return groups
+
+
+def _join(groups: dict[Format, Group], subscription: Subscription) -> None:
+    encode = subscription.encode
+    groups[encode] = _with(groups.get(encode, ()), subscription)
+
+
+def _each(group: Group) -> Collection[Subscription]:
+    return group if isinstance(group, tuple) else group.values()
+
+
+def _with(group: Group, subscription: Subscription) -> Group:
+    if isinstance(group, tuple):
+        group = (*group, subscription)
+        if len(group) <= _FEW:
+            return group
+        return {each.member: each for each in group}
+    group[subscription.member] = subscription
+    return group
+
+
+def _without(group: Group, subscription: Subscription) -> Group:
+    if isinstance(group, tuple):
+        return _left(group, subscription)
+    del group[subscription.member]
+    return group
+
+
+def _left(subscriptions: tuple[Subscription, ...], over: Subscription) -> tuple[Subscription, ...]:
+    return tuple(each for each in subscriptions if each is not over)
 
 
 Key = TypeVar("Key", bound=Hashable)

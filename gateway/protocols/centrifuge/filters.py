@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import pydantic_core
+
+MAX_BYTES = 4096
+"""As JSON: every subscription may have a filter of its own, which stays in memory."""
 MAX_NODES = 64
 MAX_VALUES = 256
 
@@ -16,6 +20,21 @@ Predicate = Callable[[Tags], bool]
 
 class BadFilter(ValueError):
     """It is no filter, or too large a one."""
+
+
+def text_of(node: Mapping[str, Any]) -> bytes:
+    """A filter as JSON, by which equal ones are known.
+
+    Raises:
+        BadFilter: it is too long, or can't be written.
+    """
+    try:
+        text = pydantic_core.to_json(node)
+    except ValueError:  # half a surrogate pair, which no tag has either
+        raise BadFilter("no text of this can be written") from None
+    if len(text) > MAX_BYTES:
+        raise BadFilter("too long")
+    return text
 
 
 def compile_filter(node: Any) -> Predicate:

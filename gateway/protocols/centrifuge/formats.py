@@ -4,10 +4,10 @@ A subscription with delta is sent one publication whole, and from then on patche
 publication before it in the channel. Since listeners are grouped by format, it changes its group.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gateway.channels.connection import Format, Frame
 from gateway.channels.registry import ConnectionManager
@@ -18,14 +18,11 @@ from gateway.protocols.centrifuge.codec import (
     publication_json,
     publication_of,
 )
-from gateway.protocols.centrifuge.filters import Predicate, compile_filter
+from gateway.protocols.centrifuge.filters import Predicate, Tags, compile_filter, text_of
 from gateway.protocols.centrifuge.fossil import patch_text
 from gateway.streams.encodings import Encodings
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import BadPublication, Publication, StoredPublication
-
-_MAX_FILTERS = 1000
-"""That are kept to be shared; with more, equal ones are encoded apart."""
 
 Before = Callable[[ChannelName, int], StoredPublication | None]
 """Gets the publication before the one at an offset, if it is in memory."""
@@ -54,8 +51,10 @@ class Formats:
         self._before = before
         self._patches_all = patches_all
         self._soon = soon
-        self._filtered: OrderedDict[bytes, Format] = OrderedDict()
+        self._filtered: WeakValueDictionary[bytes, _Filtered] = WeakValueDictionary()
+        """Those that somebody listens by."""
         self.whole: Format = codec.publication
+        self._tagged = _Tagged(self.whole)
         self.first_whole: Format = self._first_whole
         self.patched: Format = self._patched
 
@@ -65,12 +64,10 @@ class Formats:
         Raises:
             BadFilter: it isn't one.
         """
-        text = json_of(node)
+        text = text_of(node)
         known = self._filtered.get(text)
         if known is None:
-            known = self._filtered[text] = _Filtered(compile_filter(node), self.whole)
-            if len(self._filtered) > _MAX_FILTERS:
-                self._filtered.popitem(last=False)
+            known = self._filtered[text] = _Filtered(compile_filter(node), self._tagged)
         return known
 
     def replayed(
@@ -123,15 +120,38 @@ class Formats:
         return publication_of(publication, text, stored.offset, is_patch=patch is not None)
 
 
+class _Tagged:
+    """The latest publication, read once for all filters, and encoded once for all that take it."""
+
+    def __init__(self, whole: Format) -> None:
+        self._whole = whole
+        self._stored: StoredPublication | None = None
+        self._tags: Tags = {}
+        self._frame: Frame | None = None
+
+    def tags_of(self, stored: StoredPublication) -> Tags:
+        if stored is not self._stored:
+            self._tags = tags_of(stored)
+            self._stored, self._frame = stored, None
+        return self._tags
+
+    def frame_of(self, stored: StoredPublication) -> Frame | None:
+        """Of the one whose tags were read last."""
+        if self._frame is None:
+            self._frame = self._whole(stored)
+        return self._frame
+
+
 class _Filtered:
     """The format of those who asked for the same filter."""
 
-    def __init__(self, holds: Predicate, whole: Format) -> None:
+    def __init__(self, holds: Predicate, tagged: _Tagged) -> None:
         self.holds = holds
-        self._whole = whole
+        self._tagged = tagged
 
     def __call__(self, stored: StoredPublication) -> Frame | None:
-        return self._whole(stored) if self.holds(tags_of(stored)) else None
+        holds = self.holds(self._tagged.tags_of(stored))
+        return self._tagged.frame_of(stored) if holds else None
 
 
 def _whole(missed: list[StoredPublication], holds: Predicate | None) -> Iterator[bytes]:

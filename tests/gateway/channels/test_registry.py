@@ -238,7 +238,8 @@ class Registry(RuleBasedStateMachine):
     @invariant()
     def nothing_empty_is_kept(self) -> None:
         manager = self.manager
-        kept = [*manager._listeners.values(), manager._users, manager._sessions]
+        groups = [each for each in manager._listeners.values() if isinstance(each, dict)]
+        kept = [manager._listeners, *groups, manager._users, manager._sessions]
         for index in cast(list[dict[object, Collection[object]]], kept):
             assert all(index.values()), "a leak changes no behaviour, so it is looked for here"
 
@@ -264,6 +265,47 @@ def test_a_channel_that_grows_and_shrinks_keeps_its_listeners_in_their_order(
         manager.unsubscribe(subscriptions.pop(0 if first else -1))
         assert list(manager.listeners(channel, encode)) == subscriptions
     assert channel not in manager.channels()
+
+
+def test_a_publication_costs_nothing_for_the_formats_of_other_channels() -> None:
+    class Sought(str):
+        """A name that counts how often it is looked for."""
+
+        times = 0
+
+        def __hash__(self) -> int:
+            Sought.times += 1
+            return super().__hash__()
+
+    manager = a_manager()
+    for number in range(100):
+        member = AMember(UserId(str(number)))
+        manager.connect(member)
+        manager.subscribe(member, ChannelName("chat:a"), AFormat(f"filter {number}"))
+    channel = ChannelName(Sought("chat:b"))
+
+    manager.broadcast(channel, StoredPublication(5, channel, b"said"))
+    list(manager.subscriptions_to(channel))
+
+    assert Sought.times == 2
+
+
+def test_a_listener_may_change_its_format_among_few_and_among_many() -> None:
+    manager, channel = a_manager(), ChannelName("chat:a")
+    whole, patched = AFormat("whole"), AFormat("patched")
+    subscriptions: list[Subscription] = []
+    for number in range(10):
+        member = AMember(UserId(str(number)))
+        manager.connect(member)
+        subscriptions.append(manager.subscribe(member, channel, whole, 0))
+
+        manager.reformat(subscriptions[-1], patched)
+
+        assert list(manager.listeners(channel, patched)) == subscriptions
+        assert not list(manager.listeners(channel, whole))
+        assert list(manager.subscriptions_to(channel)) == subscriptions
+    assert manager.broadcast(channel, StoredPublication(5, channel, b"said")) == 10
+    assert (whole.asked, patched.asked) == (0, 1)
 
 
 def test_a_step_may_change_the_registry_under_the_feet_of_whoever_takes_it_for_each() -> None:

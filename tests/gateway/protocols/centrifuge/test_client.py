@@ -147,6 +147,8 @@ async def test_commands_behind_connect_in_one_message_are_answered_in_their_orde
         ({"channel": "news:x", "type": 4}, 108),
         ({"channel": "news:x", "tf": {"key": "a", "cmp": "eq", "val": "b"}}, 107),
         ({"channel": "tagged:x", "tf": {"cmp": "eq"}}, 107),
+        ({"channel": "tagged:x", "tf": {"key": "a", "cmp": "eq", "val": "\ud800"}}, 107),
+        ({"channel": "tagged:x", "tf": {"key": "a", "cmp": "eq", "val": "b" * 5000}}, 107),
     ],
 )
 async def test_a_subscription_that_cannot_be_is_refused_with_a_code(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from centrifuge.fossil import apply_delta
@@ -24,15 +25,18 @@ class World:
 
     def __init__(self, *, patches_all: bool = False) -> None:
         self.due: list[Callable[[], object]] = []
-        self.manager = ConnectionManager(WriteCoalescer(self.due.append))
+        self.manager = ConnectionManager(WriteCoalescer(self._do_next_turn))
         self.stored: list[StoredPublication] = []
         self.formats = Formats(
             WEBSOCKET,
             self.manager,
             before=lambda _channel, offset: self.stored[offset - 2] if offset > 1 else None,
             patches_all=lambda _channel: patches_all,
-            soon=lambda step, *arguments: self.due.append(lambda: step(*arguments)),
+            soon=self._do_next_turn,
         )
+
+    def _do_next_turn(self, step: Callable[..., object], *arguments: object) -> None:
+        self.due.append(lambda: step(*arguments))
 
     def listener(self, *, live_from: int | None = None) -> Subscription:
         member = AMember(UserId("7"))
@@ -126,3 +130,57 @@ async def test_a_publication_is_patched_if_it_says_so_or_its_channel_does(
     missed = world.formats.replayed(ann.encode, world.stored, in_patches=True, known=Encodings())
     patches = [each.get("delta", False) for each in json.loads(missed)]
     assert patches == [False, is_patch]
+
+
+def listen_filtered(world: World, *kinds: str) -> AMember:
+    member = AMember(UserId("7"))
+    world.manager.connect(member)
+    encode = world.formats.filtered({"key": "kind", "cmp": "in", "vals": list(kinds)})
+    world.manager.subscribe(member, CHANNEL, encode, live_from=0)
+    return member
+
+
+def test_what_several_filters_take_is_encoded_once() -> None:
+    world = World()
+    goals, both = listen_filtered(world, "goal"), listen_filtered(world, "goal", "foul")
+    fouls = listen_filtered(world, "foul")
+
+    for offset, kind in ((1, "goal"), (2, "foul")):
+        payload = Publication({"score": offset}, tags={"kind": kind}).encode()
+        world.manager.broadcast(CHANNEL, StoredPublication(offset, CHANNEL, payload))
+        world.next_turn()
+
+    assert goals.connection.sent == both.connection.sent[:1]
+    assert fouls.connection.sent == both.connection.sent[1:]
+    assert goals.connection.sent[0] is both.connection.sent[0]
+    assert fouls.connection.sent[0] is both.connection.sent[1]
+    assert [each["push"]["pub"]["data"]["score"] for each in both.connection.messages] == [1, 2]
+
+
+def test_a_publication_is_read_once_for_all_filters() -> None:
+    class Counted(StoredPublication):
+        reads = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            Counted.reads += name == "payload"
+            return super().__getattribute__(name)
+
+    world = World()
+    for number in range(10):
+        listen_filtered(world, f"kind {number}")
+
+    world.manager.broadcast(CHANNEL, Counted(1, CHANNEL, Publication("said").encode()))
+
+    assert Counted.reads == 1
+
+
+def test_equal_filters_are_one_format_for_as_long_as_somebody_listens_by_it() -> None:
+    world = World()
+    members = [listen_filtered(world, "goal") for _ in range(2)]
+    assert len({each.subscriptions[0].encode for each in members}) == 1
+
+    for member in members:
+        world.manager.disconnect(member)
+    del member, members
+
+    assert not world.formats._filtered
