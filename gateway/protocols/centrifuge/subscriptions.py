@@ -210,15 +210,15 @@ def subscribed(
     asked = wanted.asked
     options = _options(client, subscription)
     has_recovered = isinstance(missed, list)
-    position = client.service.catch_up.position
-    if has_recovered:
-        position = max(position, asked.offset)
+    offset = position = client.service.catch_up.position
+    if isinstance(missed, list) and asked.epoch in ("", client.service.catch_up.epoch):
+        offset, position = asked.offset, max(position, asked.offset)
+        missed = [each for each in missed if each.offset > offset]  # it may have the newest one
     subscription.live_from = position + 1
     is_recoverable = recovers(client, subscription, wanted)
     is_positioned = is_recoverable or _is_positioned(client, options, wanted)
     has_delta = _has_delta(client, wanted)
     publications = _replayed(client, subscription, missed, has_delta=has_delta)
-    offset = asked.offset if has_recovered else position
     ttl = None if wanted.by_application else ttl_of(wanted.expires_at)
     return an_object(
         (b"expires", if_true(ttl is not None)),

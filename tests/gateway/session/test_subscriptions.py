@@ -248,6 +248,21 @@ async def test_a_slow_consumer_is_told_when_the_stream_began_anew_meanwhile() ->
         assert offsets(tab) == [1, 2, 5]
 
 
+async def test_the_newest_of_a_cache_cannot_be_had_if_the_stream_begins_anew_meanwhile() -> None:
+    async def begin_anew() -> None:
+        if not world.resets:
+            world.begin_anew()
+
+    world = World(ring_size=1, meanwhile=begin_anew)
+    session = world.session(AConnection())
+    world.publish(A, B)
+    world.deliver()
+    subscription = session.subscribe(A, encode)
+
+    assert session.recent({subscription: None}) is None
+    assert await session.missed({subscription: None}) == {subscription: Reason.EPOCH}
+
+
 def test_who_is_live_is_told_of_a_hole_once_however_many_its_subscriptions() -> None:
     world, tab = World(), AConnection()
     world.session(tab, A, B, C)

@@ -1,7 +1,7 @@
 """Sessions over a model of the stream, each with a list where its connection would be."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from prometheus_client import CollectorRegistry
@@ -42,8 +42,14 @@ def encode(publication: StoredPublication) -> Frame:
 class World:
     """One gateway without sockets: what is published reaches it when the test says so."""
 
-    def __init__(self, *, ring_size: int = 4) -> None:
-        self.stream = ModelStream()
+    def __init__(
+        self, *, ring_size: int = 4, meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """
+        Args:
+            meanwhile: Awaited while the stream is read.
+        """
+        self.stream = ModelStream() if meanwhile is None else ModelStream(meanwhile=meanwhile)
         self.ring = Ring(max_count=ring_size, max_bytes=10_000)
         self.epoch, self.position, self.resets = self.stream.epoch, 0, 0
         self.last_reset = Reason.EPOCH

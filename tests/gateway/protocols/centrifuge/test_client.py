@@ -264,6 +264,40 @@ async def test_of_a_cache_the_newest_stands_for_all_that_was_missed(
         assert (await client.publication(channel))["data"] == 3
 
 
+async def test_nobody_is_sent_again_the_newest_of_a_cache(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    channel = parse_channel(a_channel("cache"))
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        epoch = (await client.ask("subscribe", channel=channel))["epoch"]
+        before, newest = await publish_seen(client, publisher, channel, 0, 1)
+        seen = []
+        for offset in (before, newest, newest + 1):  # that is a position in another channel's
+            await client.ask("unsubscribe", channel=channel)
+            answer = await client.ask(
+                "subscribe", channel=channel, recover=True, offset=offset, epoch=epoch
+            )
+            assert (answer["recovered"], answer["offset"]) == (True, offset)
+            seen.append([each["data"] for each in answer.get("publications", ())])
+
+    assert seen == [[1], [], []]
+
+
+async def test_an_offset_of_a_stream_that_is_gone_keeps_nothing_of_a_cache_back(
+    gateway: RunningGateway, publisher: Publisher
+) -> None:
+    channel = parse_channel(a_channel("cache"))
+    gone = {"recover": True, "offset": 10**9, "epoch": "another"}
+    async with talking(gateway, token_of(1, "Ann")) as client:
+        for number in range(2):
+            answer = await client.ask("subscribe", channel=channel, **gone)
+            assert len(answer.get("publications", ())) == number
+            assert answer["offset"] < 10**9
+            await publish(publisher, channel, number)
+            assert (await client.publication(channel))["data"] == number
+            await client.ask("unsubscribe", channel=channel)
+
+
 async def test_the_personal_channel_recovers_with_the_connect(
     other: RunningGateway, publisher: Publisher
 ) -> None:
