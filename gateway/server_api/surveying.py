@@ -1,23 +1,28 @@
 """The commands that ask all gateways what is going on there."""
 
 import itertools
+import json
 import os
 import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from importlib.metadata import version
+from typing import Any
 
 from gateway.channels.registry import ConnectionManager
 from gateway.cluster import Cluster, Question
 from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
 from gateway.server_api.requests import ChannelsRequest, InfoRequest, Method
+from shared.contracts.errors import Unavailable
 from shared.contracts.ids import ChannelName
 
 MAX_CHANNELS = 5000
 """Of one gateway, in one answer."""
+_ENVELOPE_BYTES = 1024
+"""Of an answer, beside the channels."""
 _MAX_PATTERN_CHARS = 255
 _MAX_ALTERNATIVES = 100
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -52,16 +57,16 @@ class Surveying:
 
         Raises:
             ApiError: they are too many, or it is no pattern.
-            Unavailable: the other gateways can't be asked.
+            Unavailable: not all gateways have answered.
         """
         matcher(request.pattern)
-        answers, _ = await self._cluster.survey("channels", {"pattern": request.pattern})
         counts: Counter[str] = Counter()
-        for of_one in answers.values():
+        for of_one in await self._answers("channels", {"pattern": request.pattern}):
             if of_one is None:
                 raise ApiError(
                     ApiErrorCode.NOT_AVAILABLE,
-                    f"more than {MAX_CHANNELS} channels of a gateway: narrow the pattern",
+                    f"a gateway has more than {MAX_CHANNELS} channels, or more than can be"
+                    " answered: narrow the pattern",
                 )
             counts.update(of_one)
         return {"channels": {name: {"num_clients": count} for name, count in counts.items()}}
@@ -69,19 +74,30 @@ class Surveying:
     async def info(self, _request: InfoRequest) -> Answer:
         """
         Raises:
-            Unavailable: the other gateways can't be asked.
+            Unavailable: not all gateways have answered.
         """
-        answers, _ = await self._cluster.survey("info", {})
-        return {"nodes": list(answers.values())}
+        return {"nodes": list(await self._answers("info", {}))}
+
+    async def _answers(self, kind: str, asked: Answer) -> Iterable[Any]:
+        """
+        Raises:
+            Unavailable: not all gateways have answered. Without one of them it is not the answer.
+        """
+        answers, is_complete = await self._cluster.survey(kind, asked)
+        if not is_complete:
+            raise Unavailable("not all gateways have answered")
+        return answers.values()
 
     def _own_channels(self, asked: _Matching) -> dict[ChannelName, int] | None:
-        """How many listen to each; None if the channels are too many."""
+        """How many listen to each; None if the channels are too many for an answer."""
         matches = matcher(asked.pattern)
         names = filter(matches, self._manager.channels())
         found = list(itertools.islice(names, MAX_CHANNELS + 1))
         if len(found) > MAX_CHANNELS:
             return None
-        return {name: sum(1 for _ in self._manager.subscriptions_to(name)) for name in found}
+        counts = {name: sum(1 for _ in self._manager.subscriptions_to(name)) for name in found}
+        room = self._cluster.limits.max_answer_bytes - _ENVELOPE_BYTES
+        return counts if len(json.dumps(counts)) <= room else None
 
     def _own_info(self, _asked: _Nothing) -> Answer:
         manager = self._manager
