@@ -16,6 +16,7 @@ from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.tcp import a_tcp_server
 from tests.gateway.chatting import a_gateway, a_room, token_of
+from tests.gateway.protocols.centrifuge.talking import talking
 from tests.gateway.serving import until
 
 
@@ -149,6 +150,32 @@ async def test_with_the_bus_away_connections_are_kept_and_caught_up_afterwards(
             assert (await ann.until("publication"))["offset"] == stored.offset
             await ann.send(type="message", body="lost?", id="m")
             await ann.until("ack", id="m")
+
+
+async def test_with_the_bus_away_an_sdk_is_told_to_ask_again_later_and_stays(
+    nats_server: Callable[[], NatsServer],
+) -> None:
+    server, channel = nats_server(), f"chat:{a_room()}"
+    later = {"error": {"code": 100, "message": "internal server error", "temporary": True}}
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        async with (
+            a_gateway(server.url) as gateway,
+            talking(gateway, token_of(1, "Ann")) as client,
+        ):
+            await client.ask("subscribe", channel=channel)
+            server.kill()
+            await until(lambda: "the bus is not connected" in gateway.parts.ready())
+            token = token_of(1, "Ann", seconds=600)
+
+            assert await client.ask("refresh", token=token) == later
+            assert await client.ask("presence", channel=channel) == later
+            assert await client.ask("presence_stats", channel=channel) == later
+
+            server.start()
+            await until(lambda: not gateway.parts.ready())
+            assert (await client.ask("refresh", token=token))["expires"]
+            assert (await client.ask("presence_stats", channel=channel))["num_clients"] == 1
 
 
 async def test_nobody_is_let_in_while_revocations_may_be_missing_however_early_they_came(

@@ -24,9 +24,9 @@ from gateway.streams.feed import Unrecoverable
 from gateway.streams.pages import Page
 from gateway.streams.publishing import PublishResult
 from gateway.transport.frames import Close
-from shared.contracts.errors import AppError
+from shared.contracts.errors import AppError, Unavailable
 from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Sender
+from shared.contracts.publications import Sender
 
 _OWN_ENTRY_SECONDS = 1.0
 
@@ -186,6 +186,8 @@ def _seen(client: Dialogue, command: Command) -> ChannelName:
     )
     if refusal is not None:
         raise Refused(codes.ERROR_OF_REFUSAL[refusal])
+    if not client.service.presence.caught_up:
+        raise Unavailable("who is present is not known")
     return channel
 
 

@@ -26,9 +26,9 @@ async def _renew(client: Dialogue, command: Command, token: str) -> None:
     except TokenExpired:
         raise Disconnected(codes.CONNECTION_EXPIRED) from None
     except AppError as error:
-        raise Disconnected(
-            codes.INTERNAL_ERROR if error_of(error) is Errors.INTERNAL else codes.INVALID_TOKEN
-        ) from error
+        if error_of(error) is Errors.INTERNAL:  # nobody can tell now, so the SDKs ask again
+            raise
+        raise Disconnected(codes.INVALID_TOKEN) from error
     if session.claims.channels.keys() != before:
         raise Disconnected(codes.INSUFFICIENT_STATE)
     ttl = ttl_of(session.claims.expires_at)
