@@ -68,12 +68,14 @@ _NEEDS = {
     "force_push_join_leave": "join_leave",
     "history_size": "history",
     "history_ttl": "history",
+    "force_positioning": "history",
+    "allow_positioning": "history",
     "force_recovery": "history",
     "allow_recovery": "history",
     "delta_publish": "allowed_delta_types",
 }
 """Options that are for nothing without another."""
-_NEVER_EPHEMERAL = ("history", "force_positioning", "allow_positioning", "allowed_delta_types")
+_NEVER_EPHEMERAL = ("history", "allowed_delta_types")
 """What there is of stored publications only."""
 
 

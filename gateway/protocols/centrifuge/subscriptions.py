@@ -297,7 +297,7 @@ def recovers(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bo
 def _is_positioned(client: Dialogue, options: Namespace, wanted: Wanted) -> bool:
     override = wanted.grant.override
     if override is not None and override.force_positioning is not None:
-        return override.force_positioning
+        return override.force_positioning and options.history
     return options.force_positioning or (
         wanted.asked.positioned
         and client.service.namespaces.may_be_positioned(wanted.channel, client.session.user_id)

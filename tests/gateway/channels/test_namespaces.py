@@ -33,7 +33,8 @@ OPTIONS = st.builds(
         not in (
             "allow_subscribe_for_client",  # which the words say
             "allow_publish_for_subscriber",
-            "allow_recovery",  # which needs history
+            "allow_recovery",  # which need history
+            "allow_positioning",
         )
     },
 )

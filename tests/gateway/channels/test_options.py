@@ -28,6 +28,8 @@ def the_problem_with(**options: Any) -> str:
         ),
         ({"history": False, "force_recovery": True}, ": force_recovery needs history"),
         ({"history": False, "allow_recovery": True}, ": allow_recovery needs history"),
+        ({"history": False, "force_positioning": True}, ": force_positioning needs history"),
+        ({"history": False, "allow_positioning": True}, ": allow_positioning needs history"),
         (
             {"history": False, "history_size": 1, "history_ttl": 1},
             ": history_size needs history; history_ttl needs history",
@@ -43,15 +45,16 @@ def the_problem_with(**options: Any) -> str:
             ": publish says the same as allow_publish_for_subscriber: say one of them",
         ),
         (
-            {"ephemeral": True, "history": True, "allow_positioning": True},
+            {"ephemeral": True, "history": True, "allowed_delta_types": ["fossil"]},
             ": history is of what is stored, and nothing ephemeral is;"
-            " allow_positioning is of what is stored, and nothing ephemeral is",
+            " allowed_delta_types is of what is stored, and nothing ephemeral is",
         ),
         (
             {"ephemeral": True, "allowed_delta_types": ["fossil"]},
             ": allowed_delta_types is of what is stored, and nothing ephemeral is",
         ),
         ({"ephemeral": True, "force_recovery": True}, ": force_recovery needs history"),
+        ({"ephemeral": True, "allow_positioning": True}, ": allow_positioning needs history"),
         ({"history_size": 0}, "history_size: Input should be greater than 0"),
         ({"history_ttl": 0}, "history_ttl: Input should be greater than 0"),
         ({"history_ttl": "0s"}, "history_ttl: Input should be greater than 0"),

@@ -86,6 +86,25 @@ async def test_a_subscription_token_opens_a_private_channel_to_whom_it_names(
         assert 590 < granted["ttl"] <= 600
 
 
+async def test_no_token_positions_a_subscription_to_what_is_not_kept(nats_url: str) -> None:
+    """Nobody would be told of what a slow reader misses there."""
+    namespaces = {"kept": {}, "bare": {"history": False}}
+    positioned = {"override": {"force_positioning": {"value": True}}}
+    async with (
+        a_gateway(
+            nats_url, settings={"namespaces": namespaces}, issuers=[an_issuer(hmac_secret=SECRET)]
+        ) as gateway,
+        talking(gateway, a_token()) as client,
+    ):
+        answers = {}
+        for channel in (f"kept:{a_room()}", f"bare:{a_room()}"):
+            token = a_token(channel=channel, **positioned)
+            answers[channel[:4]] = await client.ask("subscribe", channel=channel, token=token)
+
+    assert answers["kept"]["positioned"]
+    assert {"positioned", "epoch", "offset"}.isdisjoint(answers["bare"])
+
+
 @pytest.mark.parametrize(
     "claims", [{"sub": "ben"}, {"sub": None}, {"channel": "$chat:other"}, {"client": "another"}],
     ids=str,
