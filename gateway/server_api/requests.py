@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,9 @@ from shared.contracts.ids import ANONYMOUS, BadUserId, ChannelName, UserId, pars
 from shared.contracts.json_values import read_json
 from shared.tokens.claims import Grant, read_grant
 from shared.tokens.errors import InvalidToken
+
+UnixSeconds = Annotated[int, Field(ge=0, lt=2**53)]
+"""Or 0, which is none."""
 
 
 class ApiRequest(BaseModel):
@@ -110,8 +113,8 @@ class SubscribeRequest(UserRequest):
     data: Any = None
     """For the subscriber alone."""
     b64data: str = ""
-    expire_at: int = 0
-    """Unix seconds; 0 for never."""
+    expire_at: UnixSeconds = 0
+    """0 for never."""
     recover_since: Position | None = None
     """After this position, what was published comes too."""
     override: dict[str, Any] | None = None
@@ -156,8 +159,8 @@ class DisconnectRequest(UserRequest):
 class RefreshRequest(UserRequest):
     expired: bool = False
     """Whether the connections end, as expired."""
-    expire_at: int = 0
-    """Unix seconds; 0 leaves it as it is."""
+    expire_at: UnixSeconds = 0
+    """0 leaves it as it is."""
     info: Any = None
     """Shown to others from now on as the `conn_info`."""
     b64info: str = ""

@@ -4,6 +4,7 @@ import base64
 import math
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -192,9 +193,10 @@ def read_raw(values: Mapping[str, Any], name: str) -> RawJson | None:
     value = values.get(name) if not encoded else _decoded(encoded, name)
     if value is None:
         return None
-    if fault_of(value) is not None:
-        raise InvalidToken(f"the token's `{name}` is not readable by all")
-    return RawJson(pydantic_core.to_json(value))
+    if fault_of(value) is None:
+        with suppress(pydantic_core.PydanticSerializationError):  # half a surrogate pair
+            return RawJson(pydantic_core.to_json(value))
+    raise InvalidToken(f"the token's `{name}` is not readable by all")
 
 
 def shown_name(name: object) -> str:

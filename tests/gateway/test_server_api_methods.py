@@ -4,6 +4,7 @@ Who is connected to one gateway is told of by the other.
 """
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -383,6 +384,10 @@ async def test_info_is_of_all_gateways(gateways: list[RunningGateway], api: Asyn
         ("rpc", {"method": "m"}, 404),
         ("presence", {}, 400),
         ("presence", {"channel": "bare:a"}, 400),
+        ("subscribe", {"user": "1", "channel": "chat:a", "info": "\ud800"}, 400),
+        ("subscribe", {"user": "1", "channel": "chat:a", "expire_at": 10**400}, 400),
+        ("refresh", {"user": "1", "info": ["\ud800"]}, 400),
+        ("refresh", {"user": "1", "expire_at": 10**400}, 400),
         ("history", {"channel": "chat:a", "since": {"offset": 1, "epoch": "x"}}, 416),
     ],
 )
@@ -391,8 +396,9 @@ async def test_who_asks_for_it_is_told_of_errors_by_a_status(
 ) -> None:
     async with posting(here) as http:
         headers = {"X-Centrifugo-Error-Mode": "transport"}
-        answer = await http.post(f"/api/{method}", json=body, headers=headers)
-        plain = await http.post(f"/api/{method}", json=body)
+        content = json.dumps(body)
+        answer = await http.post(f"/api/{method}", content=content, headers=headers)
+        plain = await http.post(f"/api/{method}", content=content)
 
     assert (answer.status_code, plain.status_code) == (status, 200)
     assert answer.json() == plain.json()["error"]

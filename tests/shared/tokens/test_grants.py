@@ -93,6 +93,7 @@ async def test_a_token_subscribes_its_connection_to_channels() -> None:
         {"subs": {"chat:a": {"override": {"presence": {"value": "yes"}}}}},
         {"b64info": 7}, {"b64info": "no base64"}, {"b64info": base64.b64encode(b"{").decode()},
         {"b64info": base64.b64encode(b"1e400").decode()}, {"info": 10**400},
+        {"info": "\ud800"}, {"subs": {"chat:a": {"data": ["\ud800"]}}},
         {"expire_at": "soon"}, {"expire_at": True}, {"channel": "chat:a"},
     ],
     ids=ascii,
