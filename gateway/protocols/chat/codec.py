@@ -7,7 +7,14 @@ import pydantic_core
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.channels.connection import Format
-from gateway.protocols.chat.frames import Authenticate, CommandId, Ping, PublishMessage
+from gateway.protocols.chat.frames import (
+    MAX_BODY_BYTES,
+    MIN_BODY_BYTES,
+    Authenticate,
+    CommandId,
+    Ping,
+    PublishMessage,
+)
 from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import Frame, text_frame
 from shared.contracts.channels import owner_of
@@ -135,7 +142,7 @@ def _publication_text(stored: StoredPublication) -> bytes:
     offset, channel, payload, time = stored
     is_personal = owner_of(channel) is not None
     plain = None if is_personal else plain_message(payload)
-    if plain is not None:
+    if plain is not None and MIN_BODY_BYTES <= len(plain.body) - len('""') <= MAX_BODY_BYTES:
         return b'{"type":"message","user_id":%b,"name":%b,"body":%b,"offset":%d,"time":"%b"}' % (
             plain.user_id, plain.name, plain.body, offset, time.encode(),
         )  # fmt: skip
@@ -146,7 +153,7 @@ def _publication_text(stored: StoredPublication) -> bytes:
         message = {**data, "type": "notification"}
     elif is_personal:
         message = {"type": "publication", "channel": channel, "data": data}
-    elif sender is not None and isinstance(data, dict) and isinstance(data.get("body"), str):
+    elif sender is not None and isinstance(data, dict) and _is_body(data.get("body")):
         message = {"type": "message", "user_id": user_id_to_json(sender.user_id)}
         message |= {"name": sender.name, "body": data["body"]}
     else:
@@ -154,6 +161,11 @@ def _publication_text(stored: StoredPublication) -> bytes:
     message["offset"] = offset
     message["time"] = time
     return pydantic_core.to_json(message)
+
+
+def _is_body(value: object) -> bool:
+    """Whether a tab could have said it: an SDK may publish anything in a room."""
+    return isinstance(value, str) and MIN_BODY_BYTES <= len(value.encode()) <= MAX_BODY_BYTES
 
 
 def _explain(error: ValidationError, values: dict[Any, Any]) -> BadCommand:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from shared.contracts.ids import ChannelName, JsonUserId
 from shared.tokens.access_tokens import MAX_TOKEN_BYTES
 
+MIN_BODY_BYTES = 1
 MAX_BODY_BYTES = 4096
 MAX_ID_BYTES = 64
 

@@ -179,6 +179,26 @@ def test_what_a_service_published_is_a_publication(data: Any) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("", "publication"),
+        ("x" * 4096, "message"),
+        ("x" * 4097, "publication"),
+        ("ü" * 2048, "message"),
+        ("ü" * 2049, "publication"),
+    ],
+    ids=len,
+)
+def test_what_no_tab_could_have_said_is_a_publication(body: str, kind: str) -> None:
+    """An SDK publishes in a room what it likes."""
+    said = Publication({"body": body}, ANN)
+
+    frame = encode_publication(StoredPublication(19, ROOM, said.encode(), TIME))
+
+    assert json.loads(text_of(frame))["type"] == kind
+
+
 def test_an_event_in_the_personal_channel_is_a_notification() -> None:
     data = {"event": "post_liked", "id": "e1", "post_id": 7, "type": "x", "offset": "y", "z": None}
 
