@@ -7,6 +7,7 @@ import pydantic_core
 from gateway.channels.namespaces import Namespaces
 from gateway.presence.presence import Presence
 from gateway.protocols.centrifuge.codec import client_info
+from gateway.protocols.centrifuge.formats import whole_list
 from gateway.protocols.centrifuge.methods import page_json
 from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
 from gateway.server_api.requests import (
@@ -67,7 +68,7 @@ class Reading:
             since=None if since is None else (since.offset, since.epoch or None),
             reverse=request.reverse,
         )
-        answer: Answer = pydantic_core.from_json(page_json(page))
+        answer: Answer = pydantic_core.from_json(page_json(page, whole_list(page.publications)))
         return answer
 
     async def history_remove(self, request: ChannelRequest) -> Answer:

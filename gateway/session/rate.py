@@ -13,7 +13,9 @@ COMMAND_UNITS = 1
 CONNECT_UNITS = 5
 BYTES_A_UNIT = 256
 PUBLICATIONS_A_UNIT = 20
-"""Of those that are replayed, or asked for as history."""
+"""Of those that are replayed, or asked for as history; and as many clients, as presence."""
+ANSWERED_BYTES_A_UNIT = 16 * 1024
+"""Of a page of history."""
 
 
 class Verdict(Enum):
@@ -81,6 +83,10 @@ def units_of_text(text: str) -> int:
     return COMMAND_UNITS + size // BYTES_A_UNIT
 
 
-def units_of_replay(count: int) -> int:
-    """What so many publications cost that are sent to one who comes back, or is new."""
-    return -(-count // PUBLICATIONS_A_UNIT)
+def units_of_replay(count: int, size: int = 0) -> int:
+    """What so many publications cost, or clients of a channel, that are sent to one who asks.
+
+    Args:
+        size: Of them together, in bytes, where that counts too.
+    """
+    return -(-count // PUBLICATIONS_A_UNIT) + size // ANSWERED_BYTES_A_UNIT

@@ -300,14 +300,18 @@ class Session(Member):
     def _is_behind(self) -> bool:
         return any(isinstance(each, SlowConsumer) for each in self._recoveries)
 
-    def pay_for(self, replayed: int) -> None:
-        """Charge its user for so many publications that it missed, or asks for.
+    def pay_for(self, count: int, size: int = 0) -> None:
+        """Charge its user for so many publications that it missed, or for what it asks for.
+
+        Args:
+            size: As `units_of_replay` says.
 
         Raises:
             TooFast: the user asked for too much at a time.
         """
-        if replayed:
-            self.kind.access.buckets.charge(self, units_of_replay(replayed))
+        units = units_of_replay(count, size)
+        if units:
+            self.kind.access.buckets.charge(self, units)
 
     def recent(
         self, wanted: Mapping[Subscription, Position | None]

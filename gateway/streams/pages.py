@@ -6,7 +6,8 @@ from itertools import islice
 
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History
-from gateway.streams.kept import Kept, KeptOf, all_of_it
+from gateway.streams.kept import ALL, Kept, KeptOf, all_of_it
+from gateway.streams.ring import NOTHING
 from gateway.streams.shared_reads import SharedReads
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
@@ -111,6 +112,13 @@ class Pages:
     ) -> list[StoredPublication] | None:
         """The page, ascending or in reverse; None if the ring may lack a part of it."""
         ring, kept = self._feed.ring, self._kept_of(channel)
+        if kept == ALL and reverse:  # no more of the ring is looked at than the page holds
+            newest = ring.last(channel, count, NOTHING if since is None else since - 1)
+            return None if newest is None else newest[::-1]
+        if kept == ALL:
+            begin = since or 0
+            found = islice(ring.after((channel,), begin), count)
+            return [*found] if begin >= ring.floor else None
         here = [*ring.after((channel,), 0)]
         newest = kept.newest_of(here, self._now())
         has_all = len(newest) < len(here) or len(newest) == kept.size or self._reaches(kept)

@@ -124,10 +124,13 @@ class Ring:
         """The first of all that are here."""
         return next(iter(self._publications.values()), None)
 
-    def last(self, channel: ChannelName, count: int) -> list[StoredPublication] | None:
-        """The channel's last publications, ascending; None if the ring may lack some of them."""
+    def last(
+        self, channel: ChannelName, count: int, up_to: int = NOTHING
+    ) -> list[StoredPublication] | None:
+        """The channel's last publications up to an offset, ascending; None if the ring may lack
+        some of them."""
         offsets = self._offsets.get(channel)
-        newest = offsets.last(count) if offsets is not None else []
+        newest = offsets.last(count, up_to) if offsets is not None else []
         if len(newest) < count and self.floor != 0:
             return None
         return [self._publications[offset] for offset in newest]
@@ -179,8 +182,9 @@ class _Offsets:
     def between(self, after: int, up_to: int) -> list[int]:
         return self._offsets[self._index_after(after) : self._index_after(up_to)]
 
-    def last(self, count: int) -> list[int]:
-        return self._offsets[max(self._begin, len(self._offsets) - count) :]
+    def last(self, count: int, up_to: int) -> list[int]:
+        end = self._index_after(up_to)
+        return self._offsets[max(self._begin, end - count) : end]
 
     def _index_after(self, offset: int) -> int:
         return bisect_right(self._offsets, offset, lo=self._begin)

@@ -85,7 +85,7 @@ class Formats:
         if in_patches:
             return known.of(Formats._in_turn, missed, lambda: _listed(self._in_turn(missed)))
         holds = seen.holds if isinstance(seen, _Filtered) else None
-        return known.of((_whole, holds), missed, lambda: _listed(_whole(missed, holds)))
+        return known.of((whole_list, holds), missed, lambda: whole_list(missed, holds))
 
     def _in_turn(self, missed: list[StoredPublication]) -> Iterator[bytes]:
         before: StoredPublication | None = None
@@ -154,8 +154,13 @@ class _Filtered:
         return self._tagged.frame_of(stored) if holds else None
 
 
-def _whole(missed: list[StoredPublication], holds: Predicate | None) -> Iterator[bytes]:
-    for stored in missed:
+def whole_list(publications: list[StoredPublication], holds: Predicate | None = None) -> bytes:
+    """As a reply lists them, of a filter those that it takes; empty if that is none."""
+    return _listed(_whole(publications, holds))
+
+
+def _whole(publications: list[StoredPublication], holds: Predicate | None) -> Iterator[bytes]:
+    for stored in publications:
         with suppress(BadPublication):  # as for those who were live
             if holds is None or holds(tags_of(stored)):
                 yield publication_json(stored)

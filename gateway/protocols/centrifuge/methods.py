@@ -1,20 +1,13 @@
 """The commands that publish and ask: one function each. A command is answered, or under way."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 
 import pydantic_core
 
 from gateway.presence.users import Client
 from gateway.protocols.centrifuge import codes, commands
-from gateway.protocols.centrifuge.codec import (
-    a_list,
-    an_object,
-    client_info,
-    json_of,
-    publication_json,
-)
+from gateway.protocols.centrifuge.codec import an_object, client_info, json_of
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
@@ -122,6 +115,7 @@ def presence(client: Dialogue, command: Command) -> bool:
 
 
 async def _read_presence(client: Dialogue, command: Command, channel: ChannelName) -> None:
+    client.session.pay_for(client.service.presence.stats(channel).connections)
     clients = [
         b"%b:%b" % (
             json_of(each.connection),
@@ -140,8 +134,10 @@ async def _read_presence_stats(client: Dialogue, command: Command, channel: Chan
     await _is_seen_itself(client, channel)
     clients, users = client.service.presence.stats(channel)
     if _is_seen_no_more(client, channel):
-        seen = await _clients_in(client, channel)
-        clients, users = len(seen), len({each.user_id for each in seen})
+        entries = client.service.presence.entries(channel, client.session.user_id).values()
+        if any(client.connection.id in entry.connections for entry in entries):
+            clients -= 1
+            users -= sum(entry.connection_count for entry in entries) == 1
     client.reply(command, b'{"num_clients":%d,"num_users":%d}' % (clients, users))
 
 
@@ -223,17 +219,20 @@ async def _read_history(
         )
     except Unrecoverable:
         raise Refused(Errors.UNRECOVERABLE_POSITION) from None
-    client.reply(command, page_json(page))
+    client.session.pay_for(0, sum(len(each.payload) for each in page.publications))
+    formats, known = client.service.kind_of(client.codec).formats, client.session.kind.encodings
+    publications = formats.replayed(formats.whole, page.publications, in_patches=False, known=known)
+    client.reply(command, page_json(page, publications))
 
 
-def page_json(page: Page) -> bytes:
-    """A page of history, as it is answered; all members are there even if empty or 0."""
-    publications = []
-    for stored in page.publications:
-        with suppress(BadPublication):  # as for those who were live
-            publications.append(publication_json(stored))
+def page_json(page: Page, publications: bytes) -> bytes:
+    """A page of history, as it is answered; all members are there even if empty or 0.
+
+    Args:
+        publications: Those of the page as `Formats.replayed` gives them.
+    """
     return b'{"publications":%b,"epoch":%b,"offset":%d}' % (
-        a_list(publications), json_of(page.epoch), page.top,
+        publications or b"[]", json_of(page.epoch), page.top,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Pages of history, against a plain list of all that was published."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import pytest
@@ -10,9 +11,14 @@ from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.kept import Kept
 from gateway.streams.pages import EVERYTHING, PageLimits, Pages
+from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
+from shared.contracts.ids import ChannelName
+from shared.contracts.publications import StoredPublication
+from shared.jetstream.clock import our_clock
 from shared.jetstream.subjects import RT_PUB
-from tests.gateway.streams.model_gateway import CHANNELS, World, run
+from tests.gateway.streams.model_gateway import CHANNELS, ModelFeed, World, run
+from tests.gateway.streams.model_stream import ModelStream
 
 ROOM = CHANNELS[0]
 PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001, deadline_seconds=60)
@@ -25,7 +31,7 @@ class Asked(NamedTuple):
     reverse: bool
 
 
-def pages(world: World, kept: Kept) -> Pages:
+def pages(world: ModelFeed, kept: Kept) -> Pages:
     feed, history = cast(Feed, world), History(world.stream, PATIENT)
     return Pages(
         feed,
@@ -33,7 +39,7 @@ def pages(world: World, kept: Kept) -> Pages:
         history,
         kept_of=lambda _channel: kept,
         limits=PageLimits(max_count=8),
-        now=world.now,
+        now=world.now if isinstance(world, World) else our_clock,
     )
 
 
@@ -90,6 +96,33 @@ def test_a_page_is_what_a_list_would_give(data: st.DataObject, kept: Kept) -> No
 
     assert [each.offset for each in page.publications] == a_page(kept_offsets(world, kept), asked)
     assert (page.epoch, page.top) == (world.epoch, world.position)
+
+
+@pytest.mark.parametrize("since", [None, (40, None)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_no_more_of_the_ring_is_looked_at_than_the_page_holds(
+    since: tuple[int, str | None] | None, *, reverse: bool
+) -> None:
+    class CountingRing(Ring):
+        looked_at = 0
+
+        def after(
+            self, channels: Iterable[ChannelName], offset: int
+        ) -> Iterator[StoredPublication]:
+            for each in super().after(channels, offset):
+                self.looked_at += 1
+                yield each
+
+    feed = ModelFeed(ModelStream())
+    feed.ring = ring = CountingRing(max_count=1000, max_bytes=10_000)
+    for offset in range(1, 81):
+        ring.append(StoredPublication(offset, ROOM, b"x"))
+    feed.position = 80
+
+    page = run(pages(feed, Kept()).read(ROOM, limit=2, since=since, reverse=reverse))
+
+    assert len(page.publications) == 2
+    assert ring.looked_at <= 2
 
 
 @settings(max_examples=60)

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from gateway.channels.options import Namespace, Who
-from gateway.session.rate import CONNECT_UNITS
+from gateway.session.rate import ANSWERED_BYTES_A_UNIT, CONNECT_UNITS, PUBLICATIONS_A_UNIT
 from shared.contracts.channels import parse_channel, personal_channel
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
@@ -32,6 +33,7 @@ NAMESPACES = {
         force_recovery_mode="cache",
         auto_cache_recover=True,
     ),
+    "seen": Namespace(presence=True, allow_presence_for_client=True),
     "off": Namespace(subscribe=Who.SERVICES, history=False),
 }
 SETTINGS: dict[str, Any] = {"namespaces": NAMESPACES, "channel_limit": 5}
@@ -405,6 +407,56 @@ async def test_presence_shows_connections_and_who_leaves_is_gone_at_once(
             assert stats == {"num_clients": 2, "num_users": 1}
             await second.ask("unsubscribe", channel=channel)
         assert "error" in await ann.ask("presence", channel=a_channel("tagged"))
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_who_left_does_not_count_itself(gateway: RunningGateway, others: int) -> None:
+    channel = a_channel("seen")
+    async with talking(gateway, token_of(1, "Ann")) as ann, AsyncExitStack() as stack:
+        for _ in range(others):
+            second = await stack.enter_async_context(talking(gateway, token_of(1, "Ann")))
+            await second.ask("subscribe", channel=channel)
+        await ann.ask("subscribe", channel=channel)
+        before = await ann.ask("presence_stats", channel=channel)
+        await ann.ask("unsubscribe", channel=channel)
+        after = await ann.ask("presence_stats", channel=channel)
+
+    assert before == {"num_clients": 1 + others, "num_users": 1}
+    assert after == {"num_clients": others, "num_users": others}
+
+
+async def test_presence_costs_by_how_many_are_there(nats_url: str) -> None:
+    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + (1 + 2) + (1 + 1)}
+    channel = a_channel("seen")
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as ann,
+        AsyncExitStack() as others,
+    ):
+        for user in range(2, PUBLICATIONS_A_UNIT + 3):
+            client = await others.enter_async_context(talking(gateway, token_of(user, "Ben")))
+            await client.ask("subscribe", channel=channel)
+            await client.ask("presence_stats", channel=channel)  # which waits until it is there
+        answers = [await ann.ask("presence", channel=channel) for _ in range(2)]
+
+    assert len(answers[0]["presence"]) == PUBLICATIONS_A_UNIT + 1
+    assert answers[1]["error"]["code"] == 111
+
+
+async def test_history_costs_by_its_bytes_too(nats_url: str, publisher: Publisher) -> None:
+    cost = 1 + 1 + 2  # the command, up to 20 publications, twice 16 KiB
+    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + 1 + cost + cost - 1}
+    channel = parse_channel(a_channel("news"))
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        await client.ask("subscribe", channel=channel)
+        await publish_seen(client, publisher, channel, "x" * (2 * ANSWERED_BYTES_A_UNIT))
+        answers = [await client.ask("history", channel=channel, limit=1) for _ in range(2)]
+
+    assert len(answers[0]["publications"]) == 1
+    assert answers[1]["error"]["code"] == 111
 
 
 async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publisher) -> None:
