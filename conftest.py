@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -27,6 +28,16 @@ if sys.dont_write_bytecode:
 # For the processes that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(UNINSTALLED), os.environ.get("PYTHONPATH")])
+)
+
+# A pretty traceback takes a busy machine seconds, in which nothing else goes on in the process.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
 )
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.

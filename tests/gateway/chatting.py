@@ -5,7 +5,7 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,7 @@ from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
 Message = dict[str, Any]
+TRY_AGAIN_LATER = 1013
 
 
 def now() -> float:
@@ -58,6 +59,16 @@ class Tab:
         async with asyncio.timeout(DEADLINE_SECONDS):
             message: Message = json.loads(await self.socket.recv())
         return message
+
+    async def is_welcome(self) -> bool:
+        """Keep the welcome; or it is to come again later."""
+        try:
+            self.welcome = await self.get()
+        except ConnectionClosed as end:
+            if end.rcvd is None or end.rcvd.code != TRY_AGAIN_LATER:
+                raise
+            return False
+        return True
 
     async def until(self, kind: str, **fields: Any) -> Message:
         """Skip to the next message of that type and with those fields."""
@@ -146,10 +157,14 @@ class RunningGateway:
 
     @asynccontextmanager
     async def tab(self, user_id: int, name: str, room: str, **query: Any) -> AsyncGenerator[Tab]:
-        """A tab of a user, welcomed."""
+        """A tab of a user, welcomed. It comes again, as all do, if it is told to try later: while
+        the gateway reads anew who is present, it lets nobody in."""
         query = {"token": token_of(user_id, name), "room": room} | query
-        async with self.socket(**query) as tab:
-            tab.welcome = await tab.get()
+        async with AsyncExitStack() as stack:
+            tab = await stack.enter_async_context(self.socket(**query))
+            while not await tab.is_welcome():
+                await until(lambda: not self.parts.ready())
+                tab = await stack.enter_async_context(self.socket(**query))
             yield tab
 
     def metric(self, name: str, **labels: str) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -14,9 +14,10 @@ from shared.contracts.ids import ChannelName
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway
-from tests.gateway.serving import DEADLINE_SECONDS
+from tests.gateway.serving import DEADLINE_SECONDS, until
 
 Message = dict[str, Any]
+TRY_AGAIN_LATER = 3004
 
 
 class Talk:
@@ -91,9 +92,18 @@ async def talk(
 
 @asynccontextmanager
 async def talking(gateway: RunningGateway, token: str, **asked: Any) -> AsyncGenerator[Talk]:
-    """One that is connected."""
-    async with talk(gateway) as client:
-        connected = await client.ask("connect", token=token, **asked)
+    """One that is connected. It comes again, as all do, if it is told to try later: while the
+    gateway reads anew who is present, it lets nobody in."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(talk(gateway))
+        try:
+            connected = await client.ask("connect", token=token, **asked)
+        except ConnectionClosed:
+            if client.socket.close_code != TRY_AGAIN_LATER:
+                raise
+            await until(lambda: not gateway.parts.ready())
+            client = await stack.enter_async_context(talk(gateway))
+            connected = await client.ask("connect", token=token, **asked)
         assert "error" not in connected, connected
         yield client
 
