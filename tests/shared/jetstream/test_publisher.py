@@ -57,11 +57,15 @@ async def test_publishes_of_one_caller_are_stored_in_their_order(bus: Bus) -> No
     assert [int(message.payload) for message in await read_all(bus, stream)] == list(range(500))
 
 
+ONCE: dict[str, Any] = {"attempt_seconds": 60}
+"""However long an answer takes, nothing is sent again."""
+
+
 async def test_no_more_than_the_window_is_in_flight(bus: Bus) -> None:
     asked: list[str] = []
     await bus.subscribe("silent.window", lambda _s, _p, _h, reply: asked.append(reply.decode()))
 
-    async with start_publisher(bus, window=3) as publisher, asyncio.TaskGroup() as group:
+    async with start_publisher(bus, window=3, **ONCE) as publisher, asyncio.TaskGroup() as group:
         for number in range(5):
             group.create_task(publisher.publish("silent.window", b"", message_id=str(number)))
         await eventually(lambda: len(asked) == 3)
@@ -84,7 +88,7 @@ async def test_what_would_wait_past_the_bound_is_refused_at_once_and_there_is_ro
     await bus.subscribe("silent.full", lambda _s, _p, _h, reply: asked.append(reply.decode()))
     a_place = 1024 + 10
 
-    async with start_publisher(bus, window=1, max_waiting_bytes=2 * a_place) as publisher:
+    async with start_publisher(bus, window=1, max_waiting_bytes=2 * a_place, **ONCE) as publisher:
 
         def send(name: str) -> None:
             publisher.send(
@@ -131,7 +135,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_and_makes_room(bus: Bus
     asked: list[str] = []
     await bus.subscribe("silent.cancel", lambda _s, _p, _h, reply: asked.append(reply.decode()))
 
-    async with start_publisher(bus, window=1) as publisher, asyncio.TaskGroup() as group:
+    async with start_publisher(bus, window=1, **ONCE) as publisher, asyncio.TaskGroup() as group:
 
         def publish(message_id: str) -> asyncio.Task[PubAck]:
             return group.create_task(publisher.publish("silent.cancel", b"", message_id=message_id))

@@ -61,7 +61,7 @@ async def test_what_is_forgotten_is_told_to_nobody_and_makes_room(bus: Bus) -> N
     await bus.subscribe("silent.forget", lambda _s, _p, _h, reply: asked.append(reply.decode()))
     told: list[str] = []
 
-    async with start_publisher(bus, window=1) as publisher:
+    async with start_publisher(bus, window=1, attempt_seconds=60) as publisher:
         sendings = {
             name: publisher.send(
                 "silent.forget",
