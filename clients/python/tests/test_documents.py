@@ -14,6 +14,7 @@ import hubbub_client
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import HubbubError, errors
 from hubbub_client.events import RESERVED
+from hubbub_client.recorder import Recorder
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.protocols.centrifuge.talking import talking
@@ -21,12 +22,12 @@ from tests.gateway.protocols.centrifuge.talking import talking
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def example(named: str) -> Any:
-    """A function of the README's."""
-    [source] = [
-        each for each in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if named in each
-    ]
+def example(named: str, **known: object) -> Any:
+    """A function of the README's, which knows those of the examples before it."""
+    sources = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    [source] = [each for each in sources if f"def {named}(" in each]
     module = ModuleType("example")
+    module.__dict__.update(known)
     exec(source, module.__dict__)
     return getattr(module, named)
 
@@ -59,6 +60,11 @@ async def test_the_application_of_the_example_greets(gateway: RunningGateway, ur
         await tab.until("publication", data={"text": "hi"})
 
     assert answer.status_code == 200
+
+
+def test_the_test_of_the_example_passes(hubbub_recorder: Recorder) -> None:
+    test = example("test_greeting_is_published", create_app=example("create_app"))
+    test(hubbub_recorder)
 
 
 def test_all_codes_and_reserved_names_are_documented() -> None:
