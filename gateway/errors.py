@@ -1,5 +1,6 @@
 """The two ways to fail: an error answers a command, an end reason ends the connection."""
 
+import json
 from enum import Enum
 from typing import ClassVar
 
@@ -75,3 +76,18 @@ class TooManyConnections(AppError):
 def error_code(error: AppError) -> str:
     """The code of an error frame; what may be tried again is `unavailable`, whatever it was."""
     return "unavailable" if error.kind is ErrorKind.UNAVAILABLE else error.code
+
+
+MAX_REASON_BYTES = 123
+"""Of a close frame."""
+
+
+def is_close_reason(text: str) -> bool:
+    """Whether a close may have this reason; older SDKs read one that is JSON as advice."""
+    if not text.isprintable() or len(text.encode()) > MAX_REASON_BYTES:
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False

@@ -39,17 +39,23 @@ class HttpClient:
         self._headers = (*_OUR_HEADERS, *headers)
         self._timeout_seconds = timeout_seconds
         self._max_reply_bytes = max_reply_bytes
+        self._urls: dict[str, httpx2.URL] = {}
+        """Parsed once: that takes a quarter of a question's time."""
 
     async def post(self, url: str, body: bytes, headers: Headers) -> bytes:
         """The body of the answer.
 
         Args:
+            url: One of a few.
             headers: Of this request, none of them one of ours.
 
         Raises:
             ApplicationAway: there is none in time, or it is too long, or not a 200.
         """
-        request = httpx2.Request("POST", url, headers=[*self._headers, *headers], content=body)
+        parsed = self._urls.get(url)
+        if parsed is None:
+            parsed = self._urls[url] = httpx2.URL(url)
+        request = httpx2.Request("POST", parsed, headers=[*self._headers, *headers], content=body)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._exchange(request)

@@ -3,7 +3,6 @@
 The bodies are those of Centrifugo's HTTP proxy, so that what was written for it works here.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from gateway.errors import MAX_REASON_BYTES, is_close_reason
 from gateway.proxies.errors import ApplicationDisconnects, ApplicationRefuses
 from shared.contracts.ids import ANONYMOUS, BadUserId, UserId, user_id_from_json
 from shared.contracts.json_values import RawJson
@@ -26,23 +26,16 @@ from shared.tokens.claims import (
 )
 from shared.tokens.errors import InvalidToken
 
-_MAX_REASON_BYTES = 123
-"""Of a close frame."""
-
 
 class BadReply(ValueError):
     """It is not what the application is to answer."""
 
 
 def _is_reason(reason: str) -> str:
-    """Older SDKs take a reason that is JSON for advice, and none at all for a broken line."""
-    if not reason or not reason.isprintable() or len(reason.encode()) > _MAX_REASON_BYTES:
-        raise ValueError(f"not a text of 1 to {_MAX_REASON_BYTES} bytes")
-    try:
-        json.loads(reason)
-    except ValueError:
-        return reason
-    raise ValueError("JSON is no reason")
+    """With none at all, SDKs come back whatever the code."""
+    if not reason or not is_close_reason(reason):
+        raise ValueError(f"not a text of 1 to {MAX_REASON_BYTES} bytes, or JSON")
+    return reason
 
 
 class _Part(BaseModel):

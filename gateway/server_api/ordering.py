@@ -1,10 +1,10 @@
 """The commands for connections, which all gateways carry out on their own."""
 
-import json
 from collections.abc import Mapping
 
 from gateway.channels.namespaces import Namespaces
 from gateway.cluster import Cluster
+from gateway.errors import MAX_REASON_BYTES, is_close_reason
 from gateway.protocols.centrifuge.codes import FORCE_DISCONNECT
 from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode
 from gateway.server_api.requests import (
@@ -21,8 +21,6 @@ from shared.tokens.claims import read_raw
 from shared.tokens.errors import InvalidToken
 
 _CODES = range(3000, 5000)
-_MAX_REASON_BYTES = 123
-"""Of a close frame."""
 
 
 class Ordering:
@@ -67,10 +65,10 @@ class Ordering:
         reason = how.reason or request.reason or FORCE_DISCONNECT.reason
         if code not in _CODES:
             raise ApiError(ApiErrorCode.BAD_REQUEST, "disconnect.code: not from 3000 to 4999")
-        if not reason.isprintable() or len(reason.encode()) > _MAX_REASON_BYTES or _is_json(reason):
+        if not is_close_reason(reason):
             raise ApiError(
                 ApiErrorCode.BAD_REQUEST,
-                f"disconnect.reason: not a text of at most {_MAX_REASON_BYTES} bytes, or JSON",
+                f"disconnect.reason: not a text of at most {MAX_REASON_BYTES} bytes, or JSON",
             )
         return await self._order(
             "disconnect",
@@ -101,12 +99,3 @@ class Ordering:
 def _check_end(expire_at: int) -> None:
     if expire_at and expire_at <= our_clock():
         raise ApiError(ApiErrorCode.BAD_REQUEST, "expire_at: it is over already")
-
-
-def _is_json(text: str) -> bool:
-    """Older SDKs read such a reason as advice on what to do."""
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
