@@ -116,15 +116,13 @@ class Session(Member):
         assert options is not None
         return options
 
-    def subscribe(
-        self, channel: ChannelName, encode: Format, *, by_token: bool = False
-    ) -> Subscription:
+    def subscribe(self, channel: ChannelName, encode: Format) -> Subscription:
         """Listen to a channel; nothing comes live before the subscription has recovered.
 
         Raises:
             MayNotSubscribe: as `options_of` says.
         """
-        self.options_of(channel, by_token=by_token)
+        self.options_of(channel)
         return self.kind.manager.subscribe(self, channel, encode)
 
     def enter(self, subscription: Subscription, info: ClientInfo | None = None) -> None:

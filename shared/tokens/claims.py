@@ -49,7 +49,7 @@ class Grant:
 
 
 NO_CHANNELS: Mapping[ChannelName, Grant] = MappingProxyType({})
-_PLAIN_GRANT = Grant()
+NO_GRANT = Grant()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class SubscriptionClaims:
     issued_at: float | None
     expires_at: float
     """When the subscription is over: the claim `expire_at`, or else `exp`; maybe `NEVER`."""
-    grant: Grant = _PLAIN_GRANT
+    grant: Grant = NO_GRANT
     key: str = ""
     """As in `Claims`."""
     issuer: str = ""
@@ -152,7 +152,7 @@ def read_channels(values: Mapping[str, Any]) -> Mapping[ChannelName, Grant]:
     if channels:
         if type(channels) is not list:
             raise InvalidToken("the token's `channels` is no list")
-        return {_channel(name): _PLAIN_GRANT for name in channels}
+        return {_channel(name): NO_GRANT for name in channels}
     return NO_CHANNELS
 
 
@@ -180,7 +180,7 @@ def read_grant(values: Mapping[str, Any]) -> Grant:
         data=read_raw(values, "data"),
         override=None if override is None else _override(override),
     )
-    return _PLAIN_GRANT if grant == _PLAIN_GRANT else grant
+    return NO_GRANT if grant == NO_GRANT else grant
 
 
 def read_raw(values: Mapping[str, Any], name: str) -> RawJson | None:
@@ -233,7 +233,7 @@ def _channel(name: object) -> ChannelName:
 
 def _sub(values: object) -> Grant:
     if values is None:
-        return _PLAIN_GRANT
+        return NO_GRANT
     if type(values) is not dict:
         raise InvalidToken("the token's `subs` is not readable")
     return read_grant(values)

@@ -31,7 +31,7 @@ from shared.tokens.claims import (
 from shared.tokens.errors import InvalidToken, KeysUnknown, TokenExpired
 from shared.tokens.jwk import TrustedKey
 from shared.tokens.keys import KeySource
-from shared.tokens.signatures import BadSignature, Header, TokenOpener, opener
+from shared.tokens.signatures import BadSignature, Header, SignatureChecker, checker
 
 CLOCK_SKEW_SECONDS = 30.0
 """How far an issuer's clock may be ahead of ours."""
@@ -62,8 +62,8 @@ class Issuer:
         """Of this object: whose claims they are, until it is made anew with other keys."""
         self.rules = rules
         self.keys = keys
-        self._openers: Mapping[str, TokenOpener] = {
-            algorithm: opener(algorithm) for algorithm in rules.algorithms
+        self._checkers: Mapping[str, SignatureChecker] = {
+            algorithm: checker(algorithm) for algorithm in rules.algorithms
         }
 
     def key_of(self, token: str, header: Header, algorithm: str) -> TrustedKey | None:
@@ -86,7 +86,7 @@ class Issuer:
         fit = [key for key in found if algorithm in key.algorithms]
         for key in fit:  # several of one name, or two secrets
             try:
-                self._openers[algorithm].open(token, key.material)
+                self._checkers[algorithm].check(token, key.material)
             except BadSignature:
                 continue
             return key

@@ -20,7 +20,13 @@ from gateway.protocols.centrifuge.codes import (
     close_of,
     error_of,
 )
-from gateway.protocols.centrifuge.commands import BadCommand, Command, read_commands, read_connect
+from gateway.protocols.centrifuge.commands import (
+    NOTHING_ASKED,
+    BadCommand,
+    Command,
+    read_commands,
+    read_connect,
+)
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.centrifuge.staying import Staying
@@ -61,7 +67,7 @@ from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
 from shared.contracts.json_values import RawJson
 from shared.jetstream.clock import our_clock
-from shared.tokens.claims import Claims, Grant
+from shared.tokens.claims import NO_GRANT, Claims, Grant
 from shared.tokens.errors import TokenExpired
 
 log = structlog.get_logger(__name__)
@@ -394,17 +400,13 @@ class CentrifugeClient(Dialogue):
         wanted: dict[ChannelName, Wanted] = {}
 
         def want(channel: ChannelName, grant: Grant, *, by_token: bool) -> None:
-            held = asked.subs.get(channel, commands.HeldSubscription())
-            position = commands.Subscribe(
-                channel=channel, recover=held.recover, offset=held.offset, epoch=held.epoch
-            )
-            session.options_of(channel, by_token=by_token)
-            wanted[channel] = Wanted(
-                channel, position, grant, is_server_side=True, by_token=by_token
-            )
+            held = asked.subs.get(channel)
+            position = NOTHING_ASKED if held is None else held.as_subscribe(channel)
+            options = session.options_of(channel, by_token=by_token)
+            wanted[channel] = Wanted(channel, options, position, grant, is_server_side=True)
 
         if session.user_id != ANONYMOUS:
-            want(personal_channel(session.user_id), Grant(), by_token=False)
+            want(personal_channel(session.user_id), NO_GRANT, by_token=False)
         for channel, grant in granted.items():
             want(channel, grant, by_token=True)
         for name in asked.subs:
@@ -412,7 +414,7 @@ class CentrifugeClient(Dialogue):
             if channel not in wanted:
                 refusal = self.service.namespaces.why_not_subscribe(channel, session.user_id)
                 if refusal is None:
-                    want(channel, Grant(), by_token=False)
+                    want(channel, NO_GRANT, by_token=False)
         if len(wanted) > self.service.channel_limit:
             raise Disconnected(codes.CHANNEL_LIMIT)
         return list(wanted.values())

@@ -30,6 +30,11 @@ class HeldSubscription(Position):
 
     recover: bool = False
 
+    def as_subscribe(self, channel: str) -> "Subscribe":
+        return Subscribe(
+            channel=channel, recover=self.recover, offset=self.offset, epoch=self.epoch
+        )
+
 
 class Connect(Request):
     token: str = ""
@@ -56,6 +61,9 @@ class Subscribe(Position):
     @property
     def rejects_unrecovered(self) -> bool:
         return bool(self.flag & 2)
+
+
+NOTHING_ASKED = Subscribe()
 
 
 class Unsubscribe(Request):

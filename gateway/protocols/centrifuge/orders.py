@@ -18,14 +18,14 @@ from gateway.errors import EndReason
 from gateway.protocols.centrifuge import codes, commands
 from gateway.protocols.centrifuge.codec import json_of
 from gateway.protocols.centrifuge.dialogue import Dialogue, expiry_json, ttl_of
-from gateway.protocols.centrifuge.service import CentrifugeKind, CentrifugeService, details_of
+from gateway.protocols.centrifuge.service import CentrifugeKind, CentrifugeService
 from gateway.protocols.centrifuge.subscriptions import (
     Missed,
     Wanted,
     begin_subscription,
     enter,
     missing_from,
-    show,
+    show_again,
     subscribed,
 )
 from gateway.session.recovery import ConnectionLost
@@ -139,11 +139,11 @@ class Orders:
         )
         wanted = Wanted(
             channel,
+            session.options_of(channel, by_token=True),
             asked,
             read_grant(dict(order.grant)),
             expires_at=order.expire_at or NEVER,
             is_server_side=True,
-            by_token=True,
         )
         subscription = begin_subscription(client, wanted)
         positions = missing_from(client, {subscription: wanted})
@@ -217,5 +217,5 @@ def _tell_expiry(client: Dialogue, *, has_info: bool) -> None:
     session = client.session
     body = expiry_json(ttl_of(session.claims.expires_at))
     client.connection.send(client.codec.push(None, b"refresh", body))
-    for subscription in session.subscriptions if has_info else ():
-        show(client, subscription, details_of(subscription).grant)
+    if has_info:
+        show_again(client)

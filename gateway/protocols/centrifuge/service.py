@@ -28,7 +28,7 @@ from gateway.streams.pages import Pages
 from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.ids import ANONYMOUS, ChannelName
 from shared.jetstream.clock import our_clock
-from shared.tokens.claims import NEVER, Claims, Grant
+from shared.tokens.claims import NEVER, NO_GRANT, Claims, Grant
 
 EMULATION = "emulation"
 
@@ -52,8 +52,8 @@ class Emulated(Question):
     data: str
 
 
-_NOTHING = Details(Grant())
-SERVER_SIDE = Details(Grant(), is_server_side=True)
+_NOTHING = Details(NO_GRANT)
+SERVER_SIDE = Details(NO_GRANT, is_server_side=True)
 
 
 def details_of(subscription: Subscription | None) -> Details:
@@ -199,7 +199,7 @@ class CentrifugeService:
     ) -> None:
         """Keep what a token says of a subscription, and end it some time after the token."""
         self.forget(subscription)
-        if grant == Grant() and expires_at == NEVER:
+        if grant == NO_GRANT and expires_at == NEVER:
             return
         details = Details(grant, is_server_side=details_of(subscription).is_server_side)
         subscription.details = details

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from gateway.protocols.centrifuge.codes import CONNECTION_EXPIRED
 from gateway.protocols.centrifuge.dialogue import Dialogue
-from gateway.protocols.centrifuge.service import details_of
-from gateway.protocols.centrifuge.subscriptions import show
+from gateway.protocols.centrifuge.subscriptions import show_again
 from gateway.proxies.errors import (
     ApplicationAway,
     ApplicationDisconnects,
@@ -84,6 +83,5 @@ class Staying:
         )
         client.session.end_with_token()
         if stay.info is not None:
-            for subscription in client.session.subscriptions:
-                show(client, subscription, details_of(subscription).grant)
+            show_again(client)
         self.begin()

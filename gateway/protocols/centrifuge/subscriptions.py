@@ -17,13 +17,13 @@ from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl_of
 from gateway.protocols.centrifuge.filters import BadFilter
 from gateway.protocols.centrifuge.formats import Formats
-from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS, SERVER_SIDE
+from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS, SERVER_SIDE, details_of
 from gateway.session.session import Position
 from gateway.streams.feed import Reason
 from shared.contracts.ids import ChannelName
 from shared.contracts.publications import StoredPublication
 from shared.jetstream.clock import our_clock
-from shared.tokens.claims import Grant, Subscriber, SubscriptionClaims
+from shared.tokens.claims import NO_GRANT, Grant, Subscriber, SubscriptionClaims
 from shared.tokens.errors import TokenMismatch
 from shared.web.user_rates import TooFast
 
@@ -35,14 +35,15 @@ Missed = list[StoredPublication] | Reason | None
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A subscription to be, that the client or its token asks for."""
+    """A subscription to be, that the client or its token asks for, and that it may have."""
 
     channel: ChannelName
+    options: Namespace
+    """As `Session.options_of` gave them."""
     asked: commands.Subscribe
     grant: Grant
     expires_at: float = math.inf
     is_server_side: bool = False
-    by_token: bool = False
     by_application: bool = False
     """There is no token to refresh then: when it is over, the client subscribes again."""
 
@@ -64,12 +65,13 @@ def subscribe(client: Dialogue, command: Command) -> bool:
         client.asking[channel] = command
         return client.run_beside(command, _subscribe_if_allowed(client, command, asked, channel))
     if not asked.token:
-        return _subscribe_to(client, command, Wanted(channel, asked, Grant()))
+        options = session.options_of(channel)
+        return _subscribe_to(client, command, Wanted(channel, options, asked, NO_GRANT))
     subscriber = Subscriber(session.user_id, client.connection.id, channel)
     authenticator = client.service.access.authenticator
     claims = _judged(partial(authenticator.verify_subscription_at_once, asked.token, subscriber))
     if claims is not None:
-        return _subscribe_to(client, command, _granted(channel, asked, claims))
+        return _subscribe_to(client, command, _granted(client, channel, asked, claims))
     return client.run(command, _subscribe_with_token(client, command, asked, channel, subscriber))
 
 
@@ -85,7 +87,7 @@ async def _subscribe_with_token(
     if not client.connection.is_open:
         return
     authenticator.confirm(claims)
-    wanted = _granted(channel, asked, claims)
+    wanted = _granted(client, channel, asked, claims)
     subscription = begin_subscription(client, wanted)
     await _recover(client, command, subscription, wanted)
 
@@ -110,10 +112,10 @@ async def _subscribe_if_allowed(
         raise Refused(Errors.EXPIRED)
     wanted = Wanted(
         channel,
+        client.session.options_of(channel, by_token=True),
         asked,
         allowed.grant,
         expires_at=allowed.expires_at,
-        by_token=True,
         by_application=True,
     )
     await _recover(client, command, begin_subscription(client, wanted), wanted)
@@ -131,9 +133,8 @@ def _subscribe_to(client: Dialogue, command: Command, wanted: Wanted) -> bool:
 
 def begin_subscription(client: Dialogue, wanted: Wanted) -> Subscription:
     session = client.session
-    subscription = session.subscribe(
-        wanted.channel, _format(client, wanted), by_token=wanted.by_token
-    )
+    manager = client.service.manager
+    subscription = manager.subscribe(session, wanted.channel, _format(client, wanted))
     if wanted.is_server_side:
         subscription.details = SERVER_SIDE
     client.service.remember(
@@ -149,23 +150,18 @@ def _format(client: Dialogue, wanted: Wanted) -> Format:
     """In which format the client asks to see publications, if it may."""
     formats = _formats(client)
     if wanted.asked.tf is not None:
-        options = client.service.namespaces.options_of(wanted.channel)
-        if options is None or not options.allow_tags_filter or wanted.asked.delta:
+        if not wanted.options.allow_tags_filter or wanted.asked.delta:
             raise Refused(Errors.BAD_REQUEST)
         try:
             return formats.filtered(wanted.asked.tf)
         except BadFilter:
             raise Refused(Errors.BAD_REQUEST) from None
-    return formats.first_whole if _has_delta(client, wanted) else formats.whole
+    return formats.first_whole if _has_delta(wanted) else formats.whole
 
 
-def _has_delta(client: Dialogue, wanted: Wanted) -> bool:
-    options = client.service.namespaces.options_of(wanted.channel)
-    return (
-        options is not None
-        and options.history
-        and wanted.asked.delta in options.allowed_delta_types
-    )
+def _has_delta(wanted: Wanted) -> bool:
+    options = wanted.options
+    return options.history and wanted.asked.delta in options.allowed_delta_types
 
 
 def _formats(client: Dialogue) -> Formats:
@@ -208,16 +204,15 @@ def subscribed(
 ) -> bytes:
     """Turn it live, and say from where on; in the step in which that is so."""
     asked = wanted.asked
-    options = _options(client, subscription)
     has_recovered = isinstance(missed, list)
     offset = position = client.service.catch_up.position
     if isinstance(missed, list) and asked.epoch in ("", client.service.catch_up.epoch):
         offset, position = asked.offset, max(position, asked.offset)
         missed = [each for each in missed if each.offset > offset]  # it may have the newest one
     subscription.live_from = position + 1
-    is_recoverable = recovers(client, subscription, wanted)
-    is_positioned = is_recoverable or _is_positioned(client, options, wanted)
-    has_delta = _has_delta(client, wanted)
+    is_recoverable = recovers(client, wanted)
+    is_positioned = is_recoverable or _is_positioned(client, wanted)
+    has_delta = _has_delta(wanted)
     publications = _replayed(client, subscription, missed, has_delta=has_delta)
     ttl = None if wanted.by_application else ttl_of(wanted.expires_at)
     return an_object(
@@ -249,12 +244,6 @@ def _replayed(
     return publications or None
 
 
-def _options(client: Dialogue, subscription: Subscription) -> Namespace:
-    options = client.service.namespaces.options_of(subscription.channel)
-    assert options is not None  # else it would be none
-    return options
-
-
 def count_of(missed: Missed) -> int:
     return len(missed) if isinstance(missed, list) else 0
 
@@ -265,40 +254,40 @@ def missing_from(
     """Since when each misses something that it shall get; None for the newest publication alone."""
     positions: dict[Subscription, Position | None] = {}
     for subscription, wanted in subscriptions.items():
-        if _wants_newest(client, subscription, wanted):
+        if _wants_newest(client, wanted):
             positions[subscription] = None
-        elif wanted.asked.recover and recovers(client, subscription, wanted):
+        elif wanted.asked.recover and recovers(client, wanted):
             positions[subscription] = wanted.asked.offset, wanted.asked.epoch or None
     return positions
 
 
-def _wants_newest(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:
+def _wants_newest(client: Dialogue, wanted: Wanted) -> bool:
     """Whether the newest publication is to stand for all that it missed, or never saw."""
-    options = _options(client, subscription)
+    options = wanted.options
     return (
         options.force_recovery_mode == "cache"
         and (wanted.asked.recover or options.auto_cache_recover)
-        and recovers(client, subscription, wanted)
+        and recovers(client, wanted)
     )
 
 
-def recovers(client: Dialogue, subscription: Subscription, wanted: Wanted) -> bool:
+def recovers(client: Dialogue, wanted: Wanted) -> bool:
     """Whether what it misses may be had later."""
-    options = _options(client, subscription)
+    options = wanted.options
     override = wanted.grant.override
     if override is not None and override.force_recovery is not None:
         return override.force_recovery and options.history
     return options.force_recovery or (
         wanted.asked.recoverable
-        and client.service.namespaces.may_recover(subscription.channel, subscription.member.user_id)
+        and client.service.namespaces.may_recover(wanted.channel, client.session.user_id)
     )
 
 
-def _is_positioned(client: Dialogue, options: Namespace, wanted: Wanted) -> bool:
+def _is_positioned(client: Dialogue, wanted: Wanted) -> bool:
     override = wanted.grant.override
     if override is not None and override.force_positioning is not None:
-        return override.force_positioning and options.history
-    return options.force_positioning or (
+        return override.force_positioning and wanted.options.history
+    return wanted.options.force_positioning or (
         wanted.asked.positioned
         and client.service.namespaces.may_be_positioned(wanted.channel, client.session.user_id)
     )
@@ -309,8 +298,8 @@ def enter(client: Dialogue, subscription: Subscription, wanted: Wanted) -> None:
 
     After the reply: what is pushed to a subscription comes behind it.
     """
-    switched = partial(_switched, client, subscription, wanted.grant)
-    show(client, subscription, wanted.grant)
+    switched = partial(_switched, wanted.grant, wanted.options)
+    show(client, subscription, wanted.grant, wanted.options)
     if switched("join_leave") and (
         switched("force_push_join_leave")
         or (wanted.asked.join_leave and _may_see_presence(client, subscription.channel))
@@ -318,9 +307,9 @@ def enter(client: Dialogue, subscription: Subscription, wanted: Wanted) -> None:
         client.service.watch(subscription)
 
 
-def show(client: Dialogue, subscription: Subscription, grant: Grant) -> None:
+def show(client: Dialogue, subscription: Subscription, grant: Grant, options: Namespace) -> None:
     """Let others see that it is in the channel, and what its tokens say of it."""
-    if _switched(client, subscription, grant, "presence"):
+    if _switched(grant, options, "presence"):
         conn_info, chan_info = client.session.claims.info, grant.info
         info = ClientInfo(conn_info, chan_info) if conn_info or chan_info else None
         if info is not None and not client.service.presence.takes(info):
@@ -328,10 +317,18 @@ def show(client: Dialogue, subscription: Subscription, grant: Grant) -> None:
         client.session.enter(subscription, info)
 
 
-def _switched(client: Dialogue, subscription: Subscription, grant: Grant, name: str) -> bool:
-    """Whether an option is on for the subscription."""
+def show_again(client: Dialogue) -> None:
+    """Let others see in all its channels what its tokens say of it now."""
+    for subscription in client.session.subscriptions:
+        options = client.service.namespaces.options_of(subscription.channel)
+        assert options is not None  # else it would be none
+        show(client, subscription, details_of(subscription).grant, options)
+
+
+def _switched(grant: Grant, options: Namespace, name: str) -> bool:
+    """Whether an option is on for a subscription."""
     own = None if grant.override is None else getattr(grant.override, name)
-    return bool(getattr(_options(client, subscription), name) if own is None else own)
+    return bool(getattr(options, name) if own is None else own)
 
 
 def _may_see_presence(client: Dialogue, channel: ChannelName) -> bool:
@@ -363,8 +360,11 @@ def give_up(client: Dialogue, subscription: Subscription) -> None:
     client.session.unsubscribe(subscription)
 
 
-def _granted(channel: ChannelName, asked: commands.Subscribe, claims: SubscriptionClaims) -> Wanted:
-    return Wanted(channel, asked, claims.grant, expires_at=claims.expires_at, by_token=True)
+def _granted(
+    client: Dialogue, channel: ChannelName, asked: commands.Subscribe, claims: SubscriptionClaims
+) -> Wanted:
+    options = client.session.options_of(channel, by_token=True)
+    return Wanted(channel, options, asked, claims.grant, expires_at=claims.expires_at)
 
 
 def _judged(verify: Callable[[], SubscriptionClaims | None]) -> SubscriptionClaims | None:

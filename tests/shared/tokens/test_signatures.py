@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.tokens.signatures import (
     BadSignature,
     checked_secret,
-    opener,
+    checker,
     read_token,
 )
 
@@ -47,18 +47,18 @@ def parted(token: str) -> tuple[bytes, bytes]:
     return signed, base64.urlsafe_b64decode(signature + b"==")
 
 
-def opened(signed: bytes, signature: bytes, key: bytes = OUR_KEY) -> bytes:
-    return opener("EdDSA").open(f"{signed.decode()}.{spelled(signature).decode()}", key)
+def check(signed: bytes, signature: bytes, key: bytes = OUR_KEY) -> None:
+    checker("EdDSA").check(f"{signed.decode()}.{spelled(signature).decode()}", key)
 
 
-def test_what_the_owner_of_the_key_signed_is_opened() -> None:
+def test_what_the_owner_of_the_key_signed_is_taken() -> None:
     token = a_token(kid="k")
 
     assert read_token(token) == (("EdDSA", "k"), b'{"sub":"7"}')
-    assert opener("EdDSA").open(token, OUR_KEY) == b'{"sub":"7"}'
+    checker("EdDSA").check(token, OUR_KEY)
 
 
-def test_the_example_of_the_standard_is_opened() -> None:
+def test_the_example_of_the_standard_is_taken() -> None:
     """Source: RFC 8037, appendix A.4 and A.5."""
     key = base64.urlsafe_b64decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
     token = (
@@ -66,27 +66,28 @@ def test_the_example_of_the_standard_is_opened() -> None:
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
     )
 
-    assert opener("EdDSA").open(token, key) == b"Example of Ed25519 signing"
+    checker("EdDSA").check(token, key)
+    assert read_token(token).payload == b"Example of Ed25519 signing"
 
 
 def test_what_somebody_else_signed_is_refused() -> None:
     with pytest.raises(BadSignature):
-        opener("EdDSA").open(a_token(), FOREIGN_KEY)
+        checker("EdDSA").check(a_token(), FOREIGN_KEY)
 
 
 def test_a_signature_of_another_length_is_refused() -> None:
     signed, signature = parted(a_token())
     for length in (0, 1, 32, 63):
         with pytest.raises(BadSignature):
-            opened(signed, signature[:length])
+            check(signed, signature[:length])
     with pytest.raises(BadSignature):
-        opened(signed, signature + b"\0")
+        check(signed, signature + b"\0")
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_a_signature_cannot_borrow_from_what_it_is_of(count: int) -> None:
     """Joined they are the very bytes that were signed."""
-    algorithm = opener("EdDSA").algorithm
+    algorithm = checker("EdDSA").algorithm
     signed, signature = parted(a_token())
     borrowed = signed[count:], signature + signed[:count]
     lent = signature[-count:] + signed, signature[:-count]
@@ -104,7 +105,7 @@ def test_the_same_signature_in_other_numbers_is_refused() -> None:
     for times in range(1, 8):
         other = point + (scalar + times * ORDER).to_bytes(32, "little")
         with pytest.raises(BadSignature):
-            opened(signed, other)
+            check(signed, other)
 
 
 @pytest.mark.parametrize("key", SMALL_ORDER_POINTS)
@@ -113,12 +114,12 @@ def test_under_a_key_of_small_order_nothing_holds(key: str) -> None:
     for point in SMALL_ORDER_POINTS:
         for each in (bytes.fromhex(key), OUR_KEY):
             with pytest.raises(BadSignature):
-                opened(signed, bytes.fromhex(point) + bytes(32), each)
+                check(signed, bytes.fromhex(point) + bytes(32), each)
 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_what_is_opened_pyjwt_opens_too_and_reads_the_same(data: st.DataObject) -> None:
+def test_what_is_taken_pyjwt_takes_too_and_reads_the_same(data: st.DataObject) -> None:
     algorithm, key = data.draw(st.sampled_from([("HS256", SECRET), ("EdDSA", OURS)]))
     header = data.draw(
         st.fixed_dictionaries(
@@ -139,15 +140,15 @@ def test_what_is_opened_pyjwt_opens_too_and_reads_the_same(data: st.DataObject) 
     try:
         header_read, payload_read = read_token(changed)
         if algorithm == "EdDSA":
-            payload = opener("EdDSA").open(changed, OUR_KEY)
+            checker("EdDSA").check(changed, OUR_KEY)
         else:
-            payload = opener("HS256").open(changed, checked_secret(SECRET.decode()))
+            checker("HS256").check(changed, checked_secret(SECRET.decode()))
     except BadSignature:
         return
     by_pyjwt = jwt.api_jws.decode_complete(
         changed, OURS.public_key() if algorithm == "EdDSA" else SECRET, algorithms=[algorithm]
     )
-    assert payload == payload_read == by_pyjwt["payload"]
+    assert payload_read == by_pyjwt["payload"]
     assert header_read == (algorithm, by_pyjwt["header"].get("kid"))
 
 
