@@ -24,6 +24,8 @@ class EndReason(Enum):
     INTERNAL_ERROR = "internal_error"
     RESTARTING = "restarting"
     TOO_SLOW = "too_slow"
+    SILENT = "silent"
+    """The peer did not answer a ping."""
     NOT_READY = "not_ready"
     FULL = "process_limit"
 

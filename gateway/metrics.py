@@ -15,7 +15,7 @@ UNREADABLE_LOG_SECONDS = 60.0
 """Between two log lines about unreadable publications, which are all counted."""
 
 _OUR_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
-_RFC_6455_CODES = {1002: "protocol_error", 1006: "silent", 1007: "not_utf8", 1009: "too_big"}
+_RFC_6455_CODES = {1002: "protocol_error", 1007: "not_utf8", 1009: "too_big"}
 """Labels for closes by a peer's error in the WebSocket protocol."""
 _ASK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _PUBLISH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)

@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 NEVER = float("inf")
 LOST = Close(1006, "")
 """The socket ended without a close frame. RFC 6455 reserves the code: it is never sent."""
-SILENT = Close(1006, "silent")
-"""The peer did not answer a ping. Never sent either."""
 
 COMMANDS_WAIT = 1
 UNREAD_REPLIES = 2
@@ -355,7 +353,16 @@ class Connection(asyncio.Protocol, ABC):
             self._pinged = False
             self._ping_at = now + max(0.0, limits.ping_seconds - limits.pong_seconds)
         else:
-            self._abort_for(SILENT)
+            self._end_silent()
+
+    def _end_silent(self) -> None:
+        """Say why to a peer that may still read, and wait for nothing of it."""
+        if self.pending is STALLED:
+            self._abort_for(EndReason.SILENT)
+            return
+        self._end(EndReason.SILENT)
+        self.transport.close()
+        self._lose(LOST)
 
     def _restart_clock(self) -> None:
         if self.is_open:

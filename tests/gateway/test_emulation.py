@@ -1,5 +1,6 @@
 """Commands that come with requests of their own, to whatever gateway the proxy chooses."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from typing import Any
 import httpx2
 
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
+from tests.gateway.serving import DEADLINE_SECONDS
 
 
 class Stream:
@@ -122,3 +124,29 @@ async def test_half_a_surrogate_pair_passes_from_gateway_to_gateway(
 
     assert answer.status_code == 204
     assert bye == {"push": {"disconnect": {"code": 3501, "reason": "bad request"}}}
+
+
+async def test_a_stream_whose_connect_is_refused_ends_with_the_error(
+    gateway: RunningGateway,
+) -> None:
+    connect = {"id": 1, "connect": {"token": token_of(1, "Ann", seconds=-5)}}
+    async with (
+        a_client_of(gateway) as client,
+        asyncio.timeout(DEADLINE_SECONDS / 2),  # before it would end anyway
+        client.stream("POST", "/connection/http_stream", json=connect) as response,
+    ):
+        lines = [json.loads(line) async for line in response.aiter_lines()]
+    assert lines == [{"id": 1, "error": {"code": 109, "message": "token expired"}}]
+
+
+async def test_a_stream_that_answers_no_ping_is_told_so(nats_url: str) -> None:
+    quick = {"ping_seconds": 1, "pong_seconds": 0.4}
+    async with (
+        a_gateway(nats_url, settings=quick) as gateway,
+        a_client_of(gateway) as client,
+        a_stream(client, 1) as stream,
+    ):
+        assert [await stream.get() for _ in range(2)] == [
+            {},
+            {"push": {"disconnect": {"code": 3012, "reason": "no pong"}}},
+        ]

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -18,10 +19,12 @@ from shared.contracts.ids import UserId
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
-from tests.gateway.serving import DEADLINE_SECONDS
+from tests.gateway.protocols.centrifuge.talking import talk, talking
+from tests.gateway.serving import DEADLINE_SECONDS, until
 from tests.gateway.test_emulation import a_client_of
 
 Message = dict[str, Any]
+API_KEY = "k" * 20
 QUICK = {"ping_seconds": 1, "pong_seconds": 0.4}
 
 
@@ -175,3 +178,60 @@ async def test_who_may_not_connect_is_told_why(
 ) -> None:
     async with listen(gateway, asked) as client:
         assert await client.all_until_the_end() == [{"disconnect": disconnect}]
+
+
+@pytest.mark.parametrize("path", ["uni_sse", "uni_http_stream"])
+@pytest.mark.parametrize("body", [b"", b"x", b"[]", b'{"token":1}'])
+async def test_what_is_no_request_to_connect_is_answered_400(
+    path: str, body: bytes, gateway: RunningGateway
+) -> None:
+    async with a_client_of(gateway) as client:
+        answer = await client.post(f"/connection/{path}", content=body)
+    assert answer.status_code == 400
+
+
+@every_transport
+async def test_services_can_name_the_one_connection_that_they_mean(
+    listen: Listen, nats_url: str
+) -> None:
+    may = {"api_key": SecretStr(API_KEY)}
+    asked = {"token": token_of(1, "Ann")}
+    async with (
+        a_gateway(nats_url, settings=may) as gateway,
+        listen(gateway, asked) as meant,
+        listen(gateway, asked) as other,
+        a_client_of(gateway) as service,
+    ):
+        session = (await meant.until("connect"))["connect"]["session"]
+        assert (await other.until("connect"))["connect"]["session"] != session
+        order = {"user": "1", "session": session}
+        # Answered or not: gateways of other tests may have a lease still.
+        await service.post("/api/disconnect", json=order, headers={"X-API-Key": API_KEY})
+        assert await meant.all_until_the_end() == [
+            {"disconnect": {"code": 3503, "reason": "force disconnect"}}
+        ]
+        await until(lambda: gateway.parts.manager.connection_count() == 1)
+
+
+async def test_who_finds_no_room_is_not_signed_in(nats_url: str) -> None:
+    full = {"disconnect": {"code": 3004, "reason": "internal server error"}}
+    async with (
+        a_gateway(nats_url, settings={"max_connections": 1}) as gateway,
+        talking(gateway, token_of(1, "Ann")),
+    ):
+        async with websocket_by_url(gateway, {"token": token_of(2, "Ben")}) as client:
+            assert await client.all_until_the_end() == [full]
+        refused = "hubbub_connections_refused_total"
+        await until(lambda: gateway.metric(refused, reason="process_limit") == 1)
+
+
+async def test_a_flood_of_what_nobody_reads_is_ended(nats_url: str) -> None:
+    may = {"commands_per_second": 1, "command_burst": 2, "max_rate_refusals": 3}
+    async with (
+        a_gateway(nats_url, settings=may) as gateway,
+        talk(gateway, "/connection/uni_websocket") as client,
+    ):
+        await client.socket.send(json.dumps({"token": token_of(1, "Ann")}))
+        for _ in range(2 + 3 + 1):
+            await client.socket.send("x")
+        assert await client.closed() == (3013, "too many requests")

@@ -15,6 +15,7 @@ from gateway.protocols.centrifuge.codec import TRUE, Codec, an_object, if_true, 
 from gateway.protocols.centrifuge.codes import (
     CLOSE_CODES,
     Disconnected,
+    ErrorCode,
     Errors,
     Refused,
     close_of,
@@ -61,14 +62,13 @@ from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Position, Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
-from gateway.transport.http_stream import HttpStreamConnection
 from shared.contracts.channels import personal_channel
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
 from shared.contracts.json_values import RawJson
 from shared.jetstream.clock import our_clock
 from shared.tokens.claims import NO_GRANT, Claims, Grant
-from shared.tokens.errors import TokenExpired
+from shared.tokens.errors import GrantExpired, TokenExpired
 
 log = structlog.get_logger(__name__)
 
@@ -95,8 +95,8 @@ class CentrifugeClient(Dialogue):
     close_codes: ClassVar[Mapping[EndReason, Close]] = CLOSE_CODES
 
     __slots__ = (
-        "_address", "_connect", "_data", "_emulation", "_ephemeral_rate", "_free_subscribes",
-        "_staying",
+        "_address", "_connect", "_data", "_ephemeral_rate", "_free_subscribes", "_is_refused",
+        "_secret", "_staying",
     )  # fmt: skip
 
     def __init__(
@@ -115,8 +115,10 @@ class CentrifugeClient(Dialogue):
         self._data: RawJson | None = None
         """What the application has for it, until `connect` is answered."""
         self._staying: Staying | None = None
-        self._emulation: str | None = None
-        """The secret by which other requests find this connection."""
+        self._is_refused = False
+        """Whether `connect` was answered with an error."""
+        self._secret: str | None = None
+        """The session by which other requests name this connection."""
         self._free_subscribes = service.channel_limit
         """A client that comes back subscribes to all its channels at once."""
         self._ephemeral_rate: CommandRate | None = None
@@ -126,14 +128,14 @@ class CentrifugeClient(Dialogue):
     def ping(self) -> Frame:
         return self.codec.ping
 
-    def emulate(self, connection: HttpStreamConnection) -> None:
-        """Let its commands come with other requests, which name its session."""
-        self._emulation = secrets.token_hex(16)
-        self.service.emulated[self._emulation] = connection
+    def name_session(self) -> None:
+        """Let other requests name its session: those with its commands, and those of services."""
+        self._secret = secrets.token_hex(16)
+        self.service.named[self._secret] = self.connection
 
     @property
     def _is_emulated(self) -> bool:
-        return self._emulation is not None and not self.codec.is_unidirectional
+        return self._secret is not None and not self.codec.is_unidirectional
 
     def open(self) -> None:
         """Wait for `connect`."""
@@ -154,8 +156,10 @@ class CentrifugeClient(Dialogue):
             if self.codec.is_unidirectional:
                 self._connect_alone(message)
                 return
+            if self._is_refused:
+                raise BadCommand("it goes on, though it may not connect")
             for command, line in read_commands(message):
-                if not self.connection.is_open:
+                if not self.connection.is_open or self._is_refused:
                     return
                 self._take(command, line)
         except BadCommand as bad:
@@ -163,15 +167,15 @@ class CentrifugeClient(Dialogue):
             self.connection.close(codes.BAD_REQUEST)
 
     def farewell(self, close: Close) -> Frame | None:
-        if not self.codec.says_farewell:
+        if not self.codec.says_farewell or self._is_refused:
             return None
         body = b'{"code":%d,"reason":%b}' % (close.code, json_of(close.reason))
         return self.codec.push(None, b"disconnect", body)
 
     def lost(self, close: Close) -> None:
         self.service.access.occupancy.leave(self.connection)
-        if self._emulation is not None:
-            self.service.emulated.pop(self._emulation, None)
+        if self._secret is not None:
+            self.service.named.pop(self._secret, None)
         if self._staying is not None:
             self._staying.end()
             self._staying = None
@@ -198,6 +202,8 @@ class CentrifugeClient(Dialogue):
         if self._connect is None and self._session is None:
             self._connect = read_connect(message)
             self._sign_in(self._connect.request)
+        else:
+            self._charge_message()
 
     # In their turn.
 
@@ -205,7 +211,7 @@ class CentrifugeClient(Dialogue):
         if not command.method:
             if command.id:
                 raise BadCommand("no method")
-            self._charge_pong()
+            self._charge_message()
         elif self._connect is None and self._session is None:
             if command.method != "connect":
                 raise BadCommand("a command before connect")
@@ -216,8 +222,8 @@ class CentrifugeClient(Dialogue):
         else:
             self._take_in_turn(command, line)
 
-    def _charge_pong(self) -> None:
-        """A pong is a message that asks for nothing, and counts as one."""
+    def _charge_message(self) -> None:
+        """One that asks for nothing, such as a pong, counts all the same."""
         if self._opened_commands().rate.take(time.monotonic_ns()) is CLOSE:
             self.connection.close(EndReason.RATE_LIMIT)
 
@@ -341,12 +347,17 @@ class CentrifugeClient(Dialogue):
         except AppError as error:
             self._refuse_entry(error)
 
+    def _refuse(self, command: Command, error: ErrorCode, label: str, close: Close) -> None:
+        super()._refuse(command, error, label, close)
+        if command is self._connect and not self.codec.is_unidirectional:
+            self._is_refused = True
+            if self._is_emulated:  # there is no more to say; on a WebSocket the client leaves
+                self.connection.close(EndReason.INVALID_TOKEN)
+
     def _refuse_entry(self, error: AppError) -> None:
         command = self._connect
         assert command is not None
-        if isinstance(error, TokenExpired):
-            self.refuse(command, Errors.TOKEN_EXPIRED)
-        elif isinstance(error, MayNotSubscribe):
+        if isinstance(error, TokenExpired | GrantExpired | MayNotSubscribe):
             self.refuse(command, error_of(error))
         else:
             close = close_of(error)
@@ -464,7 +475,7 @@ class CentrifugeClient(Dialogue):
             (b"subs", b"{%b}" % b",".join(subs) if subs else None),
             (b"ping", b"%d" % service.ping_seconds),
             (b"pong", None if self.codec.is_unidirectional else TRUE),
-            (b"session", None if self._emulation is None else json_of(self._emulation)),
+            (b"session", None if self._secret is None else json_of(self._secret)),
             (b"node", json_of(service.cluster.node) if self._is_emulated else None),
         )
         self._connect = self._data = None

@@ -127,6 +127,7 @@ CLOSE_CODES: Mapping[EndReason, Close] = {
     EndReason.INTERNAL_ERROR: INTERNAL_ERROR,
     EndReason.RESTARTING: SHUTDOWN,
     EndReason.TOO_SLOW: SLOW,
+    EndReason.SILENT: NO_PONG,
     EndReason.NOT_READY: INTERNAL_ERROR,
     EndReason.FULL: INTERNAL_ERROR,
 }

@@ -6,7 +6,7 @@ Source: centrifugal/protocol, client.proto and decode.go.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.contracts.json_values import read_json
 
@@ -15,9 +15,22 @@ CommandId = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Request(BaseModel):
-    """What a command asks; a member that is null counts as absent."""
+    """What a command asks; a member that is null counts as absent, of what it holds too."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+def _without_nulls(value: object) -> object:
+    """Null in place of all of it is as empty as it can be."""
+    if value is None:
+        return {}
+    if type(value) is dict and None in value.values():
+        return {name: each for name, each in value.items() if each is not None}
+    return value
+
+
+_NoNulls = BeforeValidator(_without_nulls)
+_Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 
 
 class Position(Request):
@@ -39,10 +52,10 @@ class HeldSubscription(Position):
 class Connect(Request):
     token: str = ""
     data: Any = None
-    subs: Mapping[str, HeldSubscription] = Field(default_factory=dict)
+    subs: Mapping[str, Annotated[HeldSubscription, _NoNulls]] = Field(default_factory=dict)
     name: str = ""
     version: str = ""
-    headers: Mapping[str, str] = Field(default_factory=dict)
+    headers: Mapping[str, _Text] = Field(default_factory=dict)
 
 
 class Subscribe(Position):
@@ -86,7 +99,7 @@ class PresenceStats(Request):
 class History(Request):
     channel: str = ""
     limit: int = 0
-    since: Position | None = None
+    since: Annotated[Position, _NoNulls] | None = None
     reverse: bool = False
 
 
@@ -187,9 +200,7 @@ def _read_values(values: dict[str, Any]) -> Command:
         if not method:
             return PONG if not command_id else Command(command_id, "", Request())
         asked = values[method]
-        if type(asked) is dict and None in asked.values():
-            asked = {name: value for name, value in asked.items() if value is not None}
-        request = _VALIDATE[method](asked)
+        request = _VALIDATE[method](_without_nulls(asked))
     except ValidationError as error:
         raise BadCommand(f"{method}: not as the protocol has it") from error
     if not command_id and method != "send":

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 
+from gateway.channels.connection import isolate_failure
 from gateway.cluster import NoSuchNode
 from gateway.protocols.centrifuge import codes
 from gateway.protocols.centrifuge.client import CentrifugeClient
@@ -23,6 +24,7 @@ from gateway.protocols.centrifuge.codec import (
     WEBSOCKET,
     Codec,
 )
+from gateway.protocols.centrifuge.commands import BadCommand, read_connect
 from gateway.protocols.centrifuge.service import EMULATION, CentrifugeService, Emulated
 from gateway.transport.connection import Connection
 from gateway.transport.exchange import HttpEndpoints, HttpExchange
@@ -86,10 +88,11 @@ def _uni_websocket(service: CentrifugeService, upgrade: Upgrade) -> None:
     """The first message is the request to connect, if the URL has none."""
     with suppress(ConnectionResetError):
         client = upgrade.accept(_client(service, UNI_WEBSOCKET, upgrade))
+        client.name_session()
         client.open()
         asked = read_query(upgrade.request.query).get("cf_connect")
-        if asked:
-            client.received(asked)
+        if asked and client.connection.is_open:
+            isolate_failure(client.connection, partial(client.received, asked))
 
 
 def _sse(service: CentrifugeService, codec: Codec, exchange: HttpExchange) -> None:
@@ -116,7 +119,7 @@ def _stream(
     *,
     first: bytes = b"",
 ) -> None:
-    if not asked:
+    if not asked or (codec.is_unidirectional and not _can_connect(asked)):
         exchange.respond(HTTPStatus.BAD_REQUEST)
         return
     with suppress(ConnectionResetError):
@@ -127,9 +130,18 @@ def _stream(
             sends_pongs=not codec.is_unidirectional,
         )
         assert isinstance(client.connection, HttpStreamConnection)
-        client.emulate(client.connection)
+        client.name_session()
         client.open()
         client.connection.feed(asked)
+
+
+def _can_connect(asked: str) -> bool:
+    """Whether a client can begin so that says nothing else."""
+    try:
+        read_connect(asked)
+    except BadCommand:
+        return False
+    return True
 
 
 def _emulate(service: CentrifugeService, exchange: HttpExchange) -> None:

@@ -48,7 +48,7 @@ class Whose(Question):
     """Empty for those of nobody in particular."""
     client: str = ""
     session: str = ""
-    """The secret by which an emulated connection is known."""
+    """The secret by which one is known whose transport is no WebSocket of an SDK."""
 
 
 class SubscribeOrder(Whose):
@@ -109,10 +109,10 @@ class Orders:
         for_each(self._members(order), partial(self._refresh, order))
 
     def _members(self, whose: Whose) -> Iterator[Member]:
-        emulated = self._service.emulated.get(whose.session)
+        named = self._service.named.get(whose.session)
         for member in self._manager.connections_of(UserId(whose.user)):
             is_client = whose.client in ("", member.connection.id)
-            if is_client and (not whose.session or member.connection is emulated):
+            if is_client and (not whose.session or member.connection is named):
                 yield member
 
     def _for_each_sdk(self, whose: Whose, step: Callable[[Session, Dialogue], None]) -> None:

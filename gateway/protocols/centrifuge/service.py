@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
 
-from gateway.channels.connection import Frame
+from gateway.channels.connection import Connection, Frame
 from gateway.channels.namespaces import Namespaces
 from gateway.channels.registry import ConnectionManager, Member, Subscription, for_each
 from gateway.cluster import Cluster, Question
@@ -123,8 +123,8 @@ class CentrifugeService:
         self.pages = pages
         self.cluster = cluster
         self.proxies = proxies
-        self.emulated: dict[str, HttpStreamConnection] = {}
-        """Connections whose clients send commands with other requests, by their secret sessions."""
+        self.named: dict[str, Connection] = {}
+        """Connections that other requests may name, by their secret sessions."""
         self._before = before
         self._held: dict[Session, list[Callable[[], None]]] = {}
         self._watching: dict[ChannelName, set[Subscription]] = {}
@@ -161,8 +161,8 @@ class CentrifugeService:
 
     def feed(self, asked: Emulated) -> bool:
         """Give a stream here the commands that its client sent; return whether it took them."""
-        connection = self.emulated.get(asked.session)
-        if connection is None:
+        connection = self.named.get(asked.session)
+        if not isinstance(connection, HttpStreamConnection):
             return False
         if connection.feed(asked.data):
             return True

@@ -35,6 +35,7 @@ CLOSE_CODES: Mapping[EndReason, Close] = {
     EndReason.INTERNAL_ERROR: Close(CloseCode.INTERNAL_ERROR, "internal error"),
     EndReason.RESTARTING: Close(CloseCode.SERVICE_RESTART, "restarting"),
     EndReason.TOO_SLOW: Close(CloseCode.TRY_AGAIN_LATER, "too slow"),
+    EndReason.SILENT: Close(CloseCode.TRY_AGAIN_LATER, "silent"),
     EndReason.NOT_READY: Close(CloseCode.TRY_AGAIN_LATER, "not ready"),
     EndReason.FULL: Close(CloseCode.TRY_AGAIN_LATER, "too many connections"),
 }

@@ -301,15 +301,31 @@ async def test_a_cut_aborts_a_stalled_connection_at_once() -> None:
     assert wire.hub.ends == [CLOSE_CODES[EndReason.SESSION_ENDED]]
 
 
-async def test_a_silent_peer_is_pinged_and_then_dropped() -> None:
+async def test_a_silent_peer_is_pinged_and_then_told_why_it_ends_and_not_waited_for() -> None:
     wire = a_wire(ping_seconds=10, pong_seconds=5)
 
     wire.connection.check(now() + 11)
     assert wire.sent == PING
     wire.connection.check(now() + 15)
-    assert not wire.transport.aborted
+    assert not wire.transport.closed
     wire.connection.check(now() + 17)
+    assert wire.sent == PING + close_frame(CLOSE_CODES[EndReason.SILENT])
+    assert wire.transport.closed
+    assert wire.receiver.ended == CLOSE_CODES[EndReason.SILENT]
+    wire.connection.check(now() + 30)
+    assert wire.transport.aborted, "it takes nothing"
+
+
+async def test_a_silent_peer_that_takes_nothing_is_dropped() -> None:
+    wire = a_wire(ping_seconds=10, pong_seconds=5, lag_seconds=100)
+
+    wire.connection.check(now() + 11)
+    wire.hub.end_turn()
+    wire.stall()
+    wire.connection.check(now() + 17)
+
     assert wire.transport.aborted
+    assert wire.sent == PING
 
 
 async def test_any_sign_of_life_keeps_a_connection() -> None:

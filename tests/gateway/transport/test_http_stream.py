@@ -100,7 +100,7 @@ async def test_a_peer_that_should_answer_pings_and_does_not_is_gone() -> None:
             async with running(answer_pings):
                 await until(lambda: silent.ended is not None)
             assert [each.ended for each in gateway.endpoints.listeners] == [
-                Close(1006, "silent"),
+                CLOSE_CODES[EndReason.SILENT],
                 None,
             ]
 

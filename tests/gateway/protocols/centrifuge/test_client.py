@@ -112,6 +112,32 @@ async def test_a_token_that_is_over_is_an_error_so_that_the_client_fetches_anoth
         assert answer == {"error": {"code": 109, "message": "token expired"}}
 
 
+async def test_a_grant_that_is_over_is_an_error(gateway: RunningGateway) -> None:
+    async with talk(gateway) as client:
+        answer = await client.ask("connect", token=token_of(1, "Ann", expire_at=1))
+        assert answer == {"error": {"code": 110, "message": "expired"}}
+
+
+async def test_who_goes_on_after_an_error_to_its_connect_is_sent_away(
+    gateway: RunningGateway,
+) -> None:
+    over, subscribe = token_of(1, "Ann", seconds=-5), {"channel": a_channel()}
+    async with talk(gateway) as client:  # as SDKs do, which stop when they read the error
+        await client.say({"id": 1, "connect": {"token": over}}, {"id": 2, "subscribe": subscribe})
+        assert json.loads(await client.socket.recv())["error"]["code"] == 109
+        await client.say({"id": 3, "subscribe": subscribe})
+        assert await client.closed() == BAD_REQUEST
+
+
+async def test_a_client_that_answers_no_ping_is_told_so(nats_url: str) -> None:
+    quick = {"ping_seconds": 1, "pong_seconds": 0.4}
+    async with (
+        a_gateway(nats_url, settings=quick) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        assert await client.closed() == (3012, "no pong")
+
+
 async def test_a_protobuf_client_is_told_no_for_good(gateway: RunningGateway) -> None:
     async with talk(gateway, "/connection/websocket?cf_protocol=protobuf") as client:
         assert await client.closed() == BAD_REQUEST

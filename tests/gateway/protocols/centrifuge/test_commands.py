@@ -12,6 +12,8 @@ from gateway.protocols.centrifuge.commands import (
     Command,
     Connect,
     HeldSubscription,
+    History,
+    Position,
     Publish,
     Subscribe,
     read_commands,
@@ -47,6 +49,19 @@ def test_any_data_but_null_is_kept(data: object) -> None:
 def test_members_that_are_null_or_unknown_are_as_if_they_were_not_there() -> None:
     [command] = read('{"id":1,"send":null,"subscribe":{"channel":"c","token":null,"later":[1]}}')
     assert command == Command(1, "subscribe", Subscribe(channel="c"))
+
+
+def test_what_is_null_within_a_request_is_as_if_it_were_not_there_too() -> None:
+    [connect] = read(
+        '{"id":1,"connect":{"subs":{"#1":null,"a":{"epoch":null}},"headers":{"h":null}}}'
+    )
+    [history] = read('{"id":2,"history":{"channel":"c","since":{"offset":1,"epoch":null}}}')
+    [newest] = read('{"id":3,"history":{"channel":"c","since":null}}')
+
+    held = HeldSubscription()
+    assert connect.request == Connect(subs={"#1": held, "a": held}, headers={"h": ""})
+    assert history.request == History(channel="c", since=Position(offset=1))
+    assert newest.request == History(channel="c")
 
 
 def test_of_two_methods_the_first_in_the_order_of_the_protocol_counts() -> None:
