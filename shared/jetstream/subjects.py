@@ -25,7 +25,7 @@ EPHEMERAL = "eph."
 
 MAX_MESSAGE_ID_BYTES = 512
 
-_KNOWN_NAMES = 4096  # most messages go to the same channels; at most 5 MiB
+_KNOWN_NAMES = 1024  # most messages go to the same channels; at most 1.3 MiB
 
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
 _IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})

@@ -32,7 +32,7 @@ _ERRORS_KNOWN = 16  # the servers of a cluster may fail in different ways
 BAD_SUBJECT = 10004
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")  # printable, no * and no >
 _MAX_SUBJECT_BYTES = 1536  # the server cuts the connection at a control line of 4096
-_KNOWN_SUBJECTS = 4096  # most messages go to the same channels; at most 14 MiB
+_KNOWN_SUBJECTS = 1024  # most messages go to the same channels; at most 3.5 MiB
 
 
 @lru_cache(maxsize=_KNOWN_SUBJECTS)
