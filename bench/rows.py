@@ -15,6 +15,7 @@ from bench.scenarios import (
     recover,
     sdk,
     stalled,
+    storm,
     talk,
 )
 from bench.scenarios.scale import Scale
@@ -59,6 +60,11 @@ _RECOVERABLE = Conditions(
         ' "join_leave": true, "force_recovery": true}}'
     }
 )
+
+_STORM = Conditions(
+    {"HUBBUB_GATEWAY_NAMESPACES": '{"chat": {"publish": "users", "force_recovery": true}}'}
+)
+_STORM_GOALS = {"reads of a channel": Goal(5)}
 
 ROWS: Mapping[str, Row] = {
     "idle": Row(
@@ -139,6 +145,13 @@ ROWS: Mapping[str, Row] = {
         recover.measure,
         ("hubbub",),
         conditions=Conditions({**_RECOVERABLE.settings, **recover.BELOW_THE_RING}),
+    ),
+    "storm": Row(storm.measure, ("hubbub",), _STORM_GOALS, _STORM),
+    "storm-stored": Row(
+        storm.measure,
+        ("hubbub",),
+        _STORM_GOALS,
+        Conditions({**_STORM.settings, **recover.BELOW_THE_RING}),
     ),
     "flood": Row(
         flood.measure,

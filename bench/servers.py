@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -76,25 +77,36 @@ async def lesson(_conditions: Conditions) -> AsyncGenerator[Target]:
 @asynccontextmanager
 async def hubbub(conditions: Conditions) -> AsyncGenerator[Target]:
     """One gateway process, with its nats-server and its issuer on the load's core."""
-    port, nats_port = free_port(), free_port()
-    command = (sys.executable, "-m", "hubbub", "gateway", "--port", str(port))
+    nats_port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         async with (
             start_nats(Path(folder), port=nats_port, synced=conditions.synced) as nats_url,
             start_issuer() as issuer,
-            _served(
-                *command,
-                port=port,
-                environment={
-                    **ENVIRONMENT,
-                    "HUBBUB_NATS_URL": nats_url,
-                    "HUBBUB_JWKS_URL": issuer.jwks_url,
-                    **conditions.settings,
-                },
-            ) as process,
         ):
-            await _until_ready(port)
-            yield Hubbub(port, process.pid, nats_port=nats_port, issuer=issuer)
+            environment = {
+                **ENVIRONMENT,
+                "HUBBUB_NATS_URL": nats_url,
+                "HUBBUB_JWKS_URL": issuer.jwks_url,
+                **conditions.settings,
+            }
+            another = partial(_gateway, environment)
+            async with another() as gateway:
+                yield Hubbub(
+                    gateway.port,
+                    gateway.pid,
+                    nats_port=nats_port,
+                    issuer=issuer,
+                    another=another,
+                )
+
+
+@asynccontextmanager
+async def _gateway(environment: Mapping[str, str]) -> AsyncGenerator[Target]:
+    port = free_port()
+    command = (sys.executable, "-m", "hubbub", "gateway", "--port", str(port))
+    async with _served(*command, port=port, environment=environment) as process:
+        await _until_ready(port)
+        yield Target(port, process.pid)
 
 
 SERVERS: Mapping[str, Callable[[Conditions], AbstractAsyncContextManager[Target]]] = {

@@ -1,7 +1,8 @@
 """How the load talks to each server."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -52,6 +53,8 @@ class Hubbub(Target):
     has_personal_channels: bool = True
     nats_port: int = field(kw_only=True)
     issuer: Issuer = field(kw_only=True)
+    another: Callable[[], AbstractAsyncContextManager[Target]] = field(kw_only=True)
+    """Starts another gateway at the same bus, and kills it at the end."""
 
     def eddsa_path(self, user_id: int, *, room: str = "lobby") -> str:
         return f"/ws/chat?room={room}&token={self.issuer.token(user_id)}"
