@@ -386,6 +386,7 @@ class Gateway:
     def _end_with_tokens(self) -> None:
         """Let all who are open end with their tokens, by the clock as it is now."""
         for_each(self.manager.connections(), lambda member: member.end_with_token())
+        self.centrifuge.end_with_tokens()
 
     def _observe(self) -> None:
         self.metrics.observe(

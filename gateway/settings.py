@@ -67,7 +67,7 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     lag_seconds: Seconds = 15
     """For a slow tab to catch up; then it is closed with 1013."""
     max_waiting_commands: Count = 64
-    """Of one tab; with more of them nothing further is read from it."""
+    """Of one tab, and 4 until it is signed in; with more of them nothing further is read of it."""
     commands_per_second: Annotated[float, Field(ge=0)] = 50
     """Of one tab, in the long run; 0 is no limit. Refused ones are answered `rate_limited`."""
     command_burst: Count = 100

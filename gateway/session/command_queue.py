@@ -9,6 +9,9 @@ from gateway.session.rate import CommandRate, RateLimits
 
 C = TypeVar("C")
 
+_BEFORE_OPEN = 4
+"""Commands that may wait until it is known whose they are; each may have 64 KiB."""
+
 Execute = Callable[[C], bool]
 """Begins a command. Returns whether it is under way: then `CommandQueue.done` is to be called."""
 
@@ -35,8 +38,12 @@ class CommandQueue(Generic[C]):
         """Made when something has to wait, thrown away when nothing has."""
 
     def open(self, execute: Execute[C]) -> None:
-        """Begin to execute what waits."""
+        """Begin to execute what waits, and read on."""
         self._is_open = True
+        if self._waiting and _BEFORE_OPEN <= len(self._waiting) < self._max_waiting:
+            self._is_busy = True  # for what comes while reading is resumed
+            self._connection.resume_reading()
+            self._is_busy = False
         self._work_on(execute)
 
     def put(self, command: C, execute: Execute[C], *, may_overtake: bool = False) -> None:
@@ -58,8 +65,12 @@ class CommandQueue(Generic[C]):
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(command)
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) >= self._most_waiting:
             self._connection.pause_reading()
+
+    @property
+    def _most_waiting(self) -> int:
+        return self._max_waiting if self._is_open else min(_BEFORE_OPEN, self._max_waiting)
 
     def _work_on(self, execute: Execute[C]) -> None:
         # What came before the peer left still counts; what came before we closed doesn't.

@@ -144,6 +144,12 @@ class Session(Member):
                 return subscription
         return None
 
+    def is_recovering(self, subscription: Subscription) -> bool:
+        """Whether it was never live yet, and so the client was told nothing of it."""
+        return subscription.live_from == CATCHING_UP and not any(
+            subscription in each.subscriptions.values() for each in self._recoveries
+        )
+
     def is_subscribed(self, channel: ChannelName) -> bool:
         return self.subscription_to(channel) is not None
 

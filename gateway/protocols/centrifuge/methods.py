@@ -12,6 +12,7 @@ from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, er
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel
 from gateway.protocols.centrifuge.service import details_of
+from gateway.protocols.centrifuge.subscriptions import is_shown
 from gateway.proxies.errors import BadMethod
 from gateway.streams.feed import Unrecoverable
 from gateway.streams.pages import Page
@@ -153,7 +154,8 @@ async def _clients_in(client: Dialogue, channel: ChannelName) -> list[Client]:
 async def _is_seen_itself(client: Dialogue, channel: ChannelName) -> None:
     """Wait a moment for its own entry, if it has just come in."""
     session = client.session
-    if session.is_subscribed(channel):
+    subscription = session.subscription_to(channel)
+    if subscription is not None and is_shown(client, subscription):
         seen = asyncio.Event()
         client.service.presence.when_present(
             channel,

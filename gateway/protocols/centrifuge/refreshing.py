@@ -4,6 +4,8 @@ from gateway.protocols.centrifuge import codes, commands
 from gateway.protocols.centrifuge.codes import Disconnected, Errors, Refused, error_of
 from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, expiry_json, ttl_of
+from gateway.protocols.centrifuge.service import details_of
+from gateway.protocols.centrifuge.subscriptions import show_again
 from shared.contracts.errors import AppError
 from shared.contracts.ids import ChannelName
 from shared.tokens.claims import Subscriber
@@ -20,7 +22,7 @@ def refresh(client: Dialogue, command: Command) -> bool:
 
 async def _renew(client: Dialogue, command: Command, token: str) -> None:
     session = client.session
-    before = session.claims.channels.keys()
+    before = session.claims
     try:
         await session.renew(token, allow_anonymous=client.service.allows_anonymous)
     except TokenExpired:
@@ -29,8 +31,10 @@ async def _renew(client: Dialogue, command: Command, token: str) -> None:
         if error_of(error) is Errors.INTERNAL:  # nobody can tell now, so the SDKs ask again
             raise
         raise Disconnected(codes.INVALID_TOKEN) from error
-    if session.claims.channels.keys() != before:
+    if session.claims.channels.keys() != before.channels.keys():
         raise Disconnected(codes.INSUFFICIENT_STATE)
+    if session.claims.info != before.info:
+        show_again(client)
     ttl = ttl_of(session.claims.expires_at)
     client.reply(command, expiry_json(ttl))
 
@@ -65,5 +69,8 @@ async def _renew_subscription(
     subscription = session.subscription_to(claims.channel)
     if subscription is None:
         raise Refused(Errors.PERMISSION_DENIED)
+    before = details_of(subscription).grant.info
     client.service.remember(subscription, claims.grant, claims.expires_at)
+    if claims.grant.info != before:
+        show_again(client, subscription)
     client.reply(command, expiry_json(ttl_of(claims.expires_at)))

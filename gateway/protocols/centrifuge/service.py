@@ -42,6 +42,8 @@ class Details:
 
     grant: Grant
     is_server_side: bool = False
+    ends_at: float = NEVER
+    """By the wall clock; some time after its token."""
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -199,12 +201,24 @@ class CentrifugeService:
     ) -> None:
         """Keep what a token says of a subscription, and end it some time after the token."""
         self.forget(subscription)
+        is_server_side = details_of(subscription).is_server_side
         if grant == NO_GRANT and expires_at == NEVER:
+            subscription.details = SERVER_SIDE if is_server_side else None
             return
-        details = Details(grant, is_server_side=details_of(subscription).is_server_side)
+        details = Details(grant, is_server_side=is_server_side, ends_at=expires_at + grace_seconds)
         subscription.details = details
-        if expires_at < NEVER:
-            seconds = expires_at - our_clock() + grace_seconds
+        self._end_in_time(subscription, details)
+
+    def end_with_tokens(self) -> None:
+        """Let all subscriptions end with their tokens, by the clock as it is now."""
+        for member in self.manager.connections():
+            for subscription in member.subscriptions:
+                self.forget(subscription)
+                self._end_in_time(subscription, details_of(subscription))
+
+    def _end_in_time(self, subscription: Subscription, details: Details) -> None:
+        if details.ends_at < NEVER:
+            seconds = details.ends_at - our_clock()
             loop = asyncio.get_running_loop()
             details.expiry = loop.call_later(seconds, self._expire, subscription)
 
@@ -266,10 +280,14 @@ class CentrifugeService:
     def unsubscribe(
         self, session: Session, subscription: Subscription, why: codes.Unsubscribe
     ) -> None:
-        """End a subscription, and tell the client."""
+        """End a subscription, and tell the client; by the reply, if it waits for that."""
         assert isinstance(session.kind, CentrifugeKind)
+        is_told_by_reply = session.is_recovering(subscription)
         self.end(subscription)
         session.unsubscribe(subscription)
+        if is_told_by_reply:
+            subscription.details = why
+            return
         body = b'{"code":%d,"reason":%b}' % (why.code, json_of(why.reason))
         session.connection.send(session.kind.codec.push(subscription.channel, b"unsubscribe", body))
 

@@ -86,6 +86,8 @@ async def _subscribe_with_token(
     claims = await _judged_later(authenticator.verify_subscription(asked.token, subscriber))
     if not client.connection.is_open:
         return
+    if client.session.is_subscribed(channel):  # by a service, meanwhile
+        raise Refused(Errors.ALREADY_SUBSCRIBED)
     authenticator.confirm(claims)
     wanted = _granted(client, channel, asked, claims)
     subscription = begin_subscription(client, wanted)
@@ -179,7 +181,8 @@ async def _recover(
         give_up(client, subscription)
         raise
     if session.subscription_to(wanted.channel) is not subscription:  # it was ended meanwhile
-        raise Refused(Errors.PERMISSION_DENIED)
+        is_expired = subscription.details is codes.SUBSCRIPTION_OVER
+        raise Refused(Errors.INTERNAL if is_expired else Errors.PERMISSION_DENIED)
     _answer_subscribe(client, command, subscription, wanted, missed.get(subscription))
 
 
@@ -317,12 +320,23 @@ def show(client: Dialogue, subscription: Subscription, grant: Grant, options: Na
         client.session.enter(subscription, info)
 
 
-def show_again(client: Dialogue) -> None:
-    """Let others see in all its channels what its tokens say of it now."""
-    for subscription in client.session.subscriptions:
-        options = client.service.namespaces.options_of(subscription.channel)
-        assert options is not None  # else it would be none
-        show(client, subscription, details_of(subscription).grant, options)
+def show_again(client: Dialogue, *subscriptions: Subscription) -> None:
+    """Let others see what its tokens say of it now, in all its channels if none is named."""
+    for subscription in subscriptions or client.session.subscriptions:
+        grant, options = details_of(subscription).grant, _options(client, subscription)
+        show(client, subscription, grant, options)
+
+
+def is_shown(client: Dialogue, subscription: Subscription) -> bool:
+    """Whether others see that it is in the channel, as its token has it."""
+    grant, options = details_of(subscription).grant, _options(client, subscription)
+    return _switched(grant, options, "presence")
+
+
+def _options(client: Dialogue, subscription: Subscription) -> Namespace:
+    options = client.service.namespaces.options_of(subscription.channel)
+    assert options is not None  # else it would be none
+    return options
 
 
 def _switched(grant: Grant, options: Namespace, name: str) -> bool:

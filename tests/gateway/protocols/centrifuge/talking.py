@@ -35,10 +35,15 @@ class Talk:
         """Send a command; its result, or its error with the name `error`. Pushes are kept."""
         command_id = next(self._ids)
         await self.say({"id": command_id, method: asked})
+        message = await self.reply(command_id)
+        return message[method] if method in message else {"error": message["error"]}
+
+    async def reply(self, command_id: int) -> Message:
+        """The reply to a command that was sent before. Pushes are kept."""
         while True:
             message = await self._read()
             if message.get("id") == command_id:
-                return message[method] if method in message else {"error": message["error"]}
+                return message
             self._came.append(message)
 
     async def push(self) -> Message:

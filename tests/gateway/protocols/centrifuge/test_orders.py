@@ -1,13 +1,26 @@
-"""What services order of connections, at a gateway whose sockets and bus are nowhere."""
+"""What services order of connections, and what ends by itself, at a gateway whose sockets and bus
+are nowhere."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.app import Gateway
+from gateway.channels.connection import Connection
+from gateway.channels.registry import Subscription
 from gateway.errors import EndReason
 from gateway.protocols.centrifuge.codec import WEBSOCKET
+from gateway.protocols.centrifuge.codes import (
+    SERVER_UNSUBSCRIBE,
+    SUBSCRIPTION_OVER,
+    Errors,
+    Unsubscribe,
+)
+from gateway.protocols.centrifuge.commands import NOTHING_ASKED, Command, Subscribe
+from gateway.protocols.centrifuge.dialogue import Dialogue
 from gateway.protocols.centrifuge.orders import (
     DisconnectOrder,
     Orders,
@@ -15,16 +28,20 @@ from gateway.protocols.centrifuge.orders import (
     SubscribeOrder,
     UnsubscribeOrder,
 )
-from gateway.session.session import Session
+from gateway.protocols.centrifuge.service import details_of
+from gateway.protocols.centrifuge.subscriptions import Wanted, begin_subscription, subscribe
+from gateway.session.session import Position, Session, SessionKind
 from gateway.settings import GatewaySettings
+from gateway.streams.feed import Reason
 from gateway.transport.frames import Close
 from shared.contracts.ids import ChannelName, UserId
 from shared.contracts.json_values import RawJson
+from shared.contracts.publications import StoredPublication
 from shared.jetstream.clock import our_clock
 from shared.jetstream.publisher import Publisher
 from shared.nats.client import Bus
 from shared.runtime.supervision import Supervisor
-from shared.tokens.claims import Claims
+from shared.tokens.claims import NEVER, NO_GRANT, Claims
 from shared.tokens.keys import FixedKeys
 from tests.fixtures.tokens import OUR_KEY, a_verifier
 from tests.gateway.chatting import now
@@ -54,10 +71,16 @@ def orders(gateway: Gateway) -> Orders:
     return Orders(gateway.centrifuge)
 
 
-def a_session(gateway: Gateway, user_id: UserId = ANN) -> Session:
-    kind = gateway.centrifuge.kind_of(WEBSOCKET)
+def a_session(
+    gateway: Gateway,
+    user_id: UserId = ANN,
+    *,
+    kind: type[Session] = Session,
+    connection: AConnection | None = None,
+) -> Session:
     claims = Claims(user_id, "Ann", None, issued_at=None, expires_at=our_clock() + 100)
-    session = Session(AConnection(), claims, kind)
+    codec = gateway.centrifuge.kind_of(WEBSOCKET)
+    session = kind(connection or AConnection(), claims, codec)
     session.begin(0)
     return session
 
@@ -128,3 +151,75 @@ async def test_a_refresh_without_an_end_leaves_the_end_as_it_is(
     assert without_end == replace(before, info=RawJson(b'{"a":1}'))
     assert later == replace(without_end, expires_at=before.expires_at + 50)
     assert session.connection.closing is EndReason.TOKEN_EXPIRED
+
+
+class RecoversLate(Session):
+    """Is told what it missed when the test says so."""
+
+    __slots__ = ("asked", "released")
+
+    def __init__(self, connection: Connection, claims: Claims, kind: SessionKind) -> None:
+        super().__init__(connection, claims, kind)
+        self.asked, self.released = asyncio.Event(), asyncio.Event()
+
+    async def missed(
+        self, wanted: Mapping[Subscription, Position | None]
+    ) -> dict[Subscription, list[StoredPublication] | Reason]:
+        self.asked.set()
+        await self.released.wait()
+        return {}
+
+
+class OneCommand(Dialogue):
+    """Of a client that says nothing more."""
+
+    def done(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("why", "error"),
+    [
+        (SERVER_UNSUBSCRIBE, Errors.PERMISSION_DENIED),
+        (SUBSCRIPTION_OVER, Errors.INTERNAL),  # which is temporary, so the client asks again
+    ],
+)
+async def test_what_ends_before_its_subscribe_is_answered_is_told_by_the_answer(
+    gateway: Gateway, why: Unsubscribe, error: Errors
+) -> None:
+    channel = ChannelName("post:1")
+    async with asyncio.TaskGroup() as group:
+        session = a_session(gateway, kind=RecoversLate, connection=AConnection(group))
+        assert isinstance(session, RecoversLate)
+        client = OneCommand.of(session, gateway.centrifuge, WEBSOCKET)
+        asked = Subscribe(channel=channel, recoverable=True, recover=True, offset=1)
+        subscribe(client, Command(1, "subscribe", asked))
+        await session.asked.wait()
+        subscription = session.subscription_to(channel)
+        assert subscription is not None
+        gateway.centrifuge.unsubscribe(session, subscription, why)
+        session.released.set()
+
+    assert isinstance(session.connection, AConnection)
+    [answer] = session.connection.messages
+    assert answer["error"]["code"] == error.value.code
+
+
+async def test_subscriptions_end_by_the_clock_as_it_is_after_a_jump(gateway: Gateway) -> None:
+    centrifuge, clock = gateway.centrifuge, asyncio.get_running_loop().time
+    client = Dialogue.of(a_session(gateway), centrifuge, WEBSOCKET)
+    for channel, expires_at in (("post:1", our_clock() + 100), ("post:2", NEVER)):
+        name = ChannelName(channel)
+        options = client.session.options_of(name)
+        wanted = Wanted(name, options, NOTHING_ASKED, NO_GRANT, expires_at=expires_at)
+        begin_subscription(client, wanted)
+    ends_in_time, never_ends = client.session.subscriptions
+    details = details_of(ends_in_time)
+    before = details.expiry
+    details.ends_at -= 50  # as if the clock had gone on by as much
+    centrifuge.end_with_tokens()
+
+    assert before is not None
+    assert before.cancelled()
+    assert details.expiry is not None
+    assert details.expiry.when() - clock() == pytest.approx(75, abs=5)
+    assert details_of(never_ends).expiry is None
