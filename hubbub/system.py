@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +20,7 @@ from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
 from hubbub.migrate import PACKAGES
 from hubbub.progress import saying
+from hubbub.shipped import shipped
 from posts_service.settings import PostsSettings
 from shared.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.jetstream.streams import bootstrap, keep_streams
@@ -32,7 +32,7 @@ from shared.sql.outbox.metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
 from shared.web.http import MAX_BODY_BYTES, install_edge, operations_router
 
-WEB = Path(__file__).parent.parent / "web"
+WEB = shipped("web")
 """The demo app: a page and its files."""
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.

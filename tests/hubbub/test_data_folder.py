@@ -105,6 +105,17 @@ def test_what_runs_is_found_while_it_runs(folder: DataFolder) -> None:
     assert not file.exists()
 
 
+def test_git_leaves_it_alone_but_not_what_else_is_in_a_folder_of_somebody_else(
+    folder: DataFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").touch()
+
+    DataFolder(tmp_path).create()
+
+    assert (folder.path / ".gitignore").read_text() == "*\n"
+    assert not (tmp_path / ".gitignore").exists()
+
+
 def test_an_unreadable_announcement_is_none(folder: DataFolder) -> None:
     (folder.path / "running.json").write_text("{")
 
@@ -119,7 +130,8 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 
 def written_in(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir() if file.stat().st_size]
+    """The visible files that are not empty."""
+    return [file.name for file in folder.glob("[!.]*") if file.stat().st_size]
 
 
 async def test_the_databases_are_in_the_folder_whatever_its_name(

@@ -60,8 +60,7 @@ def test_to_start_on_a_full_disk_is_a_sentence_that_says_where_room_is_needed(
 
     assert system.wait(seconds=60) == 1
     assert system.log.splitlines()[-1] == (
-        f"Error: {disk.path}/data/nats/secrets/passwords.conf: No space left on device; "
-        "make room on that disk"
+        f"Error: {disk.path}/data/.gitignore: No space left on device; make room on that disk"
     )
 
 

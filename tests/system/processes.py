@@ -59,9 +59,12 @@ class HubbubProcess:
         host: str = "127.0.0.1",
         port: int = 0,
         module: str = "hubbub",
+        script: Path | str | None = None,
+        cwd: Path | None = None,
     ) -> None:
         """
         Args:
+            script: Run that instead of the ``module`` of this environment.
             env: The ``HUBBUB_`` variables that it gets beside `QUICK_HASHES`; those of the test
                 run are dropped.
         """
@@ -73,11 +76,12 @@ class HubbubProcess:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         with log_file.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*([script] if script else [sys.executable, "-m", module]), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=inherited | PROXIES | QUICK_HASHES | dict(env or {}),
+                cwd=cwd,
                 start_new_session=True,  # so that `interrupt` reaches it as a terminal would
             )
 
@@ -175,11 +179,21 @@ class Processes:
         port: int = 0,
         env: Mapping[str, str] | None = None,
         module: str = "hubbub",
+        script: Path | str | None = None,
+        cwd: Path | None = None,
     ) -> HubbubProcess:
         """Start any command; its output lies in a file named after it."""
         name = arguments[0] if module == "hubbub" else module
         log_file = self.home / f"{len(self._started)}-{name}.log"
-        process = HubbubProcess(*arguments, log_file=log_file, env=env, port=port, module=module)
+        process = HubbubProcess(
+            *arguments,
+            log_file=log_file,
+            env=env,
+            port=port,
+            module=module,
+            script=script,
+            cwd=cwd,
+        )
         self._started.append(process)
         return process
 

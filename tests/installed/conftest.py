@@ -1,0 +1,83 @@
+"""A wheel of this checkout, and empty environments into which it is installed.
+
+All comes from what lies on this machine since its own environment was made: no index is asked.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
+INSTALL_SECONDS = 60
+OFFLINE = MappingProxyType({"UV_OFFLINE": "1"})
+
+
+def run_uv(*arguments: str, **env: str) -> str:
+    """What it prints; its failure fails the test with what it says."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        ["uv", *arguments],
+        cwd=ROOT,
+        env=inherited | env,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It is made from the source distribution, so that one is complete too."""
+    if shutil.which("uv") is None:
+        assert not NOTHING_SKIPPED, "there is no uv"
+        pytest.skip("there is no uv")
+    folder = tmp_path_factory.mktemp("dist")
+    run_uv("build", "--out-dir", str(folder), **OFFLINE)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+class Installed:
+    """An environment in which nothing is but the wheel and what that needs."""
+
+    def __init__(self, home: Path, wheel: Path, requirement: str) -> None:
+        """The versions of what it needs are those of this environment."""
+        self._folder = home
+        chosen = [f"--extra={extra}" for extra in Requirement(requirement).extras]
+        only_what_it_needs = ("--no-default-groups", "--no-install-project")
+        own: Mapping[str, str] = {**OFFLINE, "UV_PROJECT_ENVIRONMENT": str(home)}
+        python = f"--python={sys.executable}"
+        run_uv("sync", "--frozen", python, *only_what_it_needs, *chosen, **own)
+        # By the wheel's own list of what it needs, of which all has to be there.
+        place = ("--python", str(home), "--no-index", "--find-links", str(wheel.parent))
+        run_uv("pip", "install", *place, requirement, **OFFLINE)
+
+    @property
+    def hubbub(self) -> Path:
+        return self._folder / "bin" / "hubbub"
+
+
+@pytest.fixture(scope="session")
+def embedded(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """As the README says."""
+    [requirement] = re.findall(r"^pip install '(.*)'$", README, re.MULTILINE)
+    return Installed(tmp_path_factory.mktemp("embedded"), wheel, requirement)
+
+
+@pytest.fixture(scope="session")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Without the extra."""
+    return Installed(tmp_path_factory.mktemp("bare"), wheel, "hubbub")
