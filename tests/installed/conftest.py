@@ -19,16 +19,18 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
 INSTALL_SECONDS = 60
+ALONE = MappingProxyType({"PYTHONPATH": "", "PYTHONPYCACHEPREFIX": ""})
+"""Neither this environment's modules, nor its folder of bytecode, which would grow at each run."""
 OFFLINE = MappingProxyType({"UV_OFFLINE": "1"})
 
 
 def run_uv(*arguments: str, **env: str) -> str:
     """What it prints; its failure fails the test with what it says."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     done = subprocess.run(
         ["uv", *arguments],
         cwd=ROOT,
-        env=inherited | env,
+        env=inherited | ALONE | env,
         capture_output=True,
         text=True,
         timeout=INSTALL_SECONDS,

@@ -12,7 +12,15 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
-from tests.installed.conftest import NOTHING_SKIPPED, OFFLINE, README, ROOT, Installed, run_uv
+from tests.installed.conftest import (
+    ALONE,
+    NOTHING_SKIPPED,
+    OFFLINE,
+    README,
+    ROOT,
+    Installed,
+    run_uv,
+)
 from tests.system.processes import HubbubProcess, Processes, processes_in
 
 ANN = {"email": "ann@example.com", "name": "Ann", "password": "a long password"}
@@ -21,7 +29,6 @@ GATEWAYS = 2
 NOT_OURS = "raise AssertionError('this is the application, and nobody asked for it')"
 APPLICATION = ("app.py", "gateway.py", "hubbub.py", "shared/__init__.py", "web/index.html")
 """Its files; some are called as ours are."""
-ALONE = {"PYTHONPATH": ""}
 SECONDS = 20
 
 
