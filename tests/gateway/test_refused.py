@@ -45,7 +45,7 @@ def test_each_close_of_ours_is_counted_under_a_reason_of_its_own() -> None:
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
 
-    for ended in (*EndReason, 1006, None):
+    for ended in (*EndReason, 1002, 1007, 1009, None):
         metrics.refused(ended)
 
     reasons = {
@@ -54,6 +54,6 @@ def test_each_close_of_ours_is_counted_under_a_reason_of_its_own() -> None:
         for sample in family.samples
         if sample.name == NAME
     }
-    assert len(reasons) == len(EndReason) + 2
+    assert len(reasons) == len(EndReason) + 4
     assert set(reasons.values()) == {1}
     assert "other" not in reasons
