@@ -410,9 +410,10 @@ async def test_a_subscription_with_delta_is_sent_one_whole_and_then_patches(
     async with talking(gateway, token_of(1, "Ann")) as client:
         answer = await client.ask("subscribe", channel=channel, delta="fossil")
         assert answer["delta"] is True
-        for number in range(3):
+        came = []
+        for number in range(3):  # one after another: those of one turn would all be whole
             await client.ask("publish", channel=channel, data={"n": number, "pad": "x" * 100})
-        came = [await client.publication(channel) for _ in range(3)]
+            came.append(await client.publication(channel))
 
     assert [each.get("delta", False) for each in came] == [False, True, True]
     assert json.loads(came[0]["data"]) == {"n": 0, "pad": "x" * 100}
