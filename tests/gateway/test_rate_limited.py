@@ -68,18 +68,18 @@ async def test_who_goes_on_and_on_is_sent_away_and_nobody_else_is(nats_url: str)
 
 
 async def test_who_slows_down_is_heard_again(nats_url: str) -> None:
-    settings = {"commands_per_second": 5, "command_burst": 1, "max_rate_refusals": 1000}
+    settings = {"commands_per_second": 5, "command_burst": 1, "max_rate_refusals": 1_000_000}
     async with (
         a_gateway(nats_url, settings=settings) as gateway,
         gateway.tab(1, "Ann", a_room()) as ann,
     ):
-        await say(ann, *"abc")
-        kinds = [answer["type"] for answer in await answers(ann, 3)]
+        kinds: list[str] = []
+        while "error" not in kinds:
+            await say(ann, *"abc")
+            kinds += [answer["type"] for answer in await answers(ann, 3)]
         while kinds[-1] != "ack":  # each try after the answer to the one before
             await say(ann, "again")
             kinds.append((await answers(ann, 1))[0]["type"])
-
-        assert "error" in kinds
 
 
 @pytest.mark.parametrize("by_message", [False, True])
