@@ -9,7 +9,7 @@ from gateway.presence.users import ChannelStats, Client
 from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId
 from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus
+from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
@@ -152,7 +152,9 @@ async def test_a_waiter_for_a_connection_is_called_when_it_is_listed(server: Nat
         assert gateway.tabs == {ONE, TWO}
 
 
-async def test_a_client_change_whose_callback_fails_does_not_stop_the_others(bus: Bus) -> None:
+async def test_a_client_change_whose_callback_fails_does_not_stop_the_others(
+    server: NatsServer,
+) -> None:
     channel = ChannelName("test:failing")
     reported: list[ConnectionId] = []
 
@@ -161,7 +163,7 @@ async def test_a_client_change_whose_callback_fails_does_not_stop_the_others(bus
             raise RuntimeError("a callback that fails")
         reported.append(change.connection)
 
-    async with start_publisher(bus) as publisher:
+    async with connect_bus(server.url, name="gateway") as bus, start_publisher(bus) as publisher:
         await bootstrap(bus)
         presence = Presence(
             bus,
