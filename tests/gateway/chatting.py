@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx2
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -29,6 +31,7 @@ from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
 Message = dict[str, Any]
+LEASE_IS_OVER_SECONDS = 60.0
 TRY_AGAIN_LATER = 1013
 
 
@@ -215,7 +218,18 @@ async def a_gateway(
     ):
         if wait:
             await until(lambda: not parts.ready())
+        if wait and settings is not None and "api_key" in settings:
+            await _until_all_answer(port, settings["api_key"])
         yield RunningGateway(port, parts, registry, publisher)
+
+
+async def _until_all_answer(port: int, api_key: str | SecretStr) -> None:
+    """Services are refused orders while a gateway of an earlier test still seems to be there."""
+    key = api_key if isinstance(api_key, str) else api_key.get_secret_value()
+    async with asyncio.timeout(LEASE_IS_OVER_SECONDS), httpx2.AsyncClient(trust_env=False) as http:
+        url, headers = f"http://127.0.0.1:{port}/api/info", {"X-API-Key": key}
+        while "error" in (await http.post(url, headers=headers, json={})).json():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
