@@ -67,6 +67,7 @@ part("ask").addEventListener("submit", async (event) => {
   const question = new FormData(event.target).get("question");
   location.hash = (await post("/questions", { question })).answer;
 });
+part("send").disabled = false; // before, the browser would send the form itself
 part("stop").addEventListener("click", () =>
   centrifuge.rpc(`stop_answer.${location.hash.slice(1)}`, {}).catch(({ message }) => {
     part("status").textContent = `Not stopped: ${message}`;
