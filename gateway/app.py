@@ -12,13 +12,12 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from gateway.channels.namespaces import Namespaces
+from gateway import configured
 from gateway.channels.registry import ConnectionManager, Fanout, for_each
 from gateway.cluster import Cluster
 from gateway.control import Control
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
-from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.protocols.centrifuge.endpoints import http_endpoints, websocket_endpoints
 from gateway.protocols.centrifuge.orders import Orders
@@ -27,8 +26,6 @@ from gateway.protocols.chat.announcements import Announcements
 from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.client import chat_endpoint
 from gateway.protocols.chat.service import ChatService, tell_hole
-from gateway.proxies.headers import HeaderRules
-from gateway.proxies.proxies import Proxies, ProxyLimits, Urls
 from gateway.server_api.api import Api
 from gateway.server_api.ordering import Ordering
 from gateway.server_api.publishing import Publishing
@@ -36,9 +33,7 @@ from gateway.server_api.reading import Reading
 from gateway.server_api.routes import api_shortcuts, create_api_router
 from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
-from gateway.session.buckets import Buckets
 from gateway.session.clock import ClockWatch
-from gateway.session.rate import RateLimits
 from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
@@ -48,16 +43,13 @@ from gateway.streams.encodings import Encodings
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.feed import Feed
 from gateway.streams.history import History
-from gateway.streams.kept import ALL, Kept, KeptOf
 from gateway.streams.pages import PageLimits, Pages
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.streams.refill import refill
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from gateway.transport.hub import Hub
-from gateway.transport.shared_state import Limits
 from gateway.transport.sniffer import websocket_options
-from shared.contracts.ids import ChannelName
 from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
 from shared.jetstream.follower import Follower
 from shared.jetstream.publisher import Publisher, start_publisher
@@ -117,7 +109,7 @@ class Gateway:
         self._draining = False
         self.metrics = GatewayMetrics(registry)
         self.hub = Hub(
-            _transport_limits(settings),
+            configured.transport_limits(settings),
             on_closed=lambda close: self.metrics.closed(close.code),
             on_failed=self.metrics.failed_connections.inc,
         )
@@ -141,7 +133,7 @@ class Gateway:
             on_change=lambda change: self.announcements.announce(change),
             on_client_change=lambda change: self.centrifuge.announce(change),
             is_watched=lambda channel: self.centrifuge.is_watched(channel),
-            limits=_presence_limits(settings),
+            limits=configured.presence_limits(settings),
         )
         self.announcements = Announcements(
             self.manager,
@@ -176,12 +168,7 @@ class Gateway:
             limits=NotifyLimits(publish_seconds=settings.publish_seconds),
             now=now,
         )
-        namespaces = Namespaces(
-            settings.namespaces,
-            without_namespace=settings.without_namespace,
-            personal=settings.personal_channel,
-            insecure=settings.client_insecure,
-        )
+        namespaces = configured.namespaces(settings)
         publishing_limits = PublishingLimits(deadline_seconds=settings.publish_seconds)
         self.publisher = ChannelPublisher(
             publisher,
@@ -198,7 +185,7 @@ class Gateway:
             on_unreadable=self.metrics.unreadable,
             limits=publishing_limits,
         )
-        kept_of = _kept_of(namespaces)
+        kept_of = configured.kept_of_namespaces(namespaces)
         cache_limits = CacheLimits(max_bytes=settings.recovery_cache_bytes)
         reads = SharedReads(self.feed, history, cache_limits)
         self.pages = Pages(
@@ -223,11 +210,7 @@ class Gateway:
             on_caught_up=self.announcements.tell_who_is_here,
             encodings=Encodings(cache_limits),
         )
-        rate_limits = RateLimits(
-            commands_per_second=settings.commands_per_second,
-            burst=settings.command_burst,
-            max_refusals=settings.max_rate_refusals,
-        )
+        rate_limits = configured.rate_limits(settings)
         self.chat = ChatService(
             sessions=sessions,
             presence=self.presence,
@@ -240,7 +223,7 @@ class Gateway:
             leases=lambda: self.presence.live_leases,
             own_lease=lambda: self.presence.node,
         )
-        self.proxies = _proxies(settings, bus, self.metrics)
+        self.proxies = configured.proxies(settings, bus, self.metrics)
         in_one_reply = CatchUpLimits(
             replay_limit=settings.recovery_max_publication_limit,
             reply_bytes=settings.recovery_max_bytes,
@@ -253,16 +236,8 @@ class Gateway:
             proxies=self.proxies,
             before=self.feed.ring.before,
             rate_limits=rate_limits,
-            ephemeral_limits=RateLimits(
-                commands_per_second=settings.ephemeral_per_second,
-                burst=settings.ephemeral_burst,
-                max_refusals=settings.max_rate_refusals,
-            ),
-            ephemeral_buckets=Buckets(
-                units_per_second=settings.user_ephemeral_units_per_second,
-                burst=settings.user_ephemeral_burst,
-                max_users=settings.max_user_buckets,
-            ),
+            ephemeral_limits=configured.ephemeral_limits(settings),
+            ephemeral_buckets=configured.ephemeral_buckets(settings),
             ping_seconds=settings.ping_seconds,
             connect_seconds=settings.auth_seconds,
             max_waiting_commands=settings.max_waiting_commands,
@@ -304,11 +279,7 @@ class Gateway:
                 here=lambda user_id: len(self.manager.connections_of(user_id)),
                 elsewhere=self.presence.connections_elsewhere,
             ),
-            buckets=Buckets(
-                units_per_second=settings.user_units_per_second,
-                burst=settings.user_burst,
-                max_users=settings.max_user_buckets,
-            ),
+            buckets=configured.buckets(settings),
             not_ready=self.not_ready,
         )
 
@@ -483,65 +454,3 @@ def create_app(
     metrics = None if siblings is None else siblings.metrics
     app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))
     return app
-
-
-def _kept_of(namespaces: Namespaces) -> KeptOf:
-    def kept_of(channel: ChannelName) -> Kept:
-        options = namespaces.options_of(channel)
-        return ALL if options is None else Kept(options.history_size, options.history_ttl)
-
-    return kept_of
-
-
-def _transport_limits(settings: GatewaySettings) -> Limits:
-    return Limits(
-        max_message_bytes=settings.max_frame_bytes,
-        total_unfinished_bytes=settings.total_unfinished_bytes,
-        message_seconds=settings.message_seconds,
-        bare_frames_per_second=settings.bare_frames_per_second,
-        max_pending_bytes=settings.max_pending_bytes,
-        total_pending_bytes=settings.total_pending_bytes,
-        lag_seconds=settings.lag_seconds,
-        ping_seconds=settings.ping_seconds,
-        pong_seconds=settings.pong_seconds,
-        close_seconds=settings.close_seconds,
-        drain_seconds=settings.drain_seconds,
-        drain_closes_per_second=settings.drain_closes_per_second,
-    )
-
-
-def _proxies(settings: GatewaySettings, bus: Bus, metrics: GatewayMetrics) -> Proxies:
-    static_headers = [
-        (name.lower().encode(), value.get_secret_value().encode())
-        for name, value in settings.proxy_static_headers.items()
-    ]
-    return Proxies(
-        Urls(
-            connect=settings.proxy_connect_url,
-            refresh=settings.proxy_refresh_url,
-            subscribe=settings.proxy_subscribe_url,
-            publish=settings.proxy_publish_url,
-            rpc=settings.proxy_rpc_url,
-        ),
-        ProxyLimits(
-            timeout_seconds=settings.proxy_timeout_seconds,
-            refresh_retry_seconds=settings.proxy_refresh_retry_seconds,
-            max_reply_bytes=settings.proxy_max_reply_bytes,
-            max_connects=settings.proxy_max_connects,
-            max_connects_per_address=settings.proxy_max_connects_per_address,
-            max_requests=settings.proxy_max_requests,
-            max_requests_per_user=settings.proxy_max_requests_per_user,
-        ),
-        metrics,
-        bus=bus if settings.rpc_over_bus else None,
-        headers=HeaderRules(settings.proxy_headers, settings.proxy_emulated_headers),
-        static_headers=tuple(static_headers),
-    )
-
-
-def _presence_limits(settings: GatewaySettings) -> PresenceLimits:
-    return PresenceLimits(
-        grace_seconds=settings.presence_grace_seconds,
-        lease_seconds=settings.lease_seconds,
-        renew_seconds=settings.renew_seconds,
-    )

@@ -2,10 +2,12 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic_core
 
@@ -42,6 +44,10 @@ from shared.contracts.json_values import RawJson
 from shared.jetstream.clock import our_clock
 from shared.nats.client import Bus
 from shared.web.addresses import network_of
+
+T = TypeVar("T")
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,12 +215,8 @@ class Proxies:
             ApplicationRefuses, ApplicationDisconnects: no longer.
             ApplicationAway, TooManyAsked: nobody knows now.
         """
-        url = self.urls.refresh
-        assert url is not None
-        with self._asking("refresh"), self._one_more(caller):
-            return read_stay(
-                _result(await self._http.post(url, caller.body(), caller.headers)), our_clock()
-            )
+        read = partial(read_stay, now=our_clock())
+        return await self._ask("refresh", self.urls.refresh, caller, read)
 
     async def subscribe(self, caller: Caller, channel: ChannelName, data: Any) -> Permission:
         """Whether the caller may listen to the channel.
@@ -223,11 +225,8 @@ class Proxies:
             ApplicationRefuses, ApplicationDisconnects: it may not.
             ApplicationAway, TooManyAsked: it may ask again later.
         """
-        url = self.urls.subscribe
-        assert url is not None
-        body = caller.body(channel=channel, data=data)
-        with self._asking("subscribe"), self._one_more(caller):
-            return read_permission(_result(await self._http.post(url, body, caller.headers)))
+        asked = {"channel": channel, "data": data}
+        return await self._ask("subscribe", self.urls.subscribe, caller, read_permission, asked)
 
     async def publish(self, caller: Caller, channel: ChannelName, data: Any) -> Approved:
         """What the caller may publish in the channel.
@@ -236,11 +235,21 @@ class Proxies:
             ApplicationRefuses, ApplicationDisconnects: nothing.
             ApplicationAway, TooManyAsked: it may ask again later.
         """
-        url = self.urls.publish
+        asked = {"channel": channel, "data": data}
+        return await self._ask("publish", self.urls.publish, caller, read_approved, asked)
+
+    async def _ask(
+        self,
+        kind: str,
+        url: str | None,
+        caller: Caller,
+        read: Callable[[Mapping[str, Any]], T],
+        asked: Mapping[str, Any] = NOTHING,
+    ) -> T:
+        """Ask over HTTP for somebody who is connected; return what ``read`` makes of the result."""
         assert url is not None
-        body = caller.body(channel=channel, data=data)
-        with self._asking("publish"), self._one_more(caller):
-            return read_approved(_result(await self._http.post(url, body, caller.headers)))
+        with self._asking(kind), self._one_more(caller):
+            return read(_result(await self._http.post(url, caller.body(**asked), caller.headers)))
 
     async def rpc(self, caller: Caller, method: str, data: Any) -> RawJson | None:
         """What a service on the bus answers, or else the application.

@@ -1,6 +1,5 @@
 """A real Chromium, and a whole system for it to look at."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.fixtures.skipping import skip
 from tests.system.processes import HubbubProcess, processes_in
 
 expect.set_options(timeout=30_000)  # a machine that runs the whole system may be busy
 
-NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
 PLAIN_HOST = "hubbub.test"
 """Where the page is no secure context, as on any host but this one without TLS."""
 QUIET = (  # what Chromium would ask of the internet
@@ -30,8 +29,7 @@ def browser() -> Iterator[Browser]:
     """
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
-        assert not NOTHING_SKIPPED, "there is no Chromium"
-        pytest.skip("there is no Chromium on this machine")
+        skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
         yield browser

@@ -1,14 +1,13 @@
 """The answer of a model, word by word, in a real browser."""
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from examples.ai_stream.app import BUNDLE, FOLDER
+from tests.examples.pages import opened_page, shown_environment
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import FOLDER as SDK_FOLDER
@@ -43,7 +42,7 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
     nats = NatsServer(home / "nats")
     nats.start()
     gateway_port, port = free_ports(), free_ports()
-    environment = _shown_environment() | {
+    environment = shown_environment(FOLDER) | {
         "HUBBUB_NATS_URL": nats.url,
         "AI_STREAM_GATEWAY": f"ws://127.0.0.1:{gateway_port}/connection/websocket",
         "AI_STREAM_SDK": str(SDK_FOLDER / BUNDLE),
@@ -63,30 +62,10 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
         nats.stop()
 
 
-def _shown_environment() -> dict[str, str]:
-    lines = (FOLDER / "example.env").read_text().splitlines()
-    return dict(word.split("=", 1) for line in lines for word in shlex.split(line, comments=True))
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    return []
-
-
 @pytest.fixture
 def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    context = browser.new_context()
-    page = context.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", partial(_note_error, complaints))
-    page.goto(example.application.url)
-    yield page
-    context.close()
-
-
-def _note_error(complaints: list[str], line: ConsoleMessage) -> None:
-    if line.type == "error":
-        complaints.append(line.text)
+    with opened_page(browser, example.application.url, complaints) as page:
+        yield page
 
 
 def ask(page: Page, question: str) -> None:

@@ -1,14 +1,13 @@
 """An application with users of its own, in a real browser."""
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from examples.fastapi_users.app import BUNDLE, FOLDER
+from tests.examples.pages import opened_page, shown_environment
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import FOLDER as SDK_FOLDER
@@ -34,7 +33,7 @@ class Example:
 @pytest.fixture(scope="module")
 def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     hubbub_port, port = free_ports(), free_ports()
-    environment = _shown_environment()
+    environment = shown_environment(FOLDER)
     with processes_in(tmp_path_factory.mktemp("fastapi_users")) as processes:
         hubbub = processes.up(port=hubbub_port, env=environment)
         application = processes.start(
@@ -54,38 +53,16 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
         assert "Traceback" not in processes.logs()
 
 
-def _shown_environment() -> dict[str, str]:
-    lines = (FOLDER / "example.env").read_text().splitlines()
-    return dict(word.split("=", 1) for line in lines for word in shlex.split(line, comments=True))
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    return []
-
-
 @pytest.fixture
 def ann(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    yield from _page(browser, example, complaints)
+    with opened_page(browser, example.application.url, complaints) as page:
+        yield page
 
 
 @pytest.fixture
 def ben(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    yield from _page(browser, example, complaints)
-
-
-def _page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    page = browser.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", partial(_note_error, complaints))
-    page.goto(example.application.url)
-    yield page
-    page.close()
-
-
-def _note_error(complaints: list[str], line: ConsoleMessage) -> None:
-    if line.type == "error":
-        complaints.append(line.text)
+    with opened_page(browser, example.application.url, complaints) as page:
+        yield page
 
 
 def enter(page: Page, how: str, name: str, *, password: str = PASSWORD) -> None:

@@ -15,9 +15,10 @@ from types import MappingProxyType
 import pytest
 from packaging.requirements import Requirement
 
+from tests.fixtures.skipping import skip
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-NOTHING_SKIPPED = "HUBBUB_TEST_NOTHING_SKIPPED" in os.environ
 INSTALL_SECONDS = 60
 ALONE = MappingProxyType({"PYTHONPATH": "", "PYTHONPYCACHEPREFIX": ""})
 """Neither this environment's modules, nor its folder of bytecode, which would grow at each run."""
@@ -44,8 +45,7 @@ def run_uv(*arguments: str, **env: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It is made from the source distribution, so that one is complete too."""
     if shutil.which("uv") is None:
-        assert not NOTHING_SKIPPED, "there is no uv"
-        pytest.skip("there is no uv")
+        skip("there is no uv")
     folder = tmp_path_factory.mktemp("dist")
     run_uv("build", "--out-dir", str(folder), **OFFLINE)
     [built] = folder.glob("*.whl")

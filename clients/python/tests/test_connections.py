@@ -1,5 +1,6 @@
 """Who is there, what was said, and whom a service subscribes or ends."""
 
+import asyncio
 import secrets
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from hubbub_client import Connection, Hubbub, Position, PositionLost, PresenceStats
 from tests.gateway.chatting import RunningGateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talking
+from tests.gateway.serving import DEADLINE_SECONDS
 
 
 def a_user() -> int:
@@ -23,8 +25,9 @@ async def test_presence_tells_of_each_connection_and_its_user(
     user, channel = a_user(), a_channel()
     async with talking(gateway, token_of(user, "Ann", info={"team": 1})) as ann:
         await ann.ask("subscribe", channel=channel)
-        while not (clients := await hubbub.presence(channel)):  # soon, not at once
-            continue
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (clients := await hubbub.presence(channel)):  # soon, not at once
+                continue
         stats = await hubbub.presence_stats(channel)
 
     [client] = clients

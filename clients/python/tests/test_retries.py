@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import httpx2
@@ -251,6 +252,27 @@ async def test_who_takes_too_long_is_given_up() -> None:
             await asyncio.to_thread(synchronous.publish, "chat:a", 1)
         for writer in held:
             writer.close()
+
+
+async def test_an_answer_that_drips_is_given_up_too() -> None:
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0)
+        writer.close()
+
+    limits = Limits(deadline_seconds=0.3, attempt_seconds=0.2)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Hubbub(url, API_KEY, limits=limits) as hubbub:
+            with pytest.raises(Unavailable):
+                await hubbub.publish("chat:a", 1)
+        slowly = pytest.raises(Unavailable, match="slowly")
+        with SyncHubbub(url, API_KEY, limits=limits) as synchronous, slowly:
+            await asyncio.to_thread(synchronous.publish, "chat:a", 1)
 
 
 async def test_what_is_published_while_the_bus_is_away_is_stored_once_when_it_is_back(

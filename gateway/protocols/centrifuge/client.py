@@ -305,11 +305,11 @@ class CentrifugeClient(Dialogue):
             self._admit_anonymous()
 
     async def _ask_who_it_is(self, asked: commands.Connect) -> None:
-        command, caller = self._connect, Caller(self.connection.id, self.codec.transport)
+        command = self._connect
         assert command is not None
         try:
             admission = await self.service.proxies.connect(
-                caller._replace(headers=self.headers),
+                Caller(self.connection.id, self.codec.transport, headers=self.headers),
                 address=self._address,
                 name=asked.name,
                 version=asked.version,

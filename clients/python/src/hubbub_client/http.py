@@ -81,11 +81,17 @@ class SyncHttp:
 
     def _send(self, request: Request) -> Outcome:
         method, body, seconds = request
+        ends_at = time.monotonic() + seconds  # the timeout is of each single piece
         try:
-            response = self._client.post(method, content=body, timeout=seconds)
+            with self._client.stream("POST", method, content=body, timeout=seconds) as response:
+                received = bytearray()
+                for piece in response.iter_bytes():
+                    received += piece
+                    if time.monotonic() > ends_at:
+                        return NoResponse("the answer came too slowly")
         except httpx2.TransportError as error:
             return NoResponse(_reason(error))
-        return Response(response.status_code, response.headers, response.content)
+        return Response(response.status_code, response.headers, bytes(received))
 
 
 def _options(url: str, api_key: str) -> dict[str, Any]:

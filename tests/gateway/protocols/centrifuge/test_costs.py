@@ -1,7 +1,8 @@
 """What a client may cost, whatever it asks for, and honest ones are not made to pay."""
 
 import json
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -47,6 +48,23 @@ def the_connection(gateway: RunningGateway) -> Connection:
     return connection
 
 
+@asynccontextmanager
+async def missing_much(
+    nats_url: str, publisher: Publisher
+) -> AsyncGenerator[tuple[RunningGateway, Talk, Message]]:
+    """A client who has missed 600 KB, and how it asks for them."""
+    channel = a_channel()
+    async with (
+        a_gateway(nats_url, settings=SETTINGS) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        held = await client.ask("subscribe", channel=channel)
+        await publish_seen(client, publisher, parse_channel(channel), *["x" * 60_000] * 10)
+        await client.ask("unsubscribe", channel=channel)
+        offset = held.get("offset", 0)
+        yield gateway, client, {"channel": channel, "recover": True, "offset": offset}
+
+
 async def test_each_command_of_a_message_is_charged_for_its_own_line(nats_url: str) -> None:
     may = REFILLS_SLOWLY | {"user_burst": CONNECT_UNITS + 60}
     asked = [{"id": 1, "connect": {"token": token_of(1, "Ann")}}]
@@ -61,15 +79,8 @@ async def test_each_command_of_a_message_is_charged_for_its_own_line(nats_url: s
 async def test_no_command_is_executed_while_many_replies_are_unread(
     nats_url: str, publisher: Publisher
 ) -> None:
-    channel = a_channel()
-    async with (
-        a_gateway(nats_url, settings=SETTINGS) as gateway,
-        talking(gateway, token_of(1, "Ann")) as client,
-    ):
-        held = await client.ask("subscribe", channel=channel)
-        await publish_seen(client, publisher, parse_channel(channel), *["x" * 60_000] * 10)
-        await client.ask("unsubscribe", channel=channel)
-        recover = {"channel": channel, "recover": True, "offset": held.get("offset", 0)}
+    async with missing_much(nats_url, publisher) as (gateway, client, recover):
+        channel = recover["channel"]
         pairs: list[Message] = []
         for number in range(100, 140, 2):
             pairs.append({"id": number, "subscribe": recover})
@@ -91,15 +102,8 @@ async def test_no_command_is_executed_while_many_replies_are_unread(
 async def test_who_leaves_while_commands_wait_costs_nothing_more(
     nats_url: str, publisher: Publisher
 ) -> None:
-    channel = a_channel()
-    async with (
-        a_gateway(nats_url, settings=SETTINGS) as gateway,
-        talking(gateway, token_of(1, "Ann")) as client,
-    ):
-        held = await client.ask("subscribe", channel=channel)
-        await publish_seen(client, publisher, parse_channel(channel), *["x" * 60_000] * 10)
-        await client.ask("unsubscribe", channel=channel)
-        recover = {"channel": channel, "recover": True, "offset": held.get("offset", 0)}
+    async with missing_much(nats_url, publisher) as (gateway, client, recover):
+        channel = recover["channel"]
 
         client.socket.transport.pause_reading()
         pair = {"id": 100, "subscribe": recover}, {"id": 101, "unsubscribe": {"channel": channel}}
