@@ -1,58 +1,23 @@
 """A client and its gateway, line by line."""
 
 import json
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from gateway.channels.options import Namespace, Who
-from gateway.session.rate import ANSWERED_BYTES_A_UNIT, CONNECT_UNITS, PUBLICATIONS_A_UNIT
-from shared.contracts.channels import parse_channel, personal_channel
+from shared.contracts.channels import parse_channel
 from shared.contracts.ids import SessionId, UserId
 from shared.jetstream.publisher import Publisher
 from shared.jetstream.publishing import publish
-from shared.nats.client import Bus
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+from tests.gateway.protocols.centrifuge.channels import SETTINGS, a_channel
+from tests.gateway.protocols.centrifuge.channels import gateway as gateway
+from tests.gateway.protocols.centrifuge.channels import other as other
 from tests.gateway.protocols.centrifuge.talking import publish_seen, talk, talking
 
 BAD_REQUEST = (3501, "bad request")
-NAMESPACES = {
-    "chat": Namespace(publish=Who.USERS, presence=True, join_leave=True),
-    "news": Namespace(publish=Who.USERS, force_recovery=True, presence=True),
-    "small": Namespace(publish=Who.USERS, force_recovery=True, history_size=2),
-    "tagged": Namespace(publish=Who.USERS, allow_tags_filter=True),
-    "delta": Namespace(
-        publish=Who.USERS, force_recovery=True, allowed_delta_types={"fossil"}, delta_publish=True
-    ),
-    "cache": Namespace(
-        publish=Who.USERS,
-        force_recovery=True,
-        force_recovery_mode="cache",
-        auto_cache_recover=True,
-    ),
-    "seen": Namespace(presence=True, allow_presence_for_client=True),
-    "off": Namespace(subscribe=Who.SERVICES, history=False),
-}
-SETTINGS: dict[str, Any] = {"namespaces": NAMESPACES, "channel_limit": 5}
-
-
-@pytest.fixture
-async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
-    async with a_gateway(nats_url, settings=SETTINGS) as running:
-        yield running
-
-
-@pytest.fixture
-async def other(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
-    async with a_gateway(nats_url, settings=SETTINGS) as running:
-        yield running
-
-
-def a_channel(namespace: str = "news") -> str:
-    return f"{namespace}:{a_room()}"
 
 
 async def test_a_connect_is_answered_with_what_the_client_has_to_know(
@@ -214,212 +179,6 @@ async def test_nothing_of_a_channel_comes_after_the_unsubscribe_was_answered(
         assert (await client.push())["pub"]["data"] == "for you"
 
 
-async def test_who_comes_back_to_another_gateway_is_answered_with_all_it_missed(
-    gateway: RunningGateway, other: RunningGateway, publisher: Publisher
-) -> None:
-    channel = a_channel()
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        subscribed = await client.ask("subscribe", channel=channel, recoverable=True)
-        first = (await publish(publisher, parse_channel(channel), 0)).offset
-        assert (await client.publication(channel))["offset"] == first
-    async with talking(other, token_of(2, "Ben")) as watcher:
-        await watcher.ask("subscribe", channel=channel)
-        for number in range(1, 4):
-            await publish(publisher, parse_channel(a_channel()), "elsewhere")
-            await publish_seen(watcher, publisher, parse_channel(channel), number)
-    async with talking(other, token_of(1, "Ann")) as client:
-        again = await client.ask(
-            "subscribe", channel=channel, recover=True, offset=first, epoch=subscribed["epoch"]
-        )
-        assert [each["data"] for each in again["publications"]] == [1, 2, 3]
-        assert again["offset"] == first
-        assert again["recovered"] is again["was_recovering"] is True
-        await publish(publisher, parse_channel(channel), 4)
-        assert (await client.publication(channel))["data"] == 4
-
-
-@pytest.mark.parametrize("flag", [0, 2])
-@pytest.mark.parametrize("wrong", [{"epoch": "_"}, {"offset": 2**40}])
-async def test_a_position_that_cannot_be_recovered_is_told_honestly(
-    gateway: RunningGateway, publisher: Publisher, wrong: dict[str, Any], flag: int
-) -> None:
-    channel = a_channel()
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        await client.ask("subscribe", channel=channel)
-        [offset] = await publish_seen(client, publisher, parse_channel(channel), 1)
-        await client.ask("unsubscribe", channel=channel)
-        asked = {"channel": channel, "recover": True, "offset": offset, "flag": flag} | wrong
-        answer = await client.ask("subscribe", **asked)
-        if flag:
-            assert answer["error"]["code"] == 112
-            assert "error" not in await client.ask("subscribe", channel=channel)
-        else:
-            assert "recovered" not in answer
-            assert "publications" not in answer
-            assert answer["was_recovering"] is True
-            assert answer["offset"] >= offset
-
-
-async def test_more_than_the_channel_keeps_is_not_recovered(
-    gateway: RunningGateway, publisher: Publisher
-) -> None:
-    channel = parse_channel(a_channel("small"))
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        await client.ask("subscribe", channel=channel)
-        stored = await publish_seen(client, publisher, channel, *range(4))
-        await client.ask("unsubscribe", channel=channel)
-        asked = {"channel": channel, "recover": True}
-        none = await client.ask("subscribe", **asked, offset=stored[0])
-        assert "recovered" not in none
-        await client.ask("unsubscribe", channel=channel)
-        two = await client.ask("subscribe", **asked, offset=stored[1])
-        assert [each["data"] for each in two["publications"]] == [2, 3]
-
-
-@pytest.mark.parametrize("asked", [{}, {"recover": True, "offset": 1}])
-async def test_of_a_cache_the_newest_stands_for_all_that_was_missed(
-    gateway: RunningGateway, publisher: Publisher, asked: dict[str, Any]
-) -> None:
-    channel = parse_channel(a_channel("cache"))
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        assert "publications" not in await client.ask("subscribe", channel=channel, **asked)
-        await publish_seen(client, publisher, channel, *range(3))
-        await client.ask("unsubscribe", channel=channel)
-        answer = await client.ask("subscribe", channel=channel, **asked)
-        [newest] = answer["publications"]
-        assert (newest["data"], answer["recovered"]) == (2, True)
-        await publish(publisher, channel, 3)
-        assert (await client.publication(channel))["data"] == 3
-
-
-async def test_nobody_is_sent_again_the_newest_of_a_cache(
-    gateway: RunningGateway, publisher: Publisher
-) -> None:
-    channel = parse_channel(a_channel("cache"))
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        epoch = (await client.ask("subscribe", channel=channel))["epoch"]
-        before, newest = await publish_seen(client, publisher, channel, 0, 1)
-        seen = []
-        for offset in (before, newest, newest + 1):  # that is a position in another channel's
-            await client.ask("unsubscribe", channel=channel)
-            answer = await client.ask(
-                "subscribe", channel=channel, recover=True, offset=offset, epoch=epoch
-            )
-            assert (answer["recovered"], answer["offset"]) == (True, offset)
-            seen.append([each["data"] for each in answer.get("publications", ())])
-
-    assert seen == [[1], [], []]
-
-
-async def test_an_offset_of_a_stream_that_is_gone_keeps_nothing_of_a_cache_back(
-    gateway: RunningGateway, publisher: Publisher
-) -> None:
-    channel = parse_channel(a_channel("cache"))
-    gone = {"recover": True, "offset": 10**9, "epoch": "another"}
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        for number in range(2):
-            answer = await client.ask("subscribe", channel=channel, **gone)
-            assert len(answer.get("publications", ())) == number
-            assert answer["offset"] < 10**9
-            await publish(publisher, channel, number)
-            assert (await client.publication(channel))["data"] == number
-            await client.ask("unsubscribe", channel=channel)
-
-
-async def test_the_personal_channel_recovers_with_the_connect(
-    other: RunningGateway, publisher: Publisher
-) -> None:
-    user = 1_000_000 + hash(a_room()) % 1_000_000
-    personal = personal_channel(UserId(str(user)))
-    async with talking(other, token_of(user, "Ann")) as watcher:
-        first, _ = await publish_seen(watcher, publisher, personal, 0, 1)
-    async with talk(other) as client:
-        held = {personal: {"recover": True, "offset": first}}
-        connected = await client.ask("connect", token=token_of(user, "Ann"), subs=held)
-        [missed] = connected["subs"][personal]["publications"]
-        assert missed["data"] == 1
-        await publish(publisher, personal, 2)
-        assert (await client.publication(personal))["data"] == 2
-
-
-@pytest.mark.parametrize("held", [{}, {"recover": True, "offset": 1}])
-async def test_the_newest_of_a_cache_comes_with_the_connect(
-    nats_url: str, gateway: RunningGateway, publisher: Publisher, held: dict[str, Any]
-) -> None:
-    channel = parse_channel(a_channel("cache"))
-    async with talking(gateway, token_of(1, "Ann")) as watcher:
-        await watcher.ask("subscribe", channel=channel)
-        await publish_seen(watcher, publisher, channel, *range(3))
-    below_its_ring = SETTINGS | {"ring_messages": 1}
-    async with a_gateway(nats_url, settings=below_its_ring) as forgetful:
-        for each in (gateway, forgetful):
-            async with talk(each) as client:
-                token, subs = token_of(1, "Ann"), {channel: held}
-                connected = await client.ask("connect", token=token, subs=subs)
-                [newest] = connected["subs"][channel]["publications"]
-                assert (newest["data"], connected["subs"][channel]["recovered"]) == (2, True)
-
-
-async def test_what_is_replayed_is_charged_to_its_user(nats_url: str, publisher: Publisher) -> None:
-    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + 10}
-    channel = parse_channel(a_channel("news"))
-    async with (
-        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
-        talking(gateway, token_of(1, "Ann")) as client,
-        talking(gateway, token_of(2, "Ben")) as watcher,
-    ):
-        await watcher.ask("subscribe", channel=channel)
-        first, *_ = await publish_seen(watcher, publisher, channel, *range(41))
-        recover = {"channel": channel, "recover": True, "offset": first}
-        page = {"channel": channel, "limit": 60}
-        answers = [
-            await client.ask("subscribe", **recover),
-            await client.ask("history", **page),
-            await client.ask("history", **page),
-            await client.ask("unsubscribe", channel=channel),
-            await client.ask("subscribe", **recover),
-        ]
-
-    assert [len(each.get("publications", ())) for each in answers] == [40, 41, 0, 0, 0]
-    codes = [each.get("error", {}).get("code") for each in answers]
-    assert codes == [None, None, 111, None, 111]
-
-
-async def test_only_publications_with_the_tags_are_seen(
-    gateway: RunningGateway, publisher: Publisher
-) -> None:
-    channel = a_channel("tagged")
-    async with (
-        talking(gateway, token_of(1, "Ann")) as some,
-        talking(gateway, token_of(2, "Ben")) as everything,
-    ):
-        tf = {"key": "team", "cmp": "eq", "val": "red"}
-        assert "error" not in await some.ask("subscribe", channel=channel, tf=tf)
-        await everything.ask("subscribe", channel=channel)
-        for team in ("blue", "red"):
-            payload = json.dumps({"data": team, "tags": {"team": team}}).encode()
-            await publisher.publish(f"rt.pub.{channel}", payload, message_id=a_room())
-        assert (await some.publication(channel))["data"] == "red"
-        assert (await everything.publication(channel))["data"] == "blue"
-
-
-async def test_a_subscription_with_delta_is_sent_one_whole_and_then_patches(
-    gateway: RunningGateway,
-) -> None:
-    channel = a_channel("delta")
-    async with talking(gateway, token_of(1, "Ann")) as client:
-        answer = await client.ask("subscribe", channel=channel, delta="fossil")
-        assert answer["delta"] is True
-        came = []
-        for number in range(3):  # one after another: those of one turn would all be whole
-            await client.ask("publish", channel=channel, data={"n": number, "pad": "x" * 100})
-            came.append(await client.publication(channel))
-
-    assert [each.get("delta", False) for each in came] == [False, True, True]
-    assert json.loads(came[0]["data"]) == {"n": 0, "pad": "x" * 100}
-    assert all(len(each["data"]) < 50 for each in came[1:])
-
-
 async def test_presence_shows_connections_and_who_leaves_is_gone_at_once(
     gateway: RunningGateway, other: RunningGateway
 ) -> None:
@@ -450,40 +209,6 @@ async def test_who_left_does_not_count_itself(gateway: RunningGateway, others: i
 
     assert before == {"num_clients": 1 + others, "num_users": 1}
     assert after == {"num_clients": others, "num_users": others}
-
-
-async def test_presence_costs_by_how_many_are_there(nats_url: str) -> None:
-    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + (1 + 2) + (1 + 1)}
-    channel = a_channel("seen")
-    async with (
-        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
-        talking(gateway, token_of(1, "Ann")) as ann,
-        AsyncExitStack() as others,
-    ):
-        for user in range(2, PUBLICATIONS_A_UNIT + 3):
-            client = await others.enter_async_context(talking(gateway, token_of(user, "Ben")))
-            await client.ask("subscribe", channel=channel)
-            await client.ask("presence_stats", channel=channel)  # which waits until it is there
-        answers = [await ann.ask("presence", channel=channel) for _ in range(2)]
-
-    assert len(answers[0]["presence"]) == PUBLICATIONS_A_UNIT + 1
-    assert answers[1]["error"]["code"] == 111
-
-
-async def test_history_costs_by_its_bytes_too(nats_url: str, publisher: Publisher) -> None:
-    cost = 1 + 1 + 2  # the command, up to 20 publications, twice 16 KiB
-    may = {"user_units_per_second": 0.001, "user_burst": CONNECT_UNITS + 1 + cost + cost - 1}
-    channel = parse_channel(a_channel("news"))
-    async with (
-        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
-        talking(gateway, token_of(1, "Ann")) as client,
-    ):
-        await client.ask("subscribe", channel=channel)
-        await publish_seen(client, publisher, channel, "x" * (2 * ANSWERED_BYTES_A_UNIT))
-        answers = [await client.ask("history", channel=channel, limit=1) for _ in range(2)]
-
-    assert len(answers[0]["publications"]) == 1
-    assert answers[1]["error"]["code"] == 111
 
 
 async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publisher) -> None:

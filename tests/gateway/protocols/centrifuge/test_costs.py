@@ -7,28 +7,24 @@ from typing import Any
 
 import pytest
 
-from gateway.channels.options import Namespace, Who
-from gateway.session.rate import CONNECT_UNITS
+from gateway.channels.options import Namespace
+from gateway.session.rate import ANSWERED_BYTES_A_UNIT, CONNECT_UNITS, PUBLICATIONS_A_UNIT
 from gateway.transport.connection import Connection
 from shared.contracts.channels import parse_channel
 from shared.jetstream.publisher import Publisher
-from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
+from tests.gateway.chatting import RunningGateway, a_gateway, token_of
+from tests.gateway.protocols.centrifuge.channels import SETTINGS as CHANNELS
+from tests.gateway.protocols.centrifuge.channels import a_channel
 from tests.gateway.protocols.centrifuge.talking import Message, Talk, publish_seen, talk, talking
 from tests.gateway.serving import until
 
-SETTINGS: dict[str, Any] = {
-    "namespaces": {"news": Namespace(publish=Who.USERS, force_recovery=True)}
-}
+SETTINGS: dict[str, Any] = CHANNELS | {"channel_limit": 128}
 ANYBODY: dict[str, Any] = {
     "allow_publish_for_client": True,
     "allow_subscribe_for_anonymous": True,
     "allow_publish_for_anonymous": True,
 }
 REFILLS_SLOWLY = {"user_units_per_second": 0.001}
-
-
-def a_channel() -> str:
-    return f"news:{a_room()}"
 
 
 async def replies(client: Talk, count: int) -> list[Message]:
@@ -74,6 +70,65 @@ async def test_each_command_of_a_message_is_charged_for_its_own_line(nats_url: s
         answers = await replies(client, len(asked))
 
     assert [each for each in answers if "error" in each] == []
+
+
+async def test_what_is_replayed_is_charged_to_its_user(nats_url: str, publisher: Publisher) -> None:
+    may = REFILLS_SLOWLY | {"user_burst": CONNECT_UNITS + 10}
+    channel = parse_channel(a_channel())
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+        talking(gateway, token_of(2, "Ben")) as watcher,
+    ):
+        await watcher.ask("subscribe", channel=channel)
+        first, *_ = await publish_seen(watcher, publisher, channel, *range(41))
+        recover = {"channel": channel, "recover": True, "offset": first}
+        page = {"channel": channel, "limit": 60}
+        answers = [
+            await client.ask("subscribe", **recover),
+            await client.ask("history", **page),
+            await client.ask("history", **page),
+            await client.ask("unsubscribe", channel=channel),
+            await client.ask("subscribe", **recover),
+        ]
+
+    assert [len(each.get("publications", ())) for each in answers] == [40, 41, 0, 0, 0]
+    codes = [each.get("error", {}).get("code") for each in answers]
+    assert codes == [None, None, 111, None, 111]
+
+
+async def test_presence_costs_by_how_many_are_there(nats_url: str) -> None:
+    may = REFILLS_SLOWLY | {"user_burst": CONNECT_UNITS + (1 + 2) + (1 + 1)}
+    channel = a_channel("seen")
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as ann,
+        AsyncExitStack() as others,
+    ):
+        for user in range(2, PUBLICATIONS_A_UNIT + 3):
+            client = await others.enter_async_context(talking(gateway, token_of(user, "Ben")))
+            await client.ask("subscribe", channel=channel)
+            await client.ask("presence_stats", channel=channel)  # which waits until it is there
+        answers = [await ann.ask("presence", channel=channel) for _ in range(2)]
+
+    assert len(answers[0]["presence"]) == PUBLICATIONS_A_UNIT + 1
+    assert answers[1]["error"]["code"] == 111
+
+
+async def test_history_costs_by_its_bytes_too(nats_url: str, publisher: Publisher) -> None:
+    cost = 1 + 1 + 2  # the command, up to 20 publications, twice 16 KiB
+    may = REFILLS_SLOWLY | {"user_burst": CONNECT_UNITS + 1 + cost + cost - 1}
+    channel = parse_channel(a_channel())
+    async with (
+        a_gateway(nats_url, settings=SETTINGS | may) as gateway,
+        talking(gateway, token_of(1, "Ann")) as client,
+    ):
+        await client.ask("subscribe", channel=channel)
+        await publish_seen(client, publisher, channel, "x" * (2 * ANSWERED_BYTES_A_UNIT))
+        answers = [await client.ask("history", channel=channel, limit=1) for _ in range(2)]
+
+    assert len(answers[0]["publications"]) == 1
+    assert answers[1]["error"]["code"] == 111
 
 
 async def test_no_command_is_executed_while_many_replies_are_unread(
