@@ -1,4 +1,4 @@
-"""What people meet first is what docs/your-application.md says."""
+"""What people meet first is what docs/errors.md says."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/your-application.md"
-[*_, TABLE] = DOCUMENT.read_text().split("\n## ")
+TABLE = (Path(__file__).resolve().parents[2] / "docs/errors.md").read_text()
 API_KEY = "the key of the server API"
 NAMESPACES: dict[str, Any] = {
     "news": {"subscribe": "services"},

@@ -18,8 +18,9 @@ from tests.system.processes import HubbubProcess, Processes, processes_in
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/your-application.md").read_text()
-QUICK_START, FIRST_ERRORS = TEXT.split("\n## ")[1:]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+QUICK_START = (DOCS / "your-application.md").read_text()
+FIRST_ERRORS = (DOCS / "errors.md").read_text()
 SNIPPETS = re.findall(r"```\w+\n(.*?)```", QUICK_START, re.DOTALL)
 APPLICATION, PAGE, COMMANDS, CURL = SNIPPETS
 MOST_LINES = 40
