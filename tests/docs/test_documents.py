@@ -31,13 +31,21 @@ DOCUMENTS = [
     *sorted((ROOT / "examples").glob("*/README.md")),
     ROOT / "clients/python/README.md",
 ]
-LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_to_a_file(document: Path) -> None:
-    for target in LINK.findall(document.read_text()):
-        assert (document.parent / target).exists(), target
+def test_every_link_leads_to_a_file_and_to_a_heading_that_it_has(document: Path) -> None:
+    for target, heading in LINK.findall(document.read_text()):
+        file = document.parent / target if target else document
+        assert file.exists(), target
+        assert not heading or heading in _anchors(file), f"{target}#{heading}"
+
+
+def _anchors(document: Path) -> list[str]:
+    """Of the headings, as GitHub makes them: in lower case, a hyphen for each space, no signs."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings]
 
 
 @pytest.mark.parametrize("settings", [AuthSettings, PostsSettings, GatewaySettings])
