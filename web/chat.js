@@ -65,6 +65,8 @@ export function receive(frame, me) {
           frame.body,
         ),
       );
+    case "publication": // from a service
+      return append(element("li", { className: "service" }, frame.data?.text ?? JSON.stringify(frame.data)));
     case "ack":
       pending.get(frame.id)?.remove(); // the message itself comes as well
       return pending.delete(frame.id);

@@ -1,14 +1,21 @@
 """The first page, as two people see it in two browsers."""
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from tests.fixtures.skipping import skip
 from tests.system.processes import HubbubProcess
 
 pytestmark = pytest.mark.browser
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 KEEP_SOCKETS = """
 window.sockets = [];
@@ -55,6 +62,26 @@ def sign_in(page: Page, name: str) -> None:
 def say(page: Page, text: str) -> None:
     page.get_by_label("Message").fill(text)
     page.get_by_role("button", name="Send").click()
+
+
+def test_the_readmes_first_curl_is_seen_on_the_page(
+    windows: tuple[Page, Page], hubbub: HubbubProcess, tmp_path: Path, complaints: list[str]
+) -> None:
+    """Typed as it stands there, in a folder whose data folder is the system's."""
+    if shutil.which("curl") is None:
+        skip("there is no curl on this machine")
+    [curl] = re.findall(r"^curl .*\n.*/api/publish$", README.read_text(), re.MULTILINE)
+    ada, _ = windows
+    sign_in(ada, "Ada")
+    expect(ada.locator("#count")).to_have_text("1 here")
+
+    command = curl.replace(".hubbub", str(tmp_path / "data")).replace(
+        "http://127.0.0.1:8000", hubbub.url
+    )
+    subprocess.run(["bash", "-c", command], check=True, timeout=30)
+
+    expect(ada.locator("#messages .service")).to_have_text(["hi"])
+    assert complaints == []
 
 
 def test_two_windows_show_each_others_actions_live(
