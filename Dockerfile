@@ -55,7 +55,8 @@ RUN pip uninstall --quiet --yes pip \
     && useradd --uid 10001 --gid hubbub --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin hubbub \
     && install -d -o hubbub -g hubbub -m 0750 /run/hubbub /volumes/auth /volumes/posts \
-        /volumes/gateway /volumes/bootstrap /volumes/operator /volumes/nats /volumes/postgres \
+        /volumes/gateway /volumes/bootstrap /volumes/operator /volumes/application \
+        /volumes/nats /volumes/postgres \
         /volumes/nats-data /volumes/nats-1-data /volumes/nats-2-data /volumes/nats-3-data
 COPY --from=build /opt/hubbub /opt/hubbub
 COPY deploy/secrets /opt/hubbub/libexec/deploy/secrets

@@ -228,5 +228,6 @@ def _banner(
     lines.append(f"  data              {folder.path}")
     lines.append(f"  key of /api       {folder.api_key_file}")
     lines.append(f"  bus               {running.nats_url}")
-    lines.append(f"  who signs in      {folder.bus_url_file('operator')}")
+    lines.append(f"  bus, application  {folder.bus_url_file('application')}")
+    lines.append(f"  bus, by hand      {folder.bus_url_file('operator')}")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from deploy.secrets.certificates import make_certificates
 
 VOLUMES = Path("/volumes")
 GIVEN = Path("/run/secrets")
-BUS_USERS = ("gateway", "posts", "auth", "bootstrap", "operator")
+BUS_USERS = ("gateway", "posts", "auth", "bootstrap", "operator", "application")
 DATABASES = ("auth", "posts")
 ROUTE_PORT = 6222
 OWNER_AND_GROUP_READ = 0o440

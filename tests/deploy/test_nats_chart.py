@@ -59,7 +59,7 @@ async def test_a_server_with_these_values_knows_the_services(
 
     server = nats_server(_as_the_chart_writes_it(VALUES["config"]["merge"]))
 
-    for user in ("gateway", "posts", "auth", "bootstrap"):
+    for user in ("gateway", "posts", "auth", "bootstrap", "application"):
         given = (secrets_made / user / "nats_url").read_text().strip()
         url = given.replace("@nats:4222", f"@127.0.0.1:{server.port}")
         async with connect_bus(url, name=user) as bus, asyncio.timeout(CONNECT_SECONDS):

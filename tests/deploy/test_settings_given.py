@@ -121,4 +121,5 @@ def test_every_secret_that_a_manifest_names_is_made_by_the_example() -> None:
         if "secret" in volume
     }
 
-    assert mounted | {"nats-passwords"} == secret_files().keys()
+    of_others = {"nats-passwords", "hubbub-application"}
+    assert mounted | of_others == secret_files().keys()

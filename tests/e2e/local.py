@@ -32,7 +32,7 @@ from tests.system.processes import HubbubProcess, Processes, processes_in, until
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNTS = ROOT / "deploy" / "nats" / "accounts.conf"
 FAULT_PROXY = Path(__file__).with_name("fault_proxy.py")
-BUS_USERS = ("gateway", "posts", "auth", "bootstrap", "operator")
+BUS_USERS = ("gateway", "posts", "auth", "bootstrap", "operator", "application")
 DATABASES = ("auth", "posts")
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 3.0

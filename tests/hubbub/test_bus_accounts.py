@@ -19,7 +19,7 @@ from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
-USERS = {"auth", "posts", "gateway", "bootstrap", "operator"}
+USERS = {"auth", "posts", "gateway", "bootstrap", "operator", "application"}
 
 
 async def test_who_names_no_password_or_a_wrong_one_is_not_let_in(tmp_path: Path) -> None:

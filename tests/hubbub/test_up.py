@@ -212,17 +212,18 @@ def test_the_other_commands_find_it_by_its_data_folder(
     assert plain_http.get(f"{standing.url}/posts", headers=me).status_code == 200
 
 
-async def test_a_service_publishes_on_its_bus_with_what_lies_in_the_data_folder(
+async def test_an_application_publishes_on_its_bus_with_what_lies_in_the_data_folder(
     standing: HubbubProcess,
 ) -> None:
-    standing.until_logged("who signs in")
+    standing.until_logged("bus, by hand")
     data = data_of(standing)
-    file = data / "bus/operator_url"
-    assert f"  who signs in      {file}\n" in standing.log
+    file = data / "bus/application_url"
+    assert f"  bus, application  {file}\n" in standing.log
+    assert f"  bus, by hand      {data / 'bus/operator_url'}\n" in standing.log
     [address] = re.findall(r"^  bus +(nats://\S+)$", standing.log, re.MULTILINE)
 
     async with (
-        connect_bus(file.read_text().strip(), name="publish") as bus,
+        connect_bus(file.read_text().strip(), name="application") as bus,
         start_publisher(bus) as publisher,
     ):
         await publish_on_bus(publisher, room_channel("lobby"), {"text": "hi"}, key="k")

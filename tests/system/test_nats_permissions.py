@@ -8,10 +8,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gateway.streams.work_queue import open_work_queue
+from shared.contracts.channels import room_channel
+from shared.jetstream.api import ApiError, JetStreamApi
 from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_configs import StreamSettings
+from shared.jetstream.publishing import publish, publish_ephemeral
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import CTL_PUB, RT_PUB
+from shared.jetstream.subjects import CTL_PUB, RT_PUB, event_subject
 from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures import plain_http
@@ -136,6 +140,64 @@ async def test_the_posts_service_publishes_into_no_channel_hears_none_and_asks_n
         )
 
 
+async def test_an_application_can_disturb_neither_the_gateways_consumer_nor_streams_nor_services(
+    nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+    of_notify = [
+        "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.notify", "$JS.API.CONSUMER.CREATE.EVENTS.notify",
+        "$JS.API.CONSUMER.CREATE.EVENTS.notify.events.posts.post_liked",
+        "$JS.API.CONSUMER.INFO.EVENTS.notify", "$JS.API.CONSUMER.DELETE.EVENTS.notify",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notify", "$JS.API.CONSUMER.UNPIN.EVENTS.notify",
+        "$JS.API.CONSUMER.PAUSE.EVENTS.notify", "$JS.API.CONSUMER.RESET.EVENTS.notify",
+        "$JS.ACK.EVENTS.notify.1.1.1.1.0",
+    ]  # fmt: skip
+    of_streams = [
+        "$JS.API.STREAM.DELETE.EVENTS", "$JS.API.STREAM.PURGE.RT", "$JS.API.STREAM.UPDATE.EVENTS",
+        "$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.MSG.DELETE.EVENTS",
+        "$JS.API.CONSUMER.DURABLE.CREATE.RT.mine",
+    ]  # fmt: skip
+    of_services = [
+        "events.posts.post_liked", "events.auth.signed_in", "ctl.pub.auth.all", "pres.st.a.b.c",
+        "gw.all.disconnect", "rpc.answers.stop", "rt.live.chat:lobby", "_INBOX_gateway.1",
+    ]  # fmt: skip
+    unheard = ["rt.live.>", "eph.>", "events.>", "ctl.live.>", "gw.>", "_INBOX_gateway.>"]
+    async with connect_bus(url_of(server, "application"), name="application") as bus:
+        await bus.until_connected()
+        for subject in [*of_notify, *of_streams, *of_services]:
+            bus.send(subject, b"{}")
+        for subject in unheard:
+            await bus.subscribe(subject, lambda *_message: None)
+
+        await eventually(
+            lambda: all(
+                f'"{subject}"' in "".join(violations(server))
+                for subject in [*of_notify, *of_streams, *of_services, *unheard]
+            )
+        )
+
+
+async def test_an_application_cannot_make_the_gateways_consumer_under_another_subject(
+    nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+    async with (
+        connect_bus(url_of(server, "root"), name="root") as root,
+        connect_bus(url_of(server, "application"), name="application") as bus,
+    ):
+        await bootstrap(root)
+        before = await JetStreamApi(root).consumer_info("EVENTS", NOTIFY_CONSUMER)
+        config = {"durable_name": NOTIFY_CONSUMER, "ack_policy": "explicit"}
+        request = {"stream_name": "EVENTS", "config": config}
+
+        with pytest.raises(ApiError, match="does not match"):
+            await JetStreamApi(bus).request(
+                "CONSUMER.DURABLE.CREATE", "EVENTS", "mine", request=request
+            )
+
+        assert await JetStreamApi(root).consumer_info("EVENTS", NOTIFY_CONSUMER) == before
+
+
 async def test_a_bus_that_knows_older_accounts_is_named_as_what_keeps_the_streams_from_being_made(
     nats_server: StartServer, tmp_path: Path
 ) -> None:
@@ -175,6 +237,8 @@ async def use_everything(deployment: Deployment) -> None:
         await adas.until(lambda f: f["type"] == "notification")
         deployment.run("publish", "chat:lobby", '"from a shell"', user="operator")
 
+        await be_an_application(deployment.nats)
+
         await sign_out(auth, grace)
         assert await graces.until_closed() == (1008, "Session ended")
 
@@ -193,6 +257,28 @@ async def use_everything(deployment: Deployment) -> None:
         await say_over_http(third)
         assert first.stop() == 0
         await come_back(adas, third)
+
+
+async def be_an_application(server: NatsServer) -> None:
+    """Publish into channels, and consume an event of one's own."""
+    async with (
+        connect_bus(url_of(server, "application"), name="application") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        api = JetStreamApi(bus)
+        channel = room_channel("lobby")
+        stored = await publish(publisher, channel, "from an application", key="1")
+        await api.stream_info("RT")
+        assert await api.get_message("RT", {"seq": stored.offset}) is not None
+        publish_ephemeral(bus, channel, "for those who are there")
+
+        await api.stream_info("EVENTS")
+        assert await api.consumer_info("EVENTS", "mailer") is None
+        await api.create_consumer("EVENTS", {"durable_name": "mailer", "ack_policy": "explicit"})
+        await publisher.publish(event_subject("shop", "invoice_paid"), b"{}", message_id="1")
+        async with open_work_queue(bus, "EVENTS", "mailer") as queue:
+            [job] = await queue.take(1)
+            job.ack()
 
 
 def a_client_of(service: HubbubProcess) -> httpx2.AsyncClient:
