@@ -16,10 +16,11 @@ WORKDIR /src
 COPY pyproject.toml ./
 COPY clients/python/pyproject.toml clients/python/pyproject.toml
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --quiet --no-default-groups --no-install-project \
+    uv sync --quiet --no-default-groups --no-install-workspace \
     # A third of the size is debug symbols.
     && find /opt/hubbub -name '*.so*' -exec strip --strip-unneeded {} +
 COPY README.md LICENSE ./
+COPY clients/python clients/python
 COPY hubbub hubbub
 COPY gateway gateway
 COPY posts_service posts_service
@@ -27,9 +28,10 @@ COPY auth_service auth_service
 COPY shared shared
 COPY web web
 COPY deploy/nats/accounts.conf deploy/nats/accounts.conf
-# Reinstall it, or uv would use a wheel of older code from its cache.
+# Reinstall both, or uv would use wheels of older code from its cache.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --quiet --no-default-groups --no-editable --reinstall-package hubbub \
+    uv sync --quiet --no-default-groups --no-editable \
+        --reinstall-package hubbub --reinstall-package hubbub-client \
     && /opt/hubbub/bin/hubbub --version
 
 # The page. It needs no bundler; one would run here.

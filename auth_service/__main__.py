@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import connect_bus
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor

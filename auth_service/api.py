@@ -14,7 +14,7 @@ from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, Us
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
-from shared.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publisher import Publisher
 from shared.sql.database import Sessions, transaction_dependency
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import bearer_token

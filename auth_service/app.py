@@ -20,11 +20,11 @@ from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
-from shared.contracts.ids import UserId
-from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.trusted_clock import TrustedClock
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.trusted_clock import TrustedClock
+from hubbub_client.nats.client import Bus
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
 from shared.sql.outbox.metrics import OutboxMetrics

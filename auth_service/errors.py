@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
+from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
 
 
 class EmailTaken(AppError):

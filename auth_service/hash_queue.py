@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 
-from shared.contracts.errors import Unavailable
+from hubbub_client.contracts.errors import Unavailable
 
 
 class TooBusy(Unavailable):

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
-from shared.contracts.ids import SessionId
+from hubbub_client.contracts.ids import SessionId
 from shared.sql.database import Moment
 
 

@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
 from auth_service.tables import SessionRow, user_id_of
-from shared.contracts.ids import SessionId
-from shared.jetstream.api import StreamState
-from shared.jetstream.clock import Clock, our_clock
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import SessionId
+from hubbub_client.jetstream.api import StreamState
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.sql.outbox import rows as outbox_rows
 from shared.sql.outbox.table import OutboxStream

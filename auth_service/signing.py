@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.jwk import TrustedKey, read_signing_key, trusted_key
 
 

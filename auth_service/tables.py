@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.ids import UserId
 from shared.sql.database import Moment
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.

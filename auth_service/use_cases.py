@@ -26,9 +26,9 @@ from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow, user_id_of
 from auth_service.throttle import Throttle
-from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.publisher import Publisher
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.sql.database import Sessions, database_now, transaction
 from shared.sql.outbox.relay import publish_at_once
 from shared.sql.outbox.rows import is_unsent

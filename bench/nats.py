@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.cores import LOAD_CORE
 from bench.processes import listening
 from hubbub.nats_binary import server_binary
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from bench.load import Load
 from bench.profiling import Profiler
 from bench.tokens import Issuer, hs256_token
-from shared.contracts.channels import personal_channel, room_channel
-from shared.contracts.ids import UserId
-from shared.jetstream.subjects import publication_subject
+from hubbub_client.contracts.channels import personal_channel, room_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.subjects import publication_subject
 
 LINE_BREAK = "\x1f"
 """Within one line of the load's files."""

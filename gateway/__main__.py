@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import connect_bus
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from shared.runtime.listening import listen, share
 from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor

@@ -50,12 +50,12 @@ from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
-from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
+from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import CTL_LIVE
-from shared.nats.client import Bus
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import CompletePosition, Revocations

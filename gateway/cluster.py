@@ -17,11 +17,11 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
-from shared.contracts.ids import NodeId
-from shared.contracts.json_values import read_json
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected, NobodyAnswers
+from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
+from hubbub_client.contracts.ids import NodeId
+from hubbub_client.contracts.json_values import read_json
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected, NobodyAnswers
 
 log = structlog.get_logger(__name__)
 

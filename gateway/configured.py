@@ -10,8 +10,8 @@ from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings
 from gateway.streams.kept import ALL, Kept, KeptOf
 from gateway.transport.shared_state import Limits
-from shared.contracts.ids import ChannelName
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.nats.client import Bus
 
 
 def namespaces(settings: GatewaySettings) -> Namespaces:

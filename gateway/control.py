@@ -4,8 +4,8 @@ import structlog
 
 from gateway.channels.registry import ConnectionManager, Member, for_each
 from gateway.errors import EndReason
-from shared.contracts.ids import user_id_to_json
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.ids import user_id_to_json
+from hubbub_client.jetstream.api import StoredMessage
 from shared.tokens.revocations import Revocations
 
 log = structlog.get_logger(__name__)

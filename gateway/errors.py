@@ -4,7 +4,7 @@ import json
 from enum import Enum
 from typing import ClassVar
 
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 
 
 class EndReason(Enum):

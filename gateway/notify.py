@@ -19,16 +19,16 @@ from pydantic import ValidationError
 
 from gateway.streams.history import History
 from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
-from shared.contracts.channels import BadChannelName, parse_channel, personal_channel
-from shared.contracts.events import Envelope
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Publication
-from shared.jetstream.clock import Clock, our_clock
-from shared.jetstream.publisher import Publisher
+from hubbub_client.contracts.channels import BadChannelName, parse_channel, personal_channel
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import event_message_id, publication_subject
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
-from shared.jetstream.subjects import event_message_id, publication_subject
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
 from gateway.proxy_settings import ProxySettings
-from shared.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
+from hubbub_client.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
 from shared.web.addresses import is_loopback

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.nats.address import without_passwords
-from shared.nats.client import Bus, connect_bus
+from hubbub_client.nats.address import without_passwords
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.runtime.settings import ServiceSettings
 
 CONNECT_SECONDS = 5.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from shared.jetstream.clock import our_clock
+from hubbub_client.jetstream.clock import our_clock
 from shared.runtime.settings import NOBODY_TRUSTED, ServiceSettings
 from shared.runtime.telemetry import configure_logging
 from shared.tokens.claims import NEVER, Claims, SubscriptionClaims

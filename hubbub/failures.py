@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from pydantic_settings.exceptions import SettingsError
 
 from hubbub.errors import CommandFailed
-from shared.contracts.errors import AppError
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.nats.address import BadAddress
+from hubbub_client.nats.errors import BusLost, MessageRejected
 from shared.jetstream.streams import BootstrapFailed
-from shared.nats.address import BadAddress
-from shared.nats.errors import BusLost, MessageRejected
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import ServiceSettings
 

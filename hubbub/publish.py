@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
 from hubbub.lines import lines_of
-from shared.contracts import json_values
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.publishing import publish
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts import json_values
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import BadPublication
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.runtime.process import run, stop_signals
 from shared.runtime.telemetry import configure_logging
 

@@ -21,10 +21,10 @@ from hubbub.data_folder import DataFolder
 from hubbub.migrate import PACKAGES
 from hubbub.progress import saying
 from hubbub.shipped import shipped
+from hubbub_client.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from posts_service.settings import PostsSettings
-from shared.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from shared.jetstream.streams import bootstrap, keep_streams
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.migrations import migrate

@@ -14,13 +14,13 @@ import pydantic_core
 
 from hubbub.bus_access import bus_of
 from hubbub.errors import CommandFailed
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Publication
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import BadPublication, Publication
+from hubbub_client.contracts.subjects import RT_LIVE, token_of
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
-from shared.jetstream.subjects import RT_LIVE, token_of
-from shared.nats.client import Bus
 from shared.runtime.process import run, running
 from shared.runtime.telemetry import configure_logging
 

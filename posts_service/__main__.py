@@ -4,10 +4,10 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import connect_bus
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor

@@ -7,12 +7,12 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from hubbub_client.contracts.ids import PostId
 from posts_service import repository, use_cases
 from posts_service.cursors import MAX_ID, decode_cursor, encode_cursor
 from posts_service.errors import PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page, Post, PostEdit
-from shared.contracts.ids import PostId
 from shared.sql.database import Sessions, transaction_dependency
 from shared.tokens.claims import Claims
 from shared.web.user_rates import UserRates

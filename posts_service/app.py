@@ -9,17 +9,17 @@ from functools import partial
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
+from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.trusted_clock import TrustedClock
+from hubbub_client.nats.client import Bus
 from posts_service.api import create_router
 from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
-from shared.jetstream.api import StoredMessage
-from shared.jetstream.clock import Clock, our_clock, trouble_with_clock
 from shared.jetstream.follower import Follower
-from shared.jetstream.publisher import Publisher
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
-from shared.jetstream.subjects import CTL_LIVE
-from shared.jetstream.trusted_clock import TrustedClock
-from shared.nats.client import Bus
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.database import connect_database
 from shared.sql.outbox.losses import Destination, watch_for_losses

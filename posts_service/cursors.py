@@ -5,7 +5,7 @@ import binascii
 import re
 from typing import ClassVar
 
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 
 MAX_ID = 2**63 - 1
 """The greatest id that the databases can hold."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 
 
 class PostNotFound(AppError):

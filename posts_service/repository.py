@@ -11,8 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from hubbub_client.contracts.ids import PostId, UserId
 from posts_service.tables import CommentRow, LikeNoticeRow, LikeRow, PostRow
-from shared.contracts.ids import PostId, UserId
 
 
 class SeenPost(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from shared.contracts.ids import JsonUserId
+from hubbub_client.contracts.ids import JsonUserId
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.contracts.ids import MAX_USER_ID_CHARS, UserId
+from hubbub_client.contracts.ids import MAX_USER_ID_CHARS, UserId
 from shared.sql.database import Moment
 
 _UserId = String(MAX_USER_ID_CHARS)

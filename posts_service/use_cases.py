@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from hubbub_client.contracts.channels import post_channel, room_channel
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import PostId, UserId, user_id_to_json
+from hubbub_client.contracts.subjects import event_subject
 from posts_service import repository
 from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.tables import CommentRow, PostRow
-from shared.contracts.channels import post_channel, room_channel
-from shared.contracts.events import Envelope
-from shared.contracts.ids import PostId, UserId, user_id_to_json
-from shared.jetstream.subjects import event_subject
 from shared.sql.outbox.table import append
 from shared.tokens.claims import Claims
 from shared.web.request_context import current_traceparent

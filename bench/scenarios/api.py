@@ -14,7 +14,7 @@ from bench.measures import usage_of
 from bench.posts import Posts, open_posts, post
 from bench.scenarios.scale import Scale
 from bench.targets import API_KEY, STAMP, Hubbub, Target
-from shared.contracts.channels import room_channel
+from hubbub_client.contracts.channels import room_channel
 
 PUBLICATIONS = 10_000
 IN_A_BATCH = 100

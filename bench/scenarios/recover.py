@@ -10,14 +10,14 @@ from bench.load import Load
 from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Hubbub, Target
-from shared.contracts.channels import room_channel
-from shared.contracts.ids import UserId
-from shared.contracts.publications import Publication, Sender
-from shared.jetstream.api import StreamState
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import connect_bus
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.publications import Publication, Sender
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.api import StreamState
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import connect_bus
 
 CONNECTS = 3000
 MISSED = 20

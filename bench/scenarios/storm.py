@@ -14,12 +14,12 @@ from bench.load import Load
 from bench.measures import usage_of
 from bench.scenarios.scale import Scale
 from bench.targets import Hubbub, Target
-from shared.contracts.channels import room_channel
-from shared.contracts.publications import Publication
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus, connect_bus
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 
 CONNECTIONS = 10_000
 AT_ONCE = 1000

@@ -17,10 +17,10 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from shared.contracts.channels import parse_channel
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
-from shared.nats.client import Bus, BusUnavailable
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus, BusUnavailable
 
 log = logging.getLogger(__name__)
 

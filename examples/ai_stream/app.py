@@ -16,8 +16,8 @@ from pydantic_settings import BaseSettings
 
 from examples.ai_stream.answers import Answers, writing
 from examples.ai_stream.model import words
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import BusUnavailable, connect_bus
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import BusUnavailable, connect_bus
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "page"

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from gateway.errors import EndReason
 from gateway.transport.coalescer import Sink
 from gateway.transport.frames import Close, Frame
-from shared.contracts.ids import ConnectionId
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ConnectionId
+from hubbub_client.contracts.publications import StoredPublication
 
 __all__ = ["Close", "Connection", "Format", "Frame"]
 

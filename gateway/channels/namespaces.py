@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Allowed, Namespace, PersonalOptions
 from gateway.errors import Refusal
-from shared.contracts.channels import PERSONAL, PRIVATE, namespace_of, owner_of
-from shared.contracts.ids import ANONYMOUS, ChannelName, UserId
+from hubbub_client.contracts.channels import PERSONAL, PRIVATE, namespace_of, owner_of
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, UserId
 
 _PERSONAL_OPTIONS = PersonalOptions()
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from shared.contracts.channels import listed_users, name_of
-from shared.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.channels import listed_users, name_of
+from hubbub_client.contracts.ids import ChannelName, UserId
 
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])")
 _SECONDS_OF = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}

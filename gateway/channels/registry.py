@@ -7,9 +7,9 @@ from typing import TypeVar
 from gateway.channels.connection import Connection, Format, Frame
 from gateway.metrics import GatewayMetrics
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.channels import owner_of, personal_channel
-from shared.contracts.ids import ChannelName, SessionId, UserId
-from shared.contracts.publications import BadPublication, StoredPublication
+from hubbub_client.contracts.channels import owner_of, personal_channel
+from hubbub_client.contracts.ids import ChannelName, SessionId, UserId
+from hubbub_client.contracts.publications import BadPublication, StoredPublication
 from shared.tokens.claims import Claims
 
 CATCHING_UP = sys.maxsize

@@ -29,9 +29,9 @@ from gateway.presence.records import (
     lease_subject,
     ttl,
 )
-from shared.contracts.ids import NodeId
-from shared.jetstream.publisher import Publisher
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts.ids import NodeId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

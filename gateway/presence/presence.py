@@ -32,15 +32,15 @@ from gateway.presence.table import Change, ClientChange, PresenceChange, Presenc
 from gateway.presence.users import ChannelStats, Client
 from gateway.presence.waiters import JoinWaiters, OnDone
 from gateway.presence.writer import PresenceWriter
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.subjects import PRES_LIVE
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import RETENTION
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.subjects import PRES_LIVE
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
 from shared.runtime.supervision import Loop
 
 log = structlog.get_logger(__name__)

@@ -22,12 +22,12 @@ from gateway.presence.records import (
     ttl,
 )
 from gateway.presence.table import PresenceTable
-from shared.contracts.ids import NodeId
-from shared.jetstream.api import JetStreamApi
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts.ids import NodeId
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

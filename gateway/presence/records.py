@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import pydantic_core
 import structlog
 
-from shared.contracts.channels import BadChannelName
-from shared.contracts.ids import BadUserId, ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.subjects import PRES_PUB, channel_of, token_of, user_of
-from shared.nats.headers import header
+from hubbub_client.contracts.channels import BadChannelName
+from hubbub_client.contracts.ids import BadUserId, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.subjects import PRES_PUB, channel_of, token_of, user_of
+from hubbub_client.nats.headers import header
 
 log = structlog.get_logger(__name__)
 

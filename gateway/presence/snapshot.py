@@ -5,10 +5,10 @@ import asyncio
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import read_record
 from gateway.presence.table import PresenceTable
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import PRES_PUB
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.subjects import PRES_PUB
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 
 _EVERYTHING = f"{PRES_PUB}>"
 

@@ -19,7 +19,7 @@ from gateway.presence.records import (
     Record,
 )
 from gateway.presence.users import ChannelStats, ChannelUsers, Client, Clients
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.presence.records import ClientInfo, Entry
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 HEAD = 200
 """How many of the first users `head_version` stands for; `welcome` lists as many by default."""

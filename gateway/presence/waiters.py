@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gateway.presence.records import Membership
-from shared.contracts.ids import ConnectionId
+from hubbub_client.contracts.ids import ConnectionId
 
 OnDone = Callable[[bool], None]
 """Gets whether they came in time. It must not raise."""

@@ -31,10 +31,10 @@ from gateway.presence.records import (
     entry_name,
     ttl,
 )
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
-from shared.jetstream.publisher import PubAckResult, Publisher, Sending
-from shared.jetstream.subjects import PRES_PUB
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
+from hubbub_client.contracts.subjects import PRES_PUB
+from hubbub_client.jetstream.publisher import PubAckResult, Publisher, Sending
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ import re
 
 from gateway.errors import Refusal
 from gateway.proxies.errors import ApplicationAway, BadMethod, NobodyServes
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected, NobodyAnswers
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected, NobodyAnswers
 
 PREFIX = "rpc."
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from gateway.errors import Refused
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
+from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
 
 
 class ApplicationAway(Unavailable):

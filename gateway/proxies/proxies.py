@@ -38,11 +38,11 @@ from gateway.proxies.replies import (
     read_stay,
 )
 from gateway.proxies.under_way import UnderWay
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.contracts.json_values import RawJson
-from shared.jetstream.clock import our_clock
-from shared.nats.client import Bus
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
+from hubbub_client.contracts.json_values import RawJson
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.nats.client import Bus
 from shared.web.addresses import network_of
 
 T = TypeVar("T")

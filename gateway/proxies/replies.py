@@ -12,8 +12,8 @@ from pydantic_core import from_json
 
 from gateway.errors import MAX_REASON_BYTES, is_close_reason
 from gateway.proxies.errors import ApplicationDisconnects, ApplicationRefuses
-from shared.contracts.ids import ANONYMOUS, BadUserId, UserId, user_id_from_json
-from shared.contracts.json_values import RawJson
+from hubbub_client.contracts.ids import ANONYMOUS, BadUserId, UserId, user_id_from_json
+from hubbub_client.contracts.json_values import RawJson
 from shared.tokens.claims import (
     NEVER,
     Claims,

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.errors import Refusal
 from gateway.streams.feed import Unrecoverable
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 
 Answer = dict[str, Any]
 """Of a command, as JSON."""

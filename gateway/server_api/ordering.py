@@ -15,8 +15,8 @@ from gateway.server_api.requests import (
     UnsubscribeRequest,
     channel_named,
 )
-from shared.contracts.errors import Unavailable
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import read_raw
 from shared.tokens.errors import InvalidToken
 

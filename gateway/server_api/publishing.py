@@ -15,8 +15,8 @@ from gateway.server_api.requests import (
 )
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.publishing import ChannelPublisher
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Publication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import Publication
 
 
 class Publishing:

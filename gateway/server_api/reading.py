@@ -18,8 +18,8 @@ from gateway.server_api.requests import (
     options_of,
 )
 from gateway.streams.pages import Pages
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ChannelName
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ChannelName
 
 
 class Reading:

@@ -12,9 +12,9 @@ from gateway.channels.options import Namespace
 from gateway.errors import Refusal
 from gateway.protocols.centrifuge.commands import Position
 from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ANONYMOUS, BadUserId, ChannelName, UserId, parse_user_id
-from shared.contracts.json_values import read_json
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.ids import ANONYMOUS, BadUserId, ChannelName, UserId, parse_user_id
+from hubbub_client.contracts.json_values import read_json
 from shared.tokens.claims import Grant, read_grant
 from shared.tokens.errors import InvalidToken
 

@@ -21,7 +21,7 @@ from gateway.server_api.api import Api
 from gateway.server_api.errors import STATUS_OF_CODE, Answer
 from gateway.server_api.requests import ApiRequest, BatchRequest
 from gateway.transport.exchange import NO_SHORTCUTS, HttpExchange, Shortcuts
-from shared.contracts.json_values import read_json
+from hubbub_client.contracts.json_values import read_json
 from shared.web.http import MAX_BODY_BYTES, defect
 from shared.web.query import read_query
 from shared.web.request_context import begin_request

@@ -16,8 +16,8 @@ from gateway.channels.registry import ConnectionManager
 from gateway.cluster import Cluster, Question
 from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
 from gateway.server_api.requests import ChannelsRequest, InfoRequest, Method
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ChannelName
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ChannelName
 
 MAX_CHANNELS = 5000
 """Of one gateway, in one answer."""

@@ -10,9 +10,9 @@ from gateway.channels.registry import Member
 from gateway.errors import EndReason, MayNotSubscribe, TooManyConnections
 from gateway.session.buckets import Buckets
 from gateway.session.refusals import RefusalLog
-from shared.contracts.errors import AppError, Unavailable
-from shared.contracts.ids import ANONYMOUS, UserId
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.errors import AppError, Unavailable
+from hubbub_client.contracts.ids import ANONYMOUS, UserId
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
 from shared.tokens.errors import InvalidToken, TokenExpired

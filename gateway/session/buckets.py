@@ -3,7 +3,7 @@
 from functools import partial
 
 from gateway.channels.registry import Member
-from shared.contracts.ids import ANONYMOUS, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, UserId
 from shared.web.user_rates import UserRates
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.clock import Clock, our_clock
 
 log = structlog.get_logger(__name__)
 

@@ -18,9 +18,9 @@ from gateway.metrics import GatewayMetrics
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.encodings import Encodings
 from gateway.streams.feed import Reason, Unrecoverable
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, StoredPublication
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import BadPublication, StoredPublication
 
 _RETRY_SECONDS = 0.5
 

@@ -26,11 +26,11 @@ from gateway.streams.encodings import Encodings
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.feed import Reason, Unrecoverable
 from gateway.streams.publishing import ChannelPublisher, PublishResult
-from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.contracts.publications import Publication, Sender, StoredPublication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import PubAck
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
+from hubbub_client.contracts.publications import Publication, Sender, StoredPublication
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import PubAck
 from shared.tokens.claims import Claims
 
 Position = tuple[int, str | None]

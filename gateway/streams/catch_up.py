@@ -21,10 +21,10 @@ from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.kept import KeptOf, all_of_it
 from gateway.streams.merged_history import MergedHistory, Source, bounded
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import Clock, our_clock
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.nats.errors import BusUnavailable
 
 Send = Callable[[list[StoredPublication]], None]
 """Gets the publications in batches, ascending."""

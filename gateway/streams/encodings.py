@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 
 from gateway.streams.brief_cache import BriefCache, CacheLimits
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.publications import StoredPublication
 
 _OVERHEAD_BYTES = 300
 """Of one in memory, beside its bytes."""

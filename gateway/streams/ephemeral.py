@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 from gateway.streams.feed import FanOut, channel_named_by
 from gateway.streams.publishing import PublicationTooLong, PublishingLimits, encode
-from shared.contracts.channels import BadChannelName
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Publication, StoredPublication
-from shared.jetstream.subjects import EPHEMERAL, ephemeral_subject
-from shared.nats.client import Bus
-from shared.nats.errors import MessageRejected
+from hubbub_client.contracts.channels import BadChannelName
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import Publication, StoredPublication
+from hubbub_client.contracts.subjects import EPHEMERAL, ephemeral_subject
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import MessageRejected
 
 
 class EphemeralFeed:

@@ -7,15 +7,15 @@ from functools import lru_cache
 import structlog
 
 from gateway.streams.ring import Ring
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_LIVE, channel_of
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import RETENTION
-from shared.jetstream.subjects import RT_LIVE, channel_of
-from shared.nats.client import Bus
 
 log = structlog.get_logger(__name__)
 

@@ -13,13 +13,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.api import StoredMessage, StreamState
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import RT_PUB, channel_of, publication_subject
-from shared.nats.errors import BusUnavailable
-from shared.nats.headers import header
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_PUB, channel_of, publication_subject
+from hubbub_client.jetstream.api import StoredMessage, StreamState
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.errors import BusUnavailable
+from hubbub_client.nats.headers import header
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 
 
 class Kept(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from gateway.streams.history import HistoryPage
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 
 
 class Source:

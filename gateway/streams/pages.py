@@ -9,10 +9,10 @@ from gateway.streams.history import History
 from gateway.streams.kept import ALL, Kept, KeptOf, all_of_it
 from gateway.streams.ring import NOTHING
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import Clock, our_clock
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.nats.errors import BusUnavailable
 
 EVERYTHING = -1
 """The limit of who wants all that is kept."""

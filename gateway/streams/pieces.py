@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from gateway.streams.history import HistoryPage
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.publications import StoredPublication
 
 _OVERHEAD_BYTES = 400
 """Of a publication in memory, beside its payload."""

@@ -13,13 +13,13 @@ from typing import Any
 import structlog
 
 from gateway.streams.history import History
-from shared.contracts.errors import AppError, ErrorKind
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Publication, StoredPublication
-from shared.jetstream.publisher import PubAck, PubAckResult, Publisher, Sending
-from shared.jetstream.subjects import api_message_id, publication_subject, user_message_id
-from shared.nats.client import TOO_LARGE
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import BadPublication, Publication, StoredPublication
+from hubbub_client.contracts.subjects import api_message_id, publication_subject, user_message_id
+from hubbub_client.jetstream.publisher import PubAck, PubAckResult, Publisher, Sending
+from hubbub_client.nats.client import TOO_LARGE
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.streams.feed import Feed
-from shared.contracts.channels import BadChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import RT_PUB, channel_of
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.channels import BadChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_PUB, channel_of
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.errors import BusUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 
 NOTHING = sys.maxsize
 """The floor of a ring without any publication."""

@@ -14,10 +14,10 @@ from gateway.streams.brief_cache import BriefCache, CacheLimits
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryPage
 from gateway.streams.pieces import Piece, Pieces
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.api import StreamState
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.api import StreamState
+from hubbub_client.nats.errors import BusUnavailable
 
 _AGAIN, _GENEROUS = 2, 100
 """When somebody is further behind for the second time, others may be too: so much more is read."""

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import structlog
 
-from shared.jetstream.api import JetStreamApi, nanoseconds
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, MessageRejected
-from shared.nats.headers import header, status
+from hubbub_client.jetstream.api import JetStreamApi, nanoseconds
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.nats.headers import header, status
 
 log = structlog.get_logger(__name__)
 

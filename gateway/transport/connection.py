@@ -20,7 +20,7 @@ from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
 from gateway.transport.frames import Close, Frame
 from gateway.transport.receiver import NOBODY, Receiver, close_for
 from gateway.transport.shared_state import SharedState
-from shared.contracts.ids import ConnectionId
+from hubbub_client.contracts.ids import ConnectionId
 
 log = structlog.get_logger(__name__)
 

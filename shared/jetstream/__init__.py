@@ -1,1 +1,1 @@
-"""JetStream: the streams, and publishing, reading and following them."""
+"""JetStream: the streams that are kept, and following them."""

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from shared.jetstream.api import Batch, StoredMessage, StreamState
+from hubbub_client.jetstream.api import Batch, StoredMessage, StreamState
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.errors import BusUnavailable, StreamMissing
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.sequencer import Gap, Sequencer
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.errors import BusUnavailable, StreamMissing
 
 
 class RetentionPassed(Exception):

@@ -19,16 +19,16 @@ from functools import partial
 
 import structlog
 
-from shared.jetstream.api import StoredMessage, StreamState
-from shared.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.api import StoredMessage, StreamState
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, StreamMissing
+from hubbub_client.nats.headers import sequence_of
 from shared.jetstream.filling import Filler, RetentionPassed
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import RETENTION, Position, why_invalid
 from shared.jetstream.sequencer import Gap, Sequencer
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, StreamMissing
-from shared.nats.headers import sequence_of
 
 log = structlog.get_logger(__name__)
 

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from shared.jetstream.api import StreamState
-from shared.jetstream.stream_reader import StreamReader
+from hubbub_client.jetstream.api import StreamState
+from hubbub_client.jetstream.stream_reader import StreamReader
 
 EPOCH_CHANGED = "the stream was made anew"
 ROLLED_BACK = "the stream's sequences were rolled back"

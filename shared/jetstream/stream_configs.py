@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.jetstream.api import Config, nanoseconds
-from shared.jetstream.subjects import (
+from hubbub_client.contracts.subjects import (
     CTL_LIVE,
     CTL_PUB,
     EVENTS,
@@ -12,6 +11,7 @@ from shared.jetstream.subjects import (
     RT_LIVE,
     RT_PUB,
 )
+from hubbub_client.jetstream.api import Config, nanoseconds
 from shared.runtime.settings import MAX_TOKEN_SECONDS
 
 STREAMS = ("RT", "PRES", "CTL", "EVENTS")

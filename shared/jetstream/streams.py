@@ -11,7 +11,9 @@ from typing import Any
 
 import structlog
 
-from shared.jetstream.api import ApiError, Config, JetStreamApi, StreamInfo
+from hubbub_client.jetstream.api import ApiError, Config, JetStreamApi, StreamInfo
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, StreamMissing
 from shared.jetstream.stream_configs import (
     NOTIFY_CONSUMER,
     STREAMS,
@@ -19,8 +21,6 @@ from shared.jetstream.stream_configs import (
     consumer_config,
     stream_configs,
 )
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable, StreamMissing
 
 log = structlog.get_logger(__name__)
 

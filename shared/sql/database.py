@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from shared.contracts.errors import Unavailable
+from hubbub_client.contracts.errors import Unavailable
 from shared.sql.postgres import BadDatabaseUrl, PostgresConnector, parse_url, read_options
 
 _READING = {"read_only": True, "postgresql_readonly": True}

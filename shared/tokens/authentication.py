@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from shared.contracts.errors import Unavailable
+from hubbub_client.contracts.errors import Unavailable
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import Claims
 from shared.tokens.errors import InvalidToken

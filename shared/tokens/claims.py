@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pydantic_core
 
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.ids import ChannelName, ConnectionId, SessionId, UserId
-from shared.contracts.json_values import RawJson, fault_of
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, SessionId, UserId
+from hubbub_client.contracts.json_values import RawJson, fault_of
 from shared.tokens.errors import InvalidToken
 
 MAX_NAME_CHARS = 64

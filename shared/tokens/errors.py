@@ -1,6 +1,6 @@
 """Why a token is not taken. Each says so in one sentence, with no part of the token in it."""
 
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
+from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
 
 
 class InvalidToken(AppError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic_core
 
-from shared.contracts.ids import (
+from hubbub_client.contracts.ids import (
     ANONYMOUS,
     BadUserId,
     SessionId,

@@ -10,7 +10,7 @@ from uuid import uuid4
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.contracts.ids import JsonUserId, SessionId, UserId
+from hubbub_client.contracts.ids import JsonUserId, SessionId, UserId
 from shared.tokens.claims import MAX_SESSION_ID_CHARS, Claims, SubscriptionClaims
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 from shared.web.cors import Cors
 from shared.web.origins import Origins
 from shared.web.request_context import RequestContext, current_request_id

@@ -8,8 +8,8 @@ import math
 import time
 from typing import ClassVar
 
-from shared.contracts.errors import AppError, ErrorKind
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.ids import UserId
 
 _NANOSECONDS = 1_000_000_000
 

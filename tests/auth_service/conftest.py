@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import Bus
 from tests.auth_service.people import SIGNING_KEY, a_client
 from tests.fixtures.tokens import Clock
 

@@ -16,8 +16,8 @@ from sqlalchemy import select
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
-from shared.jetstream.publisher import Publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
 from shared.sql.database import transaction
 from shared.sql.outbox.table import OutboxRow
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked

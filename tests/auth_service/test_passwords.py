@@ -15,7 +15,7 @@ from auth_service.passwords import Passwords, hashing_passwords
 from auth_service.settings import AuthSettings
 from auth_service.tables import UserRow
 from auth_service.throttle import Throttle
-from shared.contracts.errors import AppError
+from hubbub_client.contracts.errors import AppError
 from shared.sql.database import transaction
 from tests.auth_service.people import (
     PASSWORD,

@@ -11,14 +11,14 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.follower import Follower
-from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.stream_configs import STREAMS
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import CTL_LIVE
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from shared.sql.database import transaction
 from shared.sql.outbox.rows import note

@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from shared.jetstream.api import StoredMessage
-from shared.jetstream.clock import Clock, our_clock
+from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.clock import Clock, our_clock
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.follower import Follower
-from shared.jetstream.publisher import start_publisher
 from shared.jetstream.stream_configs import StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import CTL_LIVE
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from shared.sql.database import Sessions, connect_database
 from shared.sql.outbox import rows as outbox_rows

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from auth_service.app import AuthParts
 from auth_service.tables import RefreshTokenRow, SessionRow
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer

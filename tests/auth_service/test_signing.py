@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer, make_signing_key
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.jwk import read_jwks

@@ -12,7 +12,7 @@ from cryptography import x509
 from sqlalchemy import make_url
 
 from deploy.secrets.make_secrets import BUS_USERS, Store, make_secrets
-from shared.nats.address import credentials_of
+from hubbub_client.nats.address import credentials_of
 
 ODD = "pa'ss \"%@/:?#\\ word"
 

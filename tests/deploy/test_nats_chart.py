@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shared.nats.client import connect_bus
+from hubbub_client.nats.client import connect_bus
 from tests.deploy.manifests import (
     DEPLOY,
     KUBERNETES,

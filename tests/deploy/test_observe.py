@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.nats.client import Bus
+from hubbub_client.nats.client import Bus
 from shared.sql.outbox.metrics import OutboxMetrics
 from tests.deploy.compose_file import OBSERVING, services_of
 from tests.deploy.manifests import (

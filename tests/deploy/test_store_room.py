@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from tests.deploy.manifests import DEPLOY, KUBERNETES, read_yaml
 from tests.fixtures.nats import StartServer
 from tests.shared.jetstream.builders import js_api

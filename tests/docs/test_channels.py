@@ -14,10 +14,10 @@ from gateway.channels.options import DEFAULT_NAMESPACES, Namespace
 from gateway.errors import Refusal
 from gateway.settings import GatewaySettings
 from hubbub_client import Hubbub
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import ANONYMOUS, UserId
+from hubbub_client.nats.client import Bus
 from hubbub_client.tokens import connection_token, subscription_token
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import ANONYMOUS, UserId
-from shared.nats.client import Bus
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway, a_gateway
 from tests.gateway.protocols.centrifuge.talking import talking

@@ -15,12 +15,12 @@ from gateway.protocols.chat.codec import CODE_OF_FIELD, too_fast
 from gateway.protocols.chat.frames import ERROR_CODES, Ping
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import IdReused, PublicationRefused
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 from posts_service.settings import PostsSettings
-from shared.contracts.channels import room_channel
-from shared.contracts.publications import Publication
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus
 from shared.runtime.settings import ServiceSettings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]

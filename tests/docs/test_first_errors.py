@@ -9,8 +9,8 @@ from websockets.exceptions import InvalidStatus
 
 from hubbub_client import Hubbub, HubbubError
 from hubbub_client.exchange import Limits
+from hubbub_client.nats.client import Bus
 from hubbub_client.tokens import connection_token, subscription_token
-from shared.nats.client import Bus
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking

@@ -8,7 +8,7 @@ from typing import Any
 import nats
 import pytest
 
-from shared.nats.client import Bus
+from hubbub_client.nats.client import Bus
 from tests.fixtures import plain_http
 from tests.gateway.chatting import a_gateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking

@@ -11,12 +11,13 @@ from types import FrameType
 
 import pytest
 
-from shared.nats.client import Bus
+from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import a_gateway, a_room
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP = re.compile(r"`([a-z_]+(?:/[a-z_]+)*\.py):([A-Za-z_.]+)`")
 MOST_STOPS = 9
+CLIENT = "clients/python/src/"
 
 Stop = tuple[str, str]
 
@@ -38,7 +39,8 @@ def _every_stop() -> list[Stop]:
 @pytest.mark.parametrize(("file", "name"), _every_stop())
 def test_every_stop_of_the_walks_exists(file: str, name: str) -> None:
     assert (ROOT / file).is_file()
-    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    name_of_module = file.removeprefix(CLIENT).removesuffix(".py").replace("/", ".")
+    module = importlib.import_module(name_of_module)
     assert callable(reduce(getattr, name.split("."), module))
 
 

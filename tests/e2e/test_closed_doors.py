@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.contracts.ids import ChannelName
-from shared.jetstream.subjects import publication_subject
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
 from tests.e2e.evidence import STRANGER_PASSWORD
 from tests.e2e.people import a_client, a_room, sign_up
 from tests.e2e.promises import passing_tabs_of

@@ -20,10 +20,10 @@ from websockets.typing import Subprotocol
 
 from gateway.app import GatewayParts, create_app, serving
 from gateway.settings import GatewaySettings
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from shared.tokens.issuers import Issuer
 from shared.tokens.keys import FixedKeys, KeySource
 from shared.tokens.revocations import CompletePosition

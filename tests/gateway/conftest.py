@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import RunningGateway, a_gateway
 
 

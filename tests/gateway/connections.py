@@ -14,7 +14,7 @@ from websockets.streams import StreamReader
 from gateway.channels.connection import Close, Frame
 from gateway.errors import EndReason
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch
-from shared.contracts.ids import ConnectionId
+from hubbub_client.contracts.ids import ConnectionId
 
 
 class AConnection:

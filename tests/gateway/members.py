@@ -2,7 +2,7 @@
 
 from gateway.channels.connection import Frame
 from gateway.channels.registry import Member
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.claims import Claims
 from tests.gateway.connections import AConnection
 

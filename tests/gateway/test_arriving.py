@@ -10,8 +10,8 @@ from gateway.protocols.chat import arrival
 from gateway.protocols.chat.codec import encode_welcome
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Frame
-from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.publisher import Publisher
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.jetstream.publisher import Publisher
 from shared.tokens.jwk import trusted_key
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked

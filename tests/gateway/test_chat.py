@@ -7,12 +7,12 @@ from unittest.mock import ANY
 
 import pytest
 
-from shared.contracts.channels import personal_channel, room_channel
-from shared.contracts.events import Envelope
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
-from shared.nats.client import Bus
+from hubbub_client.contracts.channels import personal_channel, room_channel
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus
 from shared.tokens.jwk import TrustedKey
 from shared.tokens.keys import FixedKeys
 from tests.fixtures.tokens import OUR_KEY

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.cluster import Cluster, ClusterLimits, NoSuchNode, Question
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import NodeId
-from shared.nats.client import Bus, connect_bus
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import NodeId
+from hubbub_client.nats.client import Bus, connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 

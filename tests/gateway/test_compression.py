@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from shared.contracts.channels import room_channel
+from hubbub_client.contracts.channels import room_channel
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.talking import talk
 

@@ -5,8 +5,8 @@ from gateway.control import Control
 from gateway.errors import EndReason
 from gateway.transport.coalescer import FrameBatch, WriteCoalescer
 from gateway.transport.frames import Close, Frame
-from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.jetstream.api import StoredMessage
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.connections import AConnection
 from tests.gateway.members import AMember, claims_of

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager, suppress
 
 from websockets.exceptions import ConnectionClosed
 
-from shared.contracts.channels import room_channel
-from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.tcp import a_tcp_server

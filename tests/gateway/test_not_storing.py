@@ -1,7 +1,7 @@
 """A gateway that is connected to a bus which stores nothing: it must not be sent anybody new."""
 
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import a_gateway, a_room
 from tests.gateway.serving import until

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.channels import personal_channel, room_channel
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.channels import personal_channel, room_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until

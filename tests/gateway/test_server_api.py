@@ -32,14 +32,14 @@ from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
-from shared.contracts.channels import parse_channel
-from shared.contracts.errors import ErrorKind
-from shared.contracts.publications import Publication
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.errors import ErrorKind
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus, connect_bus
 from shared.web.http import install_edge
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway

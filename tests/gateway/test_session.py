@@ -18,12 +18,12 @@ from gateway.protocols.chat.client import ChatClient
 from gateway.session.session import Session
 from gateway.streams.ring import Ring
 from gateway.transport.frames import text_frame
-from shared.contracts.channels import room_channel
-from shared.contracts.ids import SessionId, UserId
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until

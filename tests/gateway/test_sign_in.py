@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from gateway.channels.registry import for_each
 from gateway.session.session import Session
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.ids import UserId
 from shared.tokens.jwk import read_jwks
 from shared.tokens.keys import FixedKeys
 from tests.fixtures.issuers import an_issuer, jwk, jwks, rsa_key, signed

@@ -12,7 +12,7 @@ from gateway.server_api.errors import answered
 from gateway.server_api.requests import ChannelsRequest, InfoRequest
 from gateway.server_api.surveying import MAX_CHANNELS, Surveying
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 from tests.fixtures.nats import NatsServer
 from tests.gateway.members import AMember
 from tests.gateway.test_cluster import Gateways

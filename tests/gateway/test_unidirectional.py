@@ -14,10 +14,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
 from tests.gateway.serving import DEADLINE_SECONDS, until

@@ -8,8 +8,8 @@ import httpx2
 
 from gateway.__main__ import LISTEN_ANYWAY_SECONDS, serve
 from gateway.settings import GatewaySettings
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from shared.runtime.listening import reserve
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.tokens import SECRET

@@ -12,10 +12,10 @@ import pytest
 from hubbub.bus_accounts import provide
 from hubbub.errors import CommandFailed
 from hubbub.nats_child import nats_server as embedded_server
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 

@@ -15,7 +15,7 @@ import pytest
 
 from hubbub.data_folder import take_lock
 from hubbub.nats_child import MAX_PAYLOAD_BYTES, NatsServerFailed, nats_server, store_room
-from shared.nats.client import connect_bus
+from hubbub_client.nats.client import connect_bus
 from tests.system.processes import is_gone, until
 
 PARENT = """

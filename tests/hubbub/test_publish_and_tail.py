@@ -13,12 +13,12 @@ import pytest
 
 from hubbub.data_folder import DataFolder, Running
 from hubbub.publish import publish_lines
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import start_publisher
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer
 
 HUBBUB = [sys.executable, "-m", "hubbub"]

@@ -11,10 +11,10 @@ import pytest
 from websockets.sync.client import connect
 
 from hubbub.nats_child import nats_server
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import BusUnavailable, connect_bus
 from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import BusUnavailable, connect_bus
 from tests.fixtures import plain_http
 from tests.fixtures.small_disk import SmallDisk
 from tests.system.processes import HubbubProcess, Processes, until

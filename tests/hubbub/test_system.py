@@ -8,11 +8,11 @@ from auth_service.settings import AuthSettings
 from auth_service.signing import make_signing_key
 from gateway.settings import GatewaySettings
 from hubbub.system import Settings, prepare_databases, running_system
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import connect_bus
 from posts_service.settings import PostsSettings
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from shared.runtime.supervision import Supervisor
 from shared.tokens.revocations import REVOCATIONS_COMPLETE_SUBJECT, RevocationsComplete
 from tests.fixtures.nats import StartServer

@@ -19,11 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from hubbub.data_folder import take_lock
-from shared.contracts.channels import room_channel
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.publishing import publish as publish_on_bus
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import BusUnavailable, connect_bus
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.publishing import publish as publish_on_bus
+from hubbub_client.nats.client import BusUnavailable, connect_bus
 from tests.fixtures import plain_http
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 

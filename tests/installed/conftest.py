@@ -1,4 +1,4 @@
-"""A wheel of this checkout, and empty environments into which it is installed.
+"""Wheels of this checkout, and empty environments into which they are installed.
 
 All comes from what lies on this machine since its own environment was made: no index is asked.
 """
@@ -43,12 +43,12 @@ def run_uv(*arguments: str, **env: str) -> str:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It is made from the source distribution, so that one is complete too."""
+    """The server's, beside the client's; made from source distributions, so these are complete."""
     if shutil.which("uv") is None:
         skip("there is no uv")
     folder = tmp_path_factory.mktemp("dist")
-    run_uv("build", "--out-dir", str(folder), **OFFLINE)
-    [built] = folder.glob("*.whl")
+    run_uv("build", "--all-packages", "--out-dir", str(folder), **OFFLINE)
+    [built] = folder.glob("hubbub-[0-9]*.whl")
     return built
 
 
@@ -59,7 +59,7 @@ class Installed:
         """The versions of what it needs are those of this environment."""
         self._folder = home
         chosen = [f"--extra={extra}" for extra in Requirement(requirement).extras]
-        only_what_it_needs = ("--no-default-groups", "--no-install-project")
+        only_what_it_needs = ("--no-default-groups", "--no-install-workspace")
         own: Mapping[str, str] = {**OFFLINE, "UV_PROJECT_ENVIRONMENT": str(home)}
         python = f"--python={sys.executable}"
         run_uv("sync", "--frozen", python, *only_what_it_needs, *chosen, **own)

@@ -8,7 +8,7 @@ import jwt
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from shared.contracts.events import Envelope
+from hubbub_client.contracts.envelope import Envelope
 from shared.sql.database import Sessions, transaction
 from shared.sql.outbox.table import OutboxRow
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from hubbub_client.contracts.ids import UserId
 from posts_service.tables import LikeNoticeRow, LikeRow
-from shared.contracts.ids import UserId
 from shared.sql.database import Sessions, transaction
 from tests.posts_service.callers import a_client, a_post, events
 

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from hubbub_client.contracts.ids import UserId
 from posts_service.tables import Base, PostRow
-from shared.contracts.ids import UserId
 from shared.sql.database import Sessions, connect_database, transaction
 from shared.sql.migrations import differences, downgrade, migrate
 

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import Bus, BusUnavailable, connect_bus
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
-from shared.contracts.events import Envelope
-from shared.contracts.ids import SessionId, UserId
-from shared.jetstream.publisher import start_publisher
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, BusUnavailable, connect_bus
 from shared.sql.migrations import migrate
 from shared.sql.outbox.metrics import OutboxMetrics
 from shared.sql.outbox.relay import RelayLimits

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
-from shared.contracts.events import Envelope
+from hubbub_client.contracts.envelope import Envelope
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.sql.outbox.table import OutboxRow
 from tests.posts_service.callers import a_client, a_post, events

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 import pytest
 from cent import AsyncClient
 
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import RunningGateway
 from tests.sdk.javascript import VERSIONS, driving, need_packages, node
 from tests.sdk.site import API_KEY, SDKS, Sdk, Site, a_site, sdk_gateway

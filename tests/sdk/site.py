@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish, publish_ephemeral
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish, publish_ephemeral
+from hubbub_client.nats.client import Bus
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
 from tests.fixtures.tokens import SECRET, a_foreign_token
 from tests.gateway.chatting import RunningGateway, a_gateway, now

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.jetstream.publisher import Publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import a_gateway, now

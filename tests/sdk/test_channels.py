@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from cent import AsyncClient, SubscribeRequest, UnsubscribeRequest
 
-from shared.contracts.channels import personal_channel
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.channels import personal_channel
+from hubbub_client.contracts.ids import UserId
 from tests.sdk.clients import SdkClient, SdkError
 from tests.sdk.javascript import VERSIONS
 from tests.sdk.site import Sdk, Site, a_channel, a_user, connection_token, subscription_token

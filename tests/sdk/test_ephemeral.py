@@ -3,7 +3,7 @@
 import pytest
 from cent import AsyncClient, PublishRequest
 
-from shared.contracts.ids import ChannelName
+from hubbub_client.contracts.ids import ChannelName
 from tests.sdk.clients import SdkClient, SdkError
 from tests.sdk.site import EPHEMERAL_BURST, Sdk, Site, a_channel, a_user
 

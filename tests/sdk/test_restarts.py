@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
 from tests.gateway.serving import DEADLINE_SECONDS
 from tests.sdk.site import Sdk, Site, a_channel, a_site, sdk_gateway
 

@@ -11,8 +11,8 @@ import httpx2
 import jwt
 import pytest
 
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import connect_bus
 from shared.sql.migrations import migrate
 from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer

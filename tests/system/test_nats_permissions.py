@@ -9,14 +9,14 @@ import httpx2
 import pytest
 
 from gateway.streams.work_queue import open_work_queue
-from shared.contracts.channels import room_channel
-from shared.jetstream.api import ApiError, JetStreamApi
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.publishing import publish, publish_ephemeral
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.subjects import CTL_PUB, RT_PUB, event_subject
+from hubbub_client.jetstream.api import ApiError, JetStreamApi
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.publishing import publish, publish_ephemeral
+from hubbub_client.nats.client import BusUnavailable, connect_bus
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import CTL_PUB, RT_PUB, event_subject
-from shared.nats.client import BusUnavailable, connect_bus
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer, StartServer

@@ -3,9 +3,9 @@
 from contextlib import AsyncExitStack
 from unittest.mock import ANY
 
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import connect_bus
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from shared.tokens.revocations import UserRevoked
 from tests.system.conftest import System, a_room, a_token
 from tests.system.tab import Tab, open_tab

@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, create_model
 
 from hubbub_client import event_name
+from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.events import RESERVED, to_data
-from shared.contracts.events import Envelope
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-EXTRAS = ("pydantic", "jwt", "cryptography", "fastapi", "starlette", "pytest")
+EXTRAS = (
+    "cryptography", "fastapi", "jwt", "nats", "pydantic", "pydantic_core", "pytest", "starlette",
+    "structlog",
+)  # fmt: skip
 
 
 def run_without(packages: tuple[str, ...], code: str) -> str:
@@ -20,7 +23,9 @@ def test_the_clients_need_no_extra() -> None:
     assert run_without(EXTRAS, code) == ""
 
 
-@pytest.mark.parametrize(("module", "package"), [("tokens", "jwt"), ("fastapi", "fastapi")])
+@pytest.mark.parametrize(
+    ("module", "package"), [("tokens", "jwt"), ("fastapi", "fastapi"), ("nats", "nats")]
+)
 def test_who_lacks_an_extra_is_told_what_to_install(module: str, package: str) -> None:
     said = run_without((package,), f"import hubbub_client.{module}").splitlines()[-1]
     assert said.endswith(f"pip install 'hubbub-client[{module}]'")

@@ -22,7 +22,7 @@ from hubbub_client import (
     Unauthorized,
     UnknownChannel,
 )
-from shared.contracts.events import Envelope
+from hubbub_client.contracts.envelope import Envelope
 from tests.gateway.chatting import RunningGateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talking
 

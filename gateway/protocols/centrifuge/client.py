@@ -62,11 +62,11 @@ from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Position, Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
-from shared.contracts.channels import personal_channel
-from shared.contracts.errors import AppError
-from shared.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
-from shared.contracts.json_values import RawJson
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.channels import personal_channel
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, user_id_to_json
+from hubbub_client.contracts.json_values import RawJson
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import NO_GRANT, Claims, Grant
 from shared.tokens.errors import GrantExpired, TokenExpired
 

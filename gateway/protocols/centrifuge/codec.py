@@ -11,8 +11,13 @@ from gateway.channels.connection import Format, Frame
 from gateway.protocols.centrifuge.codes import ErrorCode
 from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import ping_frame, text_frame
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, Sender, StoredPublication, plain_message
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import (
+    Publication,
+    Sender,
+    StoredPublication,
+    plain_message,
+)
 
 TRUE = b"true"
 

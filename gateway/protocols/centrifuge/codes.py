@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.errors import EndReason, Refusal
 from gateway.transport.frames import Close
-from shared.contracts.errors import AppError, ErrorKind
+from hubbub_client.contracts.errors import AppError, ErrorKind
 from shared.tokens.errors import GrantExpired, InvalidToken, TokenExpired
 from shared.web.user_rates import TooFast
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.contracts.json_values import read_json
+from hubbub_client.contracts.json_values import read_json
 
 Offset = Annotated[int, Field(ge=0, lt=2**64)]
 CommandId = Annotated[int, Field(ge=0, lt=2**32)]

@@ -25,10 +25,10 @@ from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close
-from shared.contracts.channels import BadChannelName, parse_channel
-from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.clock import our_clock
 
 _YEAR_SECONDS = 365 * 24 * 3600
 _MAX_BESIDE = 8

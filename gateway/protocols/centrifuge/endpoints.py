@@ -30,8 +30,8 @@ from gateway.transport.connection import Connection
 from gateway.transport.exchange import HttpEndpoints, HttpExchange
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.upgrade import Upgrade
-from shared.contracts.errors import Unavailable
-from shared.contracts.json_values import read_json
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.json_values import read_json
 from shared.web.query import read_query
 
 JSON, PROTOBUF = "centrifuge-json", "centrifuge-protobuf"

@@ -21,8 +21,8 @@ from gateway.protocols.centrifuge.codec import (
 from gateway.protocols.centrifuge.filters import Predicate, Tags, compile_filter, text_of
 from gateway.protocols.centrifuge.fossil import patch_text
 from gateway.streams.encodings import Encodings
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import BadPublication, Publication, StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import BadPublication, Publication, StoredPublication
 
 Before = Callable[[ChannelName, int], StoredPublication | None]
 """Gets the publication before the one at an offset, if it is in memory."""

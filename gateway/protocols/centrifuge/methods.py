@@ -18,9 +18,9 @@ from gateway.streams.feed import Unrecoverable
 from gateway.streams.pages import Page
 from gateway.streams.publishing import PublishResult
 from gateway.transport.frames import Close
-from shared.contracts.errors import AppError, Unavailable
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Sender
+from hubbub_client.contracts.errors import AppError, Unavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import Sender
 
 _OWN_ENTRY_SECONDS = 1.0
 

@@ -31,8 +31,8 @@ from gateway.protocols.centrifuge.subscriptions import (
 from gateway.session.recovery import ConnectionLost
 from gateway.session.session import Position, Session
 from gateway.transport.frames import Close
-from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import ChannelName, UserId
 from shared.tokens.claims import NEVER, read_grant, read_raw
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ from gateway.protocols.centrifuge.commands import Command
 from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, expiry_json, ttl_of
 from gateway.protocols.centrifuge.service import details_of
 from gateway.protocols.centrifuge.subscriptions import show_again
-from shared.contracts.errors import AppError
-from shared.contracts.ids import ChannelName
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import ChannelName
 from shared.tokens.claims import Subscriber
 from shared.tokens.errors import TokenExpired
 

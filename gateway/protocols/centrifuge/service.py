@@ -26,8 +26,8 @@ from gateway.streams.catch_up import CatchUp
 from gateway.streams.feed import Reason
 from gateway.streams.pages import Pages
 from gateway.transport.http_stream import HttpStreamConnection
-from shared.contracts.ids import ANONYMOUS, ChannelName
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import NEVER, NO_GRANT, Claims, Grant
 
 EMULATION = "emulation"

@@ -18,7 +18,7 @@ from gateway.proxies.errors import (
 )
 from gateway.proxies.replies import Stay
 from gateway.transport.frames import Close
-from shared.jetstream.clock import our_clock
+from hubbub_client.jetstream.clock import our_clock
 
 
 class Staying:

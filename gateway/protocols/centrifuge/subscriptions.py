@@ -20,9 +20,9 @@ from gateway.protocols.centrifuge.formats import Formats
 from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS, SERVER_SIDE, details_of
 from gateway.session.session import Position
 from gateway.streams.feed import Reason
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import NO_GRANT, Grant, Subscriber, SubscriptionClaims
 from shared.tokens.errors import TokenMismatch
 from shared.web.user_rates import TooFast

@@ -16,7 +16,7 @@ from gateway.presence.users import HEAD
 from gateway.protocols.chat.codec import PUBLICATION_FORMATS, encode, encode_people
 from gateway.protocols.chat.frames import Person, UserCount, UserJoined, UserLeft, Users
 from gateway.session.session import Session
-from shared.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 
 _MAX_ROOMS = 1000
 

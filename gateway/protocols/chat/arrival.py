@@ -21,8 +21,8 @@ from gateway.protocols.chat.service import ChatService
 from gateway.session.recovery import ConnectionLost, Recovery
 from gateway.session.session import Session
 from gateway.streams.feed import Reason, Unrecoverable
-from shared.contracts.errors import Unavailable
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.publications import StoredPublication
 from shared.web.user_rates import TooFast
 
 log = structlog.get_logger(__name__)

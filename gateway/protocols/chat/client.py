@@ -35,9 +35,9 @@ from gateway.streams.publishing import PublishResult
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
 from gateway.transport.upgrade import Upgrade
-from shared.contracts.channels import personal_channel
-from shared.contracts.errors import AppError
-from shared.contracts.ids import user_id_to_json
+from hubbub_client.contracts.channels import personal_channel
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.ids import user_id_to_json
 from shared.tokens.claims import Claims
 from shared.web.query import read_query
 

@@ -17,10 +17,10 @@ from gateway.protocols.chat.frames import (
 )
 from gateway.transport.deflate import deflated_text_frame
 from gateway.transport.frames import Frame, text_frame
-from shared.contracts.channels import owner_of
-from shared.contracts.ids import UserId, user_id_to_json
-from shared.contracts.json_values import read_json
-from shared.contracts.publications import Publication, StoredPublication, plain_message
+from hubbub_client.contracts.channels import owner_of
+from hubbub_client.contracts.ids import UserId, user_id_to_json
+from hubbub_client.contracts.json_values import read_json
+from hubbub_client.contracts.publications import Publication, StoredPublication, plain_message
 
 ChatCommand = PublishMessage | Ping | Authenticate
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.ids import ChannelName, JsonUserId
+from hubbub_client.contracts.ids import ChannelName, JsonUserId
 from shared.tokens.access_tokens import MAX_TOKEN_BYTES
 
 MIN_BODY_BYTES = 1

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shared.contracts.channels import BadChannelName, room_channel
-from shared.contracts.ids import ChannelName
+from hubbub_client.contracts.channels import BadChannelName, room_channel
+from hubbub_client.contracts.ids import ChannelName
 
 DEFAULT_ROOM = "lobby"
 SUBPROTOCOL = "bearer"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from shared.jetstream.api import JetStreamApi
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.sql.outbox import rows as outbox_rows
 

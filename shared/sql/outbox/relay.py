@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
-from shared.jetstream.publisher import Publisher
-from shared.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.sql.database import DatabaseUnavailable, Sessions
 from shared.sql.outbox import rows as outbox_rows
 from shared.sql.outbox.lease import Lease

@@ -12,9 +12,9 @@ from gateway.metrics import GatewayMetrics
 from gateway.protocols.chat.codec import encode_publication
 from gateway.streams.feed import Reason
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.channels import personal_channel, room_channel
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, StoredPublication
+from hubbub_client.contracts.channels import personal_channel, room_channel
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import Publication, StoredPublication
 from tests.gateway.members import AFailingMember, AMember
 
 ROOM = room_channel("lobby")

@@ -9,8 +9,8 @@ from gateway.channels.namespaces import Namespaces
 from gateway.channels.options import Namespace, PersonalOptions, Who
 from gateway.errors import Refusal
 from gateway.settings import GatewaySettings
-from shared.contracts.channels import parse_channel, personal_channel
-from shared.contracts.ids import ANONYMOUS, ChannelName, UserId
+from hubbub_client.contracts.channels import parse_channel, personal_channel
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, UserId
 
 ANN, BEN = UserId("1"), UserId("2")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions, Who
-from shared.contracts.channels import parse_channel
+from hubbub_client.contracts.channels import parse_channel
 
 
 def the_problem_with(**options: Any) -> str:

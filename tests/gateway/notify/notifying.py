@@ -10,15 +10,15 @@ from typing import Any
 
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.streams.history import History
-from shared.contracts.events import Envelope
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.stream_configs import StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.shared.jetstream.builders import publish_event

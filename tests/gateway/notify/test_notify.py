@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.notify import Notifier, NotifyCounters
-from shared.contracts.channels import personal_channel
-from shared.contracts.ids import UserId
-from shared.contracts.publications import Publication
-from shared.jetstream.subjects import publication_subject
+from hubbub_client.contracts.channels import personal_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import publication_subject
 from shared.runtime.supervision import Loop, Supervisor
 from tests.gateway.notify.notifying import ANN, BOB, POST, Notifying, a_like
 

@@ -13,15 +13,15 @@ import pytest
 
 from gateway.notify import Notifier
 from gateway.streams.work_queue import WorkQueueLimits, open_work_queue
-from shared.contracts.channels import personal_channel
-from shared.contracts.events import Envelope
-from shared.contracts.ids import UserId
-from shared.contracts.publications import Publication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import PubAck, Publisher
+from hubbub_client.contracts.channels import personal_channel
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import event_message_id, publication_subject
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
-from shared.jetstream.subjects import event_message_id, publication_subject
-from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually

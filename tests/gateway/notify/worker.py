@@ -5,9 +5,9 @@ import sys
 
 from gateway.notify import Notifier, NotifyLimits
 from gateway.streams.history import History
-from shared.jetstream.publisher import start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import connect_bus
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import connect_bus
 
 
 async def main(url: str) -> None:

@@ -9,14 +9,14 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.presence import Presence
 from gateway.presence.records import ClientInfo
 from gateway.presence.table import ClientChange, PresenceChange
-from shared.contracts.ids import ChannelName, ConnectionId, UserId
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.limits import FollowerLimits
-from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.stream_configs import StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.waiting import eventually

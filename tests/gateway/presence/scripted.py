@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
-from shared.contracts.ids import ChannelName, NodeId, UserId
-from shared.jetstream.subjects import PRES_LIVE, PRES_PUB
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName, NodeId, UserId
+from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
+from hubbub_client.nats.client import Bus
 
 LOBBY = ChannelName("chat:lobby")
 NODE = NodeId("n1")

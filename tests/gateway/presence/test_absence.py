@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.presence.records import EntryKey, entry_subject, lease_subject
-from shared.contracts.ids import NodeId, UserId
+from hubbub_client.contracts.ids import NodeId, UserId
+from hubbub_client.jetstream.stream_reader import StreamReader
 from shared.jetstream.limits import FollowerLimits
-from shared.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (

@@ -6,10 +6,10 @@ from gateway.presence.presence import Presence
 from gateway.presence.records import ClientInfo
 from gateway.presence.table import ClientChange
 from gateway.presence.users import ChannelStats, Client
-from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.presence.records import ClientInfo, Entry
 from gateway.presence.writer import EntryState
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from tests.gateway.presence.client_infos import client_infos
 from tests.gateway.presence.gateways import QUICK
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.presence.records import EXPECTED_SEQUENCE
-from shared.jetstream.publisher import PubAck, Publisher
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.streams import bootstrap
-from shared.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.presence.records import Entry, EntryKey, EntryRecord, entry_name, read_record
 from gateway.presence.writer import OwnWrites
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 KEY = EntryKey((ChannelName("chat:lobby"), UserId("7")), NodeId("0f"))
 NAME = entry_name(KEY)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId
-from shared.jetstream.stream_reader import StreamReader
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId
+from hubbub_client.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 from tests.gateway.presence.gateways import (

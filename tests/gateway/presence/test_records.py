@@ -19,9 +19,9 @@ from gateway.presence.records import (
     parse,
     read_record,
 )
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.subjects import PRES_PUB
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.subjects import PRES_PUB
 from tests.fixtures.user_ids import user_ids
 from tests.gateway.presence.client_infos import client_infos
 

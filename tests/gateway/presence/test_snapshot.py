@@ -8,9 +8,9 @@ import pytest
 from gateway.presence.presence import Presence
 from gateway.presence.snapshot import read_snapshot
 from gateway.presence.table import PresenceChange, PresenceTable
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import Bus, connect_bus
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.runtime.supervision import Supervisor
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually

@@ -16,7 +16,7 @@ from gateway.presence.records import (
 )
 from gateway.presence.table import Change, ClientChange, PresenceChange, PresenceTable
 from gateway.presence.users import ChannelStats
-from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
 ANN, BOB = UserId("1"), UserId("2")

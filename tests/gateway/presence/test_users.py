@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.presence.records import ClientInfo, Entry
 from gateway.presence.users import HEAD, ChannelUsers
-from shared.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 
 LOBBY = ChannelName("chat:lobby")
 

@@ -2,7 +2,7 @@
 
 from gateway.presence.records import Membership
 from gateway.presence.waiters import JoinWaiters
-from shared.contracts.ids import ChannelName, ConnectionId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from tests.fixtures.waiting import eventually
 
 LOBBY = ChannelName("chat:lobby")

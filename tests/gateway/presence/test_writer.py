@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import ClientInfo, EntryRecord, read_record
 from gateway.presence.writer import PresenceWriter
-from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
-from shared.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
-from shared.jetstream.stream_reader import StreamReader
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB, token_of
+from hubbub_client.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.errors import BusUnavailable
+from hubbub_client.nats.headers import header
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import PRES_LIVE, PRES_PUB, token_of
-from shared.nats.client import Bus, connect_bus
-from shared.nats.errors import BusUnavailable
-from shared.nats.headers import header
 from tests.fixtures.waiting import eventually
 
 ANN = UserId("1")

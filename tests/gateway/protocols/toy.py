@@ -19,9 +19,9 @@ from gateway.streams.feed import Unrecoverable
 from gateway.streams.publishing import PublishResult
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame, text_frame
-from shared.contracts.channels import parse_channel
-from shared.contracts.errors import AppError
-from shared.contracts.publications import Publication, StoredPublication
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.errors import AppError
+from hubbub_client.contracts.publications import Publication, StoredPublication
 from shared.tokens.claims import Claims
 
 

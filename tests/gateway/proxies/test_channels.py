@@ -11,11 +11,11 @@ from gateway.channels.namespaces import Namespaces
 from gateway.channels.options import Namespace, PersonalOptions, Who
 from gateway.errors import Refusal
 from gateway.settings import GatewaySettings
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
-from shared.nats.client import Bus
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus
 from tests.fixtures.tokens import SECRET, a_foreign_token
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
 from tests.gateway.protocols.centrifuge.talking import Talk, talk, talking

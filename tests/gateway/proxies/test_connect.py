@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from gateway.channels.options import Namespace
 from gateway.settings import GatewaySettings
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
+from hubbub_client.nats.client import Bus
 from shared.tokens.revocations import UserRevoked
 from tests.fixtures.ports import free_ports
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of

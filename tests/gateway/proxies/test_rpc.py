@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.nats.client import Bus
+from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
 from tests.gateway.proxies.application import AnApplication, Asked, an_application

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.session.access import Authenticator
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import trusted_key

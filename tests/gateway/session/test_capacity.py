@@ -9,7 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from gateway.errors import EndReason
 from gateway.session.access import Occupancy, UserLimit, connection_limit
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.ids import UserId
 from shared.web.addresses import network_of
 from shared.web.open_files import allow_open_files, open_files_limit
 

@@ -5,8 +5,8 @@ from structlog.testing import capture_logs
 
 from gateway.session.access import Authenticator
 from gateway.session.refusals import REFUSALS_TOLD_A_SECOND, RefusalLog
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ConnectionId, UserId
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ConnectionId, UserId
 from shared.tokens.claims import Subscriber
 from shared.tokens.errors import InvalidToken, TokenExpired, TokenMismatch
 from shared.tokens.revocations import Revocations, UserRevoked

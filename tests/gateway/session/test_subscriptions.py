@@ -12,8 +12,8 @@ from gateway.channels.registry import CATCHING_UP, Subscription
 from gateway.errors import EndReason, MayNotSubscribe
 from gateway.session.session import Session
 from gateway.streams.feed import Reason
-from shared.contracts.ids import ChannelName
-from shared.jetstream.clock import our_clock
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import Claims
 from tests.gateway.connections import AConnection
 from tests.gateway.session.world import ANN, BRIEF, A, B, C, World, encode, offsets, settled

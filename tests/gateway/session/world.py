@@ -22,9 +22,9 @@ from gateway.streams.publishing import ChannelPublisher
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.subjects import RT_PUB
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_PUB
 from shared.tokens.claims import Claims
 from tests.gateway.connections import AConnection
 from tests.gateway.streams.model_stream import ModelStream

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 
 from gateway.streams.history import History
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 
 
 @pytest.fixture

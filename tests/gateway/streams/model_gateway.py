@@ -9,9 +9,9 @@ from hypothesis.errors import StopTest
 
 from gateway.streams.feed import Reason
 from gateway.streams.ring import Ring
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.subjects import RT_PUB
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_PUB
 from tests.gateway.streams.model_stream import BEGAN_AT, ModelStream
 
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.contracts.ids import ChannelName
-from shared.jetstream.api import Batch, StoredMessage, StreamState
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.api import Batch, StoredMessage, StreamState
+from hubbub_client.jetstream.stream_reader import StreamReader
 
 STATE = "state"
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from gateway.streams.brief_cache import BriefCache, CacheLimits
 from gateway.streams.encodings import Encodings
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 from tests.fixtures.waiting import eventually
 
 

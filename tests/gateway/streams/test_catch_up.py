@@ -12,16 +12,16 @@ from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.limits import FollowerLimits
-from shared.jetstream.publisher import Publisher, start_publisher
 from shared.jetstream.stream_configs import StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus, connect_bus
-from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually

@@ -12,9 +12,9 @@ from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.kept import Kept
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.subjects import publication_subject
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import publication_subject
 from tests.gateway.streams.model_gateway import CHANNELS, World, run
 from tests.gateway.streams.model_stream import ModelStream
 

@@ -12,12 +12,12 @@ from gateway.streams.publishing import (
     PublicationTooLong,
     PublishingLimits,
 )
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import Publication, StoredPublication
-from shared.jetstream.publishing import publish_ephemeral
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import EPHEMERAL, ephemeral_subject, publication_subject
-from shared.nats.client import Bus, BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import Publication, StoredPublication
+from hubbub_client.contracts.subjects import EPHEMERAL, ephemeral_subject, publication_subject
+from hubbub_client.jetstream.publishing import publish_ephemeral
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, BusUnavailable
 from tests.fixtures.waiting import eventually
 
 MAX_BYTES = 100

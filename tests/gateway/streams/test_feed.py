@@ -6,12 +6,12 @@ from datetime import datetime
 
 from gateway.streams.feed import Feed, Reason
 from gateway.streams.ring import Ring
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually

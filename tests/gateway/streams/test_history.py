@@ -8,12 +8,12 @@ from typing import NamedTuple
 import pytest
 
 from gateway.streams.history import History, HistoryLimits
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from tests.gateway.streams.model_stream import ModelStream
 
 SMALL = HistoryLimits(batch_count=3, deadline_seconds=20, retry_seconds=0.001)

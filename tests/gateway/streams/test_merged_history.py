@@ -9,8 +9,8 @@ from gateway.streams.feed import Feed
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.merged_history import MergedHistory
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.nats.errors import BusUnavailable
 from tests.gateway.streams.model_gateway import ModelFeed
 from tests.gateway.streams.model_stream import ModelStream
 

@@ -13,10 +13,10 @@ from gateway.streams.kept import Kept
 from gateway.streams.pages import EVERYTHING, PageLimits, Pages
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.subjects import RT_PUB
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import RT_PUB
+from hubbub_client.jetstream.clock import our_clock
 from tests.gateway.streams.model_gateway import CHANNELS, ModelFeed, World, run
 from tests.gateway.streams.model_stream import ModelStream
 

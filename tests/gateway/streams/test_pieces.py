@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.streams.pieces import Piece, Pieces
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 
 CHANNEL = ChannelName("chat:a")
 END = 40

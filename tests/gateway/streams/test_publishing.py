@@ -16,12 +16,12 @@ from gateway.streams.publishing import (
     PublishingLimits,
     PublishResult,
 )
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, Sender, StoredPublication
-from shared.jetstream.publisher import PubAck, Publisher, start_publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import connect_bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import Publication, Sender, StoredPublication
+from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import connect_bus
+from hubbub_client.nats.errors import BusUnavailable
 from tests.fixtures.nats import NatsServer
 
 ANN = Sender(user_id=UserId("1"), name="Ann")

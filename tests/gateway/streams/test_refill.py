@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from gateway.streams.feed import Feed
 from gateway.streams.refill import RefillLimits, refill
 from gateway.streams.ring import Ring
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 from shared.runtime.process import running
 from tests.gateway.streams.model_gateway import World, run
 from tests.gateway.streams.model_stream import ModelStream

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.streams.ring import NOTHING, Ring
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
 
 CHANNELS = [ChannelName(f"chat:{name}") for name in "abc"]
 

@@ -9,9 +9,9 @@ from gateway.streams.brief_cache import CacheLimits
 from gateway.streams.feed import Feed, Reason, Unrecoverable
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.jetstream.subjects import publication_subject
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.nats.errors import BusUnavailable
 from tests.fixtures.waiting import eventually
 from tests.gateway.streams.model_gateway import ModelFeed
 from tests.gateway.streams.model_stream import STATE, ModelStream

@@ -14,13 +14,13 @@ from gateway.streams.feed import Feed
 from gateway.streams.history import History, HistoryLimits
 from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
-from shared.contracts.ids import ChannelName
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.api import Batch, StoredMessage, StreamState
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import publication_subject
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.jetstream.api import Batch, StoredMessage, StreamState
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 from shared.runtime.process import running
 
 CLIENTS = 10_000

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from shared.contracts.events import Envelope
-from shared.jetstream.api import StoredMessage
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.subjects import event_subject
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.stream_reader import StreamReader
-from shared.jetstream.subjects import event_subject
-from shared.nats.client import Bus
 
 
 async def js_api(bus: Bus, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared.jetstream.api import StoredMessage
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, BusUnavailable, connect_bus
 from shared.jetstream.filling import Filler, RetentionPassed
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.sequencer import Gap, Sequencer
-from shared.jetstream.stream_reader import StreamReader
-from shared.nats.client import Bus, BusUnavailable, connect_bus
 from tests.fixtures.nats import StartServer
 
 LIMITS = FollowerLimits(stale_read_seconds=0.001, max_stale_reads=3, answer_seconds=1)

@@ -7,12 +7,12 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from shared.jetstream.api import StoredMessage
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import EPOCH_CHANGED, RETENTION
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import Bus
 from shared.runtime.supervision import Loop, SupervisionLimits, Supervisor
 from tests.fixtures.waiting import eventually
 from tests.shared.jetstream.builders import (

@@ -3,12 +3,12 @@
 import asyncio
 import shutil
 
-from shared.jetstream.api import StoredMessage
+from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.client import connect_bus
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import EPOCH_CHANGED, ROLLED_BACK
-from shared.jetstream.publisher import start_publisher
-from shared.nats.client import connect_bus
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.waiting import eventually
 from tests.shared.jetstream.builders import a_stream, following, publish_numbers, read_all

@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 
 from gateway.streams.work_queue import open_work_queue
-from shared.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, STREAMS, StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import KeepingLimits, bootstrap, keep_streams
-from shared.nats.client import Bus, connect_bus
-from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.shared.jetstream.builders import js_api

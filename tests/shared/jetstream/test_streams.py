@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.nats.client import Bus, BusUnavailable, StreamMissing, connect_bus
 from shared.jetstream.stream_configs import StreamSettings
-from shared.jetstream.stream_reader import StreamReader
 from shared.jetstream.streams import BootstrapFailed, bootstrap, check_streams
-from shared.nats.client import Bus, BusUnavailable, StreamMissing, connect_bus
 from tests.fixtures.nats import StartServer
 from tests.shared.jetstream.builders import js_api
 

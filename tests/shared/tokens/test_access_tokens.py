@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.ids import UserId
 from shared.tokens.access_tokens import MAX_TOKEN_BYTES
 from shared.tokens.claims import Claims, shown_name
 from shared.tokens.errors import InvalidToken

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI
 
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.authentication import authenticate
 from shared.tokens.claims import Claims
 from shared.tokens.keys import FixedKeys

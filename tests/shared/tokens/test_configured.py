@@ -8,7 +8,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from shared.jetstream.clock import our_clock
+from hubbub_client.jetstream.clock import our_clock
 from shared.runtime.settings import ServiceSettings
 from shared.tokens.configured import open_verifier
 from shared.tokens.keys import FixedKeys

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, UserId
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, UserId
 from shared.tokens.claims import (
     NEVER,
     NO_CHANNELS,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.errors import Unavailable
-from shared.contracts.ids import ConnectionId, UserId
+from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.ids import ConnectionId, UserId
 from shared.runtime.issuer_settings import LONGEST_TOKEN_SECONDS
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import NEVER, Subscriber

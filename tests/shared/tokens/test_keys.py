@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from shared.contracts.errors import Unavailable
+from hubbub_client.contracts.errors import Unavailable
 from shared.runtime.process import running
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor

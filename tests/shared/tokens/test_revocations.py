@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId, UserId
 from shared.tokens.claims import Claims
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import Revocation, Revocations, SessionRevoked, UserRevoked

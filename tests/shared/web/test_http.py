@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.staticfiles import StaticFiles
 
-from shared.contracts.errors import AppError, ErrorKind, Unavailable
+from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
 from shared.web.http import (
     BYTES_A_CHARACTER,
     MAX_BODY_BYTES,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.ids import UserId
+from hubbub_client.contracts.ids import UserId
 from shared.web.user_rates import TooFast, UserRates
 
 SECOND = 1_000_000_000

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.channels.options import Namespace, Who
-from shared.nats.client import Bus
+from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room
 
 NAMESPACES = {

@@ -10,9 +10,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from shared.contracts.ids import ChannelName
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.ids import ChannelName
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.serving import DEADLINE_SECONDS, until
 

@@ -16,8 +16,8 @@ from gateway.protocols.centrifuge.codec import (
     publication_json,
 )
 from gateway.protocols.centrifuge.codes import Errors
-from shared.contracts.ids import ANONYMOUS, ChannelName, UserId
-from shared.contracts.publications import Publication, Sender, StoredPublication
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, UserId
+from hubbub_client.contracts.publications import Publication, Sender, StoredPublication
 from tests.fixtures.user_ids import user_ids
 from tests.gateway.connections import texts_in
 

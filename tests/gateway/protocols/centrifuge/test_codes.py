@@ -8,8 +8,8 @@ from gateway.protocols.centrifuge.codes import (
     Errors,
     error_of,
 )
-from shared.contracts.errors import AppError, ErrorKind
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.errors import AppError, ErrorKind
+from hubbub_client.nats.errors import BusUnavailable
 from shared.tokens.errors import GrantExpired, InvalidToken, TokenExpired
 
 

@@ -10,8 +10,8 @@ import pytest
 from gateway.channels.options import Namespace
 from gateway.session.rate import ANSWERED_BYTES_A_UNIT, CONNECT_UNITS, PUBLICATIONS_A_UNIT
 from gateway.transport.connection import Connection
-from shared.contracts.channels import parse_channel
-from shared.jetstream.publisher import Publisher
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.jetstream.publisher import Publisher
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
 from tests.gateway.protocols.centrifuge.channels import SETTINGS as CHANNELS
 from tests.gateway.protocols.centrifuge.channels import a_channel

@@ -12,8 +12,8 @@ from gateway.protocols.centrifuge.codec import WEBSOCKET
 from gateway.protocols.centrifuge.formats import Formats
 from gateway.streams.encodings import Encodings
 from gateway.transport.coalescer import WriteCoalescer
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, StoredPublication
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import Publication, StoredPublication
 from tests.gateway.members import AMember
 
 CHANNEL = ChannelName("delta:a")

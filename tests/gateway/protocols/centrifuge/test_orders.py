@@ -34,12 +34,12 @@ from gateway.session.session import Position, Session, SessionKind
 from gateway.settings import GatewaySettings
 from gateway.streams.feed import Reason
 from gateway.transport.frames import Close
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.json_values import RawJson
-from shared.contracts.publications import StoredPublication
-from shared.jetstream.clock import our_clock
-from shared.jetstream.publisher import Publisher
-from shared.nats.client import Bus
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.json_values import RawJson
+from hubbub_client.contracts.publications import StoredPublication
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus
 from shared.runtime.supervision import Supervisor
 from shared.tokens.claims import NEVER, NO_GRANT, Claims
 from shared.tokens.keys import FixedKeys

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.channels import parse_channel, personal_channel
-from shared.contracts.ids import UserId
-from shared.jetstream.publisher import Publisher
-from shared.jetstream.publishing import publish
+from hubbub_client.contracts.channels import parse_channel, personal_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publishing import publish
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.channels import SETTINGS, a_channel
 from tests.gateway.protocols.centrifuge.channels import gateway as gateway

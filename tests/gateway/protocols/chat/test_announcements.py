@@ -17,9 +17,9 @@ from gateway.protocols.chat.codec import PUBLICATION_FORMATS
 from gateway.session.session import Session
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
-from shared.contracts.channels import room_channel
-from shared.contracts.ids import ChannelName, NodeId, UserId
-from shared.contracts.publications import StoredPublication
+from hubbub_client.contracts.channels import room_channel
+from hubbub_client.contracts.ids import ChannelName, NodeId, UserId
+from hubbub_client.contracts.publications import StoredPublication
 from shared.runtime.process import running
 from tests.gateway.members import AFailingMember, AMember
 from tests.gateway.serving import until

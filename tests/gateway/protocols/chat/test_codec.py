@@ -16,9 +16,9 @@ from gateway.protocols.chat.codec import (
 )
 from gateway.protocols.chat.frames import Ack, Authenticate, Error, Ping, PublishMessage
 from gateway.transport.frames import Frame
-from shared.contracts.channels import parse_channel
-from shared.contracts.ids import UserId
-from shared.contracts.publications import (
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.publications import (
     BadPublication,
     Publication,
     Sender,

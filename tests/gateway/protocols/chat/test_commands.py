@@ -28,10 +28,10 @@ from gateway.streams.catch_up import CatchUp
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.publishing import ChannelPublisher, IdReused, OnDone, PublishResult
 from gateway.transport.shared_state import Work
-from shared.contracts.ids import ChannelName, UserId
-from shared.contracts.publications import Publication, StoredPublication
-from shared.jetstream.publisher import PubAck
-from shared.nats.errors import BusUnavailable
+from hubbub_client.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.publications import Publication, StoredPublication
+from hubbub_client.jetstream.publisher import PubAck
+from hubbub_client.nats.errors import BusUnavailable
 from shared.tokens.claims import Claims
 from shared.tokens.errors import InvalidToken
 from tests.gateway.transport.transports import AHub, ATransport, a_connection

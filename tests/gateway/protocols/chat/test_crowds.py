@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.presence.table import PresenceChange
 from gateway.protocols.chat.announcements import Crowds
-from shared.contracts.ids import ChannelName, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 
 ROOM, OTHER = ChannelName("chat:big"), ChannelName("chat:small")
 

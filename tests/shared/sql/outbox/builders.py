@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from shared.jetstream.publisher import PubAck, Publisher
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.sql.database import Sessions, transaction
 from shared.sql.outbox.table import OutboxRow
 from tests.shared.sql.counting.tables import CounterRow

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from shared.jetstream.publisher import Publisher, start_publisher
-from shared.nats.client import Bus
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus
 from shared.sql.database import Sessions, connect_database
 
 

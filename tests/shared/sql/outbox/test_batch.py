@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.jetstream.publisher import PubAck, Publisher
-from shared.nats.client import Bus
-from shared.nats.errors import BusUnavailable
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.sql.database import DatabaseLimits, Sessions, connect_database, transaction
 from shared.sql.migrations import migrate
 from shared.sql.outbox.relay import RelayLimits, relay_batch

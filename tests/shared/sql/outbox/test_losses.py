@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from gateway.streams.work_queue import open_work_queue
-from shared.jetstream.api import JetStreamApi
-from shared.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
-from shared.nats.errors import BusUnavailable
 from shared.runtime.process import running
 from shared.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.sql.outbox import rows as outbox_rows

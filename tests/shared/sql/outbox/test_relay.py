@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import update
 
-from shared.jetstream.publisher import Publisher
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.nats.client import Bus, connect_bus
 from shared.runtime.process import running
 from shared.sql.database import Sessions, connect_database, transaction
 from shared.sql.migrations import migrate

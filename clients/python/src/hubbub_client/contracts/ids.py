@@ -1,0 +1,74 @@
+"""The identities that services exchange, as distinct types, and the form of a user's in JSON."""
+
+import re
+from typing import Annotated, NewType
+
+from pydantic import BeforeValidator, PlainSerializer
+
+MAX_USER_ID_CHARS = 128
+
+UserId = NewType("UserId", str)
+"""The `sub` of a user's tokens, opaque; made only by `parse_user_id` and `user_id_from_json`."""
+ANONYMOUS = UserId("")
+"""Who connected without a token, or with one that names nobody."""
+SessionId = NewType("SessionId", str)
+"""A sign-in: the `sid` of every token that descends from it."""
+PostId = NewType("PostId", int)
+ConnectionId = NewType("ConnectionId", str)
+"""One open socket of one tab; dies with it."""
+NodeId = NewType("NodeId", str)
+"""One life of one gateway process, as presence knows it."""
+ChannelName = NewType("ChannelName", str)
+"""A checked channel name; made only by `hubbub_client.contracts.channels`."""
+
+_USER_ID = re.compile(rf"[!-~]{{1,{MAX_USER_ID_CHARS}}}")  # printable ASCII but the space
+_NUMBERS_END = 2**53  # not every reader of JSON can tell larger integers from their neighbours
+_LONGEST_NUMBER = len(str(_NUMBERS_END))
+_READ_NUMBERS_END = 2**63  # old data may hold ids up to this as numbers
+
+
+class BadUserId(ValueError):
+    """It is no user id: empty, too long, or with a character that none may have."""
+
+
+def parse_user_id(text: str) -> UserId:
+    """Check a user id that came from outside.
+
+    Raises:
+        BadUserId: not 1 to 128 printable ASCII characters, none of them a space.
+    """
+    if not _USER_ID.fullmatch(text):
+        raise BadUserId(
+            f"not 1-{MAX_USER_ID_CHARS} characters of printable ASCII without the space"
+        )
+    return UserId(text)
+
+
+def user_id_to_json(user_id: UserId) -> int | str:
+    """The number, where the id is a positive integer in canonical decimal below 2^53."""
+    if user_id.isdecimal() and user_id[0] != "0" and len(user_id) <= _LONGEST_NUMBER:
+        number = int(user_id)
+        if number < _NUMBERS_END:
+            return number
+    return user_id
+
+
+def user_id_from_json(value: object) -> UserId:
+    """Read either form; 7 and "7" are the same user.
+
+    Raises:
+        BadUserId: it is neither a positive integer nor a text that `parse_user_id` takes.
+    """
+    if type(value) is int and 0 < value < _READ_NUMBERS_END:
+        return UserId(str(value))
+    if type(value) is str:
+        return parse_user_id(value)
+    raise BadUserId("neither a positive integer nor a text")
+
+
+JsonUserId = Annotated[
+    UserId,
+    BeforeValidator(user_id_from_json),
+    PlainSerializer(user_id_to_json, return_type=int | str),
+]
+"""A user id in a pydantic model."""

@@ -1,0 +1,1 @@
+"""JetStream: asking it, and publishing into it."""

@@ -1,1 +1,0 @@
-"""What services tell each other: names, events, publications, errors. Pure."""
