@@ -53,16 +53,25 @@ def to_data(data: object, event_id: str) -> object:
     if not isinstance(data, Event):
         return data
     name, version = event_name(type(data))
-    fields = data.model_dump(mode="json")
-    taken = RESERVED & fields.keys()
-    if taken:
-        raise ValueError(f"{type(data).__name__}.{min(taken)}: call the field something else")
     return {
-        **fields,
+        **event_fields(data),
         "event": name,
         "id": event_id,
         **({"version": version} if version > 1 else {}),
     }
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """Its fields as JSON.
+
+    Raises:
+        ValueError: one is called as something that every notification has.
+    """
+    fields = event.model_dump(mode="json")
+    taken = RESERVED & fields.keys()
+    if taken:
+        raise ValueError(f"{type(event).__name__}.{min(taken)}: call the field something else")
+    return fields
 
 
 def to_notification(event: object, event_id: str) -> object:

@@ -1,13 +1,16 @@
 """Events: facts that services tell each other, in one versioned envelope."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hubbub_client.contracts.ids import ChannelName, JsonUserId
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.ids import ChannelName, JsonUserId, user_id_from_json
 from hubbub_client.contracts.publications import Publication
+from hubbub_client.events import Event, event_fields, event_name
 
 
 class Envelope(BaseModel):
@@ -22,6 +25,8 @@ class Envelope(BaseModel):
     v: Literal[1] = 1
     id: str = Field(default_factory=lambda: str(uuid4()), min_length=1, max_length=64)
     type: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    version: int = Field(default=1, ge=1)
+    """Of the event: another one means that ``data`` has other fields, or other meanings."""
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
     traceparent: str | None = None
     """W3C trace context of the request that caused it."""
@@ -31,6 +36,35 @@ class Envelope(BaseModel):
     """Channels that get it too, beside the recipients' own."""
     data: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls,
+        event: Event,
+        *,
+        event_id: str | None = None,
+        recipients: Iterable[str | int] = (),
+        channels: Iterable[str] = (),
+        traceparent: str | None = None,
+    ) -> Self:
+        """The envelope of a typed event.
+
+        Args:
+            event_id: The same, if it is told again; a new one if there is none.
+
+        Raises:
+            ValueError: one of them is malformed, or the event has a field that it can't have.
+        """
+        name, version = event_name(type(event))
+        return cls(
+            id=event_id or str(uuid4()),
+            type=name,
+            version=version,
+            traceparent=traceparent,
+            recipients=tuple(user_id_from_json(each) for each in recipients),
+            channels=tuple(parse_channel(each) for each in channels),
+            data=event_fields(event),
+        )
+
     @field_validator("data")
     @classmethod
     def _can_be_published(cls, data: dict[str, Any]) -> dict[str, Any]:
@@ -38,5 +72,9 @@ class Envelope(BaseModel):
         return data
 
     def to_publication_data(self) -> dict[str, Any]:
-        """What subscribers see: the data, the event's name as ``event`` and its ``id``."""
-        return {**self.data, "event": self.type, "id": self.id}
+        """What subscribers see: the data, the event's name as ``event``, and its ``id``.
+
+        And its version from 2 on, as `hubbub_client.events` has it.
+        """
+        version = {"version": self.version} if self.version > 1 else {}
+        return {**self.data, "event": self.type, "id": self.id, **version}
