@@ -17,7 +17,10 @@ REPLACED = [
         '"""The client that is not awaited, made from `client.py`: `just twin`."""',
     ),
     ("class Hubbub:", "class SyncHubbub:"),
-    ("One object serves a whole application.", "All threads of an application may share one."),
+    (
+        "One object serves a whole application.",
+        "All threads may share one, also after a fork.",
+    ),
     ("AsyncBaseTransport", "BaseTransport"),
     ("AsyncHttp", "SyncHttp"),
     ("__aenter__", "__enter__"),

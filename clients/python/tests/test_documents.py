@@ -9,12 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import httpx2
+import pytest
+from fastapi.testclient import TestClient
 
 import hubbub_client
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import HubbubError, errors
 from hubbub_client.events import RESERVED
+from hubbub_client.pytest_plugin import COMMAND, DEFAULT_COMMAND, SETTINGS, START_SECONDS
 from hubbub_client.recorder import Recorder
+from hubbub_client.running import RunningHubbub, Server
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.protocols.centrifuge.talking import talking
@@ -65,6 +69,23 @@ async def test_the_application_of_the_example_greets(gateway: RunningGateway, ur
 def test_the_test_of_the_example_passes(hubbub_recorder: Recorder) -> None:
     test = example("test_greeting_is_published", create_app=example("create_app"))
     test(hubbub_recorder)
+
+
+def test_the_same_test_passes_on_a_real_system(hubbub_server: Server) -> None:
+    known = {"create_app": example("create_app"), "TestClient": TestClient}
+    test = example("test_greeting_is_published_for_real", **known)
+    running = RunningHubbub(hubbub_server)
+    test(running)
+    running.close()
+
+
+def test_the_options_of_pytest_are_documented_with_their_defaults(
+    pytestconfig: pytest.Config,
+) -> None:
+    rows = re.findall(r"^\| `(hubbub_\w+)` \|(?: `(.*?)`)? \|", README, re.MULTILINE)
+
+    assert dict(rows) == {COMMAND: DEFAULT_COMMAND, SETTINGS: "", START_SECONDS: "60"}
+    assert pytestconfig.getini(START_SECONDS) == "60"
 
 
 def test_all_codes_and_reserved_names_are_documented() -> None:

@@ -1,6 +1,7 @@
 """Carries out the steps of `exchange` over HTTP, asynchronously or not."""
 
 import asyncio
+import os
 import time
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -55,12 +56,14 @@ class AsyncHttp:
 
 
 class SyncHttp:
-    """The same for code that does not await. Threads may share it."""
+    """The same for code that does not await. Threads may share it, and processes that fork."""
 
     def __init__(
         self, url: str, api_key: str, transport: httpx2.BaseTransport | None = None
     ) -> None:
-        self._client = httpx2.Client(**_options(url, api_key), transport=transport)
+        self._options = _options(url, api_key) | {"transport": transport}
+        self._client = httpx2.Client(**self._options)
+        self._process = os.getpid()
 
     def run(self, steps: Steps[T]) -> T:
         outcome: Outcome = None
@@ -79,11 +82,19 @@ class SyncHttp:
     def close(self) -> None:
         self._client.close()
 
+    def _client_of_this_process(self) -> httpx2.Client:
+        """A new one after a fork: on one connection two would read each other's answers."""
+        if self._process != os.getpid():
+            self._client = httpx2.Client(**self._options)
+            self._process = os.getpid()
+        return self._client
+
     def _send(self, request: Request) -> Outcome:
         method, body, seconds = request
         ends_at = time.monotonic() + seconds  # the timeout is of each single piece
         try:
-            with self._client.stream("POST", method, content=body, timeout=seconds) as response:
+            client = self._client_of_this_process()
+            with client.stream("POST", method, content=body, timeout=seconds) as response:
                 received = bytearray()
                 for piece in response.iter_bytes():
                     received += piece

@@ -5,14 +5,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any
 
 import httpx2
 
 from hubbub_client.client import Hubbub
-from hubbub_client.events import RESERVED, EventName, event_name
 from hubbub_client.exchange import Answer
-from hubbub_client.publishing import User, user_id
+from hubbub_client.published import E, Published, events_in
 from hubbub_client.sync_client import SyncHubbub
 
 MAX_BODY_BYTES = 64 * 1024
@@ -21,16 +20,6 @@ EPOCH = "recorded"
 
 _URL = "http://recorder"
 _CHANNEL = re.compile(r"[!-~]{1,255}")
-
-
-class Readable(Protocol):
-    """The class of an event, such as a pydantic model."""
-
-    @classmethod
-    def model_validate(cls, values: Any) -> Self: ...
-
-
-E = TypeVar("E", bound=Readable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,7 @@ class Recorded:
     tags: dict[str, str] | None = None
 
 
-class Recorder:
+class Recorder(Published):
     """Takes any key and any well-formed channel; nobody is ever present."""
 
     def __init__(self) -> None:
@@ -74,20 +63,13 @@ class Recorder:
         return SyncHubbub(_URL, "any", transport=httpx2.MockTransport(self._answer))
 
     def data(self, channel: str) -> list[Any]:
-        """What was published in a channel."""
         return [each.data for each in self.publications if each.channel == channel]
 
-    def notifications(self, user: User) -> list[Any]:
-        """What a user was told."""
-        return self.data(f"#{user_id(user)}")
-
     def events(self, model: type[E], *, channel: str | None = None) -> list[E]:
-        """All events of that class, in one channel or in any."""
-        return [
-            model.model_validate(_fields(each.data))
-            for each in self.publications
-            if channel in (None, each.channel) and _is_event(each.data, event_name(model))
-        ]
+        """The events of that class, in one channel or in any."""
+        return events_in(
+            [each.data for each in self.publications if channel in (None, each.channel)], model
+        )
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         body, method = request.content, request.url.path.removeprefix("/api/")
@@ -172,12 +154,3 @@ class _Refused(Exception):
 
 def _is_beyond(offset: int, since: int, *, reverse: bool) -> bool:
     return offset < since if reverse else offset > since
-
-
-def _is_event(data: Any, name: EventName) -> bool:
-    return isinstance(data, dict) and name == (data.get("event"), data.get("version", 1))
-
-
-def _fields(data: Answer) -> Answer:
-    """Less what every event says."""
-    return {name: value for name, value in data.items() if name not in RESERVED}

@@ -23,7 +23,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class SyncHubbub:
-    """The server API of the gateways. All threads of an application may share one.
+    """The server API of the gateways. All threads may share one, also after a fork.
 
     A command is tried again, under the same idempotency key, until it is answered or the deadline
     of `Limits` has passed. Each may raise a `HubbubError`: it was not done, or nobody knows.
