@@ -1,0 +1,67 @@
+"""`settings.HUBBUB`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+SETTING = "HUBBUB"
+MAX_DEADLINE_SECONDS = 300
+"""For so long a key counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubbubSettings:
+    """The names that it has there are these, in capital letters."""
+
+    url: str
+    """Of a gateway, or of what stands before all of them."""
+    api_key: str = field(repr=False)
+    """Which the gateways know as `HUBBUB_API_KEY`."""
+    deadline_seconds: float = 3.0
+    """For a command with all its retries, while which a request waits."""
+
+
+NAMES = tuple(each.name.upper() for each in fields(HubbubSettings))
+
+
+def hubbub_settings() -> HubbubSettings:
+    """
+    Raises:
+        ImproperlyConfigured: they are not what they should be.
+    """
+    problem = next(problems(), None)
+    if problem is not None:
+        raise ImproperlyConfigured(problem)
+    given = getattr(settings, SETTING)
+    return HubbubSettings(**{name.lower(): value for name, value in given.items()})
+
+
+def problems() -> Iterator[str]:
+    """What is wrong with them, a line each."""
+    given: Any = getattr(settings, SETTING, None)
+    if not isinstance(given, Mapping):
+        yield f'there is no settings.{SETTING} = {{"URL": …, "API_KEY": …}}'
+        return
+    for name in given:
+        if name not in NAMES:
+            yield f"settings.{SETTING} has no {name!r}, only {', '.join(NAMES)}"
+    if not _is_url(given.get("URL")):
+        yield f"settings.{SETTING}['URL'] is no URL of HTTP, such as http://127.0.0.1:8000"
+    key = given.get("API_KEY")
+    if not isinstance(key, str) or not key:
+        yield f"settings.{SETTING}['API_KEY'] is no text, or an empty one"
+    seconds = given.get("DEADLINE_SECONDS", 1)
+    if not isinstance(seconds, int | float) or not 0 < seconds < MAX_DEADLINE_SECONDS:
+        yield (
+            f"settings.{SETTING}['DEADLINE_SECONDS'] is no number between 0 and"
+            f" {MAX_DEADLINE_SECONDS}"
+        )
+
+
+def _is_url(value: object) -> bool:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)

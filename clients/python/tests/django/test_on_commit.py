@@ -1,0 +1,108 @@
+"""What is told is so: it is published once the transaction is committed, or not at all."""
+
+import logging
+
+import httpx2
+import pytest
+from django.db import transaction
+from django.test import override_settings
+from pydantic import BaseModel
+
+from hubbub_client import SyncHubbub, Unauthorized
+from hubbub_client.django import another_hubbub, notify, publish, the_hubbub
+from hubbub_client.recorder import Recorder
+
+
+class InvoicePaid(BaseModel):
+    invoice_id: int
+
+
+class Undone(Exception):
+    pass
+
+
+def test_within_a_transaction_it_waits_for_the_commit(recorder: Recorder) -> None:
+    with transaction.atomic():
+        notify(7, InvoicePaid(invoice_id=1), idempotency_key="k")
+        publish("invoices:all", {"text": "hi"}, tags={"kind": "greeting"})
+        assert recorder.publications == []
+
+    assert recorder.notifications(7) == [{"event": "invoice_paid", "id": "k", "invoice_id": 1}]
+    [told, published] = recorder.publications
+    assert (told.idempotency_key, published.tags) == ("k", {"kind": "greeting"})
+    assert recorder.data("invoices:all") == [{"text": "hi"}]
+
+
+def publish_and_undo(data: int) -> None:
+    with transaction.atomic():
+        publish("invoices:all", data)
+        raise Undone
+
+
+def test_what_is_rolled_back_is_not_published(recorder: Recorder) -> None:
+    with pytest.raises(Undone):
+        publish_and_undo(1)
+    with transaction.atomic():
+        publish("invoices:all", 2)
+        with pytest.raises(Undone):
+            publish_and_undo(3)
+
+    assert recorder.data("invoices:all") == [2]
+
+
+def test_outside_of_a_transaction_it_is_published_at_once(recorder: Recorder) -> None:
+    notify("ann", {"event": "greeting"})
+
+    [notification] = recorder.notifications("ann")
+    assert notification["event"] == "greeting"
+
+
+def test_it_is_published_as_it_was_when_it_was_told(recorder: Recorder) -> None:
+    order = {"state": "placed"}
+    with transaction.atomic():
+        publish("orders:17", order)
+        order["state"] = "lost"
+
+    assert recorder.data("orders:17") == [{"state": "placed"}]
+
+
+def test_what_can_not_be_published_is_known_before_the_commit(recorder: Recorder) -> None:
+    with pytest.raises(ValueError, match="neither a model"), transaction.atomic():
+        notify(7, "no event")
+    with pytest.raises(TypeError), transaction.atomic():
+        publish("invoices:all", object())
+    with pytest.raises(ValueError, match="no user id"):
+        notify("", InvoicePaid(invoice_id=1))
+
+    assert recorder.publications == []
+
+
+def test_what_fails_is_logged_with_its_code_and_the_request_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reached: list[str] = []
+    refusing = httpx2.MockTransport(lambda _request: httpx2.Response(401))
+    with another_hubbub(SyncHubbub("http://nowhere", "any", transport=refusing)):
+        with transaction.atomic():
+            notify(7, InvoicePaid(invoice_id=1))
+            transaction.on_commit(lambda: reached.append("the next one"))
+        with pytest.raises(Unauthorized):
+            the_hubbub().notify(7, InvoicePaid(invoice_id=1))
+
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("hubbub_client.django", logging.ERROR)
+    assert record.getMessage() == "not published in #7: unauthorized: answered with status 401"
+    assert record.__dict__["code"] == "unauthorized"
+    assert reached == ["the next one"]
+
+
+def test_there_is_one_client_until_the_settings_change() -> None:
+    first = the_hubbub()
+    assert the_hubbub() is first
+    with override_settings(HUBBUB={"URL": "http://elsewhere", "API_KEY": "another"}):
+        second = the_hubbub()
+    third = the_hubbub()
+
+    assert len({first, second, third}) == 3
+    for each in (first, second, third):
+        each.close()
