@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from gateway.channels.connection import Connection, Format, Frame
 from gateway.metrics import GatewayMetrics
@@ -18,12 +18,13 @@ CATCHING_UP = sys.maxsize
 _ANY_LIVE = CATCHING_UP - 1
 """In place of the offset of what has none: whoever is live gets it."""
 
-Members = tuple["Member", ...]
+Members: TypeAlias = "Member | tuple[Member, ...]"
+"""One alone, as nearly all are: a tuple of it takes 48 bytes."""
 Group = tuple["Subscription", ...] | dict["Member", "Subscription"]
 """Those of one format in one channel; a dict past a few."""
-Listeners = tuple["Subscription", ...] | dict[Format, Group]
-"""Those of one channel. A few stand together, whatever their formats: most channels have one
-listener, and a dict of one takes 240 bytes."""
+Listeners: TypeAlias = "Subscription | tuple[Subscription, ...] | dict[Format, Group]"
+"""Those of one channel. One stands alone and a few stand together, whatever their formats: most
+channels have one listener, and a dict of one takes 240 bytes."""
 
 _FEW = 4
 
@@ -152,6 +153,9 @@ class ConnectionManager:
                 return subscription
         if member not in self._members:
             raise LookupError("who isn't connected can't listen")
+        another = next(self.subscriptions_to(channel), None)
+        if another is not None:
+            channel = another.channel  # one string for all of them saves memory
         subscription = Subscription(member, channel, encode, live_from)
         self._put_in(subscription)
         member.subscriptions = (*member.subscriptions, subscription)
@@ -174,25 +178,26 @@ class ConnectionManager:
 
     def _put_in(self, subscription: Subscription) -> None:
         channel = subscription.channel
-        listeners = self._listeners.get(channel, ())
-        if not isinstance(listeners, tuple):
+        listeners = self._listeners.get(channel)
+        if isinstance(listeners, dict):
             _join(listeners, subscription)
-        elif len(listeners) < _FEW:
-            self._listeners[channel] = (*listeners, subscription)
-        else:
-            self._listeners[channel] = _grouped((*listeners, subscription))
+            return
+        together = (*_together(listeners), subscription)
+        self._listeners[channel] = _grouped(together) if len(together) > _FEW else _packed(together)
 
     def _take_out(self, subscription: Subscription) -> None:
         channel, encode = subscription.channel, subscription.encode
         listeners = self._listeners[channel]
-        if isinstance(listeners, tuple):
-            listeners = self._listeners[channel] = _left(listeners, subscription)
-        else:
+        if isinstance(listeners, dict):
             group = listeners[encode] = _without(listeners[encode], subscription)
             if not group:
                 del listeners[encode]  # else one entry would stay for every filter ever seen
-        if not listeners:
-            del self._listeners[channel]  # and for every room
+            if not listeners:
+                del self._listeners[channel]  # and for every room
+        elif left := _left(_together(listeners), subscription):
+            self._listeners[channel] = _packed(left)
+        else:
+            del self._listeners[channel]
 
     def send_to_user(self, user_id: UserId, publication: StoredPublication) -> int:
         """Give a publication of the user's personal channel to all connections of the user here."""
@@ -209,7 +214,7 @@ class ConnectionManager:
                 other formats have theirs.
         """
         count, offset, fault = 0, publication.offset or _ANY_LIVE, None
-        for encode, group in _by_format(self._listeners.get(channel, ())):
+        for encode, group in _by_format(self._listeners.get(channel)):
             try:
                 frame = encode(publication)
             except BadPublication as bad:
@@ -227,20 +232,20 @@ class ConnectionManager:
 
     def listeners(self, channel: ChannelName, encode: Format) -> Iterator[Subscription]:
         """Those of one format."""
-        for format_, group in _by_format(self._listeners.get(channel, ())):
+        for format_, group in _by_format(self._listeners.get(channel)):
             if format_ == encode:
                 yield from _each(group)
 
     def subscriptions_to(self, channel: ChannelName) -> Iterator[Subscription]:
         """Those of all formats."""
-        for _, group in _by_format(self._listeners.get(channel, ())):
+        for _, group in _by_format(self._listeners.get(channel)):
             yield from _each(group)
 
     def connections_of(self, user_id: UserId) -> Collection[Member]:
-        return self._users.get(user_id, ())
+        return _together(self._users.get(user_id))
 
     def connections_of_session(self, session_id: SessionId) -> Collection[Member]:
-        return self._sessions.get(session_id, ())
+        return _together(self._sessions.get(session_id))
 
     def connections(self) -> Collection[Member]:
         return self._members.keys()
@@ -314,8 +319,12 @@ def _offer(frame: Frame, offset: int, stalled: Iterable[Subscription]) -> int:
     return for_each(members, lambda member: member.offer(frame, offset))
 
 
-def _by_format(listeners: Listeners) -> Iterable[tuple[Format, Group]]:
+def _by_format(listeners: "Listeners | None") -> Iterable[tuple[Format, Group]]:
     """The groups as they are now, though a step for one of them may change the registry."""
+    if listeners is None:
+        return ()
+    if isinstance(listeners, Subscription):
+        return ((listeners.encode, (listeners,)),)
     if isinstance(listeners, tuple):
         formats = {each.encode for each in listeners}
         if len(formats) == 1:
@@ -361,19 +370,33 @@ def _left(subscriptions: tuple[Subscription, ...], over: Subscription) -> tuple[
     return tuple(each for each in subscriptions if each is not over)
 
 
+T = TypeVar("T")
+
+
+def _together(packed: T | tuple[T, ...] | None) -> tuple[T, ...]:
+    """Those that `_packed` has packed; None is nobody."""
+    if isinstance(packed, tuple):
+        return packed
+    return () if packed is None else (packed,)
+
+
+def _packed(together: tuple[T, ...]) -> T | tuple[T, ...]:
+    return together[0] if len(together) == 1 else together
+
+
 Key = TypeVar("Key", bound=Hashable)
 
 
 def _add(index: dict[Key, Members], key: Key | None, member: Member) -> None:
     if key is not None:
-        index[key] = (*index.get(key, ()), member)
+        index[key] = _packed((*_together(index.get(key)), member))
 
 
 def _discard(index: dict[Key, Members], key: Key | None, member: Member) -> None:
     if key is None:
         return
-    left = tuple(each for each in index[key] if each is not member)
+    left = tuple(each for each in _together(index[key]) if each is not member)
     if left:
-        index[key] = left
+        index[key] = _packed(left)
     else:
         del index[key]

@@ -12,7 +12,7 @@ from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close
 from gateway.transport.shared_state import Limits, SharedState
-from gateway.transport.websocket import ReadTurns, UnfinishedMessages
+from gateway.transport.websocket import Reading, ReadTurns, UnfinishedMessages
 
 T = TypeVar("T")
 
@@ -34,8 +34,7 @@ class Hub:
         """``on_failed`` is told of each connection that ends because something for it raised."""
         self.limits = limits
         self.shared = SharedState[Connection](limits, on_closed=on_closed, on_failed=on_failed)
-        self.turns = ReadTurns(self.shared.loop.call_soon)
-        self.unfinished = UnfinishedMessages(limits)
+        self.reading = Reading(ReadTurns(self.shared.loop.call_soon), UnfinishedMessages(limits))
 
     def __len__(self) -> int:
         return len(self.shared.connections)
@@ -56,7 +55,7 @@ class Hub:
         while True:
             await asyncio.sleep(self.limits.sweep_seconds)
             now = time.monotonic()
-            self.unfinished.end_late(now)
+            self.reading.unfinished.end_late(now)
             for number, connection in enumerate(tuple(self.shared.connections), start=1):
                 if connection.wakes_at <= now:
                     _check(connection, now)

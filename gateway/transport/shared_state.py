@@ -118,16 +118,16 @@ class SharedState(Generic[C]):
         self.changed = asyncio.Event()
         """Set when a connection has come or gone, or work has ended."""
         self.work = Work(on_end=self.changed.set)
-        self.connections: set[C] = set()
+        self.connections: dict[C, None] = {}  # a set of as many takes nearly twice the memory
         self.stalled_bytes = 0
         """Unsent on all stalled connections together."""
         self.on_closed = on_closed
         self.on_failed = on_failed
 
     def add(self, connection: C) -> None:
-        self.connections.add(connection)
+        self.connections[connection] = None
         self.changed.set()
 
     def remove(self, connection: C) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self.changed.set()

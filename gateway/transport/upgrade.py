@@ -94,7 +94,7 @@ class Upgrade:
             lines += header_lines([(b"sec-websocket-extensions", extension)])
         transport.write(switching_protocols(key, subprotocol=subprotocol, lines=lines))
         hub = server.hub
-        connection = kind(transport, hub.shared, hub.turns, hub.unfinished)
+        connection = kind(transport, hub.shared, hub.reading)
         receiver = make(connection)
         connection.open(receiver)
         self._connection = connection

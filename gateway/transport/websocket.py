@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gateway.errors import EndReason
 from gateway.transport.connection import COMMANDS_WAIT, UNREAD_REPLIES, Connection
@@ -118,21 +119,24 @@ class UnfinishedMessages:
                 connection.give_up()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the WebSockets of one process share while they are read from."""
+
+    turns: ReadTurns
+    unfinished: UnfinishedMessages
+
+
 class WebSocketConnection(Connection):
     """A connection of messages, pings, pongs and a close."""
 
-    __slots__ = ("_bare_until", "_parser", "_reading_stopped", "_turns", "_unfinished")
+    __slots__ = ("_bare_until", "_parser", "_reading", "_reading_stopped")
 
     def __init__(
-        self,
-        transport: asyncio.Transport,
-        shared: SharedState[Connection],
-        turns: ReadTurns,
-        unfinished: UnfinishedMessages,
+        self, transport: asyncio.Transport, shared: SharedState[Connection], reading: Reading
     ) -> None:
         super().__init__(transport, shared)
-        self._turns = turns
-        self._unfinished = unfinished
+        self._reading = reading
         self._parser: _CountedParser | None = None
         self._reading_stopped = False
         self._bare_until = 0
@@ -252,7 +256,7 @@ class WebSocketConnection(Connection):
         if self._may_read:
             self._holds = _OTHERS_FIRST
             self.transport.pause_reading()
-            self._turns.wait(self._take_turn)
+            self._reading.turns.wait(self._take_turn)
 
     def _take_turn(self) -> None:
         try:
@@ -279,11 +283,11 @@ class WebSocketConnection(Connection):
         held = parser.held_bytes
         grown, parser.counted_bytes = held - parser.counted_bytes, held
         is_another, parser.is_another = parser.is_another, False
-        self._unfinished.count(self, grown, is_another=is_another)
+        self._reading.unfinished.count(self, grown, is_another=is_another)
 
     def _forget_unfinished(self) -> None:
         if self._parser is not None:
-            self._unfinished.forget(self, self._parser.counted_bytes)
+            self._reading.unfinished.forget(self, self._parser.counted_bytes)
             self._parser = None
 
 

@@ -124,7 +124,7 @@ async def test_a_late_message_whose_connection_fails_to_end_costs_no_other_work(
         connection.open(AReceiver())
     async with hub.working(), running(hub.run):
         working.start(asyncio.Event().wait())  # type: ignore[arg-type]
-        hub.unfinished.count(failing, 1, is_another=False)
+        hub.reading.unfinished.count(failing, 1, is_another=False)
         await until(lambda: not failing.is_open)
 
         assert (failing.closing, working.is_open) == (EndReason.INTERNAL_ERROR, True)
@@ -137,7 +137,7 @@ async def test_an_oldest_message_whose_connection_fails_to_end_costs_only_that()
     failing = a_connection(hub, ATransport(), NotGivenUp)
     failing.open(AReceiver())
 
-    hub.unfinished.count(failing, 101, is_another=False)
+    hub.reading.unfinished.count(failing, 101, is_another=False)
 
     assert failing.closing == EndReason.INTERNAL_ERROR
 

@@ -165,14 +165,14 @@ async def test_unfinished_messages_are_bounded_together_and_the_oldest_ends() ->
     third.connection.data_received(whole[:60])
 
     assert oldest.connection.closing is EndReason.TOO_SLOW
-    assert 100 < hub.unfinished.bytes <= 120
+    assert 100 < hub.reading.unfinished.bytes <= 120
     for wire in (second, third):
         wire.connection.data_received(whole[60:])
         assert wire.receiver.messages == ["x" * 80]
     third.connection.data_received(masked(Opcode.TEXT, b"x" * 80, fin=False))
     assert third.connection.is_open, "there is room again"
     third.lose()
-    assert hub.unfinished.bytes == 0
+    assert hub.reading.unfinished.bytes == 0
 
 
 async def test_a_message_that_begins_after_another_ended_is_not_the_oldest() -> None:
@@ -198,17 +198,17 @@ async def test_a_message_that_is_not_whole_in_time_ends_its_connection() -> None
     whole.connection.data_received(half[:4])
     whole.connection.data_received(half[4:])
 
-    hub.unfinished.end_late(now() + 4)
+    hub.reading.unfinished.end_late(now() + 4)
     assert frame.connection.is_open
     assert parts.connection.is_open
     frame.connection.data_received(half[4:8])
     parts.connection.data_received(masked(Opcode.PING) + masked(Opcode.CONT, b"another", fin=False))
-    hub.unfinished.end_late(now() + 6)
+    hub.reading.unfinished.end_late(now() + 6)
 
     assert frame.connection.closing == parts.connection.closing is EndReason.TOO_SLOW
     assert whole.connection.is_open
     assert idle.connection.is_open
-    assert hub.unfinished.bytes == 0
+    assert hub.reading.unfinished.bytes == 0
 
 
 async def test_a_peer_that_is_not_read_from_within_a_message_has_its_time_anew() -> None:
@@ -217,11 +217,11 @@ async def test_a_peer_that_is_not_read_from_within_a_message_has_its_time_anew()
     wire.connection.data_received(masked(Opcode.TEXT, b"half")[:4])
     wire.connection.pause_reading()
 
-    hub.unfinished.end_late(now() + 6)
+    hub.reading.unfinished.end_late(now() + 6)
     wire.connection.resume_reading()
-    hub.unfinished.end_late(now() + 10)
+    hub.reading.unfinished.end_late(now() + 10)
     assert wire.connection.is_open
-    hub.unfinished.end_late(now() + 12)
+    hub.reading.unfinished.end_late(now() + 12)
 
     assert wire.connection.closing is EndReason.TOO_SLOW
 
@@ -232,14 +232,14 @@ async def test_what_came_while_reading_is_paused_counts_as_unfinished_until_it_i
     wire.connection.pause_reading()
 
     wire.connection.data_received(masked(Opcode.TEXT, b"x" * 80))
-    assert hub.unfinished.bytes > 80
+    assert hub.reading.unfinished.bytes > 80
     wire.connection.resume_reading()
-    assert hub.unfinished.bytes == 0
+    assert hub.reading.unfinished.bytes == 0
 
     wire.connection.pause_reading()
     wire.connection.data_received(masked(Opcode.TEXT, b"x" * 120))
     assert wire.connection.closing is EndReason.TOO_SLOW
-    assert hub.unfinished.bytes == 0
+    assert hub.reading.unfinished.bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def a_connection(
     hub: Hub, transport: ATransport, kind: type[WebSocketConnection] = WebSocketConnection
 ) -> WebSocketConnection:
     """One that is not open yet."""
-    return kind(cast(asyncio.Transport, transport), hub.shared, hub.turns, hub.unfinished)
+    return kind(cast(asyncio.Transport, transport), hub.shared, hub.reading)
 
 
 class Wire:
