@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from auth_service.signing import make_signing_key
 from hubbub.data_folder import DataFolder
 from hubbub.make_token import make_token
+from tests.fixtures.commands import run_command
 from tests.fixtures.issuers import jwk, jwks, rsa_key, signed
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -30,16 +30,7 @@ def check_token(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command with these ``HUBBUB_`` variables and no others."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "hubbub", "check-token", *arguments],
-        input=token,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=inherited | env,
-        cwd=cwd,
-    )
+    done = run_command("check-token", *arguments, input=token, env=inherited | env, cwd=cwd)
     said = done.stdout + done.stderr
     assert not any(part in said for part in token.split(".") if len(part) > 12)
     return done

@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jwt
@@ -14,6 +15,7 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.jwk import read_signing_key, trusted_key
 from shared.tokens.keys import FixedKeys
+from tests.fixtures.commands import run_command
 
 SECRET = "a secret of at least thirty-two bytes"
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
@@ -21,16 +23,25 @@ PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
 
 def hubbub(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command with these ``HUBBUB_`` variables and no others."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
+    return run_command(*arguments, env=whole_environment(env))
+
+
+def started_anew(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same, by an interpreter that reads these variables too, and has loaded nothing."""
     return subprocess.run(
         [sys.executable, "-m", "hubbub", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env=inherited | env,
+        env=whole_environment(env),
         stdin=subprocess.DEVNULL,
     )
+
+
+def whole_environment(env: Mapping[str, str]) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")}
+    return {**inherited, **env}
 
 
 def assert_fails_with(done: subprocess.CompletedProcess[str], sentence: str) -> None:
@@ -42,8 +53,9 @@ def assert_fails_with(done: subprocess.CompletedProcess[str], sentence: str) -> 
     assert sentence in done.stderr
 
 
-def test_it_tells_its_version() -> None:
-    assert hubbub("--version").stdout == "hubbub, version 0.1.0\n"
+@pytest.mark.parametrize("run", [hubbub, started_anew])
+def test_it_tells_its_version(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert run("--version").stdout == "hubbub, version 0.1.0\n"
 
 
 def test_publishing_where_nothing_runs_says_how_to_go_on(tmp_path: Path) -> None:
@@ -57,7 +69,8 @@ def test_a_failure_is_a_sentence_whatever_the_locale(tmp_path: Path, encoding: s
     folder = tmp_path / os.fsdecode("jürgen…".encode() + b"\xfc")
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
-    done = hubbub("tail", "chat:a", "--data", str(folder), PYTHONIOENCODING=encoding, **locale)
+    said_in = {"PYTHONIOENCODING": encoding}
+    done = started_anew("tail", "chat:a", "--data", str(folder), **said_in, **locale)
 
     assert_fails_with(done, "start `hubbub up`")
 
@@ -76,7 +89,7 @@ def test_a_setting_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     by_value = {"HUBBUB_HMAC_SECRET": "ein Geheimnis für zweiunddreißig Bytes"}
 
     for env in (by_name, by_value):
-        token = hubbub("token", "--user", "7", "--name", "Jürgen", **env, **locale)
+        token = started_anew("token", "--user", "7", "--name", "Jürgen", **env, **locale)
         claims = jwt.decode(token.stdout.strip(), by_value["HUBBUB_HMAC_SECRET"], ["HS256"])
         assert claims["name"] == "Jürgen"
 
@@ -99,7 +112,7 @@ def test_what_is_no_channel_is_refused(command: tuple[str, ...], nats_url: str) 
 
 
 def test_a_service_without_its_settings_names_them() -> None:
-    assert_fails_with(hubbub("posts", "--port", "0"), "HUBBUB_DATABASE_URL: Field required")
+    assert_fails_with(started_anew("posts", "--port", "0"), "HUBBUB_DATABASE_URL: Field required")
 
 
 def test_a_service_on_a_taken_port_says_so(tmp_path: Path) -> None:

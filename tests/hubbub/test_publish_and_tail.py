@@ -19,6 +19,7 @@ from hubbub_client.contracts.subjects import publication_subject
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
+from tests.fixtures.commands import run_command
 from tests.fixtures.nats import NatsServer
 
 HUBBUB = [sys.executable, "-m", "hubbub"]
@@ -31,7 +32,7 @@ NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 @pytest.fixture(scope="module")
 def url(nats_url: str) -> str:
     """The run's server, on which the streams exist."""
-    subprocess.run([*HUBBUB, "bootstrap", "--nats", nats_url], check=True, timeout=60)
+    run_command("bootstrap", "--nats", nats_url, env=os.environ).check_returncode()
     return nats_url
 
 
@@ -81,8 +82,11 @@ def start_tail(url: str) -> Iterator[Callable[..., Tail]]:
 def publish(
     *arguments: str, nats: str, lines: str | None = None, env: Mapping[str, str] = NOTHING
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*HUBBUB, "publish", *arguments, "--nats", nats],
+    command = ("publish", *arguments, "--nats", nats)
+    if not env:
+        return run_command(*command, input=lines or "", env=os.environ)
+    return subprocess.run(  # it may be of how Python itself starts
+        [*HUBBUB, *command],
         input=lines,
         capture_output=True,
         encoding="utf-8",
@@ -240,7 +244,7 @@ def test_tail_misses_nothing_while_the_server_is_away(
     nats_server: Callable[[], NatsServer], start_tail: Callable[..., Tail]
 ) -> None:
     server = nats_server()
-    subprocess.run([*HUBBUB, "bootstrap", "--nats", server.url], check=True, timeout=60)
+    run_command("bootstrap", "--nats", server.url, env=os.environ).check_returncode()
     tail = start_tail("test:a", nats=server.url)
 
     publish("test:a", "1", nats=server.url)
@@ -291,12 +295,6 @@ def test_a_data_folder_leads_to_the_bus(url: str, channel: ChannelName, tmp_path
     folder = DataFolder(tmp_path)
     running = Running(pid=1, url="http://127.0.0.1:1", nats_url=url)
     with folder.announced(running, bus_urls={"operator": url}):
-        done = subprocess.run(
-            [*HUBBUB, "publish", channel, "1", "--data", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
+        done = run_command("publish", channel, "1", "--data", str(tmp_path), env=os.environ)
 
     assert done.stdout.startswith("stored at offset ")

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import psutil
 
+from tests.fixtures.commands import Command
 from tests.fixtures.ports import free_ports
 
 READY_SECONDS = 60.0
@@ -74,15 +75,23 @@ class HubbubProcess:
         self.port = port
         dropped = ("HUBBUB_", "PYTHONUNBUFFERED")  # the latter would hide a missing flush
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        whole = inherited | PROXIES | QUICK_HASHES | dict(env or {})
+        self.process: Command | subprocess.Popen[bytes]
+        # Each in a session of its own, so that `interrupt` reaches it as a terminal would.
         with log_file.open("ab") as output:
+            if script is None and module == "hubbub":
+                self.process = Command(
+                    arguments, stdout=output, stderr=output, env=whole, cwd=cwd, new_session=True
+                )
+                return
             self.process = subprocess.Popen(
                 [*([script] if script else [sys.executable, "-m", module]), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=inherited | PROXIES | QUICK_HASHES | dict(env or {}),
+                env=whole,
                 cwd=cwd,
-                start_new_session=True,  # so that `interrupt` reaches it as a terminal would
+                start_new_session=True,
             )
 
     @property
