@@ -31,6 +31,10 @@ bench *options:
 twin:
     uv run --group dev python -m tools.sync_twin
 
+# write the documents of what others may rely on: docs/contracts
+contracts:
+    uv run --group dev python -m tools.contracts
+
 # resolve all dependencies afresh and pin the whole closure
 pin:
     uv run --no-project tools/pin.py

@@ -9,23 +9,40 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import use_cases
+from auth_service.errors import (
+    EmailTaken,
+    InvalidRefreshToken,
+    RevocationPending,
+    TooManyFailures,
+    TooManyRegistrations,
+    WrongCredentials,
+)
+from auth_service.hash_queue import TooBusy
 from auth_service.passwords import Passwords
 from auth_service.schemas import JwkSet, NewUser, Refresh, SignIn, TokenPair, User
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
 from hubbub_client.jetstream.publisher import Publisher
-from shared.sql.database import Sessions, transaction_dependency
+from shared.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import bearer_token
 from shared.tokens.claims import Claims
+from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import public_jwk
 from shared.web.addresses import network_of
+from shared.web.openapi import problems
 
 JWKS_MAX_AGE_SECONDS = 60
 MAX_FORM_BYTES = 8 * 1024
 """The longest email and password take 5.4 KiB, with each byte escaped."""
 MAX_FORM_FIELDS = 20
+
+# What requests may be answered beside what they ask for.
+OF_REGISTERING = (EmailTaken, TooManyRegistrations, TooBusy, DatabaseUnavailable, 413, 422)
+OF_SIGNING_IN = (WrongCredentials, TooManyFailures, TooBusy, DatabaseUnavailable, 413, 422)
+OF_REFRESHING = (InvalidRefreshToken, DatabaseUnavailable, 413, 422)
+OF_SIGNED_IN = (InvalidToken, DatabaseUnavailable)
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -88,7 +105,7 @@ def create_router(
         AsyncSession, Depends(transaction_dependency(sessions, read_only=True), scope="function")
     ]
 
-    @router.post("/register", status_code=201)
+    @router.post("/register", status_code=201, responses=problems(*OF_REGISTERING))
     async def register(new: NewUser, address: ClientAddress) -> User:
         user = await use_cases.register(
             sessions,
@@ -101,7 +118,7 @@ def create_router(
         )
         return User.model_validate(user)
 
-    @router.post("/token")
+    @router.post("/token", responses=problems(*OF_SIGNING_IN))
     async def sign_in(
         form: Annotated[SignIn, Form()], address: ClientAddress, response: Response
     ) -> TokenPair:
@@ -117,7 +134,7 @@ def create_router(
         )
         return _pair(tokens, issuer, response)
 
-    @router.post("/token/refresh")
+    @router.post("/token/refresh", responses=problems(*OF_REFRESHING))
     async def refresh(body: Refresh, response: Response) -> TokenPair:
         tokens = await use_cases.refresh(
             sessions,
@@ -129,11 +146,11 @@ def create_router(
         )
         return _pair(tokens, issuer, response)
 
-    @router.post("/logout", status_code=204)
+    @router.post("/logout", status_code=204, responses=problems(*OF_SIGNED_IN, RevocationPending))
     async def logout(caller: Caller) -> None:
         await use_cases.sign_out(sessions, publisher, caller, revoke_seconds=revoke_seconds)
 
-    @router.get("/me")
+    @router.get("/me", responses=problems(*OF_SIGNED_IN))
     async def me(caller: Caller, db: Reading) -> User:
         return User.model_validate((await use_cases.active_session(db, caller)).user)
 

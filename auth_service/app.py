@@ -34,7 +34,9 @@ from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import CompletePosition
-from shared.web.http import body_limit, install_edge, operations_router
+from shared.web.application import Application
+from shared.web.http import body_limit
+from shared.web.operations import operations_router
 from shared.web.origins import Origins
 
 log = structlog.get_logger(__name__)
@@ -185,8 +187,7 @@ async def serving(
 
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
-    app = FastAPI(title="Hubbub: auth")
-    install_edge(app, max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
+    app = Application("Hubbub: auth", max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

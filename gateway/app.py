@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -55,11 +54,13 @@ from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus
+from shared.documents.versions import MESSAGES_VERSION
 from shared.jetstream.follower import Follower
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import CompletePosition, Revocations
-from shared.web.http import install_edge, operations_router
+from shared.web.application import Application
+from shared.web.operations import operations_router
 from shared.web.origins import Origins
 
 log = structlog.get_logger(__name__)
@@ -434,22 +435,18 @@ async def serving(
 
 def create_router(gateway: Gateway) -> APIRouter:
     """The gateway's URLs."""
-    router = APIRouter()
-
-    @router.get("/asyncapi", tags=["operations"])
-    async def asyncapi() -> dict[str, Any]:
-        return chat_document(version=version("hubbub"))
-
-    router.include_router(create_api_router(gateway.api, api_key=gateway.settings.api_key))
-    return router
+    return create_api_router(gateway.api, api_key=gateway.settings.api_key)
 
 
 def create_app(
     parts: GatewayParts, *, registry: CollectorRegistry, siblings: Siblings | None = None
 ) -> FastAPI:
     """The gateway as a process of its own serves it; with siblings it tells their metrics too."""
-    app = FastAPI(title="Hubbub: gateway")
-    install_edge(app, origins=parts.origins)
+    app = Application(
+        "Hubbub: gateway",
+        origins=parts.origins,
+        messages=chat_document(version=MESSAGES_VERSION),
+    )
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics
     app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from prometheus_client import CollectorRegistry
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 import auth_service.app
@@ -15,6 +16,7 @@ import gateway.app
 import posts_service.app
 from auth_service.app import AuthParts
 from auth_service.settings import AuthSettings
+from gateway.protocols.chat.asyncapi import chat_document
 from gateway.settings import GatewaySettings
 from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
@@ -24,13 +26,17 @@ from hubbub.shipped import shipped
 from hubbub_client.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from hubbub_client.nats.client import Bus, connect_bus
 from posts_service.settings import PostsSettings
+from shared.documents.versions import MESSAGES_VERSION
 from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.migrations import migrate
 from shared.sql.outbox.metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
-from shared.web.http import MAX_BODY_BYTES, install_edge, operations_router
+from shared.web.application import Application
+from shared.web.http import MAX_BODY_BYTES
+from shared.web.operations import operations_router
+from shared.web.page_headers import PAGE_HEADERS
 
 WEB = shipped("web")
 """The demo app: a page and its files."""
@@ -171,13 +177,13 @@ async def running_system(
         def ready() -> list[str]:
             return list(dict.fromkeys(reason for part in parts for reason in part.ready()))
 
-        app = FastAPI(title="Hubbub")
-        install_edge(
-            app,
+        app = Application(
+            "Hubbub",
             max_body_bytes=max(
                 auth_service.app.MAX_BODY_BYTES, posts_service.app.MAX_BODY_BYTES, MAX_BODY_BYTES
             ),
             origins=gateway_parts.origins,
+            messages=chat_document(version=MESSAGES_VERSION),
         )
         for part in parts:
             app.include_router(part.router)
@@ -186,11 +192,18 @@ async def running_system(
         yield System(app, auth, ready, gateway_parts.drain, gateway_parts.server_options)
 
 
+class _PageFiles(StaticFiles):
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+
 def _add_page(app: FastAPI) -> None:
     """Serve the page at ``/`` and the rest under ``/web``, all from the application's origin."""
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
 
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.mount("/web", _PageFiles(directory=WEB), name="web")

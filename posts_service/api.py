@@ -9,13 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hubbub_client.contracts.ids import PostId
 from posts_service import repository, use_cases
-from posts_service.cursors import MAX_ID, decode_cursor, encode_cursor
-from posts_service.errors import PostNotFound
+from posts_service.cursors import MAX_ID, BadCursor, decode_cursor, encode_cursor
+from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page, Post, PostEdit
-from shared.sql.database import Sessions, transaction_dependency
+from shared.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
+from shared.tokens.authentication import REFUSALS
 from shared.tokens.claims import Claims
-from shared.web.user_rates import UserRates
+from shared.web.openapi import Cause, problems
+from shared.web.user_rates import TooFast, UserRates
 
 
 def valid_post_id(post_id: int) -> PostId:
@@ -29,6 +31,10 @@ PathPostId = Annotated[PostId, Depends(valid_post_id)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 DEFAULT_LIMIT = 20
 Authenticated = Callable[..., Awaitable[Claims]]
+
+# What requests may be answered beside what they ask for; a path or a query may always not fit.
+ALL: tuple[Cause, ...] = (*REFUSALS, TooFast, DatabaseUnavailable, 422)
+OF_A_POST: tuple[Cause, ...] = (*ALL, PostNotFound)
 
 # What a request takes from its user's bucket.
 READ_UNITS = 1
@@ -85,12 +91,12 @@ def create_router(
         AsyncSession, Depends(transaction_dependency(sessions, read_only=True), scope="function")
     ]
 
-    @router.post("/posts", status_code=201, tags=["posts"])
+    @router.post("/posts", status_code=201, tags=["posts"], responses=problems(*ALL, 413))
     async def create_post(caller: Writer, new: NewPost, session: Writing) -> Post:
         seen = await use_cases.create_post(session, caller, title=new.title, body=new.body)
         return _shown(seen)
 
-    @router.get("/posts", tags=["posts"])
+    @router.get("/posts", tags=["posts"], responses=problems(*ALL, BadCursor))
     async def list_posts(
         caller: Lister, session: Reading, cursor: str | None = None, limit: Limit = DEFAULT_LIMIT
     ) -> Page[Post]:
@@ -98,47 +104,61 @@ def create_router(
         posts = await repository.posts_before(session, before_id, caller.user_id, limit=limit + 1)
         return _page("posts", [_shown(post) for post in posts], limit)
 
-    @router.get("/posts/{post_id}", tags=["posts"])
+    @router.get("/posts/{post_id}", tags=["posts"], responses=problems(*OF_A_POST))
     async def read_post(caller: Reader, post_id: PathPostId, session: Reading) -> Post:
         return _shown(await use_cases.read_post(session, post_id, caller))
 
-    @router.patch("/posts/{post_id}", tags=["posts"])
+    @router.patch(
+        "/posts/{post_id}", tags=["posts"], responses=problems(*OF_A_POST, NotTheAuthor, 413)
+    )
     async def edit_post(
         caller: Writer, post_id: PathPostId, edit: PostEdit, session: Writing
     ) -> Post:
         seen = await use_cases.edit_post(session, post_id, caller, title=edit.title, body=edit.body)
         return _shown(seen)
 
-    @router.delete("/posts/{post_id}", status_code=204, tags=["posts"])
+    @router.delete(
+        "/posts/{post_id}",
+        status_code=204,
+        tags=["posts"],
+        responses=problems(*OF_A_POST, NotTheAuthor),
+    )
     async def delete_post(caller: Writer, post_id: PathPostId, session: Writing) -> None:
         await use_cases.delete_post(session, post_id, caller)
 
-    @router.post("/posts/{post_id}/like", tags=["likes"])
+    @router.post("/posts/{post_id}/like", tags=["likes"], responses=problems(*OF_A_POST))
     async def toggle_like(caller: Writer, post_id: PathPostId, session: Writing) -> LikeState:
         state = await use_cases.toggle_like(
             session, post_id, caller, notice_interval=like_notice_interval
         )
         return LikeState.model_validate(state)
 
-    @router.put("/posts/{post_id}/like", tags=["likes"])
+    @router.put("/posts/{post_id}/like", tags=["likes"], responses=problems(*OF_A_POST))
     async def like_post(caller: Writer, post_id: PathPostId, session: Writing) -> LikeState:
         state = await use_cases.like_post(
             session, post_id, caller, notice_interval=like_notice_interval
         )
         return LikeState.model_validate(state)
 
-    @router.delete("/posts/{post_id}/like", tags=["likes"])
+    @router.delete("/posts/{post_id}/like", tags=["likes"], responses=problems(*OF_A_POST))
     async def unlike_post(caller: Writer, post_id: PathPostId, session: Writing) -> LikeState:
         return LikeState.model_validate(await use_cases.unlike_post(session, post_id, caller))
 
-    @router.post("/posts/{post_id}/comments", status_code=201, tags=["comments"])
+    @router.post(
+        "/posts/{post_id}/comments",
+        status_code=201,
+        tags=["comments"],
+        responses=problems(*OF_A_POST, 413),
+    )
     async def add_comment(
         caller: Writer, post_id: PathPostId, new: NewComment, session: Writing
     ) -> Comment:
         comment = await use_cases.add_comment(session, post_id, caller, body=new.body)
         return Comment.model_validate(comment)
 
-    @router.get("/posts/{post_id}/comments", tags=["comments"])
+    @router.get(
+        "/posts/{post_id}/comments", tags=["comments"], responses=problems(*OF_A_POST, BadCursor)
+    )
     async def list_comments(
         _caller: Lister,
         post_id: PathPostId,

@@ -29,7 +29,9 @@ from shared.sql.outbox.wake import wake_after_commit
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.revocations import CompletePosition, Revocations
-from shared.web.http import body_limit, install_edge, operations_router
+from shared.web.application import Application
+from shared.web.http import body_limit
+from shared.web.operations import operations_router
 from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
 
@@ -144,8 +146,7 @@ async def serving(
 
 def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
-    app = FastAPI(title="Hubbub: posts")
-    install_edge(app, max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
+    app = Application("Hubbub: posts", max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

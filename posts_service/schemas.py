@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from hubbub_client.contracts.ids import JsonUserId
 
@@ -37,10 +37,11 @@ class NewPost(BaseModel):
 
 
 class PostEdit(BaseModel):
-    """``PATCH /posts/{id}``: what is left out stays as it is."""
+    """``PATCH /posts/{id}``: what is left out stays as it is, and is empty here."""
 
-    title: Title = ""
-    body: Body = ""
+    # Factories, since a document that names a default must allow it.
+    title: Title = Field(default_factory=str)
+    body: Body = Field(default_factory=str)
 
 
 class NewComment(BaseModel):

@@ -5,20 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.server_api.errors import Answer, ApiError, ApiErrorCode, answered
-from gateway.server_api.requests import BatchRequest, Method, RpcRequest, parse
+from gateway.server_api.methods import METHODS, Run
+from gateway.server_api.requests import BatchRequest, RpcRequest, parse
+from gateway.server_api.results import Done
 
 
 class Api:
     """Every caller with the key may use all of it."""
 
-    def __init__(self, *groups: Mapping[str, Method]) -> None:
+    def __init__(self, *groups: Mapping[str, Run]) -> None:
         """
         Args:
             groups: The commands by name; `rpc` and `batch` are there anyway.
         """
-        self.methods: Mapping[str, Method] = {
-            name: method for group in groups for name, method in group.items()
-        } | {"rpc": Method(RpcRequest, _rpc)}
+        self._run_by_name: Mapping[str, Run] = {
+            name: run for group in groups for name, run in group.items()
+        } | {"rpc": _rpc}
 
     async def call(self, name: str, body: Any) -> Answer:
         """Run a command; return an answer with a ``result`` or an ``error``."""
@@ -38,17 +40,17 @@ class Api:
 
     async def _reply(self, command: dict[str, Any]) -> Answer:
         """What one command of a batch is answered: its ``result`` bears its name."""
-        name = next((name for name in command if name in self.methods), "")
+        name = next((name for name in command if name in self._run_by_name), "")
         answer = await self.call(name, command.get(name))
         return {name: answer["result"]} if "result" in answer else answer
 
-    async def _run(self, name: str, body: Any) -> Answer:
-        method = self.methods.get(name)
-        if method is None:
+    async def _run(self, name: str, body: Any) -> Mapping[str, Any]:
+        run = self._run_by_name.get(name)
+        if run is None:
             raise ApiError(ApiErrorCode.NOT_FOUND)
-        return await method.run(parse(method.model, body))
+        return await run(parse(METHODS[name].takes, body))
 
 
-async def _rpc(_request: RpcRequest) -> Answer:
+async def _rpc(_request: RpcRequest) -> Done:
     """There are no procedures to call."""
     raise ApiError(ApiErrorCode.NOT_FOUND)

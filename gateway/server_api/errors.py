@@ -64,7 +64,7 @@ STATUS_OF_CODE: Mapping[int, HTTPStatus] = {
 """For those who want to be told by a status. Total: a test says so."""
 
 
-async def answered(result: Awaitable[Answer]) -> Answer:
+async def answered(result: Awaitable[Mapping[str, Any]]) -> Answer:
     """What a command is answered: a ``result`` or an ``error``."""
     try:
         return {"result": await result}

@@ -7,14 +7,15 @@ from gateway.cluster import Cluster
 from gateway.errors import MAX_REASON_BYTES, is_close_reason
 from gateway.protocols.centrifuge.codes import FORCE_DISCONNECT
 from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode
+from gateway.server_api.methods import Run
 from gateway.server_api.requests import (
     DisconnectRequest,
-    Method,
     RefreshRequest,
     SubscribeRequest,
     UnsubscribeRequest,
     channel_named,
 )
+from gateway.server_api.results import Done
 from hubbub_client.contracts.errors import Unavailable
 from hubbub_client.jetstream.clock import our_clock
 from shared.tokens.claims import read_raw
@@ -29,14 +30,14 @@ class Ordering:
     def __init__(self, cluster: Cluster, *, namespaces: Namespaces) -> None:
         self._cluster = cluster
         self._namespaces = namespaces
-        self.methods: Mapping[str, Method] = {
-            "subscribe": Method(SubscribeRequest, self.subscribe),
-            "unsubscribe": Method(UnsubscribeRequest, self.unsubscribe),
-            "disconnect": Method(DisconnectRequest, self.disconnect),
-            "refresh": Method(RefreshRequest, self.refresh),
+        self.methods: Mapping[str, Run] = {
+            "subscribe": self.subscribe,
+            "unsubscribe": self.unsubscribe,
+            "disconnect": self.disconnect,
+            "refresh": self.refresh,
         }
 
-    async def subscribe(self, request: SubscribeRequest) -> Answer:
+    async def subscribe(self, request: SubscribeRequest) -> Done:
         channel = channel_named(request.channel)
         refusal = self._namespaces.why_not_subscribe(channel, request.user_id, by_token=True)
         if refusal is not None:
@@ -55,11 +56,11 @@ class Ordering:
             },
         )
 
-    async def unsubscribe(self, request: UnsubscribeRequest) -> Answer:
+    async def unsubscribe(self, request: UnsubscribeRequest) -> Done:
         channel = channel_named(request.channel)
         return await self._order("unsubscribe", request.whose | {"channel": channel})
 
-    async def disconnect(self, request: DisconnectRequest) -> Answer:
+    async def disconnect(self, request: DisconnectRequest) -> Done:
         how = request.disconnect
         code = how.code or request.code or FORCE_DISCONNECT.code
         reason = how.reason or request.reason or FORCE_DISCONNECT.reason
@@ -75,7 +76,7 @@ class Ordering:
             request.whose | {"whitelist": request.whitelist, "code": code, "reason": reason},
         )
 
-    async def refresh(self, request: RefreshRequest) -> Answer:
+    async def refresh(self, request: RefreshRequest) -> Done:
         info = request.model_dump(include={"info", "b64info"}, exclude_none=True)
         try:
             read_raw(info, "info")
@@ -86,7 +87,7 @@ class Ordering:
         order = {"expired": request.expired, "expire_at": request.expire_at, "info": info}
         return await self._order("refresh", request.whose | order)
 
-    async def _order(self, kind: str, order: Answer) -> Answer:
+    async def _order(self, kind: str, order: Answer) -> Done:
         """
         Raises:
             Unavailable: some gateway may not have done it. It may be ordered again.

@@ -6,13 +6,14 @@ from typing import Any
 
 from gateway.channels.namespaces import Namespaces
 from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode, answered
+from gateway.server_api.methods import Run
 from gateway.server_api.requests import (
     BroadcastRequest,
-    Method,
     Publishable,
     PublishRequest,
     channel_named,
 )
+from gateway.server_api.results import PublishResult
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.publishing import ChannelPublisher
 from hubbub_client.contracts.ids import ChannelName
@@ -38,12 +39,12 @@ class Publishing:
         self._ephemeral = ephemeral
         self._namespaces = namespaces
         self._epoch = epoch
-        self.methods: Mapping[str, Method] = {
-            "publish": Method(PublishRequest, self.publish),
-            "broadcast": Method(BroadcastRequest, self.broadcast),
+        self.methods: Mapping[str, Run] = {
+            "publish": self.publish,
+            "broadcast": self.broadcast,
         }
 
-    async def publish(self, request: PublishRequest) -> Answer:
+    async def publish(self, request: PublishRequest) -> PublishResult:
         """Publish into a channel.
 
         Raises:
@@ -65,7 +66,7 @@ class Publishing:
             ]
         return {"responses": [task.result() for task in tasks]}
 
-    async def _publish(self, name: str, request: Publishable) -> Answer:
+    async def _publish(self, name: str, request: Publishable) -> PublishResult:
         data = request.to_data()
         channel = channel_named(name)
         refusal = self._namespaces.why_not_take(channel, data)
@@ -85,7 +86,7 @@ class Publishing:
         )
         return {"offset": offset, "epoch": epoch}
 
-    def _pass_on(self, channel: ChannelName, data: Any, request: Publishable) -> Answer:
+    def _pass_on(self, channel: ChannelName, data: Any, request: Publishable) -> PublishResult:
         if request.idempotency_key:  # nobody could tell that it was sent before
             raise ApiError(ApiErrorCode.NOT_AVAILABLE, "idempotency_key, of what is not stored")
         refusal = self._namespaces.why_not_pass_on(channel)

@@ -9,13 +9,19 @@ from gateway.presence.presence import Presence
 from gateway.protocols.centrifuge.codec import client_info
 from gateway.protocols.centrifuge.formats import whole_list
 from gateway.protocols.centrifuge.methods import page_json
-from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
+from gateway.server_api.errors import ApiError, ApiErrorCode
+from gateway.server_api.methods import Run
 from gateway.server_api.requests import (
     ChannelRequest,
     HistoryRequest,
-    Method,
     channel_named,
     options_of,
+)
+from gateway.server_api.results import (
+    Done,
+    HistoryResult,
+    PresenceResult,
+    PresenceStatsResult,
 )
 from gateway.streams.pages import Pages
 from hubbub_client.contracts.errors import Unavailable
@@ -29,14 +35,14 @@ class Reading:
         self._namespaces = namespaces
         self._presence = presence
         self._pages = pages
-        self.methods: Mapping[str, Method] = {
-            "presence": Method(ChannelRequest, self.presence),
-            "presence_stats": Method(ChannelRequest, self.presence_stats),
-            "history": Method(HistoryRequest, self.history),
-            "history_remove": Method(ChannelRequest, self.history_remove),
+        self.methods: Mapping[str, Run] = {
+            "presence": self.presence,
+            "presence_stats": self.presence_stats,
+            "history": self.history,
+            "history_remove": self.history_remove,
         }
 
-    async def presence(self, request: ChannelRequest) -> Answer:
+    async def presence(self, request: ChannelRequest) -> PresenceResult:
         channel = self._with_presence(request.channel)
         return {
             "presence": {
@@ -47,11 +53,11 @@ class Reading:
             }
         }
 
-    async def presence_stats(self, request: ChannelRequest) -> Answer:
+    async def presence_stats(self, request: ChannelRequest) -> PresenceStatsResult:
         clients, users = self._presence.stats(self._with_presence(request.channel))
         return {"num_clients": clients, "num_users": users}
 
-    async def history(self, request: HistoryRequest) -> Answer:
+    async def history(self, request: HistoryRequest) -> HistoryResult:
         """
         Raises:
             Unrecoverable: the position is none of this stream's.
@@ -68,10 +74,12 @@ class Reading:
             since=None if since is None else (since.offset, since.epoch or None),
             reverse=request.reverse,
         )
-        answer: Answer = pydantic_core.from_json(page_json(page, whole_list(page.publications)))
+        answer: HistoryResult = pydantic_core.from_json(
+            page_json(page, whole_list(page.publications))
+        )
         return answer
 
-    async def history_remove(self, request: ChannelRequest) -> Answer:
+    async def history_remove(self, request: ChannelRequest) -> Done:
         """Not available: who comes back would not be told that something was taken away."""
         self._with_history(request.channel)
         raise ApiError(ApiErrorCode.NOT_AVAILABLE, "publications stay until they are too old")

@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -187,15 +186,6 @@ class BatchRequest(ApiRequest):
 
 
 R = TypeVar("R", bound=ApiRequest)
-
-
-class Method(NamedTuple):
-    """A command of the API."""
-
-    model: type[ApiRequest]
-    """What it takes."""
-    run: Callable[[Any], Awaitable[Answer]]
-    """Gets that, and returns the result."""
 
 
 def parse(model: type[R], body: Any) -> R:

@@ -10,16 +10,19 @@ the time. They are answered by the same function.
 import hmac
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response, Security
+from fastapi.security import APIKeyHeader, APIKeyQuery
+from fastapi.security.http import HTTPBase
 from pydantic import SecretStr
 from pydantic_core import to_json
 
 from gateway.server_api.api import Api
-from gateway.server_api.errors import STATUS_OF_CODE, Answer
-from gateway.server_api.requests import ApiRequest, BatchRequest
+from gateway.server_api.described import BATCH, DESCRIPTION, operation_of
+from gateway.server_api.errors import STATUS_OF_CODE
+from gateway.server_api.methods import METHODS
 from gateway.transport.exchange import NO_SHORTCUTS, HttpExchange, Shortcuts
 from hubbub_client.contracts.json_values import read_json
 from shared.web.http import MAX_BODY_BYTES, defect
@@ -28,7 +31,19 @@ from shared.web.request_context import begin_request
 
 log = structlog.get_logger(__name__)
 
-BATCH = "batch"
+NAMES = (*METHODS, BATCH)
+
+# For the document: whether it is the right key, `_has_key` checks.
+_KEY_PLACES = (
+    APIKeyHeader(name="X-API-Key", scheme_name="apiKey", auto_error=False),
+    APIKeyQuery(name="api_key", scheme_name="apiKeyInQuery", auto_error=False),
+    HTTPBase(
+        scheme="apikey",
+        scheme_name="apiKeyAuthorization",
+        description="`Authorization: apikey <key>`",
+        auto_error=False,
+    ),
+)
 
 _JSON = "application/json"
 
@@ -52,15 +67,16 @@ class _Response(NamedTuple):
 
 def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
     """The routes below ``/api``. If no key is configured, they answer 404."""
-    router = APIRouter(tags=["server API"])
-    models = {name: method.model for name, method in api.methods.items()} | {BATCH: BatchRequest}
-    for name, model in models.items():
+    router = APIRouter(tags=["server API"], dependencies=[Security(each) for each in _KEY_PLACES])
+    for name in NAMES:
         router.add_api_route(
             f"/api/{name}",
             partial(_call, api, api_key, name),
             methods=["POST"],
-            name=name,
-            openapi_extra=_body(model),
+            name=f"api_{name}",
+            summary=name,
+            description=DESCRIPTION,
+            openapi_extra=operation_of(name),
         )
 
     @router.post("/api/{method}", include_in_schema=False)
@@ -75,10 +91,7 @@ def api_shortcuts(api: Api, *, api_key: SecretStr | None) -> Shortcuts:
     if api_key is None:
         return NO_SHORTCUTS
     return Shortcuts(
-        {
-            f"/api/{name}": partial(_take_shortcut, api, api_key, name)
-            for name in (*api.methods, BATCH)
-        },
+        {f"/api/{name}": partial(_take_shortcut, api, api_key, name) for name in NAMES},
         MAX_BODY_BYTES,
     )
 
@@ -128,11 +141,6 @@ async def _answer(api: Api, api_key: SecretStr, name: str, asked: _Asked) -> _Re
 
 def _asked(headers: list[tuple[bytes, bytes]], query: bytes, body: bytes) -> _Asked:
     return _Asked(dict(reversed(headers)), query, body)  # of several of one name the first counts
-
-
-def _body(model: type[ApiRequest]) -> Answer:
-    schema: dict[str, Any] = model.model_json_schema()
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
 def _has_key(asked: _Asked, api_key: SecretStr) -> bool:

@@ -15,7 +15,9 @@ from typing import Any
 from gateway.channels.registry import ConnectionManager
 from gateway.cluster import Cluster, Question
 from gateway.server_api.errors import Answer, ApiError, ApiErrorCode
-from gateway.server_api.requests import ChannelsRequest, InfoRequest, Method
+from gateway.server_api.methods import Run
+from gateway.server_api.requests import ChannelsRequest, InfoRequest
+from gateway.server_api.results import ChannelsResult, InfoResult, NodeInfo
 from hubbub_client.contracts.errors import Unavailable
 from hubbub_client.contracts.ids import ChannelName
 
@@ -47,12 +49,12 @@ class Surveying:
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         cluster.handle("channels", _Matching, self._own_channels)
         cluster.handle("info", _Nothing, self._own_info)
-        self.methods: Mapping[str, Method] = {
-            "channels": Method(ChannelsRequest, self.channels),
-            "info": Method(InfoRequest, self.info),
+        self.methods: Mapping[str, Run] = {
+            "channels": self.channels,
+            "info": self.info,
         }
 
-    async def channels(self, request: ChannelsRequest) -> Answer:
+    async def channels(self, request: ChannelsRequest) -> ChannelsResult:
         """The channels that somebody listens to, anywhere.
 
         Raises:
@@ -71,7 +73,7 @@ class Surveying:
             counts.update(of_one)
         return {"channels": {name: {"num_clients": count} for name, count in counts.items()}}
 
-    async def info(self, _request: InfoRequest) -> Answer:
+    async def info(self, _request: InfoRequest) -> InfoResult:
         """
         Raises:
             Unavailable: not all gateways have answered.
@@ -99,7 +101,7 @@ class Surveying:
         room = self._cluster.limits.max_answer_bytes - _ENVELOPE_BYTES
         return counts if len(json.dumps(counts)) <= room else None
 
-    def _own_info(self, _asked: _Nothing) -> Answer:
+    def _own_info(self, _asked: _Nothing) -> NodeInfo:
         manager = self._manager
         return {
             "uid": self._cluster.node,

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from hubbub_client.contracts.errors import Unavailable
+from hubbub_client.contracts.errors import AppError, Unavailable
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.claims import Claims
-from shared.tokens.errors import InvalidToken
+from shared.tokens.errors import InvalidToken, KeysUnknown
 from shared.tokens.revocations import Revocations
 
 
@@ -19,7 +19,16 @@ class RevocationsUnknown(Unavailable):
     code = "revocations_unknown"
 
 
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+_BEARER = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="JWT",
+    description="An access token: of `POST /auth/token`, or of another issuer that is trusted.",
+    auto_error=False,
+)
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+REFUSALS: tuple[type[AppError], ...] = (InvalidToken, KeysUnknown, RevocationsUnknown)
+"""What `authenticate` raises."""
 
 
 def bearer_token(bearer: Bearer) -> str:

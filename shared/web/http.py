@@ -1,17 +1,17 @@
-"""What every HTTP service does alike: problem documents, request ids, limits, health, metrics."""
+"""What every HTTP service does alike: problem documents, request ids, limits."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
+from typing_extensions import TypedDict
 
 from hubbub_client.contracts.errors import AppError, ErrorKind
 from shared.web.cors import Cors
@@ -36,14 +36,38 @@ STATUS_OF_KIND: dict[ErrorKind, int] = {
     ErrorKind.UNAVAILABLE: 503,
 }
 
-_CODE_OF_STATUS = {
+CODE_OF_STATUS = {
     401: "unauthenticated",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_long",
     422: "invalid",
+    500: "internal",
 }
+
+
+class Misfit(TypedDict):
+    """What does not fit, and where."""
+
+    where: list[str]
+    message: str
+
+
+class ProblemDocument(TypedDict):
+    """Why a request failed, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    """Stable, for programs."""
+    detail: str
+    """For people."""
+    request_id: str | None
+    """As in `X-Request-ID`."""
+    errors: NotRequired[list[Misfit]]
+    """Of a request that does not fit."""
 
 
 class Problem(JSONResponse):
@@ -62,18 +86,19 @@ def problem(
     detail: str,
     *,
     headers: Mapping[str, str] | None = None,
-    **more: Any,
+    misfits: list[Misfit] | None = None,
 ) -> Problem:
     """Build the answer; ``detail`` is a sentence for the caller and holds no secret."""
-    content = {
+    content: ProblemDocument = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
         "detail": detail,
         "request_id": current_request_id(),
-        **more,
     }
+    if misfits is not None:
+        content["errors"] = misfits
     return Problem(content, status_code=status, headers=dict(headers or {}))
 
 
@@ -94,7 +119,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         error.headers = {"Allow": ", ".join(_allowed(request))}
     # FastAPI answers 400 when it can't parse a body; here a bad body is always 422.
     status = 422 if error.status_code == 400 else error.status_code
-    code = _CODE_OF_STATUS.get(status, "error")
+    code = CODE_OF_STATUS.get(status, "error")
     return problem(status, code, str(error.detail), headers=error.headers)
 
 
@@ -114,20 +139,23 @@ def _allowed(request: Request) -> list[str]:
 
 def defect() -> Problem:
     """An unexpected exception: it is in the log, and the caller learns nothing of it."""
-    return problem(500, "internal", "something went wrong here")
+    return problem(500, CODE_OF_STATUS[500], "something went wrong here")
 
 
 async def _defect(_request: Request, _error: Exception) -> Response:
-    return defect()
+    answer = defect()
+    # Starlette answers it outside of all middleware, so nobody else adds this.
+    answer.headers["X-Request-ID"] = current_request_id() or ""
+    return answer
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [
+    misfits: list[Misfit] = [
         {"where": [str(part) for part in found["loc"]], "message": found["msg"]}
         for found in error.errors()  # never its "input": it may be a password
     ]
-    return problem(422, "invalid", "the request does not fit", errors=errors)
+    return problem(422, "invalid", "the request does not fit", misfits=misfits)
 
 
 def body_limit(*bodies: type[BaseModel]) -> int:
@@ -159,36 +187,3 @@ def install_edge(
     app.add_exception_handler(Exception, _defect)
     app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
     app.add_middleware(Cors, origins=origins or Origins())
-
-
-def operations_router(
-    *,
-    registry: CollectorRegistry,
-    ready: Callable[[], list[str]],
-    metrics: Callable[[], Awaitable[bytes]] | None = None,
-) -> APIRouter:
-    """``/livez``, ``/readyz`` and ``/metrics``.
-
-    Args:
-        ready: The reasons why the process can't serve; empty if it can.
-        metrics: Makes the text in place of the registry.
-    """
-    router = APIRouter(tags=["operations"])
-
-    @router.get("/livez")
-    async def livez() -> dict[str, str]:
-        return {"status": "alive"}
-
-    @router.get("/readyz")
-    async def readyz() -> Response:
-        reasons = ready()
-        if reasons:
-            return problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})
-        return JSONResponse({"status": "ready"})
-
-    @router.get("/metrics", response_class=Response)
-    async def show_metrics() -> Response:
-        text = generate_latest(registry) if metrics is None else await metrics()
-        return Response(text, media_type="text/plain; version=0.0.4")
-
-    return router

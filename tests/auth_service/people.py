@@ -21,6 +21,7 @@ from hubbub_client.nats.client import Bus
 from shared.sql.database import transaction
 from shared.sql.outbox.table import OutboxRow
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
+from tests.fixtures.documented import Documented
 from tests.fixtures.tokens import Clock
 
 SIGNING_KEY = (
@@ -31,10 +32,19 @@ SIGNING_KEY = (
 PASSWORD = "correct horse"
 
 
-def a_client(app: FastAPI, *, address: str = "192.0.2.1") -> httpx2.AsyncClient:
-    """A caller from that address. What the application doesn't handle is raised, not a 500."""
-    transport = httpx2.ASGITransport(app, client=(address, 1234))
-    return httpx2.AsyncClient(transport=transport, base_url="http://auth")
+def a_client(
+    app: FastAPI,
+    *,
+    address: str = "192.0.2.1",
+    raise_app_exceptions: bool = True,
+    documented: Documented | None = None,
+) -> httpx2.AsyncClient:
+    """A caller from that address, whose answers are documented."""
+    transport = httpx2.ASGITransport(
+        app, client=(address, 1234), raise_app_exceptions=raise_app_exceptions
+    )
+    hooks = (documented or Documented()).hooks
+    return httpx2.AsyncClient(transport=transport, base_url="http://auth", event_hooks=hooks)
 
 
 def publisher_without_a_bus() -> Publisher:

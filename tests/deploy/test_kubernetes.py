@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.settings import GatewaySettings
 from hubbub.cli import cli
-from shared.web.http import operations_router
+from shared.web.operations import operations_router
 from tests.deploy.manifests import (
     ALL,
     BASE,

@@ -17,16 +17,20 @@ from pydantic import SecretStr
 from gateway.channels.namespaces import Namespaces
 from gateway.errors import Refusal
 from gateway.server_api.api import Api
+from gateway.server_api.described import BATCH
 from gateway.server_api.errors import (
     CODE_OF_KIND,
     CODE_OF_REFUSAL,
     STATUS_OF_CODE,
     Answer,
+    ApiError,
     ApiErrorCode,
+    answered,
 )
+from gateway.server_api.methods import METHODS
 from gateway.server_api.publishing import Publishing
-from gateway.server_api.requests import Method, PublishRequest
-from gateway.server_api.routes import api_shortcuts, create_api_router
+from gateway.server_api.requests import PublishRequest
+from gateway.server_api.routes import NAMES, api_shortcuts, create_api_router
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
@@ -40,7 +44,8 @@ from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.web.http import install_edge
+from shared.web.http import MAX_BODY_BYTES, install_edge
+from tests.fixtures.documented import Documented
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway
 from tests.gateway.serving import served
@@ -59,7 +64,10 @@ async def guarded(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
 async def api(guarded: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
     url = f"http://127.0.0.1:{guarded.port}"
     async with httpx2.AsyncClient(
-        base_url=url, headers={"X-API-Key": KEY}, trust_env=False
+        base_url=url,
+        headers={"X-API-Key": KEY},
+        trust_env=False,
+        event_hooks=Documented().hooks,
     ) as client:
         yield client
 
@@ -266,7 +274,7 @@ async def test_a_method_that_fails_is_answered_with_a_problem_document_either_wa
     async def fail(_request: PublishRequest) -> Answer:
         raise RuntimeError("a method that fails")
 
-    api, key = Api({"publish": Method(PublishRequest, fail)}), SecretStr(KEY)
+    api, key = Api({"publish": fail}), SecretStr(KEY)
     app = FastAPI()
     install_edge(app)
     app.include_router(create_api_router(api, api_key=key))
@@ -382,6 +390,84 @@ async def test_services_too_publish_only_what_the_channel_takes(
 
     assert answer.get("error", {}).get("code") == code
     assert misnamed["error"]["code"] == 107
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_each_answer_that_the_document_lists_is_given_and_no_other(
+    guarded: RunningGateway, gateway: RunningGateway, name: str
+) -> None:
+    documented = Documented()
+    url = f"/api/{name}"
+    transport = {"X-Centrifugo-Error-Mode": "transport"}
+
+    async def ask(client: httpx2.AsyncClient) -> None:
+        await client.post(url, json=_BODIES[name])
+        await client.post(url, json=_BODIES[name], headers=transport)
+
+    def client_of(port: int, transport: httpx2.ASGITransport | None = None) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"X-API-Key": KEY},
+            trust_env=False,
+            transport=transport,
+            event_hooks=documented.hooks,
+        )
+
+    async with client_of(guarded.port) as client:
+        await ask(client)
+        await client.post(url, json=_BODIES[name], headers={"X-API-Key": "another"})
+        await client.post(url, content=b"{")
+        await client.post(url, json=[], headers=transport)
+        await client.post(url, content=b" " * (MAX_BODY_BYTES + 1))
+    async with client_of(gateway.port) as without_api:
+        await ask(without_api)
+    errors = () if name == BATCH else METHODS[name].errors
+    for error in (*map(ApiError, errors), RuntimeError("a defect")):
+        api = FailingApi(error)
+        app = FastAPI()
+        install_edge(app)
+        app.include_router(create_api_router(api, api_key=SecretStr(KEY)))
+        inside = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with client_of(0, inside) as client:
+            await ask(client)
+
+    told = {each for each in documented.told("/api") if each.operation == f"api_{name}"}
+    assert sorted(documented.seen) == sorted(told)
+
+
+class FailingApi(Api):
+    """All its commands fail alike."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def call(self, name: str, body: Any) -> Answer:
+        return await answered(self._fail())
+
+    async def batch(self, body: Any) -> Answer:
+        return await self._fail()
+
+    async def _fail(self) -> Answer:
+        raise self._error
+
+
+_BODIES: dict[str, Any] = {
+    "publish": {"channel": "chat:a", "data": 1},
+    "broadcast": {"channels": ["chat:a", "none"], "data": 1},
+    "presence": {"channel": "chat:a"},
+    "presence_stats": {"channel": "chat:a"},
+    "history": {"channel": "chat:a"},
+    "history_remove": {"channel": "chat:a"},
+    "subscribe": {"channel": "chat:a", "user": "7"},
+    "unsubscribe": {"channel": "chat:a", "user": "7"},
+    "disconnect": {"user": "7"},
+    "refresh": {"user": "7"},
+    "channels": {},
+    "info": {},
+    "rpc": {"method": "m"},
+    "batch": {"commands": [{"info": {}}]},
+}
 
 
 def test_each_refusal_has_a_code() -> None:

@@ -24,8 +24,10 @@ from hubbub_client.contracts.subjects import publication_subject
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.publishing import publish as publish_on_bus
 from hubbub_client.nats.client import BusUnavailable, connect_bus
+from shared.web.page_headers import PAGE_HEADERS
 from tests.fixtures import plain_http
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
+from tools.contracts import OPENAPI
 
 ADA = {"username": "ada@example.com", "password": "hubbub-demo"}
 STOP_SECONDS = 15.0
@@ -113,6 +115,17 @@ def test_it_says_where_everything_is_and_what_it_says_is_true(standing: HubbubPr
     page = plain_http.get(standing.url)
     assert page.headers["content-type"].startswith("text/html")
     assert plain_http.get(f"{standing.url}/web/app.js").status_code == 200
+
+
+def test_it_serves_the_published_documents_and_its_page_with_the_headers_of_the_edge(
+    standing: HubbubProcess,
+) -> None:
+    described = plain_http.get(f"{standing.url}/openapi.json").json()
+    answers = [plain_http.get(f"{standing.url}{path}") for path in ("/", "/web/app.js", "/docs")]
+
+    assert described == json.loads(OPENAPI.read_text())
+    for answer in answers:
+        assert {name: answer.headers.get(name) for name in PAGE_HEADERS} == PAGE_HEADERS
 
 
 def test_its_data_folder_may_be_called_anything(standing: HubbubProcess) -> None:

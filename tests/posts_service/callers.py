@@ -11,6 +11,7 @@ from sqlalchemy import select
 from hubbub_client.contracts.envelope import Envelope
 from shared.sql.database import Sessions, transaction
 from shared.sql.outbox.table import OutboxRow
+from tests.fixtures.documented import Documented
 
 HMAC_SECRET = "a secret for tests, and long enough"
 
@@ -23,13 +24,20 @@ def a_token(user_id: int | str, name: str, **claims: Any) -> str:
 
 
 def a_client(
-    app: FastAPI, user_id: int | str, name: str, *, raise_app_exceptions: bool = True, **claims: Any
+    app: FastAPI,
+    user_id: int | str,
+    name: str,
+    *,
+    raise_app_exceptions: bool = True,
+    documented: Documented | None = None,
+    **claims: Any,
 ) -> httpx2.AsyncClient:
-    """A signed-in client of the application; the caller closes it."""
+    """A signed-in client of the application; the caller closes it. Its answers are documented."""
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app, raise_app_exceptions=raise_app_exceptions),
         base_url="http://posts",
         headers={"Authorization": f"Bearer {a_token(user_id, name, **claims)}"},
+        event_hooks=(documented or Documented()).hooks,
     )
 
 

@@ -18,8 +18,8 @@ from shared.web.http import (
     STATUS_OF_KIND,
     body_limit,
     install_edge,
-    operations_router,
 )
+from shared.web.operations import operations_router
 from shared.web.request_context import child_traceparent, current_traceparent
 
 

@@ -1,0 +1,1 @@
+"""What the documents of our interfaces are made with."""

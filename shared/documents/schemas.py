@@ -1,0 +1,74 @@
+"""Schemas of our own types, as the documents of the interfaces hold them: each once, by name."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+Schema = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+"""Where both kinds of documents keep them, OpenAPI's and AsyncAPI's."""
+
+_CARRIED = "$defs"
+
+
+class _Untitled(GenerateJsonSchema):
+    """A field's title would be its name once more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def taken(type_: Any) -> Schema:
+    """What we accept as this type."""
+    return _schema(type_, "validation")
+
+
+def given(type_: Any) -> Schema:
+    """What we write as this type."""
+    return _schema(type_, "serialization")
+
+
+def _schema(type_: Any, mode: Literal["validation", "serialization"]) -> Schema:
+    """A reference that carries what it needs, until `collect_schemas` puts that into a document."""
+    schemas, carried = TypeAdapter.json_schemas(
+        [("it", mode, TypeAdapter(type_))],
+        ref_template=f"{SCHEMAS}{{model}}",
+        schema_generator=_Untitled,
+    )
+    return {**schemas["it", mode], _CARRIED: carried.get("$defs", {})}
+
+
+def named(name: str, schema: Schema) -> Schema:
+    """The schema under a name of its own."""
+    carried = schema.pop(_CARRIED, {})
+    return {"$ref": f"{SCHEMAS}{name}", _CARRIED: {**carried, name: {"title": name, **schema}}}
+
+
+def collect_schemas(document: dict[str, Any]) -> None:
+    """Move what references carry to where they lead.
+
+    Raises:
+        ValueError: two schemas have one name.
+    """
+    collected: dict[str, Schema] = document.setdefault("components", {}).setdefault("schemas", {})
+    for carried in list(_carried(document)):
+        for name, schema in carried.items():
+            if collected.setdefault(name, schema) != schema:
+                raise ValueError(f"two schemas are called {name}")
+    document["components"]["schemas"] = dict(sorted(collected.items()))
+
+
+def _carried(value: Any) -> Iterator[dict[str, Schema]]:
+    if isinstance(value, dict):
+        if _CARRIED in value:
+            carried = value.pop(_CARRIED)
+            yield from _carried(carried)
+            yield carried
+        for each in list(value.values()):
+            yield from _carried(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _carried(each)
