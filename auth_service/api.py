@@ -24,7 +24,7 @@ from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
 from auth_service.use_cases import Tokens
 from hubbub_client.jetstream.publisher import Publisher
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import bearer_token
 from shared.tokens.claims import Claims

@@ -25,11 +25,11 @@ from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.trusted_clock import TrustedClock
 from hubbub_client.nats.client import Bus
+from hubbub_client.outbox.relay import run_relay
+from hubbub_client.outbox.wake import wake_after_commit
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
 from shared.runtime.supervision import Loop, Supervisor
-from shared.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
-from shared.sql.outbox.metrics import OutboxMetrics
-from shared.sql.outbox.relay import run_relay
-from shared.sql.outbox.wake import wake_after_commit
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.keys import FixedKeys

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
 from hubbub_client.contracts.ids import SessionId
-from shared.sql.database import Moment
+from hubbub_client.sql.database import Moment
 
 
 class FoundSession(NamedTuple):

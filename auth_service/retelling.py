@@ -24,9 +24,9 @@ from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction
-from shared.sql.outbox import rows as outbox_rows
-from shared.sql.outbox.table import OutboxStream
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.table import OutboxStream
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.runtime.settings import Count, Seconds, ServiceSettings
-from shared.sql.database import DatabaseUrl
+from shared.sql.settings import DatabaseUrl
 from shared.tokens.jwk import read_signing_key
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hubbub_client.contracts.ids import UserId
-from shared.sql.database import Moment
+from hubbub_client.outbox import outbox_tables
+from hubbub_client.sql.database import Moment
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
@@ -31,7 +32,7 @@ def user_id_of(account: int) -> UserId:
 
 
 class Base(DeclarativeBase):
-    """The tables of the service; the outbox has its own."""
+    """The tables of the service, and the outbox's."""
 
     metadata = MetaData(
         naming_convention={
@@ -41,6 +42,9 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+outbox_tables(Base.metadata)
 
 
 class UserRow(Base):

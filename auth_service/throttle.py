@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from auth_service import repository
 from auth_service.errors import TooManyFailures, TooManyRegistrations
 from hubbub_client.contracts.errors import AppError
-from shared.sql.database import database_now
+from hubbub_client.sql.database import database_now
 
 _MAX_REMEMBERED = 10_000
 

@@ -29,10 +29,10 @@ from auth_service.throttle import Throttle
 from hubbub_client.contracts.ids import SessionId, UserId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
-from shared.sql.database import Sessions, database_now, transaction
-from shared.sql.outbox.relay import publish_at_once
-from shared.sql.outbox.rows import is_unsent
-from shared.sql.outbox.table import append
+from hubbub_client.outbox import append_message
+from hubbub_client.outbox.relay import publish_at_once
+from hubbub_client.outbox.rows import is_unsent
+from hubbub_client.sql.database import Sessions, database_now, transaction
 from shared.tokens.claims import Claims
 from shared.tokens.errors import InvalidToken
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
@@ -351,7 +351,7 @@ def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
     message = SessionRevoked(
         session_id=SessionId(session.id), user_id=user_id_of(session.user_id), time=now
     )
-    append(
+    append_message(
         db,
         subject=SESSION_REVOKED_SUBJECT,
         aggregate=f"session:{session.id}",

@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
+from hubbub_client.sql.database import DatabaseUnavailable
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.telemetry import configure_logging
-from shared.sql.database import DatabaseUnavailable, DatabaseUrl
 from shared.sql.migrations import migrate
+from shared.sql.settings import DatabaseUrl
 
 DRIVER_SECONDS = 1.0
 DRIVER_POLL_SECONDS = 0.01

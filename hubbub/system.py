@@ -31,7 +31,7 @@ from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.migrations import migrate
-from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
 from shared.web.application import Application
 from shared.web.http import MAX_BODY_BYTES

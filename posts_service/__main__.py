@@ -12,7 +12,7 @@ from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, server_config, stop_signals
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
-from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
 from shared.web.open_files import allow_open_files
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hubbub_client.contracts.ids import PostId
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
 from posts_service import repository, use_cases
 from posts_service.cursors import MAX_ID, BadCursor, decode_cursor, encode_cursor
 from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.repository import SeenPost
 from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page, Post, PostEdit
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction_dependency
 from shared.tokens.authentication import REFUSALS
 from shared.tokens.claims import Claims
 from shared.web.openapi import Cause, problems

@@ -15,17 +15,17 @@ from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.trusted_clock import TrustedClock
 from hubbub_client.nats.client import Bus
+from hubbub_client.outbox.losses import WatchedStream, watch_for_losses
+from hubbub_client.outbox.relay import RelayLimits, run_relay
+from hubbub_client.outbox.wake import wake_after_commit
+from hubbub_client.sql.database import connect_database
 from posts_service.api import create_router
 from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
 from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.runtime.supervision import Loop, Supervisor
-from shared.sql.database import connect_database
-from shared.sql.outbox.losses import Destination, watch_for_losses
-from shared.sql.outbox.metrics import OutboxMetrics
-from shared.sql.outbox.relay import RelayLimits, run_relay
-from shared.sql.outbox.wake import wake_after_commit
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.revocations import CompletePosition, Revocations
@@ -122,7 +122,7 @@ async def serving(
             ),
             like_notice_interval=settings.like_notice_interval,
         )
-        events = Destination(bus, "EVENTS", NOTIFY_CONSUMER)
+        events = WatchedStream(bus, "EVENTS", NOTIFY_CONSUMER)
         relay = partial(
             run_relay,
             sessions,

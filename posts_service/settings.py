@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.runtime.settings import Count, Seconds, ServiceSettings
-from shared.sql.database import DatabaseUrl
+from shared.sql.settings import DatabaseUrl
 
 
 class PostsSettings(ServiceSettings):

@@ -6,7 +6,8 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hubbub_client.contracts.ids import MAX_USER_ID_CHARS, UserId
-from shared.sql.database import Moment
+from hubbub_client.outbox import outbox_tables
+from hubbub_client.sql.database import Moment
 
 _UserId = String(MAX_USER_ID_CHARS)
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
@@ -14,7 +15,7 @@ _RowId = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """The tables of the service; the outbox has its own."""
+    """The tables of the service, and the outbox's."""
 
     metadata = MetaData(
         naming_convention={
@@ -23,6 +24,9 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+outbox_tables(Base.metadata)
 
 
 class PostRow(Base):

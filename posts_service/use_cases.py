@@ -2,19 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hubbub_client.contracts.channels import post_channel, room_channel
-from hubbub_client.contracts.envelope import Envelope
-from hubbub_client.contracts.ids import PostId, UserId, user_id_to_json
-from hubbub_client.contracts.subjects import event_subject
+from hubbub_client.contracts.ids import PostId, UserId
+from hubbub_client.outbox import append
 from posts_service import repository
 from posts_service.errors import NotTheAuthor, PostNotFound
+from posts_service.events import (
+    PostCommented,
+    PostCreated,
+    PostDeleted,
+    PostEdited,
+    PostEvent,
+    PostLiked,
+    PostUnliked,
+)
 from posts_service.repository import SeenPost
 from posts_service.tables import CommentRow, PostRow
-from shared.sql.outbox.table import append
 from shared.tokens.claims import Claims
 from shared.web.request_context import current_traceparent
 
@@ -38,9 +45,10 @@ async def create_post(session: AsyncSession, author: Claims, *, title: str, body
         created_at=datetime.now(UTC),
     )
     await repository.add_post(session, post)
-    author_id = user_id_to_json(author.user_id)
-    data = {"title": title, "author_id": author_id, "author_name": author.name}
-    _add_event(session, post, "post_created", data)
+    created = PostCreated(
+        post_id=post.id, title=title, author_id=author.user_id, author_name=author.name
+    )
+    _tell(session, created)
     return SeenPost(post, liked=False)
 
 
@@ -68,7 +76,7 @@ async def edit_post(
     title, body = title or post.title, body or post.body
     if (title, body) != (post.title, post.body):
         post.title, post.body = title, body
-        _add_event(session, post, "post_edited", {"title": title})
+        _tell(session, PostEdited(post_id=post.id, title=title))
     return SeenPost(post, await repository.is_liked(session, post, editor.user_id))
 
 
@@ -80,7 +88,7 @@ async def delete_post(session: AsyncSession, post_id: PostId, deleter: Claims) -
         NotTheAuthor: it is somebody else's.
     """
     post = await _own_post(session, post_id, deleter)
-    _add_event(session, post, "post_deleted", {})
+    _tell(session, PostDeleted(post_id=post.id))
     await repository.delete_post(session, post)
 
 
@@ -144,14 +152,14 @@ async def add_comment(
         created_at=datetime.now(UTC),
     )
     await repository.add_comment(session, post, comment)
-    data = {
-        "post_title": post.title,
-        "comment_id": comment.id,
-        "commented_by": author.name,
-        "comment_count": post.comment_count,
-    }
-    recipients = [] if author.user_id == post.author_id else [post.author_id]
-    _add_event(session, post, "post_commented", data, recipients)
+    commented = PostCommented(
+        post_id=post.id,
+        post_title=post.title,
+        comment_id=comment.id,
+        commented_by=author.name,
+        comment_count=post.comment_count,
+    )
+    _tell(session, commented, [] if author.user_id == post.author_id else [post.author_id])
     return comment
 
 
@@ -177,14 +185,19 @@ async def _like(
         session, post, liker.user_id, now=now, not_since=now - notice_interval
     ):
         recipients.append(post.author_id)
-    data = {"post_title": post.title, "liked_by": liker.name, "like_count": post.like_count}
-    _add_event(session, post, "post_liked", data, recipients)
+    liked = PostLiked(
+        post_id=post.id,
+        post_title=post.title,
+        liked_by=liker.name,
+        like_count=post.like_count,
+    )
+    _tell(session, liked, recipients)
     return LikeState(liked=True, like_count=post.like_count)
 
 
 async def _unlike(session: AsyncSession, post: PostRow, liker: Claims) -> LikeState:
     await repository.remove_like(session, post, liker.user_id)
-    _add_event(session, post, "post_unliked", {"like_count": post.like_count})
+    _tell(session, PostUnliked(post_id=post.id, like_count=post.like_count))
     return LikeState(liked=False, like_count=post.like_count)
 
 
@@ -202,26 +215,14 @@ async def _own_post(session: AsyncSession, post_id: PostId, user: Claims) -> Pos
     return post
 
 
-def _add_event(
-    session: AsyncSession,
-    post: PostRow,
-    event_type: str,
-    data: dict[str, Any],
-    recipients: Sequence[UserId] = (),
-) -> None:
+def _tell(session: AsyncSession, event: PostEvent, recipients: Sequence[UserId] = ()) -> None:
     """Add the event to the outbox, to be committed together with the change."""
-    post_id = PostId(post.id)
-    envelope = Envelope(
-        type=event_type,
-        traceparent=current_traceparent(),
-        recipients=tuple(recipients),
-        channels=(post_channel(post_id), FEED),
-        data={"post_id": post_id, **data},
-    )
     append(
         session,
-        subject=event_subject("posts", event_type),
-        aggregate=f"post:{post_id}",
-        message_id=envelope.id,
-        payload=envelope.model_dump_json().encode(),
+        event,
+        recipients=recipients,
+        channels=(post_channel(PostId(event.post_id)), FEED),
+        service="posts",
+        aggregate=f"post:{event.post_id}",
+        traceparent=current_traceparent(),
     )

@@ -7,6 +7,8 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from hubbub_client.log_events import LogEvent
+
 _SECRETS = re.compile(
     r"((?:token|api_key|password)=)[^&\s\"']+"  # a query or form parameter
     r"|eyJ[\w-]{5,}\.[\w-]+\.[\w-]*"  # a JWT, wherever it stands
@@ -28,6 +30,14 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
         if isinstance(value, str):
             lines = value if key in _OF_MANY_LINES else value.replace("\n", "\\n")
             event[key] = _CONTROL.sub("?", redact(lines))
+    return event
+
+
+def _of_the_client(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What the client logs by the standard library, as if it were ours."""
+    message = event["_record"].msg
+    if isinstance(message, LogEvent):
+        event.update(message.fields, event=message.name)
     return event
 
 
@@ -58,7 +68,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, _of_the_client, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

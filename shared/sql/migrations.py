@@ -19,14 +19,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import URL, Connection, MetaData
 
-from shared.sql.database import (
+from hubbub_client.outbox.table import MAX_NAME_LENGTH
+from hubbub_client.sql.database import (
     DatabaseLimits,
     Moment,
     open_engine,
     translating_errors,
     use_write_ahead_log,
 )
-from shared.sql.outbox.table import MAX_NAME_LENGTH, OutboxTables
 
 _LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
 _ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -53,13 +53,10 @@ async def downgrade(
 
 async def differences(url: str | URL, metadata: MetaData) -> list[Any]:
     """How the migrated database differs from the tables in the code."""
-    known = MetaData(naming_convention=metadata.naming_convention)
-    for table in (*metadata.sorted_tables, *OutboxTables.metadata.sorted_tables):
-        table.to_metadata(known)
 
     def compare(connection: Connection) -> list[Any]:
         configured = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(configured, known))
+        return list(compare_metadata(configured, metadata))
 
     engine = open_engine(url, _LIMITS)
     try:

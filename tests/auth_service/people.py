@@ -18,8 +18,8 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.client import Bus
-from shared.sql.database import transaction
-from shared.sql.outbox.table import OutboxRow
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import transaction
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.documented import Documented
 from tests.fixtures.tokens import Clock

@@ -12,7 +12,7 @@ from auth_service import repository
 from auth_service.app import AuthParts
 from auth_service.tables import UserRow
 from auth_service.use_cases import email_key
-from shared.sql.database import transaction
+from hubbub_client.sql.database import transaction
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,

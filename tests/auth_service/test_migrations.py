@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 
 from auth_service.tables import Base, UserRow
-from shared.sql.database import connect_database, transaction
+from hubbub_client.sql.database import connect_database, transaction
 from shared.sql.migrations import differences, downgrade, migrate
 
 

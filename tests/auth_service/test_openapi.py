@@ -17,7 +17,7 @@ from auth_service.settings import AuthSettings
 from auth_service.throttle import Throttle
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus
-from shared.sql.database import DatabaseUnavailable, Sessions
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from tests.auth_service.people import (

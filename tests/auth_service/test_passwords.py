@@ -16,7 +16,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import UserRow
 from auth_service.throttle import Throttle
 from hubbub_client.contracts.errors import AppError
-from shared.sql.database import transaction
+from hubbub_client.sql.database import transaction
 from tests.auth_service.people import (
     PASSWORD,
     a_signed_in_user,

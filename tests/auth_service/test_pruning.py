@@ -8,8 +8,8 @@ from auth_service import use_cases
 from auth_service.app import AuthParts, prune_for_ever
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow, SessionRow
+from hubbub_client.sql.database import transaction
 from shared.runtime.process import running
-from shared.sql.database import transaction
 from tests.auth_service.people import (
     a_signed_in_user,
     me,

@@ -16,12 +16,12 @@ from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.outbox.rows import note
+from hubbub_client.sql.database import transaction
 from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import STREAMS
 from shared.jetstream.streams import bootstrap
 from shared.runtime.process import running
-from shared.sql.database import transaction
-from shared.sql.outbox.rows import note
 from shared.tokens.revocations import Revocations, RevocationsComplete
 from tests.auth_service.people import a_client, a_signed_in_user, sign_out
 from tests.auth_service.test_sessions import session_of

@@ -17,14 +17,14 @@ from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.lease import Lease
+from hubbub_client.sql.database import Sessions, connect_database
 from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.streams import bootstrap
 from shared.runtime.process import running
-from shared.sql.database import Sessions, connect_database
-from shared.sql.outbox import rows as outbox_rows
-from shared.sql.outbox.lease import Lease
-from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.revocations import Revocation, Revocations
 from tests.auth_service.people import (
     a_client,

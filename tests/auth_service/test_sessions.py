@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from auth_service.app import AuthParts
 from auth_service.tables import RefreshTokenRow, SessionRow
 from hubbub_client.contracts.ids import SessionId, UserId
-from shared.sql.database import transaction
+from hubbub_client.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.revocations import Revocations

@@ -6,7 +6,7 @@ from starlette.formparsers import FormParser, MultiPartParser
 
 from auth_service.app import AuthParts
 from auth_service.tables import SessionRow
-from shared.sql.database import transaction
+from hubbub_client.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from tests.auth_service.people import (

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hubbub_client.nats.client import Bus
-from shared.sql.outbox.metrics import OutboxMetrics
+from shared.sql.outbox_metrics import OutboxMetrics
 from tests.deploy.compose_file import OBSERVING, services_of
 from tests.deploy.manifests import (
     DEPLOY,

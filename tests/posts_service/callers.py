@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from hubbub_client.contracts.envelope import Envelope
-from shared.sql.database import Sessions, transaction
-from shared.sql.outbox.table import OutboxRow
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import Sessions, transaction
 from tests.fixtures.documented import Documented
 
 HMAC_SECRET = "a secret for tests, and long enough"

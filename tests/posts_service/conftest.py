@@ -8,9 +8,9 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from hubbub_client.sql.database import Sessions, connect_database
 from posts_service.api import create_router
 from posts_service.app import PostsParts, create_app
-from shared.sql.database import Sessions, connect_database
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.configured import secret_issuer

@@ -3,7 +3,7 @@ from datetime import datetime
 
 import httpx2
 
-from shared.sql.database import Sessions
+from hubbub_client.sql.database import Sessions
 from tests.posts_service.callers import a_post, events
 
 Client = httpx2.AsyncClient

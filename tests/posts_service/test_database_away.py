@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from shared.sql.database import DatabaseLimits, Sessions, connect_database
+from hubbub_client.sql.database import DatabaseLimits, Sessions, connect_database
 from tests.fixtures.databases import PostgresServer
 from tests.posts_service.callers import a_post
 

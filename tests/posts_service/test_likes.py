@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from hubbub_client.contracts.ids import UserId
+from hubbub_client.sql.database import Sessions, transaction
 from posts_service.tables import LikeNoticeRow, LikeRow
-from shared.sql.database import Sessions, transaction
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient

@@ -5,8 +5,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from hubbub_client.contracts.ids import UserId
+from hubbub_client.sql.database import Sessions, connect_database, transaction
 from posts_service.tables import Base, PostRow
-from shared.sql.database import Sessions, connect_database, transaction
 from shared.sql.migrations import differences, downgrade, migrate
 
 

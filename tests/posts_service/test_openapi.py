@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions
 from posts_service.api import create_router
 from posts_service.app import MAX_BODY_BYTES, PostsParts, create_app
-from shared.sql.database import DatabaseUnavailable, Sessions
 from shared.tokens.authentication import RevocationsUnknown
 from shared.tokens.claims import Claims
 from shared.tokens.errors import KeysUnknown

@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
+from hubbub_client.sql.database import Sessions
 from posts_service.app import MAX_BODY_BYTES
-from shared.sql.database import Sessions
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient

@@ -16,12 +16,12 @@ from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.ids import SessionId, UserId
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus, BusUnavailable, connect_bus
+from hubbub_client.outbox.relay import RelayLimits
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
 from shared.jetstream.streams import bootstrap
 from shared.sql.migrations import migrate
-from shared.sql.outbox.metrics import OutboxMetrics
-from shared.sql.outbox.relay import RelayLimits
+from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer, StartServer

@@ -9,8 +9,8 @@ from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from hubbub_client.contracts.envelope import Envelope
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction
-from shared.sql.outbox.table import OutboxRow
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
 from tests.posts_service.callers import a_client, a_post, events
 
 Client = httpx2.AsyncClient

@@ -6,9 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from hubbub_client.sql.database import Sessions
 from posts_service.api import ITEMS_A_UNIT, READ_UNITS, WRITE_UNITS
 from posts_service.settings import PostsSettings
-from shared.sql.database import Sessions
 from shared.web.user_rates import UserRates
 from tests.posts_service.callers import a_post, events
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.sql.database import (
+from hubbub_client.sql.database import (
     DatabaseLimits,
     Moment,
     Sessions,

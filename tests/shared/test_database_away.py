@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from shared.sql.database import (
+from hubbub_client.sql.database import (
     DatabaseLimits,
     DatabaseUnavailable,
     Sessions,

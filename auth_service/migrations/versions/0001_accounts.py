@@ -6,7 +6,7 @@ Revision ID: 0001
 import sqlalchemy as sa
 from alembic import op
 
-from shared.sql.database import Moment
+from hubbub_client.sql.database import Moment
 from shared.sql.migrations import create_outbox, drop_outbox
 
 revision = "0001"

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 EXTRAS = (
-    "cryptography", "fastapi", "jwt", "nats", "pydantic", "pydantic_core", "pytest", "starlette",
-    "structlog",
+    "cryptography", "fastapi", "jwt", "nats", "pydantic", "pydantic_core", "pytest", "sqlalchemy",
+    "starlette", "structlog",
 )  # fmt: skip
 
 
@@ -24,11 +24,17 @@ def test_the_clients_need_no_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "package"), [("tokens", "jwt"), ("fastapi", "fastapi"), ("nats", "nats")]
+    ("extra", "module", "package"),
+    [
+        ("tokens", "tokens", "jwt"),
+        ("fastapi", "fastapi", "fastapi"),
+        ("nats", "nats.client", "nats"),
+        ("sqlalchemy", "outbox", "sqlalchemy"),
+    ],
 )
-def test_who_lacks_an_extra_is_told_what_to_install(module: str, package: str) -> None:
+def test_who_lacks_an_extra_is_told_what_to_install(extra: str, module: str, package: str) -> None:
     said = run_without((package,), f"import hubbub_client.{module}").splitlines()[-1]
-    assert said.endswith(f"pip install 'hubbub-client[{module}]'")
+    assert said.endswith(f"pip install 'hubbub-client[{extra}]'")
 
 
 def test_who_signs_with_a_key_is_told_what_that_needs() -> None:

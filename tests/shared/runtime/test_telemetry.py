@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from hubbub_client.log_events import LogEvent
 from shared.runtime.telemetry import redact
 
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -83,3 +84,21 @@ def test_the_standard_library_is_untouched_until_configured() -> None:
     assert not any(
         type(handler).__module__.startswith("structlog") for handler in logging.root.handlers
     )
+
+
+def test_what_the_client_logs_is_a_line_with_its_fields_too() -> None:
+    script = """
+import logging
+from hubbub_client.log_events import LogEvent
+from shared.runtime.telemetry import configure_logging
+configure_logging("INFO", json=True)
+logging.getLogger("hubbub_client.a").warning(LogEvent("outbox_lost", stream="EVENTS", above=7))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    line = json.loads(done.stderr)
+    line.pop("timestamp")
+    assert line == {"event": "outbox_lost", "stream": "EVENTS", "above": 7, "level": "warning"}
+    assert str(LogEvent("bus_error", error="no route")) == "bus_error error='no route'"

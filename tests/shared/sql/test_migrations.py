@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, bindparam, inspect, text
 
-from shared.sql.database import (
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.sql.database import (
     DatabaseLimits,
     DatabaseUnavailable,
     Moment,
@@ -20,7 +21,6 @@ from shared.sql.database import (
     transaction,
 )
 from shared.sql.migrations import differences, downgrade, migrate
-from shared.sql.outbox import rows as outbox_rows
 from tests.shared.sql.counting.tables import Base
 
 SERVICE = "tests.shared.sql.counting"

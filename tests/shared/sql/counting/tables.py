@@ -2,9 +2,14 @@
 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from hubbub_client.outbox import outbox_tables
+
 
 class Base(DeclarativeBase):
-    """The service's own tables."""
+    """The service's own tables, and the outbox's."""
+
+
+outbox_tables(Base.metadata)
 
 
 class CounterRow(Base):

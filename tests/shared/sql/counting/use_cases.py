@@ -3,7 +3,7 @@
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.sql.outbox.table import append
+from hubbub_client.outbox import append_message
 from tests.shared.sql.counting.tables import CounterRow
 
 
@@ -11,7 +11,7 @@ async def count_up(session: AsyncSession, name: str) -> int:
     """Return the new value, whose event ``events.test.<name>`` has it as its payload."""
     add_one = update(CounterRow).where(CounterRow.name == name).values(value=CounterRow.value + 1)
     value: int = (await session.execute(add_one.returning(CounterRow.value))).scalar_one()
-    append(
+    append_message(
         session,
         subject=f"events.test.{name}",
         aggregate=f"counter:{name}",

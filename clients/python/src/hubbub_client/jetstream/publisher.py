@@ -7,6 +7,7 @@ nor doubles it. One timer serves all of them; a timer each would cost as much as
 
 import asyncio
 import json
+import logging
 import re
 import time
 from collections import OrderedDict
@@ -15,13 +16,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
-import structlog
-
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.nats.headers import encode_headers, encode_message_id, status
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _BYTES_BESIDE = 1024
@@ -311,7 +311,7 @@ class Publisher:
                 self._on_published(time.monotonic() - sending.began_at)
             on_done(result)
         except Exception:  # a failing callback must not harm the others
-            log.exception("publish_callback_failed", subject=sending.subject)
+            log.exception(LogEvent("publish_callback_failed", subject=sending.subject))
 
     def _give_up(self, sendings: Iterable[Sending], reason: str) -> None:
         """Drop all of them before any callback, which may send again at once."""

@@ -1,15 +1,15 @@
 """Whether our clock may decide what is old enough to be deleted."""
 
+import logging
 import time
-
-import structlog
 
 from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 600.0
 """After a jump of our clock: by then it is corrected, or the jump was the correction."""
@@ -42,7 +42,7 @@ class TrustedClock:
         """Whether it can be trusted now; not while the bus does not answer."""
         before, self._offset = self._offset, self._now() - self._monotonic()
         if abs(self._offset - before) > self._max_offset_seconds:
-            log.warning("clock_jumped", seconds=round(self._offset - before))
+            log.warning(LogEvent("clock_jumped", seconds=round(self._offset - before)))
             self._settled_at = self._monotonic() + SETTLE_SECONDS
         if self._monotonic() < self._settled_at:
             return False

@@ -1,6 +1,7 @@
 """A connection to NATS that reconnects for as long as the process lives."""
 
 import asyncio
+import logging
 import re
 import ssl
 from collections import deque
@@ -9,9 +10,12 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import nats.errors
-import structlog
+try:
+    import nats.errors
+except ImportError as error:
+    raise ImportError("the bus needs nats-py: pip install 'hubbub-client[nats]'") from error
 
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.address import BadAddress, credentials_of, tls_context, without_passwords
 from hubbub_client.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from hubbub_client.nats.inbox import Inbox, Reply, ReplyHandler
@@ -23,7 +27,7 @@ __all__ = [
     "Subscription", "connect_bus",
 ]  # fmt: skip
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
 _NOT_ALLOWED = "permissions violation"
@@ -216,11 +220,11 @@ class Bus:
             async with asyncio.timeout(close_seconds):
                 await self._client.close()
         except TimeoutError:
-            log.warning("bus_close_timed_out")
+            log.warning(LogEvent("bus_close_timed_out"))
             self._client.abort()
 
     async def _came_up(self) -> None:
-        log.info("bus_connected")
+        log.info(LogEvent("bus_connected"))
         self._last_errors.clear()
         self.not_allowed = None
         self._up.set()
@@ -230,16 +234,16 @@ class Bus:
         self._up.clear()
         self._inbox.connection_lost()
         if not self.closing:
-            log.warning("bus_disconnected")
+            log.warning(LogEvent("bus_disconnected"))
         self._call(self._on_disconnected)
 
     async def _was_closed(self) -> None:
         if not self.closing:
-            log.error("bus_lost")
+            log.error(LogEvent("bus_lost"))
             self._lost.set()
 
     async def _was_asked_to_leave(self) -> None:
-        log.info("bus_lame_duck")
+        log.info(LogEvent("bus_lame_duck"))
         await self._client.force_reconnect()
 
     async def _heard_error(self, error: Exception) -> None:
@@ -247,7 +251,7 @@ class Bus:
         if _NOT_ALLOWED in text:
             self.not_allowed = text.removeprefix("nats: ")
         if text not in self._last_errors:  # log it once, not at every attempt to connect
-            log.warning("bus_error", error=text)
+            log.warning(LogEvent("bus_error", error=text))
             self._last_errors.append(text)
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
@@ -255,7 +259,7 @@ class Bus:
             try:
                 callback()
             except Exception:  # it would end nats-py's reconnect task
-                log.exception("bus_callback_failed")
+                log.exception(LogEvent("bus_callback_failed"))
 
 
 @asynccontextmanager

@@ -8,20 +8,21 @@ This uses private names of nats-py 2.16.0, so that version is pinned;
 """
 
 import asyncio
+import logging
 import re
 import time
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import Error, UnexpectedEOF
 
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.nats.parser import Handler, Tap
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 _SUBSCRIPTION_SUBJECT = re.compile(r"[!-~]{1,512}")
 
@@ -168,7 +169,7 @@ class LightClient(Client):
         """Nats-py's ends at any error, and the connection seems alive until pings fail."""
         await super()._read_loop()
         if self.is_connected and asyncio.current_task() is self._reading_task:
-            log.warning("bus_read_loop_ended")
+            log.warning(LogEvent("bus_read_loop_ended"))
             await self._process_op_err(UnexpectedEOF())
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -196,7 +197,7 @@ class LightClient(Client):
         try:
             await super()._attempt_reconnect()
         except Exception:  # the task would end silently
-            log.exception("bus_reconnect_failed")
+            log.exception(LogEvent("bus_reconnect_failed"))
             self._status = Client.CLOSED
             if self._closed_cb is not None:
                 await self._closed_cb()

@@ -5,12 +5,13 @@ The rest is left to nats-py: the handshake, pings, errors, reconnecting.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import cast
 
-import structlog
+from hubbub_client.log_events import LogEvent
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Gets subject, payload, headers and reply subject (empty if none). Must not block."""
@@ -70,7 +71,9 @@ class NatsParser:
                 try:
                     handler(subject, data[payload:message_end], data[body:payload] or None, reply)
                 except Exception:  # a bad message must not harm the following ones
-                    log.exception("bus_handler_failed", subject=subject.decode(errors="replace"))
+                    log.exception(
+                        LogEvent("bus_handler_failed", subject=subject.decode(errors="replace"))
+                    )
             at = following
 
     def _wait(self, begun: bytes, missing: int) -> None:

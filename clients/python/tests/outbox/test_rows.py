@@ -2,9 +2,9 @@
 
 import asyncio
 
-from shared.sql.database import Sessions, transaction
-from shared.sql.outbox import rows as outbox_rows
-from shared.sql.outbox.table import OutboxStream
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.table import OutboxStream
+from hubbub_client.sql.database import Sessions, transaction
 
 
 async def test_processes_that_note_a_stream_for_the_first_time_together_both_do(

@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy import case, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.sql.database import Sessions, transaction
-from shared.sql.outbox.table import UNSENT, OutboxRow, OutboxStream
+from hubbub_client.outbox.table import UNSENT, OutboxRow, OutboxStream
+from hubbub_client.sql.database import Sessions, insert_into, transaction
 
 NEWEST_SEQUENCES = 5000
 """Searched for those that were given twice: more than are sent between two checks."""
@@ -106,9 +105,8 @@ async def note(
     Args:
         begins_anew: Begin a new life: what was sent before is not expected in the stream.
     """
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     known = {"epoch": epoch, "floor": floor}
-    upsert = insert(OutboxStream).values(name=stream, life=int(begins_anew), **known)
+    upsert = insert_into(session, OutboxStream).values(name=stream, life=int(begins_anew), **known)
     await session.execute(
         upsert.on_conflict_do_update(
             index_elements=[OutboxStream.name],

@@ -5,24 +5,24 @@ end. What the consumer is known to have handled does not go out again.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
-import structlog
-
 from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction
-from shared.sql.outbox import rows as outbox_rows
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """How often the stream is checked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class WatchedStream:
     """The stream that an outbox is for, and the consumer that handles its messages."""
 
     bus: Bus
@@ -31,7 +31,7 @@ class Destination:
 
 
 async def watch_for_losses(
-    sessions: Sessions, to: Destination, *, look_seconds: float = LOOK_SECONDS
+    sessions: Sessions, to: WatchedStream, *, look_seconds: float = LOOK_SECONDS
 ) -> None:
     """Note what the bus loses, until cancelled; the relay sends it again.
 
@@ -43,14 +43,14 @@ async def watch_for_losses(
             await note_losses(sessions, to)
         except (BusUnavailable, DatabaseUnavailable) as away:
             if is_known:
-                log.warning("outbox_losses_unknown", stream=to.stream, reason=str(away))
+                log.warning(LogEvent("outbox_losses_unknown", stream=to.stream, reason=str(away)))
             is_known = False
         else:
             is_known = True
         await asyncio.sleep(look_seconds)
 
 
-async def note_losses(sessions: Sessions, to: Destination) -> bool:
+async def note_losses(sessions: Sessions, to: WatchedStream) -> bool:
     """Note how far the consumer is, or a loss; return whether it was a loss.
 
     Processes may do it side by side: one of them notes it.
@@ -83,5 +83,5 @@ async def note_losses(sessions: Sessions, to: Destination) -> bool:
         sessions, noted, epoch=state.epoch, floor=floor, lost_above=lost_above
     )
     if lost:
-        log.warning("outbox_lost_by_the_bus", stream=to.stream, above=lost_above)
+        log.warning(LogEvent("outbox_lost_by_the_bus", stream=to.stream, above=lost_above))
     return lost

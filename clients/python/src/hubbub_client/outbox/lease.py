@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import or_, update
 
-from shared.sql.database import Sessions, database_now, transaction
-from shared.sql.outbox.table import RELAY, OutboxLease
+from hubbub_client.outbox.table import RELAY, OutboxLease
+from hubbub_client.sql.database import Sessions, database_now, insert_into, transaction
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,6 +25,7 @@ class Lease:
         self._seconds = seconds
         self._owner = secrets.token_hex(8)
         self._held_until = 0.0
+        self._is_there = False
 
     @property
     def remaining_seconds(self) -> float:
@@ -42,6 +43,10 @@ class Lease:
             return True
         asked_at = time.monotonic()
         async with transaction(self._sessions) as session:
+            if not self._is_there:  # who made the table need not have made its row
+                free = {"name": RELAY, "owner": "", "expires_at": _LONG_AGO}
+                make = insert_into(session, OutboxLease).values(free)
+                await session.execute(make.on_conflict_do_nothing())
             now = await database_now(session)
             available = or_(OutboxLease.owner == self._owner, OutboxLease.expires_at <= now)
             take = (
@@ -51,6 +56,7 @@ class Lease:
                 .returning(OutboxLease.owner)
             )
             taken = (await session.execute(take)).first() is not None
+        self._is_there = True
         self._held_until = asked_at + self._seconds if taken else 0.0
         return taken
 

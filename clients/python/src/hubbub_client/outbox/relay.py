@@ -1,30 +1,32 @@
-"""The relay: moves committed messages from the outbox to the bus.
+"""The relay: moves committed messages from the outbox to the bus, or to a gateway.
 
-A message goes out at least once, under the same id each time, so that the bus keeps one.
+A message goes out at least once, under the same id each time, so that one is kept.
 Messages of one aggregate leave in order, each after the answer to the one before;
 different aggregates go side by side.
 """
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-import structlog
-from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from hubbub_client.jetstream.publisher import Publisher
-from hubbub_client.nats.errors import BusUnavailable, MessageRejected
-from shared.sql.database import DatabaseUnavailable, Sessions
-from shared.sql.outbox import rows as outbox_rows
-from shared.sql.outbox.lease import Lease
-from shared.sql.outbox.metrics import OutboxMetrics, RelayMetrics
-from shared.sql.outbox.table import OutboxRow
+from hubbub_client.errors import Unavailable
+from hubbub_client.log_events import LogEvent
+from hubbub_client.nats.errors import MessageRejected
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.destination import Destination
+from hubbub_client.outbox.lease import Lease
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,27 @@ class RelayLimits:
             raise ValueError("a message may wait no longer than two thirds of the lease")
 
 
+class RelayMetrics(Protocol):
+    """What a relay reports to whoever counts it."""
+
+    def count_published(self, rows: int, /) -> object: ...
+
+    def count_poisoned(self, rows: int, /) -> object: ...
+
+    def measured(self, depth: int, oldest: datetime | None, /) -> object:
+        """How many rows are unsent now, and since when the oldest."""
+
+
+class Uncounted:
+    """Metrics of a relay whom nobody counts."""
+
+    def count_published(self, rows: int, /) -> None: ...
+
+    def count_poisoned(self, rows: int, /) -> None: ...
+
+    def measured(self, depth: int, oldest: datetime | None, /) -> None: ...
+
+
 @dataclass(slots=True)
 class BatchResult:
     """What became of one batch."""
@@ -77,7 +100,7 @@ class BatchResult:
 
 async def relay_batch(
     sessions: Sessions,
-    publisher: Publisher,
+    destination: Destination,
     *,
     limits: RelayLimits | None = None,
     start_seconds: float = math.inf,
@@ -105,7 +128,7 @@ async def relay_batch(
                 group.create_task(
                     _publish_in_order(
                         chain,
-                        publisher,
+                        destination,
                         result,
                         publish_seconds=limits.publish_seconds,
                         start_until=start_until,
@@ -129,7 +152,7 @@ def _by_aggregate(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
 
 async def _publish_in_order(
     chain: Sequence[OutboxRow],
-    publisher: Publisher,
+    destination: Destination,
     result: BatchResult,
     *,
     publish_seconds: float,
@@ -140,25 +163,27 @@ async def _publish_in_order(
         if time.monotonic() >= start_until:
             return
         try:
-            stored = await publisher.publish(
+            stored = await destination.publish(
                 row.subject, row.payload, message_id=row.id, deadline_seconds=publish_seconds
             )
-        except BusUnavailable:
+        except Unavailable:
             result.held_up = True
             return
         except MessageRejected as rejected:
             # Alert on this: somebody must look at the row. The aggregate's other rows continue.
             log.error(
-                "outbox_row_poisoned",
-                message_id=row.id,
-                subject=row.subject,
-                aggregate=row.aggregate,
-                err_code=rejected.err_code,
-                error=rejected.description,
+                LogEvent(
+                    "outbox_row_poisoned",
+                    message_id=row.id,
+                    subject=row.subject,
+                    aggregate=row.aggregate,
+                    err_code=rejected.err_code,
+                    error=rejected.description,
+                )
             )
             result.poisoned[row.position] = str(rejected)
         except Exception:  # a bug may hold up this aggregate, but not the others
-            log.exception("outbox_row_failed", message_id=row.id, subject=row.subject)
+            log.exception(LogEvent("outbox_row_failed", message_id=row.id, subject=row.subject))
             result.held_up = True
             return
         else:
@@ -166,7 +191,7 @@ async def _publish_in_order(
 
 
 async def publish_at_once(
-    sessions: Sessions, publisher: Publisher, message_id: str, *, deadline_seconds: float
+    sessions: Sessions, destination: Destination, message_id: str, *, deadline_seconds: float
 ) -> None:
     """Publish a committed row now, without the lease, if it is not sent already.
 
@@ -174,14 +199,14 @@ async def publish_at_once(
     well; the bus drops the duplicate by its id.
 
     Raises:
-        BusUnavailable: no answer by the deadline; the relay tries further.
+        Unavailable: no answer by the deadline; the relay tries further.
         MessageRejected: the bus will never take it.
     """
     rows, life = await outbox_rows.find(sessions, message_id)
     for row in rows:
         if row.sent_at is not None:
             return
-        stored = await publisher.publish(
+        stored = await destination.publish(
             row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
         )
         sent = {row.position: stored.offset}
@@ -191,10 +216,10 @@ async def publish_at_once(
 
 async def run_relay(
     sessions: Sessions,
-    publisher: Publisher,
+    destination: Destination,
     wake: asyncio.Event,
     *,
-    may_prune: Callable[[], Awaitable[bool]],
+    may_prune: Callable[[], Awaitable[bool]] | None = None,
     stream: str | None = None,
     limits: RelayLimits | None = None,
     metrics: RelayMetrics | None = None,
@@ -202,25 +227,70 @@ async def run_relay(
     """Relay until cancelled, waiting for a bus or database that is away. It may be run again.
 
     Args:
-        may_prune: Whether our clock can be trusted, as `TrustedClock.is_right` says.
-        stream: If given, what is noted as lost by it goes out again, before anything new.
+        may_prune: Whether our clock can be trusted to tell what was sent long ago, as
+            `TrustedClock.is_right` says; by default it is. It must be where a `stream` is watched,
+            which may need rows again.
+        stream: If given, what is noted as lost by it goes out again, before anything new. All
+            rows must be for it. See `hubbub_client.outbox.losses`.
         wake: From `wake_after_commit`.
-        metrics: From `OutboxMetrics.of`.
     """
-    metrics = metrics or OutboxMetrics(CollectorRegistry()).of("unnamed")
+    metrics = metrics or Uncounted()
     limits = limits or RelayLimits()
-    relay = _Relay(sessions, publisher, wake, may_prune, stream, limits, metrics)
+    relay = _Relay(sessions, destination, wake, may_prune or _always, stream, limits, metrics)
     try:
         await relay.run()
     finally:
         await relay.release_lease()
 
 
+@asynccontextmanager
+async def relaying(
+    engine: AsyncEngine,
+    destination: Destination,
+    *,
+    wake: asyncio.Event | None = None,
+    limits: RelayLimits | None = None,
+    metrics: RelayMetrics | None = None,
+) -> AsyncGenerator[None]:
+    """Relay beside the body. Any number of processes may: one of them at a time does it.
+
+    Args:
+        engine: Of the application, or one on its database.
+        destination: From `to_bus` or `to_gateway`.
+        wake: From `wake_after_commit`; without it rows are found within `limits.idle_seconds`.
+
+    Raises:
+        Exception: the relay can't go on, as where there are no tables. That ends the body.
+    """
+    sessions = Sessions(engine, readers=engine)
+    relay = run_relay(
+        sessions, destination, wake or asyncio.Event(), limits=limits, metrics=metrics
+    )
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(relay)
+            try:
+                yield
+            except Exception as error:
+                failure = error  # raised below, as the group would wrap it
+            finally:
+                task.cancel()
+    except ExceptionGroup as group:
+        failure = failure or group.exceptions[0]  # of the relay, the only task
+    if failure is not None:
+        raise failure
+
+
+async def _always() -> bool:
+    return True
+
+
 class _Relay:
     def __init__(
         self,
         sessions: Sessions,
-        publisher: Publisher,
+        destination: Destination,
         wake: asyncio.Event,
         may_prune: Callable[[], Awaitable[bool]],
         stream: str | None,
@@ -228,7 +298,7 @@ class _Relay:
         metrics: RelayMetrics,
     ) -> None:
         self._sessions = sessions
-        self._publisher = publisher
+        self._destination = destination
         self._wake = wake
         self._may_prune = may_prune
         self._stream = stream
@@ -247,7 +317,7 @@ class _Relay:
             try:
                 await self._step()
             except DatabaseUnavailable as error:
-                log.warning("outbox_database_away", error=str(error))
+                log.warning(LogEvent("outbox_database_away", error=str(error)))
                 await self._back_off()
 
     async def release_lease(self) -> None:
@@ -283,7 +353,7 @@ class _Relay:
     async def _hold_lease(self) -> bool:
         held = await self._lease.hold()
         if held != self._held:
-            log.info("outbox_lease_taken" if held else "outbox_lease_lost")
+            log.info(LogEvent("outbox_lease_taken" if held else "outbox_lease_lost"))
         self._held = held
         return held
 
@@ -298,10 +368,10 @@ class _Relay:
                     self._sessions, self._stream, limits.lost_rows
                 )
         except TimeoutError:
-            log.warning("outbox_lease_ran_out")
+            log.warning(LogEvent("outbox_lease_ran_out"))
             return True
         if unsent:
-            log.warning("outbox_sends_again", stream=self._stream, rows=unsent)
+            log.warning(LogEvent("outbox_sends_again", stream=self._stream, rows=unsent))
         if unsent == limits.lost_rows:
             return True
         self._lost_at = time.monotonic() + limits.lost_seconds
@@ -313,12 +383,12 @@ class _Relay:
             async with asyncio.timeout(self._lease.remaining_seconds):
                 return await relay_batch(
                     self._sessions,
-                    self._publisher,
+                    self._destination,
                     limits=self._limits,
                     start_seconds=max(0.0, self._lease.renewal_seconds),
                 )
         except TimeoutError:
-            log.warning("outbox_lease_ran_out")
+            log.warning(LogEvent("outbox_lease_ran_out"))
             return None
 
     async def _idle(self) -> None:
@@ -339,10 +409,10 @@ class _Relay:
         """Log when relaying stops and when it goes on, not every try in between."""
         if held_up and self._held_up_since is None:
             self._held_up_since = time.monotonic()
-            log.warning("outbox_held_up")
+            log.warning(LogEvent("outbox_held_up"))
         elif not held_up and self._held_up_since is not None:
             seconds = time.monotonic() - self._held_up_since
-            log.info("outbox_goes_on", held_up_seconds=round(seconds, 1))
+            log.info(LogEvent("outbox_goes_on", held_up_seconds=round(seconds, 1)))
             self._held_up_since = None
 
     async def _measure(self) -> None:

@@ -10,21 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import update
 
-from hubbub_client.jetstream.publisher import Publisher
-from hubbub_client.nats.client import Bus, connect_bus
-from shared.jetstream.streams import bootstrap
-from shared.runtime.process import running
-from shared.sql.database import Sessions, connect_database, transaction
-from shared.sql.migrations import migrate
-from shared.sql.outbox.lease import Lease
-from shared.sql.outbox.metrics import OutboxMetrics, RelayMetrics
-from shared.sql.outbox.relay import RelayLimits, run_relay
-from shared.sql.outbox.table import OutboxLease, OutboxRow, append
-from shared.sql.outbox.wake import wake_after_commit
-from tests.fixtures.databases import PostgresServer
-from tests.fixtures.nats import NatsServer
-from tests.fixtures.waiting import eventually
-from tests.shared.sql.outbox.builders import (
+from clients.python.tests.outbox.builders import (
     DEADLINE_SECONDS,
     SpiedPublisher,
     StuckPublisher,
@@ -37,6 +23,21 @@ from tests.shared.sql.outbox.builders import (
     until_sent,
     until_stored,
 )
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.outbox import append_message
+from hubbub_client.outbox.lease import Lease
+from hubbub_client.outbox.relay import RelayLimits, run_relay
+from hubbub_client.outbox.table import OutboxLease, OutboxRow
+from hubbub_client.outbox.wake import wake_after_commit
+from hubbub_client.sql.database import Sessions, connect_database, transaction
+from shared.jetstream.streams import bootstrap
+from shared.runtime.process import running
+from shared.sql.migrations import migrate
+from shared.sql.outbox_metrics import OutboxMetrics, RelayMetrics
+from tests.fixtures.databases import PostgresServer
+from tests.fixtures.nats import NatsServer
+from tests.fixtures.waiting import eventually
 
 WRITERS = 20
 LONG_SECONDS = 3600
@@ -250,7 +251,7 @@ async def test_sent_rows_are_pruned_after_their_time_in_bounded_batches(
     async with transaction(sessions) as session:
         of_old = update(OutboxRow).where(OutboxRow.aggregate == f"counter:{old}")
         await session.execute(of_old.values(sent_at=long_ago, created_at=long_ago))
-        append(
+        append_message(
             session,
             subject=f"nowhere.{waiting}",
             aggregate=f"counter:{waiting}",
@@ -305,7 +306,7 @@ async def test_depth_age_and_counts_are_measured(
     async with transaction(sessions) as session:
         an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
         await session.execute(update(OutboxRow).values(created_at=an_hour_ago))
-        append(
+        append_message(
             session,
             subject="events.test.poison",
             aggregate="poison",

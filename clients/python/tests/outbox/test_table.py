@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from shared.sql.database import Sessions, transaction
-from shared.sql.outbox.table import append
+from clients.python.tests.outbox.builders import a_counter, count, rows
+from hubbub_client.outbox import append_message
+from hubbub_client.sql.database import Sessions, transaction
 from tests.shared.sql.counting.use_cases import count_up
-from tests.shared.sql.outbox.builders import a_counter, count, rows
 
 WRITERS = 20
 
@@ -58,6 +58,6 @@ async def test_a_message_that_no_bus_could_take_is_refused_before_it_is_committe
 ) -> None:
     async with transaction(sessions) as session:
         with pytest.raises(ValueError, match="message"):
-            append(
+            append_message(
                 session, subject=subject, aggregate=aggregate, message_id=message_id, payload=b""
             )

@@ -1,4 +1,4 @@
-"""The database of a service: connections, transactions, and one error when it is unavailable.
+"""A database: connections, transactions, and one error when it is unavailable.
 
 SQLite for a single process, PostgreSQL for many; both behave alike.
 """
@@ -10,10 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import Any
 
-from pydantic import PlainValidator
-from pydantic_settings import NoDecode
 from sqlalchemy import (
     URL,
     Connection,
@@ -26,23 +25,26 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import DeclarativeBase
 
 from hubbub_client.contracts.errors import Unavailable
-from shared.sql.postgres import BadDatabaseUrl, PostgresConnector, parse_url, read_options
+from hubbub_client.sql.postgres import BadDatabaseUrl, PostgresConnector, parse_url, read_options
+
+Insert = postgresql.Insert | sqlite.Insert
 
 _READING = {"read_only": True, "postgresql_readonly": True}
 _RETRY_SECONDS = 0.01
-_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-}
+_DATABASES = {"sqlite": "sqlite", "postgres": "postgresql", "postgresql": "postgresql"}
+"""What they are called in a URL."""
+_DRIVERS = {"sqlite": ("aiosqlite",), "postgresql": ("asyncpg", "psycopg")}
+"""Those that can be awaited; what is installed and comes first is taken."""
 _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -109,7 +111,9 @@ class Moment(TypeDecorator[datetime]):
 
 
 def database_url(written: str | URL) -> URL:
-    """Read a URL in any of the usual forms, and set the driver that we use.
+    """Read a URL in any of the usual forms, and set a driver that can be awaited.
+
+    One that is named is kept if it can; so the URL may be that of an application that is not.
 
     Raises:
         BadDatabaseUrl: it can't be used.
@@ -118,16 +122,24 @@ def database_url(written: str | URL) -> URL:
         url = parse_url(written) if isinstance(written, str) else written
     except (exc.ArgumentError, ValueError):  # whose text repeats the URL
         raise BadDatabaseUrl("not the URL of a database: is a character in it unescaped?") from None
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    if url.drivername not in _DRIVERS.values():
+    backend, _, driver = url.drivername.partition("+")
+    database = _DATABASES.get(backend)
+    if database is None:
         raise BadDatabaseUrl("not the URL of a SQLite or PostgreSQL database")
-    if url.get_backend_name() == "postgresql":
+    if driver not in _DRIVERS[database] or find_spec(driver) is None:
+        driver = _installed_driver(database)
+    url = url.set(drivername=f"{database}+{driver}")
+    if driver == "asyncpg":
         read_options(url)
     return url
 
 
-DatabaseUrl = Annotated[URL, PlainValidator(database_url), NoDecode]
-"""For settings. A URL is a tuple, so pydantic would expect JSON: hence `NoDecode`."""
+def _installed_driver(database: str) -> str:
+    drivers = _DRIVERS[database]
+    for driver in drivers:
+        if find_spec(driver) is not None:
+            return driver
+    raise BadDatabaseUrl(f"no driver for {database} is installed: pip install {drivers[0]}")
 
 
 def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
@@ -148,18 +160,6 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    options = read_options(where)
-    engine = create_async_engine(
-        options.url,
-        pool_pre_ping=True,  # a restarted server costs nobody an error
-        connect_args={
-            "timeout": limits.connect_seconds,
-            # The server cancels first; the driver's limit is for a server that does not answer.
-            "command_timeout": limits.statement_seconds + limits.connect_seconds,
-            **options.arguments,
-        },
-        **pool,
-    )
     connector = PostgresConnector(
         {
             "statement_timeout": _milliseconds(limits.statement_seconds),
@@ -167,7 +167,25 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
             "idle_in_transaction_session_timeout": _milliseconds(limits.idle_transaction_seconds),
         }
     )
-    event.listen(engine.sync_engine, "do_connect", connector.connect)
+    if where.get_driver_name() == "asyncpg":
+        options = read_options(where)
+        where = options.url
+        arguments = {
+            "timeout": limits.connect_seconds,
+            # The server cancels first; the driver's limit is for a server that does not answer.
+            "command_timeout": limits.statement_seconds + limits.connect_seconds,
+            **options.arguments,
+        }
+    else:
+        connector.pooled = True  # it may be, and psycopg asks nobody
+        arguments = {
+            "connect_timeout": max(1, round(limits.connect_seconds)),
+            "prepare_threshold": None,
+        }
+    # A restarted server costs nobody an error: hence the ping.
+    engine = create_async_engine(where, pool_pre_ping=True, connect_args=arguments, **pool)
+    if where.get_driver_name() == "asyncpg":
+        event.listen(engine.sync_engine, "do_connect", connector.connect)
     event.listen(engine.sync_engine, "begin", connector.begin)
     return engine
 
@@ -255,6 +273,13 @@ def transaction_dependency(
     return of_request
 
 
+def insert_into(session: AsyncSession, table: type[DeclarativeBase]) -> Insert:
+    """An INSERT that may say what to do ``on_conflict``."""
+    insert: Callable[[type[DeclarativeBase]], Insert]
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return insert(table)
+
+
 async def database_now(session: AsyncSession) -> datetime:
     """The time by the one clock that all clients of the database share."""
     if session.get_bind().dialect.name == "sqlite":
@@ -303,8 +328,8 @@ def _is_unavailable(error: exc.DBAPIError) -> bool:
     if isinstance(original, sqlite3.Error):
         return _is_sqlite_unavailable(original)
     state = getattr(original, "sqlstate", None)
-    if state is None:  # the driver itself failed: the connection was closed
-        return isinstance(error, exc.InterfaceError)
+    if state is None:  # the driver itself failed: the connection was closed, or not opened
+        return isinstance(error, exc.InterfaceError | exc.OperationalError)
     return bool(state.startswith(_POSTGRES_UNAVAILABLE))
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import select
 from hubbub_client.jetstream.publisher import PubAck, Publisher
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
-from shared.sql.database import Sessions, transaction
-from shared.sql.outbox.table import OutboxRow
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import Sessions, transaction
 from tests.shared.sql.counting.tables import CounterRow
 from tests.shared.sql.counting.use_cases import count_up
 

@@ -4,15 +4,7 @@ import asyncio
 
 import pytest
 
-from hubbub_client.jetstream.publisher import PubAck, Publisher
-from hubbub_client.nats.client import Bus
-from hubbub_client.nats.errors import BusUnavailable
-from shared.sql.database import DatabaseLimits, Sessions, connect_database, transaction
-from shared.sql.migrations import migrate
-from shared.sql.outbox.relay import RelayLimits, relay_batch
-from shared.sql.outbox.table import append
-from tests.shared.sql.counting.use_cases import count_up
-from tests.shared.sql.outbox.builders import (
+from clients.python.tests.outbox.builders import (
     SpiedPublisher,
     StuckPublisher,
     a_counter,
@@ -20,6 +12,14 @@ from tests.shared.sql.outbox.builders import (
     rows,
     stored,
 )
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable
+from hubbub_client.outbox import append_message
+from hubbub_client.outbox.relay import RelayLimits, relay_batch
+from hubbub_client.sql.database import DatabaseLimits, Sessions, connect_database, transaction
+from shared.sql.migrations import migrate
+from tests.shared.sql.counting.use_cases import count_up
 
 HASTY = RelayLimits(publish_seconds=1)
 
@@ -107,7 +107,7 @@ async def test_a_message_that_the_bus_will_never_take_is_set_aside_and_later_one
     name = await a_counter(sessions)
     await count(sessions, name)
     async with transaction(sessions) as session:
-        append(
+        append_message(
             session,
             subject=f"events.test.{name}",
             aggregate=f"counter:{name}",
@@ -135,7 +135,7 @@ async def test_no_answer_holds_up_its_own_aggregate_alone_and_is_no_poison(
     name, other = await a_counter(sessions), await a_counter(sessions)
     async with transaction(sessions) as session:
         for number in (1, 2):
-            append(
+            append_message(
                 session,
                 subject=f"nowhere.{name}",  # no stream takes it: 503
                 aggregate=f"counter:{name}",

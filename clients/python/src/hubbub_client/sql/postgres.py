@@ -5,6 +5,7 @@ server, which would refuse it at the first request. So the options are checked h
 one is an error message at the start.
 """
 
+import logging
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -13,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-import structlog
 from sqlalchemy import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-log = structlog.get_logger(__name__)
+from hubbub_client.log_events import LogEvent
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 5432
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -205,7 +207,11 @@ class PostgresConnector:
         """Callers only learn that the database is unavailable."""
         if not self._has_logged:
             self._has_logged = True
-            log.error("database_pooler_refuses_option", reason=str(refusal), advice=_POOLER_ADVICE)
+            log.error(
+                LogEvent(
+                    "database_pooler_refuses_option", reason=str(refusal), advice=_POOLER_ADVICE
+                )
+            )
 
     def begin(self, connection: Connection) -> None:
         """For SQLAlchemy's event ``begin``."""

@@ -5,22 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from gateway.streams.work_queue import open_work_queue
-from hubbub_client.jetstream.api import JetStreamApi
-from hubbub_client.jetstream.publisher import Publisher, start_publisher
-from hubbub_client.nats.client import Bus, connect_bus
-from hubbub_client.nats.errors import BusUnavailable
-from shared.jetstream.stream_configs import NOTIFY_CONSUMER
-from shared.jetstream.streams import bootstrap
-from shared.runtime.process import running
-from shared.sql.database import DatabaseUnavailable, Sessions, transaction
-from shared.sql.outbox import rows as outbox_rows
-from shared.sql.outbox.losses import Destination, note_losses, watch_for_losses
-from shared.sql.outbox.relay import RelayLimits, relay_batch, run_relay
-from tests.fixtures.nats import NatsServer, StartServer
-from tests.shared.jetstream.builders import js_api
-from tests.shared.sql.counting.use_cases import count_up
-from tests.shared.sql.outbox.builders import (
+from clients.python.tests.outbox.builders import (
     a_counter,
     always,
     count,
@@ -29,6 +14,21 @@ from tests.shared.sql.outbox.builders import (
     until,
     until_stored,
 )
+from gateway.streams.work_queue import open_work_queue
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.errors import BusUnavailable
+from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.losses import WatchedStream, note_losses, watch_for_losses
+from hubbub_client.outbox.relay import RelayLimits, relay_batch, run_relay
+from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER
+from shared.jetstream.streams import bootstrap
+from shared.runtime.process import running
+from tests.fixtures.nats import NatsServer, StartServer
+from tests.shared.jetstream.builders import js_api
+from tests.shared.sql.counting.use_cases import count_up
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ async def own_publisher(own_bus: Bus) -> AsyncGenerator[Publisher]:
         yield publisher
 
 
-def events(bus: Bus) -> Destination:
-    return Destination(bus, "EVENTS", NOTIFY_CONSUMER)
+def events(bus: Bus) -> WatchedStream:
+    return WatchedStream(bus, "EVENTS", NOTIFY_CONSUMER)
 
 
 async def acknowledged_floor(bus: Bus) -> int:
@@ -59,7 +59,7 @@ async def acknowledged_floor(bus: Bus) -> int:
     return consumer.ack_floor
 
 
-async def send_again_what_is_lost(sessions: Sessions, to: Destination) -> int:
+async def send_again_what_is_lost(sessions: Sessions, to: WatchedStream) -> int:
     """Return how many go out again."""
     await note_losses(sessions, to)
     return await outbox_rows.unsend_lost(sessions, to.stream, limit=1000)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
-from shared.sql.database import (
+from hubbub_client.sql.database import (
     DatabaseLimits,
     Sessions,
     connect_database,

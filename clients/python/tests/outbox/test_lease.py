@@ -2,9 +2,9 @@
 
 import asyncio
 
-from shared.sql.database import Sessions
-from shared.sql.outbox.lease import Lease
-from tests.shared.sql.outbox.builders import until
+from clients.python.tests.outbox.builders import until
+from hubbub_client.outbox.lease import Lease
+from hubbub_client.sql.database import Sessions
 
 LONG_SECONDS = 3600
 SHORT_SECONDS = 1

@@ -6,7 +6,7 @@ import pytest
 
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.nats.client import Bus
-from shared.sql.database import Sessions, connect_database
+from hubbub_client.sql.database import Sessions, connect_database
 
 
 @pytest.fixture

@@ -1,27 +1,38 @@
-"""The outbox's tables, and how a use case adds to them."""
+"""The outbox's tables.
 
-import re
+They may be made by another tool than SQLAlchemy, such as the migrations of Django, and written to
+without it: a row of `outbox` with ``id``, ``subject``, ``aggregate``, ``payload`` and
+``created_at`` is a message, whose ``sent_at``, ``sequence``, ``poisoned_at`` and ``error`` are NULL
+and whose ``life`` is 0. `hubbub_client.outbox.append.Message` makes the first four. The relay needs
+the names and types of the columns, the unique ``id``, and positions that rise; the indexes make it
+quick. It makes the row of `outbox_lease` that it needs.
+"""
+
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String, Text, and_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    and_,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.sql.database import Moment
-
-APPENDED = "outbox_appended"
-"""In ``session.info``: this transaction has added rows."""
+from hubbub_client.sql.database import Moment
 
 RELAY = "relay"
 """The name of the one lease."""
 
 MAX_NAME_LENGTH = 255
-_SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class OutboxTables(DeclarativeBase):
-    """The tables that every service with an outbox has, beside its own."""
+    """The tables as the library uses them. `outbox_tables` adds them to an application's."""
 
 
 class OutboxRow(OutboxTables):
@@ -67,7 +78,7 @@ class OutboxStream(OutboxTables):
 
 
 class OutboxLease(OutboxTables):
-    """The relay that may publish now. The migration makes the one row."""
+    """The relay that may publish now: one row."""
 
     __tablename__ = "outbox_lease"
 
@@ -91,20 +102,15 @@ Index(
 )
 
 
-def append(
-    session: AsyncSession, *, subject: str, aggregate: str, message_id: str, payload: bytes
-) -> None:
-    """Add a message to the transaction; the relay publishes it after the commit.
+def outbox_tables(metadata: MetaData) -> None:
+    """Add the outbox's tables to an application's own, so that they are made with them.
 
-    Lock the aggregate's row *first* (an UPDATE of it does): positions are given when rows are
-    written, so the lock makes them follow the order of commits.
-
-    Raises:
-        ValueError: no bus could take it under this subject or id.
+    Alembic's ``--autogenerate`` sees them, now and when a later version changes them.
     """
-    if not _SUBJECT.fullmatch(subject) or not _PRINTABLE.fullmatch(message_id):
-        raise ValueError(f"not a subject and a message id: {subject!r}, {message_id!r}")
-    if max(map(len, (subject, aggregate, message_id))) > MAX_NAME_LENGTH:
-        raise ValueError(f"a name of the message is over {MAX_NAME_LENGTH} characters")
-    session.info[APPENDED] = True
-    session.add(OutboxRow(id=message_id, subject=subject, aggregate=aggregate, payload=payload))
+    for table in OutboxTables.metadata.sorted_tables:
+        if table.key in metadata.tables:
+            continue
+        added = table.to_metadata(metadata)
+        for column in added.columns:
+            if isinstance(column.type, Moment):  # a revision would have to import it
+                column.type = DateTime(timezone=True)

@@ -1,0 +1,193 @@
+"""Adding messages to the transaction of the change that they tell of."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from hubbub_client.contracts.channels import parse_channel
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import api_message_id, event_subject, publication_subject
+from hubbub_client.events import Event, to_data
+from hubbub_client.outbox.table import MAX_NAME_LENGTH, OutboxRow
+from hubbub_client.publishing import User, a_key, user_id
+
+AnySession: TypeAlias = (
+    Session | AsyncSession | scoped_session[Any] | async_scoped_session[AsyncSession]
+)
+
+APPENDED = "outbox_appended"
+"""In ``session.info``: this transaction has added rows."""
+
+APPLICATION = "application"
+"""Who tells an event, unless it is said."""
+
+_SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+class Message(NamedTuple):
+    """What a row of the outbox says; `hubbub_client.outbox.table` has the other columns."""
+
+    id: str
+    subject: str
+    aggregate: str
+    payload: bytes
+
+    @classmethod
+    def checked(cls, *, id: str, subject: str, aggregate: str, payload: bytes) -> "Message":
+        """
+        Raises:
+            ValueError: no bus could take it under this subject or id.
+        """
+        if not _SUBJECT.fullmatch(subject) or not _PRINTABLE.fullmatch(id):
+            raise ValueError(f"not a subject and a message id: {subject!r}, {id!r}")
+        if max(map(len, (subject, aggregate, id))) > MAX_NAME_LENGTH:
+            raise ValueError(f"a name of the message is over {MAX_NAME_LENGTH} characters")
+        return cls(id, subject, aggregate, payload)
+
+    @classmethod
+    def of_event(
+        cls,
+        event: Event,
+        *,
+        recipients: Iterable[User] = (),
+        channels: Iterable[str] = (),
+        event_id: str | None = None,
+        service: str = APPLICATION,
+        aggregate: str | None = None,
+        traceparent: str | None = None,
+    ) -> "Message":
+        """As `append` says."""
+        envelope = Envelope.of(
+            event,
+            event_id=event_id,
+            recipients=[user_id(each) for each in recipients],
+            channels=channels,
+            traceparent=traceparent,
+        )
+        subject = event_subject(service, envelope.type)
+        return cls.checked(
+            id=envelope.id,
+            subject=subject,
+            aggregate=aggregate or subject,
+            payload=envelope.model_dump_json().encode(),
+        )
+
+    @classmethod
+    def of_publication(
+        cls,
+        channel: str,
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
+        aggregate: str | None = None,
+    ) -> "Message":
+        """As `append_publication` says."""
+        into, key = parse_channel(channel), idempotency_key or a_key()
+        subject = publication_subject(into)
+        return cls.checked(
+            id=api_message_id(into, key),
+            subject=subject,
+            aggregate=aggregate or subject,
+            payload=Publication(to_data(data, key), tags=tags, delta=delta).encode(),
+        )
+
+
+def append(
+    session: AnySession,
+    event: Event,
+    *,
+    recipients: Iterable[User] = (),
+    channels: Iterable[str] = (),
+    event_id: str | None = None,
+    service: str = APPLICATION,
+    aggregate: str | None = None,
+    traceparent: str | None = None,
+) -> None:
+    """Tell of an event when the transaction commits, to users, channels and other services.
+
+    Messages of one aggregate leave in the order of their rows. That is the order of commits if you
+    lock what they are about *first* (an UPDATE of its row does): rows are numbered when written.
+
+    Args:
+        event: A pydantic model. `hubbub_client.events` says what it is called.
+        recipients: They get it on all of their connections.
+        channels: Their subscribers get it, too.
+        event_id: The same, if it is told again; a new one if there is none.
+        service: Who tells it, as consumers see it: the subject is ``events.<service>.<name>``.
+        aggregate: What it is about, such as ``invoice:17``; by default all such events are one.
+        traceparent: The trace context of the request that caused it.
+
+    Raises:
+        ValueError: a name is malformed, or a field is called as something that every event has.
+    """
+    _add(
+        session,
+        Message.of_event(
+            event,
+            recipients=recipients,
+            channels=channels,
+            event_id=event_id,
+            service=service,
+            aggregate=aggregate,
+            traceparent=traceparent,
+        ),
+    )
+
+
+def append_publication(
+    session: AnySession,
+    channel: str,
+    data: object,
+    *,
+    idempotency_key: str | None = None,
+    tags: dict[str, str] | None = None,
+    delta: bool = False,
+    aggregate: str | None = None,
+) -> None:
+    """Publish into a channel when the transaction commits.
+
+    Args:
+        data: An event, or any JSON value.
+        idempotency_key: A channel gets one publication with the same key; the outbox has one row.
+        tags: What subscribers may filter by.
+        delta: Whether subscribers may be sent a patch of the publication before it.
+        aggregate: What leaves in order; by default the channel. See `append`.
+
+    Raises:
+        ValueError: it is no channel, or not every reader could read the data.
+    """
+    _add(
+        session,
+        Message.of_publication(
+            channel,
+            data,
+            idempotency_key=idempotency_key,
+            tags=tags,
+            delta=delta,
+            aggregate=aggregate,
+        ),
+    )
+
+
+def append_message(
+    session: AnySession, *, subject: str, aggregate: str, message_id: str, payload: bytes
+) -> None:
+    """Add any message for the bus to the transaction, under a subject that the relay may use.
+
+    Raises:
+        ValueError: no bus could take it under this subject or id.
+    """
+    message = Message.checked(id=message_id, subject=subject, aggregate=aggregate, payload=payload)
+    _add(session, message)
+
+
+def _add(session: AnySession, message: Message) -> None:
+    session.info[APPENDED] = True
+    session.add(OutboxRow(**message._asdict()))

@@ -1,0 +1,1 @@
+"""SQL databases, as the outbox uses them."""

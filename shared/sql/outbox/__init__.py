@@ -1,1 +1,0 @@
-"""The outbox: messages for the bus, committed together with the changes that they report."""
