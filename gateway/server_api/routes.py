@@ -154,6 +154,8 @@ def _has_key(asked: _Asked, api_key: SecretStr) -> bool:
     expected = api_key.get_secret_value().encode()
     # All are compared, so that the time says nothing; as bytes, since a header may hold any.
     matches = [
-        hmac.compare_digest(each.encode(errors="surrogatepass"), expected) for each in offered
+        hmac.compare_digest(each.encode(errors="surrogatepass"), expected)
+        for each in offered
+        if each
     ]
     return bool(expected) and any(matches)

@@ -13,7 +13,9 @@ from contextvars import Context, copy_context
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import unquote
 
+import httptools
 import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -23,11 +25,9 @@ from gateway.transport.handshake import header_lines, header_of, status_line
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.receiver import Receiver
 from gateway.transport.server_context import ServerContext
+from gateway.transport.whole_post import read_whole_post
 from shared.web.http_protocol import BoundedHttp, Refused
 from shared.web.origins import PREFLIGHT_SECONDS
-
-_IS_OURS = "hubbub.is_ours"
-"""In the scope of a request."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,33 +72,38 @@ class HttpRequest(NamedTuple):
     body: bytes
 
 
-class HttpExchange:
-    """One request, while its endpoint answers it."""
+class HttpExchange(RequestResponseCycle):
+    """One request, while it comes and while its endpoint answers it.
 
-    __slots__ = ("_cycle", "_http", "_is_answered", "_is_started", "_server", "request")
+    To uvicorn it is one of its own, so what is pipelined, late or stopped is decided in one place.
+    It has what uvicorn's protocol asks of such a cycle, and nothing that only ASGI needs.
+    """
 
-    def __init__(
-        self,
-        server: ServerContext,
-        http: "RoutedHttp",
-        cycle: RequestResponseCycle,
-        request: HttpRequest,
-    ) -> None:
+    message_event = asyncio.Event()
+    """Set whenever something has come; nobody waits for it."""
+
+    def __init__(self, server: ServerContext, http: "RoutedHttp", request: HttpRequest) -> None:
         self.request = request
+        """Whole, once an endpoint is called."""
+        self.keep_alive = True
+        self.waiting_for_100_continue = False
+        self.disconnected = False
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
         self._server = server
         self._http = http
-        self._cycle = cycle
-        self._is_answered = False
         self._is_started = False
 
     def begin(self, endpoint: HttpEndpoint) -> None:
-        """Let the endpoint answer it."""
+        """Let the endpoint answer it, now that it has come."""
         try:
             endpoint(self)
         except Exception as error:
             self._fail(error)
         else:
-            if not self._is_answered and not self._is_started:
+            if not self.response_complete and not self._is_started:
                 self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     # Called by the endpoint.
@@ -111,16 +116,14 @@ class HttpExchange:
     @property
     def is_gone(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self._is_answered or self._http.transport.is_closing()
+        return self.response_complete or self._http.transport.is_closing()
 
     def respond(
         self, status: int, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
     ) -> None:
         """Respond, and keep the connection if the peer does; nothing happens if it is gone."""
-        if self.is_gone:
-            return
-        self._is_answered = True
-        self._http.respond(self._cycle, status, [*headers, *self._cors], body)
+        if not self.is_gone:
+            self._http.respond(self, status, [*headers, *self._cors], body)
 
     def accept_stream(
         self,
@@ -145,7 +148,7 @@ class HttpExchange:
         """
         if self.is_gone:
             raise ConnectionResetError
-        self._is_answered = True
+        self.response_complete = True
         transport, server = self._http.leave(), self._server
         transport.write(
             b"%b%b%bconnection: close\r\n\r\n%b"
@@ -182,7 +185,7 @@ class HttpExchange:
         else:
             self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)  # if it did not
         finally:
-            if not self._is_answered:  # it is cancelled
+            if not self.response_complete:  # it is cancelled
                 self._http.transport.abort()
 
     @property
@@ -199,7 +202,7 @@ class HttpExchange:
 
     def _fail(self, error: Exception) -> None:
         log.error("endpoint_failed", exc_info=error)
-        if self._is_answered:
+        if self.response_complete:
             self._http.transport.abort()  # it may have failed anywhere
         else:
             self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -209,7 +212,9 @@ class RoutedHttp(BoundedHttp):
     """Uvicorn's HTTP protocol, but requests at our own paths are answered by us, in their turn."""
 
     _context: Context
-    _unanswered: RequestResponseCycle | None = None
+    _has_parsed = False
+    """Whether the parser has been fed: from then on it has to read all that comes."""
+    _unanswered: HttpExchange | None = None
     """Its turn has come, but the peer has not read earlier responses."""
 
     def __init__(
@@ -222,16 +227,29 @@ class RoutedHttp(BoundedHttp):
         room = self.max_request_bytes - self.max_head_bytes
         self._max_body_bytes = min(server.hub.limits.max_message_bytes, room)
 
+    # Called by the transport.
+
+    def data_received(self, data: bytes) -> None:
+        if self._has_parsed or self._is_answering or not self._take_whole(data):
+            self._has_parsed = True
+            super().data_received(data)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            self._answer(unanswered)
+
     # Called by the parser.
 
     def on_headers_complete(self) -> None:
         self._context = copy_context()  # not that of an earlier request
         super().on_headers_complete()
-        if not self.parser.should_upgrade() and self._is_ours(self.cycle):
+        if isinstance(self.cycle, HttpExchange) and not self.parser.should_upgrade():
             self._check_length(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_ours(self.cycle):
+        if not isinstance(self.cycle, HttpExchange):
             super().on_body(body)
         elif not self.cycle.response_complete:
             self.cycle.body += body
@@ -243,19 +261,11 @@ class RoutedHttp(BoundedHttp):
         if not self.parser.should_upgrade() and self.cycle is self._being_answered:
             self._answer_if_whole(self.cycle)
 
-    # Called by the transport.
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        unanswered, self._unanswered = self._unanswered, None
-        if unanswered is not None:
-            self._answer(unanswered)
-
     # Called by the exchange.
 
     def respond(
         self,
-        cycle: RequestResponseCycle,
+        exchange: HttpExchange,
         status: int,
         headers: Iterable[tuple[bytes, bytes]],
         body: bytes,
@@ -264,14 +274,15 @@ class RoutedHttp(BoundedHttp):
         lines = header_lines(headers)
         if status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
             lines += b"content-length: %d\r\n" % len(body)
-        if not cycle.keep_alive:
+        if not exchange.keep_alive:
             lines += b"connection: close\r\n"
         self.transport.write(
             b"%b%b%b\r\n%b" % (status_line(status), self._server.default_lines, lines, body)
         )
-        cycle.response_started = cycle.response_complete = True
-        cycle.on_response = _nothing  # it refers to this
-        if not cycle.keep_alive:
+        exchange.response_started = exchange.response_complete = True
+        if self.cycle is exchange:
+            self.cycle = self._being_answered = None  # type: ignore[assignment]  # it refers to this
+        if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
@@ -296,9 +307,59 @@ class RoutedHttp(BoundedHttp):
 
     # The turn of a request.
 
+    def _take_whole(self, data: bytes) -> bool:
+        """Begin and answer a request for a shortcut that came in one piece."""
+        if self._ignores_input or self.transport.is_closing() or self.flow.write_paused:
+            return False
+        post = read_whole_post(data, max_head_bytes=self.max_head_bytes)
+        if post is None or len(post.body) > self._max_body_bytes:
+            return False
+        path, query = post.path, post.query
+        endpoint = self._shortcuts.endpoints.get(path)
+        if endpoint is None or not self._shortcuts.suit("POST", post.headers):
+            return False
+        request = HttpRequest("POST", path, query, post.headers, post.body)
+        exchange = HttpExchange(self._server, self, request)
+        exchange.more_body = False
+        self.cycle = self._being_answered = exchange
+        self._due_at = None
+        self._unset_keepalive_if_required()
+        self._peers.serve(self)
+        exchange.begin(endpoint)
+        return True
+
+    def _take_head(self) -> None:
+        """Its head has come; whether it is ours is decided here, once."""
+        exchange = self._own_exchange()
+        if exchange is None:
+            super()._take_head()
+            return
+        before, self.cycle = cast(RequestResponseCycle | None, self.cycle), exchange
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def _own_exchange(self) -> HttpExchange | None:
+        """None for a request that the application answers."""
+        url, method = httptools.parse_url(self.url), self.parser.get_method().decode("ascii")
+        path = self.root_path + unquote(url.path.decode("ascii"))
+        if path not in self._http_endpoints and not (
+            path in self._shortcuts.endpoints and self._shortcuts.suit(method, self.headers)
+        ):
+            return None
+        exchange = HttpExchange(
+            self._server, self, HttpRequest(method, path, url.query or b"", self.headers, b"")
+        )
+        is_old = self.parser.get_http_version() == "1.0"
+        exchange.keep_alive = not is_old and self.parser.should_keep_alive()
+        exchange.waiting_for_100_continue = self.expect_100_continue
+        return exchange
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """It has come; its body may not have."""
-        if not self._is_ours(cycle):
+        if not isinstance(cycle, HttpExchange):
             super()._start_asgi_task(cycle, app)
             return
         self._being_answered = cycle
@@ -307,24 +368,22 @@ class RoutedHttp(BoundedHttp):
         self._answer_if_whole(cycle)
 
     def _answer_if_whole(self, cycle: RequestResponseCycle) -> None:
-        if not cycle.more_body and self._is_ours(cycle):
+        if not cycle.more_body and isinstance(cycle, HttpExchange):
             self.loop.call_soon(self._answer, cycle, context=self._context)
 
-    def _answer(self, cycle: RequestResponseCycle) -> None:
+    def _answer(self, exchange: HttpExchange) -> None:
         if self.transport.is_closing():
             return
         if self.flow.write_paused:
-            self._unanswered = cycle
+            self._unanswered = exchange
             return
-        scope = cycle.scope
-        path, method, headers = scope["path"], scope["method"], list(scope["headers"])
-        request = HttpRequest(method, path, scope["query_string"], headers, bytes(cycle.body))
-        exchange = HttpExchange(self._server, self, cycle, request)
+        exchange.request = exchange.request._replace(body=bytes(exchange.body))
+        method, path, _, headers, _ = exchange.request
         if path not in self._http_endpoints:
             exchange.begin(self._shortcuts.endpoints[path])
             return
         if not self._server.admits(headers, path):
-            self.respond(cycle, HTTPStatus.FORBIDDEN, [], b"")
+            self.respond(exchange, HTTPStatus.FORBIDDEN, [], b"")
             return
         endpoints = self._http_endpoints[path]
         if method in endpoints:
@@ -339,42 +398,28 @@ class RoutedHttp(BoundedHttp):
     @property
     def _hears_that_it_is_late(self) -> bool:
         awaits_body = self._is_answering and self.cycle.more_body
-        return super()._hears_that_it_is_late or (awaits_body and self._is_ours(self.cycle))
+        return super()._hears_that_it_is_late or (
+            awaits_body and isinstance(self.cycle, HttpExchange)
+        )
 
     def _hang_up(self) -> None:
         """Let a peer that sends its body read why it is refused."""
-        if self._is_answering and self._is_ours(self.cycle):
+        if self._is_answering and isinstance(self.cycle, HttpExchange):
             self.cycle.response_started = self.cycle.response_complete = True
             self._linger(self._server.hub.limits.close_seconds)
         else:
             super()._hang_up()
 
-    def _is_ours(self, cycle: RequestResponseCycle) -> bool:
-        """Whether it is answered here; decided once for each request."""
-        scope = cast(dict[str, Any], cycle.scope)
-        is_ours: bool | None = scope.get(_IS_OURS)
-        if is_ours is None:
-            path = scope["path"]
-            is_ours = path in self._http_endpoints or (
-                path in self._shortcuts.endpoints
-                and self._shortcuts.suit(scope["method"], scope["headers"])
-            )
-            scope[_IS_OURS] = is_ours
-        return is_ours
-
-    def _check_length(self, cycle: RequestResponseCycle) -> None:
+    def _check_length(self, exchange: HttpExchange) -> None:
         """Refuse a body that is too long before it comes."""
-        if self._is_too_long(cycle):
+        if self._is_too_long(exchange):
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
-    def _is_too_long(self, cycle: RequestResponseCycle) -> bool:
+    def _is_too_long(self, exchange: HttpExchange) -> bool:
         return any(
             name == b"content-length" and int(value) > self._max_body_bytes
-            for name, value in cycle.scope["headers"]
+            for name, value in exchange.request.headers
         )
-
-
-def _nothing() -> None: ...
 
 
 def _preflight(

@@ -119,8 +119,12 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         return False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # trailers come here too, and must not pass for a proxy's headers
-            super().on_header(name, value.rstrip(b" \t"))
+        if not self._is_in_head:
+            return  # trailers come here too, and must not pass for a proxy's headers
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -131,12 +135,16 @@ class BoundedHttp(Peer, HttpToolsProtocol):
         if len(self.pipeline) >= self.max_pipelined:
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self.url = origin_form(self.url)
-        super().on_headers_complete()
+        self._take_head()
         self._is_in_head = False
         if self.expect_100_continue and self.cycle.keep_alive:
             # Answered too early, its body may never come; the next bytes could be a request.
             self.cycle.keep_alive = False
             self._may_come_without_body = True
+
+    def _take_head(self) -> None:
+        """Begin the request whose head has come, or put it behind those before it."""
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():

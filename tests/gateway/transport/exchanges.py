@@ -75,7 +75,10 @@ class Endpoints:
 
     @property
     def shortcuts(self) -> Shortcuts:
-        return Shortcuts({"/short": self.echo}, max_body_bytes=10)
+        return Shortcuts(
+            {"/short": self.echo, "/short/later": self.later, "/short/fails": self.fail},
+            max_body_bytes=10,
+        )
 
     def stream(self, exchange: HttpExchange) -> None:
         self.exchanges.append(exchange)

@@ -77,7 +77,10 @@ class MemoryServer:
         self.let = asyncio.Event()
         self.let.set()
         options = websocket_options(
-            self.hub, {"/": self._take, "/fails": self._fail}, self.streams.by_path
+            self.hub,
+            {"/": self._take, "/fails": self._fail},
+            self.streams.by_path,
+            self.streams.shortcuts,
         )
         self._config = server_config(
             self, forwarded_allow_ips=proxies, timeout_keep_alive=keep_alive_seconds, **options

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from gateway.transport.http_stream import HttpStreamConnection
 from gateway.transport.sniffer import UpgradingHttp
 from shared.web.http_protocol import end_late_peers
+from shared.web.peers import Peers
 from tests.gateway.serving import until
 from tests.gateway.transport.exchanges import FIRST, Peer, a_request, a_stream_gateway, event
 from tests.gateway.transport.memory_server import MemoryServer
@@ -339,3 +341,78 @@ async def test_what_http_needed_is_freed_without_the_garbage_collector() -> None
             await until(lambda: alive() == before)
         finally:
             gc.enable()
+
+
+SHORT = a_request(b"/short", b"POST", body=b"hello")
+SHORT_LATER = a_request(b"/short/later", b"POST")
+
+
+async def test_what_comes_behind_a_shortcut_in_one_piece_waits_for_its_answer() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(SHORT, SHORT_LATER, SHORT, ECHO[:-1])
+    await until(lambda: len(server.streams.exchanges) == 2)
+    assert peer.statuses == [200]
+    assert not peer.is_reading, "no more than one request is read ahead"
+    server.streams.let.set()
+    peer.send(ECHO[-1:])
+    assert await peer.answered(4) == [200, 204, 200, 200]
+    peer.send(SHORT)
+    assert await peer.answered(5) == [200, 204, 200, 200, 200]
+
+
+@given(st.lists(st.integers(0, 4 * len(SHORT)), max_size=6))
+async def test_any_split_of_shortcuts_gives_the_same_answers(cuts: list[int]) -> None:
+    server = MemoryServer()
+    peer, requests = server.peer(), 3 * SHORT + ECHO
+    edges = [0, *sorted(cuts), len(requests)]
+    peer.send(*(requests[begin:end] for begin, end in pairwise(edges)))
+    assert await peer.answered(4) == [200] * 4
+    assert peer.got.count(b"\r\n\r\nhello") == 4
+    assert [each.request.body for each in server.streams.exchanges] == [b"hello"] * 4
+
+
+async def test_a_shortcut_that_fails_is_answered_500_and_the_next_one_as_ever() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(a_request(b"/short/fails", b"POST"), SHORT)
+    assert await peer.answered(2) == [500, 200]
+
+
+async def test_a_shortcut_has_as_long_as_it_takes_and_its_connection_idles_after_it() -> None:
+    server, now = MemoryServer(), asyncio.get_running_loop().time()
+    peer = server.peer()
+    peer.send(SHORT_LATER)
+    end_late_peers(server.state, now + UpgradingHttp.request_seconds + 1)
+    server.streams.let.set()
+    assert await peer.answered() == [204]
+    assert not peer.is_closing()
+    cast(Peers, server.state.connections).end_idle()
+    assert peer.is_closing()
+
+
+async def test_a_server_that_ends_waits_for_a_shortcut() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(SHORT_LATER)
+    for each in list(server.state.connections):
+        each.shutdown()
+    assert server.state.tasks
+    server.streams.let.set()
+    assert await peer.answered() == [204]
+    assert b"connection: close\r\n" in peer.got
+    assert peer.closed
+
+
+async def test_a_shortcut_waits_while_earlier_answers_are_unread() -> None:
+    server = MemoryServer()
+    peer = server.peer()
+    peer.send(SHORT)
+    http = peer.protocol
+    assert isinstance(http, UpgradingHttp)
+    http.pause_writing()
+    peer.send(SHORT)
+    await asyncio.sleep(0)
+    assert peer.statuses == [200]
+    http.resume_writing()
+    assert peer.statuses == [200, 200]
