@@ -15,10 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import structlog
-from pydantic import ValidationError
 
 from gateway.streams.history import History
-from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from hubbub_client.contracts.channels import BadChannelName, parse_channel, personal_channel
 from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.ids import ChannelName
@@ -26,6 +24,7 @@ from hubbub_client.contracts.publications import Publication
 from hubbub_client.contracts.subjects import event_message_id, publication_subject
 from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, RT_DEDUPE_SECONDS
@@ -229,14 +228,7 @@ def _read(payload: bytes) -> tuple[Envelope, list[ChannelName]]:
     Raises:
         ValueError: it is not an event, or a channel's name is malformed.
     """
-    try:
-        event = Envelope.model_validate_json(payload)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}") from error
-    if "id" not in event.model_fields_set:
-        raise ValueError("id: missing")  # the default would differ at each redelivery
+    event = Envelope.read(payload)
     named: Iterable[ChannelName] = (personal_channel(user_id) for user_id in event.recipients)
     try:
         named = [*named, *(parse_channel(channel) for channel in event.channels)]

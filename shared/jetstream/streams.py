@@ -7,11 +7,13 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from hubbub_client.jetstream.api import ApiError, Config, JetStreamApi, StreamInfo
+from hubbub_client.jetstream.consumers import Ensured, ensure_consumer
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, StreamMissing
 from shared.jetstream.stream_configs import (
@@ -287,18 +289,17 @@ async def _note_floor(api: JetStreamApi) -> None:
 
 
 async def _ensure_consumer(api: JetStreamApi, settings: StreamSettings) -> None:
-    found = await api.consumer_info("EVENTS", NOTIFY_CONSUMER)
-    # Where it begins is set at its creation, and can't be changed.
-    beginning = await _beginning(api) if found is None else found.config
-    config = {
-        **consumer_config(settings),
-        "deliver_policy": beginning["deliver_policy"],
-        **({"opt_start_seq": beginning["opt_start_seq"]} if "opt_start_seq" in beginning else {}),
-    }
-    if found is not None and config.items() <= found.config.items():
-        return
-    await api.create_consumer("EVENTS", config)
-    log.info("consumer_created" if found is None else "consumer_updated", consumer=NOTIFY_CONSUMER)
+    done = await ensure_consumer(
+        api,
+        "EVENTS",
+        consumer_config(settings),
+        found=await api.consumer_info("EVENTS", NOTIFY_CONSUMER),
+        beginning=partial(_beginning, api),
+    )
+    if done is Ensured.CREATED:
+        log.info("consumer_created", consumer=NOTIFY_CONSUMER)
+    elif done is Ensured.UPDATED:
+        log.info("consumer_updated", consumer=NOTIFY_CONSUMER)
 
 
 async def _beginning(api: JetStreamApi) -> Config:

@@ -8,12 +8,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.streams.work_queue import open_work_queue
 from hubbub_client.contracts.channels import room_channel
 from hubbub_client.contracts.subjects import CTL_PUB, RT_PUB, event_subject
 from hubbub_client.jetstream.api import ApiError, JetStreamApi
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.publishing import publish, publish_ephemeral
+from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import BusUnavailable, connect_bus
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.streams import bootstrap

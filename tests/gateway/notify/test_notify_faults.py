@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from gateway.notify import Notifier
-from gateway.streams.work_queue import WorkQueueLimits, open_work_queue
 from hubbub_client.contracts.channels import personal_channel
 from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.ids import UserId
@@ -20,6 +19,7 @@ from hubbub_client.contracts.publications import Publication
 from hubbub_client.contracts.subjects import event_message_id, publication_subject
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.jetstream.work_queue import WorkQueueLimits, open_work_queue
 from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.runtime.process import running

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.streams.work_queue import open_work_queue
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
+from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, STREAMS, StreamSettings

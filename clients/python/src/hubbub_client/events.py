@@ -7,7 +7,7 @@ service's own events look like to subscribers. Nothing here imports pydantic.
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 RESERVED = frozenset({"event", "id", "version", "type", "offset", "time"})
 """What a notification says beside the fields of its event."""
@@ -22,6 +22,13 @@ class Event(Protocol):
     """What can tell its fields as JSON, such as a pydantic model."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+class Readable(Protocol):
+    """The class of an event, such as a pydantic model."""
+
+    @classmethod
+    def model_validate(cls, values: Any) -> Self: ...
 
 
 class EventName(NamedTuple):

@@ -1,19 +1,11 @@
 """What an application has published, as its tests ask for it."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
-from hubbub_client.events import RESERVED, event_name
+from hubbub_client.events import RESERVED, Readable, event_name
 from hubbub_client.exchange import Answer
 from hubbub_client.publishing import User, user_id
-
-
-class Readable(Protocol):
-    """The class of an event, such as a pydantic model."""
-
-    @classmethod
-    def model_validate(cls, values: Any) -> Self: ...
-
 
 E = TypeVar("E", bound=Readable)
 

@@ -130,6 +130,14 @@ def _publish_all(
         if isinstance(last, Unauthorized | Unavailable | UnexpectedAnswer):
             outcomes += [last] * (len(items) - len(outcomes))  # all others would fail, too
             break
+    return positions_of(outcomes)
+
+
+def positions_of(outcomes: Sequence[Position | HubbubError]) -> list[Position]:
+    """
+    Raises:
+        HubbubError: not all were published.
+    """
     positions = [each for each in outcomes if isinstance(each, Position)]
     if len(positions) == len(outcomes):
         return positions

@@ -99,7 +99,7 @@ class Recorder(Published):
             return {}
         for each in self.publications:
             if key and (each.channel, each.idempotency_key) == (channel, key):
-                if each.data != data:
+                if _as_json(each.data) != _as_json(data):
                     raise _Refused(113, "conflict")
                 return {"offset": each.offset, "epoch": EPOCH}
         recorded = Recorded(channel, data, self._top + 1, key, tags)
@@ -142,6 +142,11 @@ class Recorder(Published):
     def _top(self) -> int:
         """Where the stream stands."""
         return max((each.offset or 0 for each in self.publications), default=0)
+
+
+def _as_json(data: Any) -> str:
+    """Python's == takes True and 1 for the same."""
+    return json.dumps(data, sort_keys=True)
 
 
 class _Refused(Exception):

@@ -14,9 +14,9 @@ from clients.python.tests.outbox.builders import (
     until,
     until_stored,
 )
-from gateway.streams.work_queue import open_work_queue
 from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import rows as outbox_rows

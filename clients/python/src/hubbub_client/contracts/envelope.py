@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.ids import ChannelName, JsonUserId, user_id_from_json
@@ -64,6 +64,23 @@ class Envelope(BaseModel):
             channels=tuple(parse_channel(each) for each in channels),
             data=event_fields(event),
         )
+
+    @classmethod
+    def read(cls, payload: bytes) -> Self:
+        """Read an event of the bus.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            event = cls.model_validate_json(payload)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{where}: {first['msg']}") from error
+        if "id" not in event.model_fields_set:
+            raise ValueError("id: missing")  # the default would differ at each redelivery
+        return event
 
     @field_validator("data")
     @classmethod

@@ -24,9 +24,11 @@ EPHEMERAL = "eph."
 """In no stream."""
 
 MAX_MESSAGE_ID_BYTES = 512
+MAX_EVENT_ID_CHARS = 64
 
 _KNOWN_NAMES = 1024  # most messages go to the same channels; at most 1.3 MiB
 
+_SERVICE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _UNESCAPED = "#$@,"  # beside letters, digits and "_.-~"; never ":", which separates the parts
 _IN_A_TOKEN = str.maketrans({".": "~"} | {each: f"%{ord(each):02X}" for each in "~*>%"})
 _EMPTY = "%"
@@ -84,6 +86,27 @@ def ephemeral_subject(channel: ChannelName) -> str:
 def event_subject(service: str, event_type: str) -> str:
     """The subject of a service's events of one type."""
     return f"{EVENTS}{service}.{event_type}"
+
+
+def parse_service(name: str) -> str:
+    """Check the name of a service, which is a token of a subject and of a consumer's name.
+
+    Raises:
+        ValueError: no service can be called so.
+    """
+    if not _SERVICE.fullmatch(name):
+        raise ValueError(
+            f"no service is called {name!r}: 1-32 of a-z, 0-9, _ and -, a letter first"
+        )
+    return name
+
+
+def emitted_id(service: str, event_type: str, key: str) -> str:
+    """The id of an event with that idempotency key: another service may have the same key."""
+    joined = f"{service}:{event_type}:{_escape(key)}"
+    if len(joined) <= MAX_EVENT_ID_CHARS:
+        return joined
+    return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def user_message_id(user_id: UserId, channel: ChannelName, client_id: str) -> str:

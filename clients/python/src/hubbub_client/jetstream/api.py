@@ -216,11 +216,14 @@ class JetStreamApi:
         *,
         batch: int,
         expires_seconds: float,
-        group: str,
+        group: str | None,
         pin: str | None,
         reply: str,
     ) -> None:
-        """Ask for messages of a pinned consumer (NATS ADR-42); they and a status come to ``reply``.
+        """Ask for messages of a consumer; they and a status come to ``reply``.
+
+        Args:
+            group: Of a consumer that pins one of its clients (NATS ADR-42).
 
         Raises:
             BusUnavailable: not connected, or the send buffer is full.
@@ -228,8 +231,9 @@ class JetStreamApi:
         request: dict[str, Any] = {
             "batch": batch,
             "expires": nanoseconds(expires_seconds),
-            "group": group,
         }
+        if group is not None:
+            request["group"] = group
         if pin is not None:
             request["id"] = pin
         subject = _subject("CONSUMER.MSG.NEXT", stream, consumer)

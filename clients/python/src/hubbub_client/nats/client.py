@@ -30,7 +30,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 TOO_LARGE = 10054  # "message size exceeds maximum allowed", as JetStream calls it
-_NOT_ALLOWED = "permissions violation"
+_NOT_ALLOWED = ("permissions violation", "authorization violation")
 _ERRORS_KNOWN = 16  # the servers of a cluster may fail in different ways
 
 BAD_SUBJECT = 10004
@@ -60,7 +60,9 @@ class Bus:
         self._lost = asyncio.Event()
         self._last_errors: deque[str] = deque(maxlen=_ERRORS_KNOWN)
         self.not_allowed: str | None = None
-        """The last permissions violation that the server reported on this connection."""
+        """What the server last refused since it was connected: a subject, or to let it in."""
+        self.refusals = 0
+        """How often it refused anything."""
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -248,8 +250,9 @@ class Bus:
 
     async def _heard_error(self, error: Exception) -> None:
         text = str(error) or repr(error)
-        if _NOT_ALLOWED in text:
-            self.not_allowed = text.removeprefix("nats: ")
+        if any(refusal in text.lower() for refusal in _NOT_ALLOWED):
+            self.not_allowed = text.removeprefix("nats: ").strip("'")
+            self.refusals += 1
         if text not in self._last_errors:  # log it once, not at every attempt to connect
             log.warning(LogEvent("bus_error", error=text))
             self._last_errors.append(text)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.streams.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.jetstream.work_queue import Job, WorkQueue, WorkQueueLimits, open_work_queue
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.nats.errors import BusUnavailable
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings

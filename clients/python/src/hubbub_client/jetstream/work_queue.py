@@ -1,13 +1,16 @@
-"""A pull consumer shared by several processes: one gets its messages, the others stand by.
+"""A pull consumer that several processes share.
 
-The server *pins* the consumer to one of the clients that pull from it. When that one unpins itself
-or does not pull for too long, the server pins another (NATS 2.11, ADR-42). Unsettled jobs are
-reported to be in progress at intervals. If a process dies, its jobs are redelivered to another one
-after the ack wait, so handlers must be idempotent.
+Each gets some of its messages; or one gets them all, if it is *pinned*, and the others stand by.
+The server pins such a consumer to one of the clients that pull from it. When that one unpins itself
+or does not pull for too long, the server pins another (NATS 2.11, ADR-42).
+
+Unsettled jobs are reported to be in progress at intervals. If a process dies, its jobs are
+redelivered to another one after the ack wait, so handlers must be idempotent.
 """
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -17,14 +20,12 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-import structlog
-
 from hubbub_client.jetstream.api import JetStreamApi, nanoseconds
-from hubbub_client.nats.client import Bus
+from hubbub_client.nats.client import Bus, Subscription
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.nats.headers import header, status
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 _SLACK_SECONDS = 1.0  # for the server's word that a pull request has expired
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +46,8 @@ class WorkQueueLimits:
     its requests without a word, so this is also how long a job may wait then."""
     progress_seconds: float = 3.0
     """Between two reports that jobs are in progress; well below the consumer's ack wait."""
+    stop_seconds: float = 1.0
+    """For what is on its way at the stop; later it is redelivered after the ack wait."""
 
 
 class _Delivery(NamedTuple):
@@ -68,7 +71,7 @@ def _parse_ack_subject(ack_subject: str) -> _Delivery:
         )
         stored_at = _UNIX_EPOCH + timedelta(microseconds=nanoseconds // 1000)
     except (ValueError, OverflowError):
-        log.warning("ack_address_unreadable", address=ack_subject)
+        log.warning("ack_address_unreadable", extra={"address": ack_subject})
         return _Delivery(2, 0, None)
     return _Delivery(delivered, sequence, stored_at)
 
@@ -82,12 +85,15 @@ class Job:
         payload: bytes,
         ack_subject: str,
         *,
+        subject: str = "",
         on_settled: Callable[["Job"], None] = lambda _job: None,
     ) -> None:
         self._bus = bus
         self._ack_subject = ack_subject
         self._on_settled = on_settled
         self.payload = payload
+        self.subject = subject
+        """Where it was published."""
         delivery = _parse_ack_subject(ack_subject)
         self.deliveries = delivery.deliveries
         """How often it was delivered; 1 for the first time."""
@@ -121,18 +127,24 @@ class Job:
             try:
                 self._bus.send(self._ack_subject, answer)
             except MessageRejected:
-                log.warning("ack_address_unusable", address=self._ack_subject)
+                log.warning("ack_address_unusable", extra={"address": self._ack_subject})
 
 
 class WorkQueue:
-    """Jobs of a consumer, while it is pinned to this process. Made by `open_work_queue`."""
+    """Jobs of a consumer that come to this process. Made by `open_work_queue`."""
 
-    def __init__(self, bus: Bus, stream: str, consumer: str, limits: WorkQueueLimits) -> None:
+    def __init__(
+        self, bus: Bus, stream: str, consumer: str, limits: WorkQueueLimits, *, group: str | None
+    ) -> None:
+        """
+        Args:
+            group: Of those of whom one is pinned.
+        """
         self._bus = bus
         self._api = JetStreamApi(bus)
         self._stream = stream
         self._consumer = consumer
-        self._group = consumer
+        self._group = group
         self._pin: str | None = None
         self._limits = limits
         self.inbox = bus.own_inbox()
@@ -145,6 +157,8 @@ class WorkQueue:
         self._pull_ends_at = 0.0
         self._failure: str | None = None
         self._pull_answered = asyncio.Event()
+        self._subscription: Subscription | None = None
+        self._detach: Callable[[], None] = lambda: None
 
     @property
     def waiting(self) -> int:
@@ -203,10 +217,13 @@ class WorkQueue:
         if reply:
             address = reply.decode(errors="replace")
             if not address.startswith(_ACK_PREFIX):  # not from the consumer
-                log.warning("job_without_ack_address", address=address)
+                log.warning("job_without_ack_address", extra={"address": address})
                 return
             self._outstanding -= 1
-            self._jobs.append(Job(self._bus, payload, address, on_settled=self._on_settled))
+            where = subject.decode(errors="replace")
+            self._jobs.append(
+                Job(self._bus, payload, address, subject=where, on_settled=self._on_settled)
+            )
             pin = header(headers, b"Nats-Pin-Id") if headers else None
             if pin is not None:
                 self._pin = pin.decode()
@@ -237,14 +254,31 @@ class WorkQueue:
         self._unsettled.pop(job, None)
         self._settled.set()
 
-    def close(self) -> None:
-        """Return all jobs in their order, and let another process take over at once."""
-        if self._progress_timer is not None:
-            self._progress_timer.cancel()
-        for job in (*self._unsettled, *self._jobs):
+    async def begin(self) -> None:
+        self._subscription = await self._bus.subscribe(f"{self.inbox}.*", self.on_message)
+        self._detach = self._bus.on_disconnected(self.end_pull)
+        self.report_progress()
+
+    async def stop(self) -> None:
+        """Get nothing more, except for what is on its way."""
+        if self._subscription is not None:
+            await self._subscription.drain(seconds=self._limits.stop_seconds)
+
+    def return_waiting(self) -> None:
+        """After `stop`: return at once what was not taken."""
+        for job in self._jobs:
             job.nak(delay_seconds=0)
         self._jobs.clear()
-        if self._pin is not None:
+
+    def close(self) -> None:
+        """After `stop`: return all jobs in their order, and let another take over at once."""
+        self._detach()
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+        for job in list(self._unsettled):
+            job.nak(delay_seconds=0)
+        self.return_waiting()
+        if self._pin is not None and self._group is not None:
             self._pin = None
             with suppress(BusUnavailable):  # then the server unpins us after its timeout
                 self._api.unpin(self._stream, self._consumer, group=self._group)
@@ -252,20 +286,24 @@ class WorkQueue:
 
 @asynccontextmanager
 async def open_work_queue(
-    bus: Bus, stream: str, consumer: str, limits: WorkQueueLimits | None = None
+    bus: Bus,
+    stream: str,
+    consumer: str,
+    limits: WorkQueueLimits | None = None,
+    *,
+    pinned: bool = True,
 ) -> AsyncGenerator[WorkQueue]:
-    """Pull from a consumer that `bootstrap` made.
+    """Pull from a consumer that exists.
 
-    At the end all unsettled jobs are returned, so whoever works on them has to have stopped. A
-    job that is on its way at that moment is redelivered only after the ack wait.
+    At the end all unsettled jobs are returned, so whoever works on them has to have stopped.
     """
-    queue = WorkQueue(bus, stream, consumer, limits or WorkQueueLimits())
-    subscription = await bus.subscribe(f"{queue.inbox}.*", queue.on_message)
-    detach = bus.on_disconnected(queue.end_pull)
-    queue.report_progress()
+    group = consumer if pinned else None
+    queue = WorkQueue(bus, stream, consumer, limits or WorkQueueLimits(), group=group)
+    await queue.begin()
     try:
         yield queue
     finally:
-        detach()
-        subscription.close()
-        queue.close()
+        try:
+            await queue.stop()
+        finally:
+            queue.close()

@@ -1,0 +1,301 @@
+"""The client that publishes over the bus: fewer commands than over HTTP, and the same results."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hubbub_client.bus.connecting import USER, BusAddress, sign_in
+from hubbub_client.bus.publications import (
+    Encoded,
+    check_size,
+    encode,
+    encode_ephemeral,
+    is_same_data,
+)
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.subjects import emitted_id, event_subject, parse_service
+from hubbub_client.errors import (
+    BadRequest,
+    HubbubError,
+    IdempotencyKeyReused,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from hubbub_client.events import Event, event_name, to_notification
+from hubbub_client.exchange import Limits
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
+from hubbub_client.nats.client import TOO_LARGE, Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
+from hubbub_client.publishing import Publish, User, a_key, positions_of, user_id
+from hubbub_client.results import Position
+
+DEFAULT_LIMITS = Limits()
+RETRY_SECONDS = 0.2
+AT_ONCE = 500
+"""Of many publications; the publisher's own window is larger."""
+
+
+class BusHubbub:
+    """Publishes over the bus. One object serves a whole application. Made by `connect`.
+
+    What differs from `Hubbub`, over HTTP: nobody looks whether a channel's namespace exists, or
+    what its options are. Each method may raise a `HubbubError`, as there.
+    """
+
+    def __init__(self, bus: Bus, publisher: Publisher, *, service: str, limits: Limits) -> None:
+        self._bus = bus
+        self._publisher = publisher
+        self._api = JetStreamApi(bus)
+        self.service = service
+        self._limits = limits
+        self._epoch = ""
+        self._asking = asyncio.Lock()
+
+    async def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
+    ) -> Position:
+        """Publish into a channel; return when it is stored.
+
+        Args:
+            data: An event, or any JSON value.
+            idempotency_key: For 5 minutes, a channel gets one publication with the same key.
+            tags: What subscribers may filter by.
+            delta: Whether subscribers may be sent a patch of the publication before it.
+        """
+        return await self._store(encode(Publish(channel, data, idempotency_key, tags, delta)))
+
+    async def publish_ephemeral(
+        self, channel: str, data: object, *, tags: dict[str, str] | None = None
+    ) -> None:
+        """Publish to those who are in a channel now; nothing of it is stored.
+
+        Whether anybody got it is not known.
+        """
+        subject, payload = encode_ephemeral(Publish(channel, data, tags=tags))
+        async with self._in_time():
+            await self._bus.until_connected()
+            self._bus.send(subject, payload)
+
+    async def notify(
+        self, user: User, event: object, *, idempotency_key: str | None = None
+    ) -> Position:
+        """Tell a user of an event, on all of their connections.
+
+        Args:
+            event: A model, or a mapping that says its name as `event`.
+            idempotency_key: Subscribers see it as the `id` of the event.
+
+        Raises:
+            ValueError: it is no event.
+        """
+        key = idempotency_key or a_key()
+        data = to_notification(event, key)
+        return await self.publish(f"#{user_id(user)}", data, idempotency_key=key)
+
+    async def broadcast(
+        self,
+        channels: Iterable[str],
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        tags: dict[str, str] | None = None,
+        delta: bool = False,
+    ) -> list[Position]:
+        """Publish the same into many channels.
+
+        Raises:
+            PartlyPublished: some did not get it; its `outcomes` say which.
+        """
+        key = idempotency_key or a_key()
+        return await self.publish_many(
+            Publish(channel, data, key, tags, delta) for channel in channels
+        )
+
+    async def publish_many(self, publications: Iterable[Publish]) -> list[Position]:
+        """Publish many, in their order but for those that have to be sent again.
+
+        Raises:
+            PartlyPublished: some were not stored; its `outcomes` say which.
+        """
+        encoded = [_encoded_or_error(each) for each in publications]
+        outcomes: list[Position | HubbubError] = []
+        for begin in range(0, len(encoded), AT_ONCE):
+            some = encoded[begin : begin + AT_ONCE]
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._outcome(each)) for each in some]
+            outcomes += [task.result() for task in tasks]
+            if isinstance(outcomes[-1], Unauthorized | Unavailable):
+                outcomes += [outcomes[-1]] * (len(encoded) - len(outcomes))  # the same awaits them
+                break
+        return positions_of(_with_one_outage(outcomes))
+
+    async def emit(
+        self,
+        event: Event,
+        *,
+        recipients: Iterable[User] = (),
+        channels: Iterable[str] = (),
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Tell all services of an event; return its id once it is stored.
+
+        It is published on ``events.<service>.<name>``, where consumers of events hear it.
+
+        Args:
+            event: A model.
+            recipients: Users who are notified of it.
+            channels: That get it too.
+            idempotency_key: For 10 minutes, an event of this name is stored once with it.
+            traceparent: W3C trace context of what caused it.
+
+        Raises:
+            ValueError: it is no event, or a user or channel is none.
+            TooLarge: as an event it is.
+        """
+        name, key = event_name(type(event)).name, idempotency_key
+        envelope = Envelope.of(
+            event,
+            event_id=emitted_id(self.service, name, key) if key else None,
+            recipients=[user_id(each) for each in recipients],
+            channels=channels,
+            traceparent=traceparent,
+        )
+        payload = envelope.model_dump_json().encode()
+        check_size(payload)
+        async with self._in_time():
+            await self._publisher.publish(
+                event_subject(self.service, name),
+                payload,
+                message_id=envelope.id,
+                deadline_seconds=self._limits.deadline_seconds,
+            )
+        return envelope.id
+
+    def forget_epoch(self) -> None:
+        """After a reconnect it may be another stream."""
+        self._epoch = ""
+
+    async def _outcome(self, encoded: Encoded | HubbubError) -> Position | HubbubError:
+        if isinstance(encoded, HubbubError):
+            return encoded
+        try:
+            return await self._store(encoded)
+        except HubbubError as error:
+            return error
+
+    async def _store(self, encoded: Encoded) -> Position:
+        async with self._in_time():
+            epoch = await self._known_epoch()  # first: nothing is stored if it can't be known
+            ack = await self._publisher.publish(
+                encoded.subject,
+                encoded.payload,
+                message_id=encoded.message_id,
+                deadline_seconds=self._limits.deadline_seconds,
+            )
+            if ack.duplicate:
+                await self._check_it_is_the_same(ack, encoded)
+            if epoch != self._epoch:
+                epoch = await self._known_epoch()
+        return Position(ack.offset, epoch)
+
+    async def _known_epoch(self) -> str:
+        async with self._asking:
+            while not self._epoch:
+                await self._bus.until_connected()
+                try:
+                    self._epoch = (await self._api.stream_info("RT")).state.epoch
+                except BusUnavailable:
+                    await asyncio.sleep(RETRY_SECONDS)
+            return self._epoch
+
+    async def _check_it_is_the_same(self, ack: PubAck, encoded: Encoded) -> None:
+        """What is stored no more is taken to be the same, as gateways do.
+
+        Raises:
+            IdempotencyKeyReused: other data is stored under its key.
+        """
+        while True:
+            try:
+                stored = await self._api.get_message("RT", {"seq": ack.offset})
+            except BusUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self._bus.until_connected()
+            else:
+                break
+        if stored is not None and not is_same_data(stored.payload, encoded.payload):
+            raise IdempotencyKeyReused("other data was published with this key")
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncGenerator[None]:
+        """The deadline, and the errors of the bus as those of commands."""
+        refusals = self._bus.refusals
+        try:
+            async with asyncio.timeout(self._limits.deadline_seconds):
+                yield
+        except (BusUnavailable, TimeoutError) as error:
+            if self._bus.not_allowed and self._bus.refusals > refusals:
+                raise Unauthorized(self._bus.not_allowed) from error
+            raise Unavailable(str(error) or "the bus did not answer in time") from error
+        except MessageRejected as rejected:
+            kind = TooLarge if rejected.err_code == TOO_LARGE else BadRequest
+            raise kind(str(rejected)) from rejected
+
+
+@asynccontextmanager
+async def connect(
+    url: str | Path,
+    *,
+    service: str = USER,
+    creds: Path | None = None,
+    ca: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> AsyncGenerator[BusHubbub]:
+    """A client that connects in the background, and again whenever the connection is lost.
+
+    Args:
+        url: ``nats://user:password@host:4222``, several with commas between them, or the file that
+            has it, such as `up`'s ``.hubbub/bus/application_url``.
+        service: Who emits events.
+        creds: A file of NATS's own, instead of a password.
+        ca: The authority of the servers' certificates; with it TLS is required, as by ``tls://``.
+
+    Raises:
+        ValueError: the service can't be called so, or the URL is malformed.
+        OSError: the file can't be read.
+        BusLost: in the body, if the servers closed the connection for good, as after a change of
+            the password.
+    """
+    parse_service(service)
+    async with sign_in(BusAddress(url, creds, ca)) as bus, start_publisher(bus) as publisher:
+        hubbub = BusHubbub(bus, publisher, service=service, limits=limits)
+        detach = bus.on_connected(hubbub.forget_epoch)
+        try:
+            yield hubbub
+        finally:
+            detach()
+
+
+def _encoded_or_error(publication: Publish) -> Encoded | HubbubError:
+    try:
+        return encode(publication)
+    except HubbubError as error:
+        return error
+
+
+def _with_one_outage(
+    outcomes: Sequence[Position | HubbubError],
+) -> Sequence[Position | HubbubError]:
+    """If all failed since the bus is away, all failed by the same error."""
+    if outcomes and all(isinstance(each, Unavailable | Unauthorized) for each in outcomes):
+        return [outcomes[0]] * len(outcomes)
+    return outcomes

@@ -1,0 +1,230 @@
+"""A durable consumer of events: what one process of it does.
+
+All processes of one name share the consumer, and each event goes to one of them. It is acknowledged
+once its handler has returned. If the handler raises, the event comes again after a pause, up to a
+number of times; then, or if it can't be read, it is told as a failed event and only then settled.
+So an event is handled at least once, or there is a failed event, however often a process or a
+server dies.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+from hubbub_client.bus.failures import FAILED, envelope_of_failure
+from hubbub_client.bus.handlers import CannotHandle, Handlers
+from hubbub_client.bus.limits import ConsumerLimits
+from hubbub_client.contracts.subjects import event_subject
+from hubbub_client.jetstream.api import Config, JetStreamApi, nanoseconds
+from hubbub_client.jetstream.consumers import Ensured, ensure_consumer
+from hubbub_client.jetstream.publisher import Publisher
+from hubbub_client.jetstream.work_queue import Job, WorkQueue, open_work_queue
+from hubbub_client.nats.client import Bus
+from hubbub_client.nats.errors import BusUnavailable, MessageRejected
+
+log = logging.getLogger(__name__)
+
+STREAM = "EVENTS"
+
+Begin = Literal["new", "all"]
+"""Where a consumer begins that the bus does not know: with what is published from then on, or with
+all that the stream holds."""
+
+
+class Consumer:
+    """One process of a consumer, while it has a connection."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        publisher: Publisher,
+        handlers: Handlers,
+        *,
+        name: str,
+        begin: Begin,
+        limits: ConsumerLimits,
+        ready: asyncio.Event,
+    ) -> None:
+        """
+        Args:
+            ready: Set once the bus knows the consumer, so that no later event is missed.
+        """
+        self._bus = bus
+        self._api = JetStreamApi(bus)
+        self._publisher = publisher
+        self._handlers = handlers
+        self._name = name
+        self._begin = begin
+        self._limits = limits
+        self._ready = ready
+        self._epoch = ""
+        """Of the stream in which the floor is."""
+        self._floor: int | None = None
+        """Up to there all was settled when it was last noted; None if it never was."""
+
+    async def run(self) -> None:
+        """Handle events until cancelled; then let the handlers under way end.
+
+        Neither a handler that fails nor a lost bus ends it.
+        """
+        await self._until_ensured()
+        async with (
+            open_work_queue(
+                self._bus, STREAM, self._name, self._limits.queue, pinned=False
+            ) as queue,
+            asyncio.TaskGroup() as group,
+        ):
+            looking = group.create_task(self._look())
+            taking = group.create_task(self._take(queue, group))
+            try:
+                await taking
+            finally:
+                looking.cancel()
+                taking.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._limits.stop_seconds):
+                        await queue.stop()
+                        queue.return_waiting()
+                        await queue.until_unsettled_below(1)
+
+    async def _take(self, queue: WorkQueue, group: asyncio.TaskGroup) -> None:
+        max_handlers = self._limits.max_handlers
+        while True:
+            await queue.until_unsettled_below(max_handlers)
+            try:
+                jobs = await queue.take(max_handlers - queue.unsettled)
+            except BusUnavailable as unavailable:
+                log.warning("consumer %s waits: %s", self._name, unavailable)
+                await asyncio.sleep(self._limits.retry_seconds)
+                await self._until_ensured()  # it may be lost
+            else:
+                for job in jobs:
+                    group.create_task(self._work_on(job))
+
+    async def _work_on(self, job: Job) -> None:
+        """Settle the job, unless this is cancelled."""
+        limits = self._limits
+        try:
+            if job.deliveries > limits.max_deliveries:  # no handler could say that it failed
+                raise CannotHandle("the processes that handled it died")
+            async with _as_failure_if_cancelled(), asyncio.timeout(limits.handler_seconds):
+                await self._handlers.handle(job.payload, job.subject, deliveries=job.deliveries)
+        except CannotHandle as error:
+            await self._give_up(job, str(error))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if job.deliveries >= limits.max_deliveries:
+                log.exception("consumer %s gives up %s", self._name, _title(job))
+                await self._give_up(job, reason)
+            else:
+                pause = limits.pause_seconds(job.deliveries)
+                log.exception(
+                    "consumer %s failed at %s, try %d; again in %.1f s",
+                    self._name, _title(job), job.deliveries, pause,
+                )  # fmt: skip
+                job.nak(delay_seconds=pause)
+        else:
+            job.ack()
+
+    async def _give_up(self, job: Job, reason: str) -> None:
+        """Tell that the event failed; only then it is settled."""
+        reason = reason[: self._limits.max_reason_chars]
+        log.error("consumer %s can't handle %s: %s", self._name, _title(job), reason)
+        if job.subject.endswith(f".{FAILED}"):  # it would be told again and again
+            job.term()
+            return
+        envelope = envelope_of_failure(
+            job, self._name, reason, max_bytes=self._bus.max_payload // 2
+        )
+        try:
+            await self._publisher.publish(
+                event_subject(self._name, FAILED),
+                envelope.model_dump_json().encode(),
+                message_id=envelope.id,
+                deadline_seconds=self._limits.publish_seconds,
+            )
+        except (BusUnavailable, MessageRejected) as error:
+            log.warning("consumer %s could not store a failed event: %s", self._name, error)
+            job.nak(delay_seconds=self._limits.longest_pause_seconds)
+        else:
+            job.term()
+
+    async def _until_ensured(self) -> None:
+        """Make the consumer if there is none, however long the bus is away."""
+        said = ""
+        while True:
+            await self._bus.until_connected()
+            try:
+                await self._ensure()
+            except BusUnavailable as unavailable:
+                reason = self._bus.not_allowed or str(unavailable)
+                if reason != said:
+                    log.warning("consumer %s can't begin: %s", self._name, reason)
+                said = reason
+                await asyncio.sleep(self._limits.retry_seconds)
+            else:
+                self._ready.set()
+                return
+
+    async def _ensure(self) -> None:
+        epoch = (await self._api.stream_info(STREAM)).state.epoch
+        found = await self._api.consumer_info(STREAM, self._name)
+
+        async def beginning() -> Config:
+            return self._beginning(epoch)
+
+        done = await ensure_consumer(
+            self._api, STREAM, self._config(), found=found, beginning=beginning
+        )
+        if done is not Ensured.NOTHING:
+            log.info("consumer %s was %s", self._name, done.value)
+        self._epoch = epoch
+        self._floor = found.ack_floor if found is not None else self._floor
+
+    async def _look(self) -> None:
+        """Note from time to time how far the consumer is, for the case that the bus loses it."""
+        while True:
+            await asyncio.sleep(self._limits.look_seconds)
+            with suppress(BusUnavailable):  # the next pull will find that out
+                found = await self._api.consumer_info(STREAM, self._name)
+                if found is not None:
+                    self._floor = found.ack_floor
+
+    def _beginning(self, epoch: str) -> Config:
+        if not self._epoch:
+            return {"deliver_policy": self._begin}
+        if epoch != self._epoch or not self._floor:  # all in this stream is new to us
+            return {"deliver_policy": "all"}
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._floor + 1}
+
+    def _config(self) -> Config:
+        limits = self._limits
+        return {
+            "durable_name": self._name,
+            "ack_policy": "explicit",
+            "ack_wait": nanoseconds(limits.ack_wait_seconds),
+            "max_ack_pending": limits.max_unsettled,
+            "max_deliver": -1,  # the server would drop an event without a word
+            "replay_policy": "instant",
+            "filter_subjects": self._handlers.filter_subjects(),
+            "inactive_threshold": nanoseconds(limits.forget_seconds),
+        }
+
+
+def _title(job: Job) -> str:
+    return f"{job.subject} {job.sequence}"
+
+
+@asynccontextmanager
+async def _as_failure_if_cancelled() -> AsyncGenerator[None]:
+    """A handler that lets what it waits for be cancelled has failed; we are not cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        if task.cancelling():
+            raise
+        raise RuntimeError("what the handler waited for was cancelled") from cancelled

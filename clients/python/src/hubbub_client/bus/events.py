@@ -1,0 +1,145 @@
+"""A consumer of events as an application writes it: handlers, and something that runs them."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from hubbub_client.bus.connecting import BusAddress, sign_in
+from hubbub_client.bus.consumer import Begin, Consumer
+from hubbub_client.bus.failures import EventFailed
+from hubbub_client.bus.handlers import E, Handlers, Register
+from hubbub_client.bus.limits import ConsumerLimits
+from hubbub_client.contracts.subjects import parse_service
+from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.nats.errors import BusLost
+
+log = logging.getLogger(__name__)
+
+NOTIFY = "notify"
+"""The consumer of the gateways."""
+
+
+class Events:
+    """A durable consumer: which events are handled, and by which function.
+
+    An event comes at least once, and sometimes twice; those of different subjects, or that failed
+    before, come in any order.
+    """
+
+    def __init__(
+        self, name: str, *, begin: Begin = "new", limits: ConsumerLimits | None = None
+    ) -> None:
+        """
+        Args:
+            name: All processes of this name share the work, and the bus knows how far they are.
+            begin: Where they begin if the bus does not know it: with what is published from
+                then on, or with all that it holds, which is a week.
+
+        Raises:
+            ValueError: no consumer can be called so.
+        """
+        if parse_service(name) == NOTIFY:
+            raise ValueError("notify is the consumer of the gateways")
+        self.name = name
+        self._begin = begin
+        self._limits = limits or ConsumerLimits()
+        self._handlers = Handlers()
+        self._ready = asyncio.Event()
+
+    def on(self, model: type[E], *, service: str | None = None) -> Register[E]:
+        """Decorate the handler of an event.
+
+        It is called with the event, or with the event and `Received`. When it returns, the event
+        is done; if it raises, the event comes again.
+
+        Args:
+            model: Its class says the event's name and version, as when it is published.
+            service: Whose events; by default those of any.
+        """
+        return Register(self._handlers, model, service)
+
+    async def until_ready(self) -> None:
+        """Until the bus knows this consumer: it gets what is published from now on."""
+        await self._ready.wait()
+
+    async def run(
+        self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None
+    ) -> None:
+        """Handle events until cancelled; then wait for handlers under way.
+
+        Args: as for `connect`.
+
+        Raises:
+            ValueError: there is no handler, or the URL is malformed.
+            OSError: the file of the URL can't be read.
+        """
+        if not self._handlers.filter_subjects():
+            raise ValueError("there is no handler")
+        while True:
+            try:
+                await self._run_once(BusAddress(url, creds, ca))
+            except BusLost:
+                log.exception("consumer %s begins anew", self.name)
+            await asyncio.sleep(self._limits.retry_seconds)
+
+    @asynccontextmanager
+    async def running(
+        self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None
+    ) -> AsyncGenerator[None]:
+        """Handle events beside the body, such as in the lifespan of an application.
+
+        Args, Raises: as for `run`.
+        """
+        failure: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(self.run(url, creds=creds, ca=ca))
+                try:
+                    yield
+                except Exception as error:
+                    failure = error  # raised below, as the group would wrap it
+                finally:
+                    task.cancel()
+        except ExceptionGroup as of_the_task:
+            failure = failure or of_the_task.exceptions[0]
+        if failure is not None:
+            raise failure
+
+    def serve(self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None) -> None:
+        """The whole life of a process: until SIGTERM or SIGINT."""
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._until_signal(url, creds, ca))
+
+    async def _until_signal(self, url: str | Path, creds: Path | None, ca: Path | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await self.run(url, creds=creds, ca=ca)
+
+    async def _run_once(self, address: BusAddress) -> None:
+        async with sign_in(address) as bus, start_publisher(bus) as publisher:
+            consumer = Consumer(
+                bus,
+                publisher,
+                self._handlers,
+                name=self.name,
+                begin=self._begin,
+                limits=self._limits,
+                ready=self._ready,
+            )
+            await consumer.run()
+
+    async def retry(self, failure: EventFailed) -> None:
+        """Handle an event that failed earlier; raises what its handler raises.
+
+        Raises:
+            CannotHandle, NoHandler: it still can't be handled.
+        """
+        await self._handlers.handle(
+            failure.payload.encode(), failure.subject, deliveries=failure.deliveries + 1
+        )

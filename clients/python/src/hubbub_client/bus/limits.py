@@ -1,0 +1,44 @@
+"""The limits of a consumer of events."""
+
+import random
+from dataclasses import dataclass, field
+
+from hubbub_client.jetstream.work_queue import WorkQueueLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerLimits:
+    """How much is handled at a time, how often it is tried, and how long all of it may take."""
+
+    max_handlers: int = 10
+    """Handlers at the same time in this process."""
+    handler_seconds: float = 300.0
+    """After which a handler is cancelled, and has failed."""
+    max_deliveries: int = 20
+    """Of an event; then it is a failed event. With these pauses that is after about two hours."""
+    first_pause_seconds: float = 1.0
+    """Before an event comes again; each pause is twice as long as the one before it."""
+    longest_pause_seconds: float = 600.0
+    stop_seconds: float = 10.0
+    """For handlers under way at the stop. Keep it below the orchestrator's kill timeout."""
+    ack_wait_seconds: float = 30.0
+    """After which the events of a process that died are given to another one."""
+    max_unsettled: int = 1000
+    """Events of all processes that are being handled, or are to come again after a pause."""
+    forget_seconds: float = 30 * 24 * 3600.0
+    """Without any process of that name, after which the bus forgets how far it was."""
+    publish_seconds: float = 10.0
+    """For storing a failed event."""
+    retry_seconds: float = 0.5
+    """After no answer from the bus."""
+    look_seconds: float = 30.0
+    """Between two notes of how far the consumer is; if it is lost, a new one begins there."""
+    max_reason_chars: int = 500
+    """Of what a failed event says about the failure."""
+    queue: WorkQueueLimits = field(default_factory=lambda: WorkQueueLimits(progress_seconds=10.0))
+    """Its progress has to be reported more often than `ack_wait_seconds`."""
+
+    def pause_seconds(self, deliveries: int) -> float:
+        """Before the next delivery, not the same for all that failed at the same moment."""
+        doubled = self.first_pause_seconds * 2 ** min(deliveries - 1, 30)
+        return min(doubled, self.longest_pause_seconds) * random.uniform(0.5, 1.0)
