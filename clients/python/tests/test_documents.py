@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import re
 import secrets
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,14 +12,19 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
 
 import hubbub_client
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import HubbubError, errors
 from hubbub_client.events import RESERVED
+from hubbub_client.outbox.__main__ import read_settings
 from hubbub_client.pytest_plugin import COMMAND, DEFAULT_COMMAND, SETTINGS, START_SECONDS
 from hubbub_client.recorder import Recorder
 from hubbub_client.running import RunningHubbub, Server
+from hubbub_client.sql.database import database_url
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.protocols.centrifuge.talking import talking
@@ -34,6 +40,10 @@ def example(named: str, **known: object) -> Any:
     module.__dict__.update(known)
     exec(source, module.__dict__)
     return getattr(module, named)
+
+
+def example_model(named: str) -> Any:
+    return example("tell").__globals__[named]
 
 
 async def test_the_first_example_notifies_and_publishes(gateway: RunningGateway, url: str) -> None:
@@ -86,6 +96,46 @@ def test_the_options_of_pytest_are_documented_with_their_defaults(
 
     assert dict(rows) == {COMMAND: DEFAULT_COMMAND, SETTINGS: "", START_SECONDS: "60"}
     assert pytestconfig.getini(START_SECONDS) == "60"
+
+
+async def test_what_the_outbox_of_the_example_holds_is_sent_by_its_application(
+    gateway: RunningGateway, sqlite_url: str, nats_url: str
+) -> None:
+    record_payment = example("record_payment", InvoicePaid=example_model("InvoicePaid"))
+    tables, invoice = (record_payment.__globals__[name] for name in ("Base", "Invoice"))
+    user = secrets.randbelow(2**50) + 1
+    synchronous = create_engine(sqlite_url)
+    tables.metadata.create_all(synchronous)
+
+    def pay() -> None:
+        with Session(synchronous) as session:
+            session.add(invoice(id=17, user=str(user), total="9.50", is_paid=False))
+            session.commit()
+            record_payment(session, 17)
+        synchronous.dispose()
+
+    engine = create_async_engine(database_url(sqlite_url))
+    shop = example("create_shop")(engine, async_sessionmaker(engine), nats_url)
+    async with gateway.tab(user, "Ann", "sales") as tab, shop.router.lifespan_context(shop):
+        await asyncio.to_thread(pay)
+        heard: dict[str, Any] = {}
+        while not heard.keys() >= {"notification", "publication"}:  # in either order
+            message = await tab.get()
+            heard[message["type"]] = message
+    await engine.dispose()
+
+    assert (heard["notification"]["event"], heard["notification"]["total"]) == (
+        "invoice_paid",
+        "9.50",
+    )
+    assert heard["publication"]["data"] == {"sold": "9.50"}
+
+
+def test_the_commands_of_the_outbox_are_understood() -> None:
+    commands = re.findall(r"^python -m hubbub_client\.outbox (.*)$", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        read_settings(shlex.split(command.replace("…", "x")), {})
 
 
 def test_all_codes_and_reserved_names_are_documented() -> None:
