@@ -6,8 +6,8 @@ import sys
 import pytest
 
 EXTRAS = (
-    "cryptography", "fastapi", "jwt", "nats", "pydantic", "pydantic_core", "pytest", "sqlalchemy",
-    "starlette", "structlog",
+    "cryptography", "django", "fastapi", "jwt", "nats", "pydantic", "pydantic_core", "pytest",
+    "sqlalchemy", "starlette", "structlog",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def test_the_clients_need_no_extra() -> None:
     [
         ("tokens", "tokens", "jwt"),
         ("fastapi", "fastapi", "fastapi"),
+        ("django", "django", "django"),
         ("nats", "nats.client", "nats"),
         ("sqlalchemy", "outbox", "sqlalchemy"),
     ],

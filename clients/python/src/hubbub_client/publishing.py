@@ -80,9 +80,13 @@ def user_id(user: User) -> str:
     Raises:
         ValueError: nobody is called so.
     """
-    if not isinstance(user, str | int | UUID) or isinstance(user, bool) or user == "":
+    if not _is_user(user):
         raise ValueError(f"no user id: {user!r}")
     return str(user)
+
+
+def _is_user(value: object) -> bool:
+    return isinstance(value, str | int | UUID) and not isinstance(value, bool) and value != ""
 
 
 def publish_many(publications: Iterable[Publish], limits: Limits) -> Steps[list[Position]]:

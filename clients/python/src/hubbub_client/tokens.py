@@ -16,7 +16,9 @@ except ImportError as error:
     raise ImportError("tokens need PyJWT: pip install 'hubbub-client[tokens]'") from error
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    SigningKey = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _MAX_KEYS = 8
 """That are kept as they were read: to read an RSA key takes longer than to sign with it."""
@@ -111,7 +113,7 @@ def _signed(
 
 
 @lru_cache(_MAX_KEYS)
-def _read(pem: str) -> "tuple[PrivateKeyTypes, str]":
+def _read(pem: str) -> "tuple[SigningKey, str]":
     """A private key, and what is signed with it."""
     try:
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -126,4 +128,5 @@ def _read(pem: str) -> "tuple[PrivateKeyTypes, str]":
             return key, "RS256"
         case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
             return key, "ES256"
-    raise ValueError("not a key of Ed25519, RSA or the curve P-256")
+        case _:
+            raise ValueError("not a key of Ed25519, RSA or the curve P-256")

@@ -25,7 +25,7 @@ from hubbub_client.errors import (
 )
 from hubbub_client.events import Event, event_name, to_notification
 from hubbub_client.exchange import Limits
-from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
 from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
 from hubbub_client.nats.client import TOO_LARGE, Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
@@ -224,16 +224,17 @@ class BusHubbub:
         Raises:
             IdempotencyKeyReused: other data is stored under its key.
         """
+        stored = await self._stored_at(ack.offset)
+        if stored is not None and not is_same_data(stored.payload, encoded.payload):
+            raise IdempotencyKeyReused("other data was published with this key")
+
+    async def _stored_at(self, offset: int) -> StoredMessage | None:
         while True:
             try:
-                stored = await self._api.get_message("RT", {"seq": ack.offset})
+                return await self._api.get_message("RT", {"seq": offset})
             except BusUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 await self._bus.until_connected()
-            else:
-                break
-        if stored is not None and not is_same_data(stored.payload, encoded.payload):
-            raise IdempotencyKeyReused("other data was published with this key")
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncGenerator[None]:

@@ -40,5 +40,5 @@ class ConsumerLimits:
 
     def pause_seconds(self, deliveries: int) -> float:
         """Before the next delivery, not the same for all that failed at the same moment."""
-        doubled = self.first_pause_seconds * 2 ** min(deliveries - 1, 30)
+        doubled = self.first_pause_seconds * 2.0 ** min(deliveries - 1, 30)
         return min(doubled, self.longest_pause_seconds) * random.uniform(0.5, 1.0)
