@@ -123,6 +123,12 @@ def test_without_a_server_one_line_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_setting_that_has_no_value_is_named(tmp_path: Path) -> None:
+    assert "hubbub_env: SECRET is not NAME=value" in run_pytest(
+        tmp_path, ASKING, ini="hubbub_env = SECRET"
+    )
+
+
 def test_one_that_ends_at_its_start_shows_what_it_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

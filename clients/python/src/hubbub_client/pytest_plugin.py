@@ -31,7 +31,7 @@ def hubbub_recorder() -> Recorder:
 def hubbub_server(pytestconfig: pytest.Config) -> Iterator[Server]:
     """One for all tests of this process; each worker of xdist has its own."""
     command = os.environ.get("HUBBUB_COMMAND") or pytestconfig.getini(COMMAND)  # noqa: TID251
-    settings = dict(line.split("=", 1) for line in pytestconfig.getini(SETTINGS))
+    settings = dict(map(_as_setting, pytestconfig.getini(SETTINGS)))
     seconds = float(pytestconfig.getini(START_SECONDS))
     try:
         with running_server(shlex.split(command), settings, start_seconds=seconds) as server:
@@ -46,3 +46,10 @@ def hubbub(hubbub_server: Server) -> Iterator[RunningHubbub]:
     running = RunningHubbub(hubbub_server)
     yield running
     running.close()
+
+
+def _as_setting(line: str) -> tuple[str, str]:
+    name, is_set, value = line.partition("=")
+    if not is_set:
+        raise pytest.UsageError(f"{SETTINGS}: {line} is not NAME=value")
+    return name, value

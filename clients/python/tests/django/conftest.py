@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import django
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 
 from hubbub_client.recorder import Recorder
 
@@ -15,8 +16,9 @@ def project() -> None:
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         HUBBUB={"URL": "http://nowhere", "API_KEY": "any"},
-        INSTALLED_APPS=["hubbub_client.django"],
+        INSTALLED_APPS=["hubbub_client.django", "hubbub_client.django.outbox"],
         LOGGING_CONFIG=None,
+        USE_TZ=True,
     )
     django.setup()
 
@@ -28,3 +30,11 @@ def recorder(hubbub_recorder: Recorder) -> Iterator[Recorder]:
 
     with another_hubbub(hubbub_recorder.sync_hubbub):
         yield hubbub_recorder
+
+
+@pytest.fixture
+def outbox(project: None) -> Iterator[None]:
+    """Its tables, which are empty."""
+    call_command("migrate", verbosity=0)
+    yield
+    call_command("migrate", "hubbub_outbox", "zero", verbosity=0)

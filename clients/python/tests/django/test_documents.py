@@ -35,19 +35,31 @@ def test_the_user_of_the_example_is_told(recorder: Recorder) -> None:
     assert recorder.events(InvoicePaid, channel="#7") == [InvoicePaid(invoice_id=17, total="9.50")]
 
 
+def test_what_is_told_for_sure_is_a_row(outbox: None) -> None:
+    from hubbub_client.django.outbox.models import OutboxRow
+
+    pay_for_sure = example("pay_for_sure", Invoice=Invoice, InvoicePaid=InvoicePaid)
+
+    pay_for_sure(Invoice())
+
+    row = OutboxRow.objects.get()
+    assert (row.aggregate, row.subject) == ("invoice:17", "events.application.invoice_paid")
+
+
 def test_the_settings_of_the_example_are_enough() -> None:
     shown: dict[str, Any] = {}
     exec(SETTINGS, shown)
 
-    assert shown["INSTALLED_APPS"] == settings.INSTALLED_APPS
+    assert set(shown["INSTALLED_APPS"]) < set(settings.INSTALLED_APPS)
     with override_settings(HUBBUB=shown["HUBBUB"]):
         the_hubbub()
 
 
 def test_all_settings_are_documented_with_their_defaults() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README, re.MULTILINE)
+    shown = {MISSING: "required", None: "none"}
 
     assert dict(rows) == {
-        each.name.upper(): "required" if each.default is MISSING else f"`{each.default:g}`"
+        each.name.upper(): shown.get(each.default) or f"`{each.default:g}`"
         for each in fields(HubbubSettings)
     }

@@ -23,6 +23,12 @@ class HubbubSettings:
     """Which the gateways know as `HUBBUB_API_KEY`."""
     deadline_seconds: float = 3.0
     """For a command with all its retries, while which a request waits."""
+    nats_url: str | None = field(default=None, repr=False)
+    """Of the bus, with a user and a password: an outbox is relayed there, else to the gateway."""
+    nats_creds: str | None = None
+    """A file with credentials, instead of those."""
+    nats_ca: str | None = None
+    """A file with the authority of the bus's certificate."""
 
 
 NAMES = tuple(each.name.upper() for each in fields(HubbubSettings))
@@ -54,6 +60,9 @@ def problems() -> Iterator[str]:
     key = given.get("API_KEY")
     if not isinstance(key, str) or not key:
         yield f"settings.{SETTING}['API_KEY'] is no text, or an empty one"
+    for name in ("NATS_URL", "NATS_CREDS", "NATS_CA"):
+        if not isinstance(given.get(name, ""), str | None):
+            yield f"settings.{SETTING}['{name}'] is no text"
     seconds = given.get("DEADLINE_SECONDS", 1)
     if not isinstance(seconds, int | float) or not 0 < seconds < MAX_DEADLINE_SECONDS:
         yield (
