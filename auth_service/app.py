@@ -30,6 +30,7 @@ from hubbub_client.outbox.wake import wake_after_commit
 from hubbub_client.sql.database import DatabaseUnavailable, Sessions, connect_database, transaction
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.outbox_metrics import OutboxMetrics
+from shared.sql.schema import Schema
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.configured import own_issuer
 from shared.tokens.keys import FixedKeys
@@ -82,9 +83,11 @@ class AuthParts:
             self.sessions, self.passwords, email=email, password=password
         )
 
-    async def delete_user(self, *, email: str, password: str) -> None:
-        """Delete the account with this email, if it has this password."""
-        await use_cases.delete_user(self.sessions, self.passwords, email=email, password=password)
+    async def delete_user(self, *, email: str, password: str) -> bool:
+        """Delete the account with this email, if it has this password; return whether it had."""
+        return await use_cases.delete_user(
+            self.sessions, self.passwords, email=email, password=password
+        )
 
 
 @asynccontextmanager
@@ -155,6 +158,8 @@ async def serving(
     outbox = outbox_metrics.of("auth")
     async with assembled(settings, publisher=publisher) as parts:
         sessions = parts.sessions
+        schema = Schema(sessions, "auth_service")
+        await schema.look()
         committed = wake_after_commit(sessions)
         clock = TrustedClock(bus, max_offset_seconds=settings.max_clock_offset_seconds, now=now)
         relay = partial(
@@ -170,9 +175,10 @@ async def serving(
             reasons = trouble_with_clock(
                 retelling.clock_ahead_seconds, at_most=settings.max_clock_offset_seconds
             )
-            return reasons + supervisor.not_ready()
+            return schema.trouble() + reasons + supervisor.not_ready()
 
         async with supervisor.running(
+            Loop("auth_schema", schema.run),
             Loop("auth_relay", relay, is_vital=False),
             Loop("auth_retelling", retelling.run, is_vital=False),
             Loop("auth_prune", prune, is_vital=False),

@@ -10,9 +10,10 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
 
 from auth_service.hash_queue import HashQueue, Lane
+from shared.runtime.environment import WrongSettings
 
 log = structlog.get_logger(__name__)
 
@@ -112,10 +113,16 @@ async def hashing_passwords(
         threads: How many passwords are hashed at a time.
         max_waiting: Of sign-ins, and again of registrations.
         wait_seconds: For a free thread.
+
+    Raises:
+        WrongSettings: Argon2 can't be run so, as for lack of memory.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="argon2") as executor:
-        dummy_hash = await asyncio.get_running_loop().run_in_executor(
-            executor, hasher.hash, secrets.token_urlsafe()
-        )
+        try:
+            dummy_hash = await asyncio.get_running_loop().run_in_executor(
+                executor, hasher.hash, secrets.token_urlsafe()
+            )
+        except HashingError as error:
+            raise WrongSettings([f"HUBBUB_AUTH_ARGON2_MEMORY_KIB: {error}"]) from error
         queue = HashQueue(threads, max_waiting=max_waiting, wait_seconds=wait_seconds)
         yield Passwords(hasher, executor, queue, dummy_hash=dummy_hash)

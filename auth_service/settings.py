@@ -1,7 +1,7 @@
 """What the auth service reads from its environment."""
 
 from datetime import timedelta
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -9,6 +9,12 @@ from pydantic_settings import SettingsConfigDict
 from shared.runtime.settings import Count, Seconds, ServiceSettings
 from shared.sql.settings import DatabaseUrl
 from shared.tokens.jwk import read_signing_key
+
+LEAST_KIB_A_LANE = 8
+"""Source: RFC 9106, section 3.1; so are the greatest that Argon2's parameters may be."""
+MOST_KIB = MOST_PASSES = 2**32 - 1
+MOST_LANES = 2**24 - 1
+MOST_THREADS = 1024
 
 
 class AuthSettings(ServiceSettings):
@@ -30,7 +36,7 @@ class AuthSettings(ServiceSettings):
     registrations_per_address: Count = 100
     """Registrations within ``throttle_seconds``, failed ones included."""
 
-    hash_threads: Count = 2
+    hash_threads: Annotated[Count, Field(le=MOST_THREADS)] = 2
     """Passwords hashed at a time; each takes a core, and the memory below. Of several threads,
     registrations leave one to sign-ins."""
     hash_max_waiting: Count = 256
@@ -38,9 +44,9 @@ class AuthSettings(ServiceSettings):
     With more, the address with the most loses one, or the newcomer is answered 503, try again."""
     hash_wait_seconds: Seconds = 10
     """For a free thread; after it the answer is 503, try again."""
-    argon2_memory_kib: Count = 64 * 1024
-    argon2_passes: Count = 3
-    argon2_lanes: Count = 4
+    argon2_memory_kib: Annotated[Count, Field(le=MOST_KIB)] = 64 * 1024
+    argon2_passes: Annotated[Count, Field(le=MOST_PASSES)] = 3
+    argon2_lanes: Annotated[Count, Field(le=MOST_LANES)] = 4
 
     revoke_seconds: Seconds = 3
     """How long signing out waits for the bus to store it; after it the answer is 503, try again."""
@@ -61,6 +67,19 @@ class AuthSettings(ServiceSettings):
                 "every service would refuse our tokens"
             )
         return self
+
+    @model_validator(mode="after")
+    def _argon2_can_do_it(self) -> Self:
+        least = LEAST_KIB_A_LANE * self.argon2_lanes
+        if self.argon2_memory_kib < least:
+            raise ValueError(
+                f"HUBBUB_AUTH_ARGON2_MEMORY_KIB is under {least}, which is {LEAST_KIB_A_LANE} for"
+                " each of HUBBUB_AUTH_ARGON2_LANES"
+            )
+        return self
+
+    def lacking(self) -> list[str]:
+        return []  # it takes only what it signed itself
 
     @property
     def refresh_token_lifetime(self) -> timedelta:

@@ -121,12 +121,17 @@ async def has_password(
 
 async def delete_user(
     sessions: Sessions, passwords: Passwords, *, email: str, password: str
-) -> None:
-    """Delete the account with this email, if it has this password; its sessions go with it."""
+) -> bool:
+    """Delete the account with this email, if it has this password; its sessions go with it.
+
+    Returns:
+        Whether there was one.
+    """
     user = await _find_by_password(sessions, passwords, email, password)
     if user is not None:
         async with transaction(sessions) as db:
             await repository.delete_user(db, user)
+    return user is not None
 
 
 async def _find_by_password(

@@ -14,6 +14,7 @@ from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import connect_bus
 from shared.runtime.listening import listen, share
 from shared.runtime.process import Server, run, server_config, stop_signals
+from shared.runtime.settings import read_settings
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
 from shared.tokens.configured import open_verifier
@@ -91,17 +92,26 @@ async def _until_ready(parts: GatewayParts, stop: asyncio.Event) -> None:
         log.warning("listening_before_ready", reasons=parts.ready())
 
 
-async def serve_until_signal(host: str, port: int, worker: Path | None) -> None:
-    settings = GatewaySettings()
-    configure_logging(settings.log_level, json=True)
-    allow_open_files()
+async def serve_until_signal(
+    settings: GatewaySettings, host: str, port: int, worker: Path | None
+) -> None:
     with stop_signals() as stop:
         await serve(settings, host=host, port=port, stop=stop, worker=worker)
 
 
-def main(host: str, port: int, *, worker: Path | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, with the settings of the environment."""
-    run(serve_until_signal(host, port, worker))
+def main(host: str, port: int, *, worker: Path | None = None, json: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT, with the settings of the environment.
+
+    Args:
+        json: Whether the log is for machines.
+
+    Raises:
+        WrongSettings: no gateway can run with them.
+    """
+    settings = read_settings(GatewaySettings, alone=True)
+    configure_logging(settings.log_level, json=json)
+    allow_open_files()
+    run(serve_until_signal(settings, host, port, worker))
 
 
 if __name__ == "__main__":

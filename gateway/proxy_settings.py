@@ -21,6 +21,7 @@ from shared.runtime.settings import Bytes, Count, Seconds
 EMULATED_PREFIX = "X-Emulated-"
 """Of the names under which the application sees the headers that a page made up."""
 
+_STATIC = "HUBBUB_GATEWAY_PROXY_STATIC_HEADERS"
 _SDK_SECONDS = 5.0
 """That the SDKs wait for the answer to a command."""
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -37,7 +38,7 @@ _NEVER_PASSED_ON = frozenset(
 
 def _is_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not a URL such as https://app.example.com/realtime/connect")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("a URL here has no user, password or fragment")
@@ -112,7 +113,10 @@ class ProxySettings(BaseModel):
     @model_validator(mode="after")
     def _there_is_something_to_refresh(self) -> Self:
         if self.proxy_refresh_url is not None and self.proxy_connect_url is None:
-            raise ValueError("proxy_refresh_url is for those whom proxy_connect_url let in")
+            raise ValueError(
+                "HUBBUB_GATEWAY_PROXY_REFRESH_URL is for those whom"
+                " HUBBUB_GATEWAY_PROXY_CONNECT_URL let in"
+            )
         return self
 
     @model_validator(mode="after")
@@ -120,13 +124,13 @@ class ProxySettings(BaseModel):
         shown = {name.lower() for name in self.proxy_headers}
         for name, value in self.proxy_static_headers.items():
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value.get_secret_value()):
-                raise ValueError(f"proxy_static_headers: {name!r} is no header")
+                raise ValueError(f"{_STATIC}: {name!r} is no header")
             if name.lower().startswith(EMULATED_PREFIX.lower()):
-                raise ValueError(f"proxy_static_headers: {name} stands for an emulated one")
+                raise ValueError(f"{_STATIC}: {name} stands for an emulated one")
             if name.lower() in _NEVER_PASSED_ON:
-                raise ValueError(f"proxy_static_headers: {name} is not for us to say")
+                raise ValueError(f"{_STATIC}: {name} is not for us to say")
             if name.lower() in shown:
-                raise ValueError(f"proxy_static_headers: {name} is one of proxy_headers, too")
+                raise ValueError(f"{_STATIC}: {name} is in HUBBUB_GATEWAY_PROXY_HEADERS, too")
         return self
 
     def proxy_warnings(self) -> Iterator[str]:
@@ -142,6 +146,6 @@ class ProxySettings(BaseModel):
             )
         if any(trusting) and not self.proxy_static_headers:
             yield (
-                "HUBBUB_GATEWAY_PROXY_STATIC_HEADERS is empty: the application has to know in some"
+                f"{_STATIC} is empty: the application has to know in some"
                 " other way that it is a gateway that tells it the user"
             )

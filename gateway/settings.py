@@ -1,21 +1,33 @@
 """What the gateway reads from its environment: every limit, with its unit in its name."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
 from gateway.proxy_settings import ProxySettings
 from hubbub_client.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
 from shared.runtime.listening import CannotListen
-from shared.runtime.settings import Amount, Bytes, Count, Seconds, ServiceSettings
+from shared.runtime.settings import (
+    Amount,
+    Bytes,
+    Count,
+    Grace,
+    Rate,
+    Seconds,
+    ServiceSettings,
+)
 from shared.web.addresses import is_loopback
 
 _STORED = Namespace()
 
-Grace = Annotated[float, Field(ge=0)]
+
+def _is_no_open_door(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value():
+        raise ValueError("empty: anybody could use /api; leave it unset to switch that off")
+    return key
 
 
 class GatewaySettings(ServiceSettings, ProxySettings):
@@ -23,7 +35,13 @@ class GatewaySettings(ServiceSettings, ProxySettings):
 
     model_config = SettingsConfigDict(env_prefix="HUBBUB_GATEWAY_")
 
-    api_key: SecretStr | None = Field(None, validation_alias="HUBBUB_API_KEY")
+    renamed: ClassVar[Mapping[str, str]] = {
+        "HUBBUB_GATEWAY_HISTORY_MAX_PUBLICATIONS": "HUBBUB_GATEWAY_HISTORY_MAX_PAGE"
+    }
+
+    api_key: Annotated[SecretStr, AfterValidator(_is_no_open_door)] | None = Field(
+        None, validation_alias="HUBBUB_API_KEY"
+    )
     """Who may use `/api`; without one it is off."""
     namespaces: Mapping[str, Namespace] = DEFAULT_NAMESPACES
     """The options of each namespace, as JSON."""
@@ -68,22 +86,22 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     """For a slow tab to catch up; then it is closed with 1013."""
     max_waiting_commands: Count = 64
     """Of one tab, and 4 until it is signed in; with more of them nothing further is read of it."""
-    commands_per_second: Annotated[float, Field(ge=0)] = 50
+    commands_per_second: Rate = 50
     """Of one tab, in the long run; 0 is no limit. Refused ones are answered `rate_limited`."""
     command_burst: Count = 100
     """Of one tab, at once."""
     max_rate_refusals: Amount = 200
     """More, without a pause of `command_burst / commands_per_second`, end the connection."""
-    ephemeral_per_second: Annotated[float, Field(ge=0)] = 60
+    ephemeral_per_second: Rate = 60
     """Publications of one Centrifuge client that are not stored, in the long run, apart from other
     commands; 0 is no limit."""
     ephemeral_burst: Count = 120
     """Of one client, at once."""
-    user_units_per_second: Annotated[float, Field(ge=0)] = 100
+    user_units_per_second: Rate = 100
     """Of one user at this process, on all connections and in the long run; 0 is no limit."""
     user_burst: Count = 2000
     """In units; of one user, at once."""
-    user_ephemeral_units_per_second: Annotated[float, Field(ge=0)] = 200
+    user_ephemeral_units_per_second: Rate = 200
     """Of one user, in what is not stored; 0 is no limit."""
     user_ephemeral_burst: Count = 1000
     """In units; of one user, at once, in what is not stored."""
@@ -139,7 +157,7 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     """How long `welcome` waits for the tab's own entry."""
     presence_grace_seconds: Grace = 5
     """From a user's last tab to the leave; hides the reload of a page."""
-    lease_seconds: Annotated[float, Field(ge=1)] = 10
+    lease_seconds: Annotated[Seconds, Field(ge=1)] = 10
     """A gateway that did not renew its lease for as long is gone."""
     renew_seconds: Seconds = 3
     crowd_size: Count = 200
@@ -164,9 +182,11 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     @model_validator(mode="after")
     def _leases_and_crowds_work(self) -> Self:
         if 2 * self.renew_seconds > self.lease_seconds:
-            raise ValueError("lease_seconds is less than two times renew_seconds")
+            raise ValueError(
+                "HUBBUB_GATEWAY_LEASE_SECONDS is less than two times HUBBUB_GATEWAY_RENEW_SECONDS"
+            )
         if self.crowd_resume >= self.crowd_size:
-            raise ValueError("crowd_resume is not below crowd_size")
+            raise ValueError("HUBBUB_GATEWAY_CROWD_RESUME is not below HUBBUB_GATEWAY_CROWD_SIZE")
         return self
 
     @model_validator(mode="after")

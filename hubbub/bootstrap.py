@@ -11,7 +11,7 @@ from hubbub.nats_child import store_room
 from shared.jetstream.stream_configs import STREAMS, StreamSettings
 from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.process import running, stop_signals
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 
@@ -20,7 +20,7 @@ async def bootstrap_streams(
     *, replicas: int, data: Path | None, nats: str | None, watch: bool, restored: bool
 ) -> None:
     """Create or update the streams; with ``watch`` create them again when lost, until a signal."""
-    settings = ServiceSettings()
+    settings = read_settings(ServiceSettings)
     configure_logging(settings.log_level if watch else "ERROR", json=watch)
     with stop_signals() if watch else nullcontext() as stop:
         async with bus_of(nats=nats, data=data, name="bootstrap", user="bootstrap") as bus:

@@ -9,7 +9,7 @@ from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from hubbub_client.nats.address import without_passwords
 from hubbub_client.nats.client import Bus, connect_bus
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, read_settings
 
 CONNECT_SECONDS = 5.0
 
@@ -27,7 +27,7 @@ async def bus_of(
         CommandFailed: nothing runs there, or it does not answer.
         BadAddress: the URL is malformed, or the CA can't be read.
     """
-    settings = ServiceSettings()
+    settings = read_settings(ServiceSettings)
     named = named_bus(nats=nats, data=data, settings=settings)
     url = named or _running_on(data, user)
     # The bus of a data folder is unencrypted, and its URL has the user and password.

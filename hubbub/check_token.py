@@ -8,7 +8,7 @@ from pathlib import Path
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from hubbub_client.jetstream.clock import our_clock
-from shared.runtime.settings import NOBODY_TRUSTED, ServiceSettings
+from shared.runtime.settings import NOBODY_TRUSTED, ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
 from shared.tokens.claims import NEVER, Claims, SubscriptionClaims
 from shared.tokens.configured import open_verifier
@@ -27,7 +27,7 @@ def check_token(file: Path | None, *, data: Path | None) -> str:
     """
     configure_logging("ERROR", json=False)
     token = _read(file)
-    settings = ServiceSettings()
+    settings = read_settings(ServiceSettings)
     own_keys = None
     if data is not None or not settings.trusts_somebody:
         own_keys = _keys_of(DataFolder(data or DEFAULT_PATH), is_named=data is not None)

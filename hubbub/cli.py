@@ -123,8 +123,11 @@ for _name in ("auth", "posts"):
 @_port
 @click.option("--workers", type=_gateways, default=1, show_default=True)
 @click.option("--child", is_flag=True, hidden=True)
+@click.option("--console", is_flag=True, hidden=True)
 @click.option("--worker", type=click.Path(path_type=Path), hidden=True)
-def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None) -> None:
+def gateway(
+    host: str, port: int, workers: int, child: bool, console: bool, worker: Path | None
+) -> None:
     """Run a gateway, or several workers on one port, from environment settings."""
     from hubbub.stop_early import exit_on_stop_signals
 
@@ -132,7 +135,7 @@ def gateway(host: str, port: int, workers: int, child: bool, worker: Path | None
     if child:
         from hubbub.serve import serve_child
 
-        serve_child(host, port, worker=worker)
+        serve_child(host, port, worker=worker, console=console)
         return
     _expect_free(host, port)
     if workers == 1:
@@ -268,6 +271,22 @@ def check_config(service: str | None) -> None:
                 click.echo(f"{name}: warning: {warning}", err=True)
             click.echo(f"{name}: ok")
     if failed:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--service", type=_service, help="Whose settings the environment has.")
+@_data
+@click.option("--url", "urls", multiple=True, metavar="URL", help="A service to ask, too.")
+@click.option("--json", is_flag=True, help="For machines.")
+def doctor(service: str | None, data: Path | None, urls: tuple[str, ...], json: bool) -> None:
+    """Look at a running system, and say what is wrong and what to do about it.
+
+    It is the one of a data folder, or the one that the environment describes as for a service.
+    """
+    from hubbub.doctor.command import run_doctor
+
+    if not run_doctor(service=service, data=data, urls=urls, json=json):
         sys.exit(1)
 
 

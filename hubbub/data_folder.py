@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,9 +28,15 @@ class Running(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pid: int
+    version: str = ""
+    """Of Hubbub."""
     url: str
+    gateways: tuple[str, ...] = ()
+    """The origins of further ones."""
     nats_url: str
     """Without user and password; `DataFolder.bus_url_file` has those."""
+    channels: dict[str, Any] = {}
+    """What channels there are: the gateway's settings of them."""
 
 
 class DataFolder:
@@ -89,8 +95,8 @@ class DataFolder:
 
     @property
     def api_key_file(self) -> Path:
-        """The file of the key of `/api`; made if there is none."""
-        if not self._api_key.exists():
+        """The file of the key of `/api`; made if there is none in it."""
+        if not self._api_key.exists() or not self._api_key.stat().st_size:
             write_private(self._api_key, f"{secrets.token_urlsafe(32)}\n".encode())
         return self._api_key
 

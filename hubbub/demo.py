@@ -30,7 +30,9 @@ async def ensure_demo_users(auth: AuthParts) -> list[DemoUser]:
     ]
 
 
-async def delete_demo_users(auth: AuthParts) -> None:
-    """Delete the accounts that have the demo password."""
-    for demo in DEMO_USERS:
-        await auth.delete_user(email=demo.email, password=DEMO_PASSWORD)
+async def delete_demo_users(auth: AuthParts) -> bool:
+    """Delete the accounts that have the demo password; return whether there were any."""
+    deleted = [
+        await auth.delete_user(email=demo.email, password=DEMO_PASSWORD) for demo in DEMO_USERS
+    ]
+    return any(deleted)

@@ -29,5 +29,6 @@ def gateway_child(
     # -P: what lies in the folder where it was started is not ours, whatever its name.
     command = [sys.executable, "-P", "-m", "hubbub", "gateway"]
     command += ["--host", host, "--port", str(port)]
-    command += ["--child"] if worker is None else ["--child", "--worker", str(worker)]
+    # Beside `up`, which logs for the console, so does it.
+    command += ["--child", *(["--console"] if worker is None else ["--worker", str(worker)])]
     return Child(name, command, env, stop_seconds=drain_seconds + STOP_GRACE_SECONDS)

@@ -10,7 +10,7 @@ from auth_service.signing import TokenIssuer
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
 from hubbub_client.contracts.ids import BadUserId, SessionId, parse_user_id
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.tokens.claims import shown_name
 from shared.tokens.jwk import BadSigningKey
 
@@ -20,7 +20,7 @@ def make_token(user: str, *, name: str | None, seconds: int, data: Path | None) 
 
     No session belongs to the token, so it can't be revoked and only expires.
     """
-    settings = ServiceSettings()
+    settings = read_settings(ServiceSettings)
     try:
         user_id = parse_user_id(user)
     except BadUserId as error:

@@ -10,14 +10,15 @@ from typing import Annotated
 import click
 from pydantic import Field
 from pydantic_settings import NoDecode
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from hubbub_client.sql.database import DatabaseUnavailable
-from shared.runtime.settings import ServiceSettings
+from hubbub_client.sql.database import DatabaseUnavailable, place_of
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
-from shared.sql.migrations import migrate
+from shared.sql.migrations import DatabaseNewer, migrate
 from shared.sql.settings import DatabaseUrl
 
 DRIVER_SECONDS = 1.0
@@ -37,33 +38,47 @@ async def migrate_databases(*, service: str | None, data: Path | None) -> None:
     If neither is given, it is the folder that `up` would use.
     """
     configure_logging("ERROR", json=False)
-    named = None if data is not None else _EnvironmentsDatabase().database_url
+    named = None if data is not None else read_settings(_EnvironmentsDatabase).database_url
     if named is not None and service is None:
         raise CommandFailed("say whose database HUBBUB_DATABASE_URL is by --service, or --data")
     folder = DataFolder(data or DEFAULT_PATH)
     if named is None:
         folder.create()
     for name in [service] if service else PACKAGES:
-        try:
-            await migrate(named or folder.database_url(name), PACKAGES[name])
-        except DatabaseUnavailable as error:
-            await _until_drivers_threads_end()
-            raise CommandFailed(f"{name}: {error}: {_reason(error.__cause__)}") from error
-        except DBAPIError as error:
-            if not getattr(error.orig, "sqlstate", None):
-                raise
-            raise CommandFailed(f"{name}: the database refuses it: {_reason(error)}") from error
+        await bring_up_to_date(name, named or folder.database_url(name))
         click.echo(f"{name}: the database is up to date")
 
 
-def _reason(error: BaseException | None) -> str:
+async def bring_up_to_date(service: str, url: URL) -> None:
+    """Migrate the database of that service.
+
+    Raises:
+        CommandFailed: it can't be done; the reason says where.
+    """
+    try:
+        await migrate(url, PACKAGES[service])
+    except DatabaseNewer as error:
+        why = str(error)
+    except DatabaseUnavailable as error:
+        await until_drivers_threads_end()
+        why = f"{error}: {reason_of(error.__cause__)}"
+    except DBAPIError as error:
+        if not getattr(error.orig, "sqlstate", None):
+            raise
+        why = f"the database refuses it: {reason_of(error)}"
+    else:
+        return
+    raise CommandFailed(f"{service}: {why} ({place_of(url)})")
+
+
+def reason_of(error: BaseException | None) -> str:
     """The message of the server or the system, in one line."""
     said = getattr(error, "orig", None) or error
     first, *_ = str(said).splitlines() or [""]
     return re.sub(r"^<class '[^']*'>: ", "", first) or type(said).__name__
 
 
-async def _until_drivers_threads_end() -> None:
+async def until_drivers_threads_end() -> None:
     """If a SQLite file can't be opened, aiosqlite's thread reports it to the loop a bit later."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DRIVER_SECONDS):

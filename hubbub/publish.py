@@ -10,7 +10,9 @@ from typing import Any
 import click
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hubbub.bus_access import bus_of
+from gateway.channels.namespaces import Namespaces
+from hubbub.bus_access import bus_of, named_bus
+from hubbub.channels import known_channels, why_not_store
 from hubbub.errors import CommandFailed
 from hubbub.lines import lines_of
 from hubbub_client.contracts import json_values
@@ -22,6 +24,7 @@ from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from shared.runtime.process import run, stop_signals
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
 
 DEADLINE_SECONDS = 10.0
@@ -74,10 +77,23 @@ def read_line(line: bytes | None) -> tuple[ChannelName, Line]:
         raise BadLine(f"channel: {error}") from error
 
 
-async def publish_one(bus: Bus, channel: str, text: str, *, key: str | None) -> None:
+def check_channel(channels: Namespaces, channel: ChannelName, data: Any) -> None:
+    """
+    Raises:
+        BadLine: no service may publish that there.
+    """
+    refusal = why_not_store(channels, channel, data)
+    if refusal is not None:
+        raise BadLine(f"{channel}: {refusal}")
+
+
+async def publish_one(
+    bus: Bus, channels: Namespaces, channel: str, text: str, *, key: str | None
+) -> None:
     """Publish the JSON value and print its offset."""
     try:
         name, data = parse_channel(channel), read_json(text)
+        check_channel(channels, name, data)
     except (BadChannelName, BadLine) as error:
         raise CommandFailed(f"cannot publish: {error}") from error
     async with start_publisher(bus) as publisher:
@@ -111,6 +127,7 @@ class _Tally:
 
 async def publish_lines(
     bus: Bus,
+    channels: Namespaces,
     lines: AsyncIterable[bytes | None],
     *,
     stop: asyncio.Event,
@@ -139,6 +156,7 @@ async def publish_lines(
                     continue
                 try:
                     channel, read = read_line(line)
+                    check_channel(channels, channel, read.data)
                 except BadLine as error:
                     tally.fail(number, error)
                     continue
@@ -181,16 +199,18 @@ def run_publish(
     """Publish ``text``, or the lines of standard input; return whether all were stored."""
     configure_logging("ERROR", json=False)
     all_stored = True
+    of_folder = named_bus(nats=nats, data=data, settings=read_settings(ServiceSettings)) is None
+    channels = known_channels(data, of_folder=of_folder)
 
     async def main() -> None:
         nonlocal all_stored
         with stop_signals() as stop:
             async with bus_of(nats=nats, data=data, name="publish", user="operator") as bus:
                 if text is not None:
-                    await publish_one(bus, channel, text, key=key)
+                    await publish_one(bus, channels, channel, text, key=key)
                 else:
                     lines = lines_of(sys.stdin.fileno())
-                    all_stored = await publish_lines(bus, lines, stop=stop)
+                    all_stored = await publish_lines(bus, channels, lines, stop=stop)
 
     run(main())
     return all_stored

@@ -20,7 +20,8 @@ from gateway.protocols.chat.asyncapi import chat_document
 from gateway.settings import GatewaySettings
 from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
-from hubbub.migrate import PACKAGES
+from hubbub.errors import CommandFailed
+from hubbub.migrate import bring_up_to_date
 from hubbub.progress import saying
 from hubbub.shipped import shipped
 from hubbub_client.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
@@ -28,11 +29,11 @@ from hubbub_client.nats.client import Bus, connect_bus
 from posts_service.settings import PostsSettings
 from shared.documents.versions import MESSAGES_VERSION
 from shared.jetstream.streams import bootstrap, keep_streams
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.supervision import Loop, Supervisor
-from shared.sql.migrations import migrate
 from shared.sql.outbox_metrics import OutboxMetrics
 from shared.tokens.configured import open_verifier
+from shared.tokens.jwk import BadSigningKey, read_signing_key
 from shared.web.application import Application
 from shared.web.http import MAX_BODY_BYTES
 from shared.web.operations import operations_router
@@ -40,6 +41,9 @@ from shared.web.page_headers import PAGE_HEADERS
 
 WEB = shipped("web")
 """The demo app: a page and its files."""
+
+OWN_BUS: Mapping[str, Any] = {"nats_creds": None, "nats_ca": None}
+"""Of `up`: what the environment says of another is not for it."""
 
 # The whole of `up` stops within 5 s; on its own a gateway may take longer.
 DRAIN_SECONDS = 1.5
@@ -59,29 +63,52 @@ class Settings:
 
         Args:
             nats_urls: Each service's URL of the bus, with its password.
+
+        Raises:
+            WrongSettings: what the environment says.
+            CommandFailed: what the folder holds.
         """
-        gateway = GatewaySettings(nats_url=nats_urls["gateway"])
+        gateway = read_settings(GatewaySettings, nats_url=nats_urls["gateway"], **OWN_BUS)
         kept: dict[str, Any] = {}
         if gateway.api_key is None:
-            kept["api_key"] = folder.api_key_file.read_text(encoding="utf-8").strip()
+            kept["api_key"] = folder.api_key_file.read_text(
+                encoding="utf-8", errors="replace"
+            ).strip()
         if "drain_seconds" not in gateway.model_fields_set:
             kept["drain_seconds"] = DRAIN_SECONDS
         awaits = gateway.await_auth_service is not False  # ours runs in this process
         return cls(
-            auth=AuthSettings(
+            auth=read_settings(
+                AuthSettings,
                 nats_url=nats_urls["auth"],
+                **OWN_BUS,
                 database_url=folder.database_url("auth"),
-                signing_key=folder.signing_key.read_text(encoding="utf-8"),
+                signing_key=_signing_key(folder),
             ),
-            posts=PostsSettings(
+            posts=read_settings(
+                PostsSettings,
                 nats_url=nats_urls["posts"],
+                **OWN_BUS,
                 database_url=folder.database_url("posts"),
                 await_auth_service=awaits,
             ),
-            gateway=GatewaySettings(
-                nats_url=nats_urls["gateway"], await_auth_service=awaits, **kept
+            gateway=read_settings(
+                GatewaySettings,
+                nats_url=nats_urls["gateway"],
+                await_auth_service=awaits,
+                **OWN_BUS,
+                **kept,
             ),
         )
+
+
+def _signing_key(folder: DataFolder) -> str:
+    pem = folder.signing_key.read_text(encoding="utf-8", errors="replace")
+    try:
+        read_signing_key(pem)
+    except BadSigningKey as error:
+        raise CommandFailed(f"{folder.signing_key}: {error}") from None
+    return pem
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,7 @@ async def prepare_databases(settings: Settings) -> None:
     urls = {"auth": settings.auth.database_url, "posts": settings.posts.database_url}
     for service, url in urls.items():
         with saying(f"migrating the database of {service}"):
-            await migrate(url, PACKAGES[service])
+            await bring_up_to_date(service, url)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import AuthParts
 from auth_service.signing import make_signing_key
+from hubbub.channels import channels_of
 from hubbub.children import Child
 from hubbub.data_folder import DataFolder, Running
 from hubbub.demo import (
@@ -29,6 +30,7 @@ from hubbub.nats_child import nats_server, store_room
 from hubbub.progress import saying
 from hubbub.stop_early import ignore_stop_signals
 from hubbub.system import (
+    OWN_BUS,
     Settings,
     System,
     kept_streams,
@@ -37,7 +39,7 @@ from hubbub.system import (
 )
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, running, server_config, stop_signals
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
 from shared.web.addresses import is_loopback
@@ -62,10 +64,15 @@ class UpOptions:
 
 def run_up(options: UpOptions) -> None:
     """Serve until a signal; a second one changes nothing."""
-    configure_logging(ServiceSettings().log_level, json=False)
+    configure_logging(_log_level(), json=False)
     allow_open_files()
     os.umask(0o077)  # the files hold keys, messages and password hashes
     run(_until_stopped(options))
+
+
+def _log_level() -> str:
+    settings = read_settings(ServiceSettings, nats_url="nats://127.0.0.1", **OWN_BUS)
+    return settings.log_level
 
 
 async def _until_stopped(options: UpOptions) -> None:
@@ -110,7 +117,15 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
             )
             users = await _demo_users(system.auth, options.host)
         url = _origin(options.host, port)
-        announcement = Running(pid=os.getpid(), url=url, nats_url=nats.url)
+        origins = [_origin(options.host, each) for each in further]
+        announcement = Running(
+            pid=os.getpid(),
+            version=version("hubbub"),
+            url=url,
+            gateways=tuple(origins),
+            nats_url=nats.url,
+            channels=channels_of(settings.gateway),
+        )
         held.enter_context(folder.announced(announcement, bus_urls=bus_urls))
         children = [_gateway(options.host, each, url, settings, folder) for each in further]
         config = server_config(
@@ -126,7 +141,6 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
             graceful_seconds=GRACEFUL_SECONDS,
             limits=settings.gateway.peer_limits,
         )
-        origins = [_origin(options.host, each) for each in further]
         banner = _banner(announcement, origins, users, folder)
         serving.set()
         async with running(
@@ -139,7 +153,11 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
 async def _demo_users(auth: AuthParts, host: str) -> list[DemoUser]:
     if is_loopback(host):
         return await ensure_demo_users(auth)
-    await delete_demo_users(auth)
+    if await delete_demo_users(auth):
+        click.echo(
+            f"the demo users are deleted, as others may reach {host} and their password is public;"
+            " what they wrote stays, with their names"
+        )
     return []
 
 
@@ -151,23 +169,27 @@ def _origin(host: str, port: int) -> str:
 
 def _gateway(host: str, port: int, origin: str, settings: Settings, folder: DataFolder) -> Child:
     """A further gateway, with the same bus, issuer and `/api` key."""
-    # Settings of another bus or issuer.
-    others = {
-        "HUBBUB_NATS_URL",
-        "HUBBUB_NATS_CREDS",
-        "HUBBUB_NATS_CA",
-        "HUBBUB_JWKS_PROXY",
-    }
-    env = {
-        **{name: value for name, value in inherited_environment().items() if name not in others},
+    inherited = inherited_environment()
+    ours = {
         "HUBBUB_NATS_URL_FILE": str(folder.bus_url_file("gateway")),
         "HUBBUB_AWAIT_AUTH_SERVICE": str(settings.gateway.awaits_auth_service).lower(),
         "HUBBUB_JWKS_URL": f"{origin}/auth/.well-known/jwks.json",
-        "HUBBUB_API_KEY_FILE": str(folder.api_key_file),
         "HUBBUB_GATEWAY_DRAIN_SECONDS": str(settings.gateway.drain_seconds),
     }
+    if inherited.keys().isdisjoint({"HUBBUB_API_KEY", "HUBBUB_API_KEY_FILE"}):
+        ours["HUBBUB_API_KEY_FILE"] = str(folder.api_key_file)
+    # What is said of another bus or issuer is not for it, by value or by file.
+    replaced = {_setting(name) for name in ours} - {"HUBBUB_API_KEY"}
+    replaced |= {"HUBBUB_NATS_CREDS", "HUBBUB_NATS_CA", "HUBBUB_JWKS_PROXY"}
+    kept = {name: inherited[name] for name in inherited if _setting(name) not in replaced}
     drain_seconds = settings.gateway.drain_seconds
-    return gateway_child(f"gateway:{port}", host, port, env=env, drain_seconds=drain_seconds)
+    return gateway_child(
+        f"gateway:{port}", host, port, env=kept | ours, drain_seconds=drain_seconds
+    )
+
+
+def _setting(variable: str) -> str:
+    return variable.removesuffix("_FILE")
 
 
 async def _run_when_complete(auth: AuthParts, child: Child) -> None:
@@ -220,7 +242,8 @@ def _banner(
 ) -> str:
     lines = [f"Hubbub {version('hubbub')} is ready: {running.url}"]
     if origins:
-        lines.append(f"  further gateways  {' '.join(origins)}")
+        sockets = " ".join(f"{each.replace('http', 'ws', 1)}/ws/chat" for each in origins)
+        lines.append(f"  further gateways  {sockets}")
     if users:
         # The tabs of one browser share one session.
         emails = " or, in a private window, ".join(user.email for user in users)

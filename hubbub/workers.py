@@ -11,6 +11,7 @@ from hubbub.gateways import gateway_child
 from hubbub.stop_early import ignore_stop_signals
 from shared.runtime.listening import reserve
 from shared.runtime.process import run, running, stop_signals
+from shared.runtime.settings import read_settings
 from shared.runtime.telemetry import configure_logging
 
 
@@ -23,7 +24,7 @@ def run_workers(host: str, port: int, count: int) -> None:
     """
     if sys.platform != "linux":
         raise CommandFailed("--workers needs Linux: elsewhere one of them gets all connections")
-    settings = GatewaySettings()
+    settings = read_settings(GatewaySettings, alone=True)
     settings.check_host(host)
     configure_logging(settings.log_level, json=True)
     run(_keep_alive(host, port, count, drain_seconds=settings.drain_seconds))

@@ -10,6 +10,7 @@ from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
 from shared.runtime.listening import listen
 from shared.runtime.process import Server, run, server_config, stop_signals
+from shared.runtime.settings import read_settings
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
 from shared.sql.outbox_metrics import OutboxMetrics
@@ -47,17 +48,21 @@ async def serve(settings: PostsSettings, *, host: str, port: int, stop: asyncio.
             await server.serve(sockets=[taken])
 
 
-async def serve_until_signal(host: str, port: int) -> None:
-    settings = PostsSettings()
-    configure_logging(settings.log_level, json=True)
-    allow_open_files()
+async def serve_until_signal(settings: PostsSettings, host: str, port: int) -> None:
     with stop_signals() as stop:
         await serve(settings, host=host, port=port, stop=stop)
 
 
 def main(host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, with the settings of the environment."""
-    run(serve_until_signal(host, port))
+    """Serve until SIGTERM or SIGINT, with the settings of the environment.
+
+    Raises:
+        WrongSettings: the service can't run with them.
+    """
+    settings = read_settings(PostsSettings, alone=True)
+    configure_logging(settings.log_level, json=True)
+    allow_open_files()
+    run(serve_until_signal(settings, host, port))
 
 
 if __name__ == "__main__":

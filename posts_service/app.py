@@ -26,6 +26,7 @@ from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.runtime.supervision import Loop, Supervisor
 from shared.sql.outbox_metrics import OutboxMetrics
+from shared.sql.schema import Schema
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.authentication import authenticate
 from shared.tokens.revocations import CompletePosition, Revocations
@@ -100,7 +101,7 @@ async def serving(
         revocations_known.set()
 
     def ready() -> list[str]:
-        reasons = []
+        reasons = schema.trouble()
         if not verifier.ready:
             reasons.append("the keys to check tokens with are not known yet")
         if not revocations_known.is_set():
@@ -111,6 +112,8 @@ async def serving(
         return reasons + supervisor.not_ready()
 
     async with connect_database(settings.database_url) as sessions:
+        schema = Schema(sessions, "posts_service")
+        await schema.look()
         committed = wake_after_commit(sessions)
         router = create_router(
             sessions,
@@ -136,6 +139,7 @@ async def serving(
             metrics=outbox,
         )
         async with supervisor.running(
+            Loop("posts_schema", schema.run),
             Loop("posts_control", control.run),
             Loop("posts_revocations_known", learn_revocations, may_return=True),
             Loop("posts_relay", relay, is_vital=False),

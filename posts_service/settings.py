@@ -1,12 +1,11 @@
 """What the posts service reads from its environment."""
 
 from datetime import timedelta
-from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.runtime.settings import Count, Seconds, ServiceSettings
+from shared.runtime.settings import Count, Rate, Seconds, ServiceSettings
 from shared.sql.settings import DatabaseUrl
 
 
@@ -18,7 +17,7 @@ class PostsSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="HUBBUB_DATABASE_URL")
     like_notice_seconds: Seconds = 86_400
     """An author is notified of the same user's like once in this time."""
-    user_units_per_second: Annotated[float, Field(ge=0)] = 50
+    user_units_per_second: Rate = 50
     """Of one user in this process, in the long run; 0 is no limit."""
     user_burst: Count = 1000
     """Units that one user may spend at once."""

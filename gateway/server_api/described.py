@@ -1,7 +1,6 @@
 """The server API in the OpenAPI document."""
 
 from collections.abc import Iterable
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -31,7 +30,6 @@ _ERROR_MODE = {
 }
 
 
-@cache  # to make them takes longer than all else that a router needs
 def operation_of(name: str) -> dict[str, Any]:
     """What the document says of a method, beside what FastAPI knows."""
     if name == BATCH:

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 LONGEST_TOKEN_SECONDS = 31 * 86_400.0
 """More is taken of nobody: revocations have to be kept for as long."""
 MIN_RSA_BITS = 2048
+HMAC_BYTES = 32
+"""That a secret of HS256 has, by RFC 7518."""
 
 HmacName = Literal["HS256", "HS384", "HS512"]
 KeyName = Literal[
@@ -89,6 +91,10 @@ def check_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def is_short(secret: SecretStr) -> bool:
+    return len(secret.get_secret_value().encode()) < HMAC_BYTES
+
+
 def check_proxy(proxy: SecretStr) -> SecretStr:
     """
     Raises:
@@ -116,6 +122,7 @@ def _is_http(address: str) -> bool:
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 Secret = Annotated[SecretStr, AfterValidator(check_secret)]
 Proxy = Annotated[SecretStr, AfterValidator(check_proxy)]
+HttpUrl = Annotated[str, AfterValidator(_check_url)]
 
 
 class IssuerSettings(BaseModel):
@@ -125,7 +132,7 @@ class IssuerSettings(BaseModel):
 
     issuer: Name | None = None
     """The `iss` of its tokens; without one, that of all which no other entry names."""
-    jwks_url: Annotated[str, AfterValidator(_check_url)] | None = None
+    jwks_url: HttpUrl | None = None
     jwks_proxy: Proxy | None = None
     hmac_secret: Secret | None = None
     hmac_secrets: tuple[Secret, ...] = Field((), max_length=2)

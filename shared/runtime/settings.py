@@ -1,33 +1,54 @@
 """Settings of every service, read from the environment or from files that it names."""
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
+from hubbub_client.nats.address import check_servers, tls_context
+from shared.runtime.environment import (
+    EnvOrFile,
+    WrongSettings,
+    environment_names,
+    problems_in,
+    problems_with_names,
+)
 from shared.runtime.issuer_settings import (
     BY_DEFAULT,
+    HMAC_BYTES,
     LONGEST_TOKEN_SECONDS,
+    HttpUrl,
     IssuerSettings,
+    Name,
     Proxy,
     Secret,
+    is_short,
 )
-from shared.runtime.locale import as_utf8
 from shared.web.origins import Origins
 from shared.web.peers import PeerLimits
 
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Bytes = Annotated[int, Field(gt=0)]
-Amount = Annotated[int, Field(ge=0)]
+LONGEST_SECONDS = 100 * 365 * 86_400
+"""More can't be expressed everywhere, such as in the nanoseconds of NATS."""
+MOST = 2**53 - 1
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
+Grace = Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
+Rate = Annotated[float, Field(ge=0, le=MOST)]
+"""In a second; 0 is no limit."""
+Count = Annotated[int, Field(gt=0, le=MOST)]
+Bytes = Annotated[int, Field(gt=0, le=MOST)]
+Amount = Annotated[int, Field(ge=0, le=MOST)]
 
 _OTHER_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 
@@ -51,38 +72,31 @@ MAX_TOKEN_SECONDS = 86_400
 
 _PEER_DEFAULTS = PeerLimits()
 
+_GUESSED = f"is shorter than {HMAC_BYTES} bytes: who has a token can guess it, and make tokens"
+
+_SERVICES = ("HUBBUB_AUTH_", "HUBBUB_POSTS_", "HUBBUB_GATEWAY_")
+_OF_SOME_SERVICES = ("HUBBUB_DATABASE_URL", "HUBBUB_API_KEY")
+"""Beside those that have a service's name: all may be set in one file for all processes."""
+_OF_TOOLS = ("HUBBUB_COMMAND", "HUBBUB_TEST_")
+"""Of the client's fixtures, and of our tests."""
+
 NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
 
 OWN_ISSUER = "hubbub"
 """What our auth service calls itself, unless it is told otherwise."""
 
 
-class _EnvOrFile(EnvSettingsSource):
-    """``HUBBUB_X`` from the environment, else from the file that ``HUBBUB_X_FILE`` names."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        value, key, is_complex = super().get_field_value(field, field_name)
-        if value is None:
-            for _, name, _ in self._extract_field_info(field, field_name):
-                path = self.env_vars.get(f"{name}_file")
-                if path is not None:
-                    value = Path(path).read_text(encoding="utf-8").rstrip("\n")
-                    return value, key, is_complex
-        if isinstance(value, str) and not _is_path(field):
-            value = as_utf8(value)
-        return value, key, is_complex
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError as error:
-            (_, name, _), *_ = self._extract_field_info(field, field_name)
-            raise ValueError(f"{name.upper()}: no JSON: {error}") from None
+def _is_readable(file: Path) -> Path:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from None
+    return file
 
 
-def _is_path(field: FieldInfo) -> bool:
-    """Paths are bytes to the system, whatever the locale."""
-    return Path in (field.annotation, *get_args(field.annotation))
+def _are_certificates(file: Path) -> Path:
+    tls_context("", file)
+    return file
 
 
 class ServiceSettings(BaseSettings):
@@ -96,16 +110,25 @@ class ServiceSettings(BaseSettings):
         hide_input_in_errors=True,  # it may be a secret
     )
 
-    nats_url: str = Field("nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL")
-    nats_creds: Path | None = Field(None, validation_alias="HUBBUB_NATS_CREDS")
-    nats_ca: Path | None = Field(None, validation_alias="HUBBUB_NATS_CA")
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """What settings were called before, and what they are called now."""
+
+    nats_url: Annotated[str, AfterValidator(check_servers)] = Field(
+        "nats://127.0.0.1:4222", validation_alias="HUBBUB_NATS_URL"
+    )
+    nats_creds: Annotated[Path, AfterValidator(_is_readable)] | None = Field(
+        None, validation_alias="HUBBUB_NATS_CREDS"
+    )
+    nats_ca: Annotated[Path, AfterValidator(_are_certificates)] | None = Field(
+        None, validation_alias="HUBBUB_NATS_CA"
+    )
     """The authority of the server's certificate; with it TLS is required."""
-    jwks_url: str | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
+    jwks_url: HttpUrl | None = Field(None, validation_alias="HUBBUB_JWKS_URL")
     jwks_proxy: Proxy | None = Field(None, validation_alias="HUBBUB_JWKS_PROXY")
     """To fetch the keys through; it may hold a password."""
     hmac_secret: Secret | None = Field(None, validation_alias="HUBBUB_HMAC_SECRET")
-    token_issuer: str = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
-    token_audience: str = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
+    token_issuer: Name = Field(OWN_ISSUER, validation_alias="HUBBUB_TOKEN_ISSUER")
+    token_audience: Name = Field("hubbub", validation_alias="HUBBUB_TOKEN_AUDIENCE")
     max_token_seconds: Seconds = Field(
         MAX_TOKEN_SECONDS, validation_alias="HUBBUB_MAX_TOKEN_SECONDS"
     )
@@ -189,10 +212,16 @@ class ServiceSettings(BaseSettings):
             longest = max(longest, issuer.max_token_seconds or 0.0)
         return longest
 
+    def lacking(self) -> list[str]:
+        """What a service can't do without, when it runs by itself."""
+        return [] if self.trusts_somebody else [f"{NOBODY_TRUSTED}: no token could be checked"]
+
     @property
     def warnings(self) -> list[str]:
         """What is allowed and may be a mistake, in a service that verifies tokens."""
         warnings = []
+        if self.hmac_secret is not None and is_short(self.hmac_secret):
+            warnings.append(f"HUBBUB_HMAC_SECRET {_GUESSED}")
         is_unsaid = self.await_auth_service is None
         if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
             warnings.append(
@@ -206,6 +235,8 @@ class ServiceSettings(BaseSettings):
                     f"HUBBUB_ISSUERS.{number} has no audience: what the issuer signs for other"
                     " applications is taken here too"
                 )
+            if any(map(is_short, issuer.secrets)):
+                warnings.append(f"HUBBUB_ISSUERS.{number}: a secret {_GUESSED}")
             if issuer.issuer == OWN_ISSUER:
                 warnings.append(
                     f"HUBBUB_ISSUERS.{number} is called {OWN_ISSUER!r}: of our auth service"
@@ -256,13 +287,44 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _EnvOrFile(settings_cls)
+        return init_settings, EnvOrFile(settings_cls)
 
 
-def environment_names(settings: type[ServiceSettings]) -> list[str]:
-    """The environment variables that a settings class reads."""
-    prefix = settings.model_config.get("env_prefix", "")
-    return [
-        str(field.validation_alias or f"{prefix}{name}".upper())
-        for name, field in settings.model_fields.items()
-    ]
+Read = TypeVar("Read", bound=ServiceSettings)
+
+
+def read_settings(kind: type[Read], *, alone: bool = False, **given: Any) -> Read:
+    """Read them from the environment, and see that it holds nothing that is meant and not read.
+
+    Args:
+        alone: Whether a service has nothing but them, as a process of its own.
+        given: What is not the environment's to say.
+
+    Raises:
+        WrongSettings: all that is wrong.
+    """
+    prefix = kind.model_config["env_prefix"]
+    problems = list(
+        problems_with_names(
+            environment_names(kind),
+            renamed=kind.renamed,
+            of_others=(
+                *(each for each in _SERVICES if each != prefix),
+                *_OF_SOME_SERVICES,
+                *_OF_TOOLS,
+            ),
+        )
+    )
+    try:
+        settings = kind(**given)
+        problems += settings.lacking() if alone else []
+    except ValidationError as error:
+        problems += problems_in(error, kind)
+    except WrongSettings as error:
+        problems += error.problems
+    except SettingsError as error:  # what is raised while a value is read is its cause
+        problems += getattr(error.__cause__, "problems", [str(error)])
+    else:
+        if not problems:
+            return settings
+    raise WrongSettings(problems)

@@ -17,6 +17,8 @@ from alembic import command, context, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData
 
 from hubbub_client.outbox.table import MAX_NAME_LENGTH
@@ -33,15 +35,28 @@ _ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDi
 _ADVISORY_LOCK = 0x48_75_62_62  # any number, as long as all processes take the same
 
 
+class DatabaseNewer(Exception):
+    """A newer version has migrated the database, and this one knows nothing of what it holds."""
+
+
 async def migrate(url: str | URL, package: str, *, limits: DatabaseLimits = _LIMITS) -> None:
     """Bring the database to the newest revision of the package's ``migrations``.
 
     All in one transaction. Processes that start together wait for each other.
 
     Raises:
-        DatabaseUnavailable: the database does not answer.
+        DatabaseUnavailable: the database does not answer, or can't be used.
+        DatabaseNewer: it is not for this version.
     """
-    await _run_command(url, package, command.upgrade, "head", limits)
+    try:
+        await _run_command(url, package, command.upgrade, "head", limits)
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        revision = error.__cause__.argument
+        raise DatabaseNewer(
+            f"a newer version of Hubbub has migrated it, to revision {revision}: run that version"
+        ) from error
 
 
 async def downgrade(

@@ -7,7 +7,7 @@ from bench.rows import ROWS
 from bench.scenarios.scale import Scale
 from bench.servers import ENVIRONMENT, ORDINARY, SERVERS
 from gateway.settings import GatewaySettings
-from shared.runtime.settings import environment_names
+from shared.runtime.environment import environment_names
 
 
 @pytest.mark.parametrize("server", SERVERS)

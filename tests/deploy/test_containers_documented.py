@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from hubbub.check_config import SETTINGS
-from shared.runtime.settings import environment_names
+from shared.runtime.environment import environment_names
 from tests.deploy.compose_file import COMPOSE_FILES, services_of
 from tests.deploy.manifests import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hubbub.check_config import SETTINGS, problems_of
-from shared.runtime.settings import environment_names
+from shared.runtime.environment import environment_names
 from tests.deploy import compose_file
 from tests.deploy.compose_file import COMPOSE_FILES, services_of
 from tests.deploy.manifests import (

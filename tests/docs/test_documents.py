@@ -21,7 +21,8 @@ from hubbub_client.contracts.subjects import publication_subject
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus
 from posts_service.settings import PostsSettings
-from shared.runtime.settings import ServiceSettings, environment_names
+from shared.runtime.environment import environment_names
+from shared.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -59,7 +60,7 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     known = {
         name
         for settings in (AuthSettings, PostsSettings, GatewaySettings)
-        for name in environment_names(settings)
+        for name in (*environment_names(settings), *settings.renamed)
     }
     text = (ROOT / "docs/operations.md").read_text()
     named = set(re.findall(r"`(HUBBUB_[A-Z_]+[A-Z])`", text))

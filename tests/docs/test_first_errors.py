@@ -130,7 +130,6 @@ async def test_the_errors_of_the_client_are_listed(nats_url: str, bus: Bus) -> N
     async with a_gateway(nats_url, settings=SETTINGS) as gateway:
         url = url_of(gateway)
         assert await error_of(url, "another key") == ("unauthorized", "401")
-        assert await error_of(f"{url}/api", API_KEY) == ("unauthorized", "404")
     async with a_gateway(nats_url) as gateway:
         assert await error_of(url_of(gateway), API_KEY) == ("unauthorized", "404")
     code, _ = await error_of(url, API_KEY)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx2
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,7 +27,6 @@ from shared.jetstream.streams import bootstrap
 from shared.tokens.issuers import Issuer
 from shared.tokens.keys import FixedKeys, KeySource
 from shared.tokens.revocations import CompletePosition
-from tests.fixtures import plain_http
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
@@ -226,7 +226,7 @@ async def a_gateway(
 async def _until_all_answer(port: int, api_key: str | SecretStr) -> None:
     """Services are refused orders while a gateway of an earlier test still seems to be there."""
     key = api_key if isinstance(api_key, str) else api_key.get_secret_value()
-    async with asyncio.timeout(LEASE_IS_OVER_SECONDS), plain_http.client() as http:
+    async with asyncio.timeout(LEASE_IS_OVER_SECONDS), httpx2.AsyncClient(trust_env=False) as http:
         url, headers = f"http://127.0.0.1:{port}/api/info", {"X-API-Key": key}
         while "error" in (await http.post(url, headers=headers, json={})).json():  # noqa: ASYNC110
             await asyncio.sleep(0.1)

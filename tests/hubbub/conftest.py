@@ -1,8 +1,11 @@
+import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.system.processes import Processes, processes_in
 
@@ -28,3 +31,20 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     home.mkdir()
     with processes_in(home) as started:
         yield started
+
+
+@pytest.fixture
+def bare_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For commands that run in this process: without settings, and what they do to it is undone."""
+    for name in [each for each in os.environ if each.startswith("HUBBUB_")]:
+        monkeypatch.delenv(name)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    log, said_by, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
+    mask = os.umask(0o077)
+    yield
+    os.umask(mask)
+    structlog.configure(**log)
+    logging.root.handlers[:] = said_by
+    logging.root.setLevel(level)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from gateway.channels.namespaces import Namespaces
 from hubbub.data_folder import DataFolder, Running
 from hubbub.publish import publish_lines
 from hubbub_client.contracts.channels import parse_channel
@@ -39,7 +40,7 @@ def url(nats_url: str) -> str:
 @pytest.fixture
 def channel(url: str) -> ChannelName:
     """A channel of this test's own."""
-    return parse_channel(f"test:{uuid4()}")
+    return parse_channel(f"chat:{uuid4()}")
 
 
 class Tail:
@@ -192,13 +193,15 @@ async def test_no_more_lines_are_read_than_may_be_in_flight(
         nonlocal taken
         for number in range(100):
             taken += 1
-            yield json.dumps({"channel": "test:a", "data": number}).encode()
+            yield json.dumps({"channel": "chat:a", "data": number}).encode()
 
     async with connect_bus(server.url, name="test") as bus:
         await bus.until_connected()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(publish_lines(bus, lines(), stop=stop, max_in_flight=2))
+            publishing = group.create_task(
+                publish_lines(bus, Namespaces(), lines(), stop=stop, max_in_flight=2)
+            )
             for _ in range(100):
                 await asyncio.sleep(0)  # without a limit, one turn of the loop would take them all
             assert taken == 3  # the third waits, since without streams nothing is stored
@@ -245,12 +248,12 @@ def test_tail_misses_nothing_while_the_server_is_away(
 ) -> None:
     server = nats_server()
     run_command("bootstrap", "--nats", server.url, env=os.environ).check_returncode()
-    tail = start_tail("test:a", nats=server.url)
+    tail = start_tail("chat:a", nats=server.url)
 
-    publish("test:a", "1", nats=server.url)
+    publish("chat:a", "1", nats=server.url)
     server.kill()
     server.start()
-    publish("test:a", "2", nats=server.url)
+    publish("chat:a", "2", nats=server.url)
 
     assert [tail.line()["data"], tail.line()["data"]] == [1, 2]
 

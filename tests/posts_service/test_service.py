@@ -47,14 +47,19 @@ async def observer(nats: NatsServer) -> AsyncGenerator[Bus]:
 
 @asynccontextmanager
 async def served(
-    nats_url: str, database_url: str, *, relay_limits: RelayLimits | None = None
+    nats_url: str,
+    database_url: str,
+    *,
+    relay_limits: RelayLimits | None = None,
+    is_migrated: bool = True,
 ) -> AsyncGenerator[FastAPI]:
     """The service with all that its process has around it, but for the listening socket."""
     settings = PostsSettings(
         nats_url=nats_url, database_url=database_url, hmac_secret=SecretStr(HMAC_SECRET)
     )
     registry = CollectorRegistry()
-    await migrate(database_url, "posts_service")
+    if is_migrated:
+        await migrate(database_url, "posts_service")
     async with (
         open_verifier(settings) as verifier,
         connect_bus(nats_url, name="posts") as bus,
@@ -217,6 +222,22 @@ async def test_until_the_revocations_were_read_nobody_is_believed(
         nats.start()
         await until_ready(ada)
         assert (await ada.get("/posts")).status_code == 200
+
+
+async def test_with_a_database_that_is_not_migrated_it_is_not_ready_and_says_what_to_do(
+    nats: NatsServer, observer: Bus, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with (
+        served(nats.url, sqlite_url, is_migrated=False) as app,
+        a_client(app, 1, "Ada") as ada,
+    ):
+        await until_answered(ada, "/posts", 503)
+        readiness, answer = await ada.get("/readyz"), await ada.get("/posts")
+
+    assert readiness.status_code == 503
+    assert "run `hubbub migrate`" in readiness.json()["detail"]
+    assert answer.json()["code"] == "unavailable"
+    assert "Traceback" not in "".join(capsys.readouterr())
 
 
 async def test_the_depth_of_the_outbox_is_measured(

@@ -236,6 +236,7 @@ async def use_everything(deployment: Deployment) -> None:
         assert (await posts.post(like, headers=bearer(grace))).status_code == 200
         await adas.until(lambda f: f["type"] == "notification")
         deployment.run("publish", "chat:lobby", '"from a shell"', user="operator")
+        deployment.run("doctor", user="operator")
 
         await be_an_application(deployment.nats)
 

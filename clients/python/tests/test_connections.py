@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 
+from clients.python.tests.conftest import API_KEY
 from hubbub_client import Connection, Hubbub, Position, PositionLost, PresenceStats
 from tests.gateway.chatting import RunningGateway, token_of
 from tests.gateway.protocols.centrifuge.talking import talking
@@ -97,3 +98,11 @@ async def test_a_user_is_disconnected_with_a_code(hubbub: Hubbub, gateway: Runni
         ended = await ann.closed()
 
     assert ended == (4242, "go away")
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/api", "/api/"])
+async def test_the_url_may_end_with_the_path_as_other_clients_want_it(
+    url: str, ending: str
+) -> None:
+    async with Hubbub(f"{url}{ending}", API_KEY) as hubbub:
+        assert await hubbub.presence_stats(a_channel()) == PresenceStats(clients=0, users=0)

@@ -14,7 +14,7 @@ from shared.runtime.settings import ServiceSettings
 from tests.fixtures.issuers import ec_key, pem, rsa_key
 
 URL = "https://idp.example/jwks"
-SECRET = "Geheimnis, lang genug für zwei"
+SECRET = "Geheimnis, lang genug für zweiunddreißig"
 PRIVATE = ec_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 SHORT = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 CURVE = ec.generate_private_key(ec.SECP256K1())

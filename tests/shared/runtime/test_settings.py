@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from shared.runtime.settings import Bytes, ServiceSettings, environment_names
+from shared.runtime.environment import environment_names
+from shared.runtime.settings import Bytes, ServiceSettings
 
 
 class ASettings(ServiceSettings):

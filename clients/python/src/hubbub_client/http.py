@@ -110,7 +110,8 @@ def _options(url: str, api_key: str) -> dict[str, Any]:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("not a URL of HTTP, such as http://127.0.0.1:8000")
     return {
-        "base_url": f"{url.rstrip('/')}/api/",
+        # Some write it with the path, as other clients of this API want it.
+        "base_url": f"{url.rstrip('/').removesuffix('/api')}/api/",
         "headers": {"X-API-Key": api_key, "Content-Type": "application/json"},
         "verify": parts.scheme == "https",  # certificates take 60 ms to load; HTTP needs none
     }

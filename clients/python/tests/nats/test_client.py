@@ -98,7 +98,7 @@ async def test_what_is_wrong_with_each_of_several_servers_is_said_once(
 
 
 async def test_an_address_that_is_none_is_said_and_not_tried_for_ever() -> None:
-    with pytest.raises(BadAddress, match="cannot connect to 'nats://': "):
+    with pytest.raises(BadAddress, match="'nats://' is not the address"):
         async with asyncio.timeout(20), connect_bus("nats://", name="test"):
             await asyncio.Event().wait()
 
@@ -107,7 +107,7 @@ async def test_an_address_that_is_none_is_said_without_its_password() -> None:
     url = (
         "nats://me:sesame/@a,nats://me:sesame@b"  # urllib takes what is before the slash for a port
     )
-    with pytest.raises(BadAddress, match="'nats://a,nats://b'") as caught:
+    with pytest.raises(BadAddress, match="'nats://a'") as caught:
         async with asyncio.timeout(20), connect_bus(url, name="test"):
             await asyncio.Event().wait()
 

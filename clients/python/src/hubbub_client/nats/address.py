@@ -28,6 +28,29 @@ class BadAddress(ValueError):
     """No server can be at the address, so the process must not start. The text has no password."""
 
 
+def check_servers(url: str) -> str:
+    """See that each of the addresses could be a server's.
+
+    Raises:
+        BadAddress: one can't.
+    """
+    for server in url.split(","):
+        if not _is_address(server if "://" in server else f"nats://{server}"):
+            raise BadAddress(
+                f"{without_passwords(server)!r} is not the address of a NATS server, such as"
+                " nats://host:4222"
+            )
+    return url
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of its port
+        return False
+
+
 def credentials_of(servers: Sequence[str]) -> tuple[str | None, str | None]:
     """The user and password in the first URL that has both; they are for all servers.
 

@@ -16,7 +16,13 @@ except ImportError as error:
     raise ImportError("the bus needs nats-py: pip install 'hubbub-client[nats]'") from error
 
 from hubbub_client.log_events import LogEvent
-from hubbub_client.nats.address import BadAddress, credentials_of, tls_context, without_passwords
+from hubbub_client.nats.address import (
+    BadAddress,
+    check_servers,
+    credentials_of,
+    tls_context,
+    without_passwords,
+)
 from hubbub_client.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from hubbub_client.nats.inbox import Inbox, Reply, ReplyHandler
 from hubbub_client.nats.light_client import LightClient, Subscription
@@ -63,6 +69,8 @@ class Bus:
         """What the server last refused since it was connected: a subject, or to let it in."""
         self.refusals = 0
         """How often it refused anything."""
+        self._servers = ""
+        """Their addresses, without passwords."""
         self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
@@ -80,6 +88,16 @@ class Bus:
     def max_payload(self) -> int:
         """The most bytes of headers and payload together; for more the server disconnects."""
         return self._client.max_payload
+
+    @property
+    def server_version(self) -> str:
+        """Of the server that we are connected to; empty before."""
+        return self._client.server_version
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong the last time that we tried to connect; None while connected."""
+        return self._last_errors[-1] if self._last_errors else None
 
     def on_connected(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call it after every (re)connect, once subscriptions are sent; the result detaches it."""
@@ -187,6 +205,7 @@ class Bus:
             BadAddress: no server can be there.
         """
         user, password = credentials_of(servers)
+        self._servers = without_passwords(",".join(servers))
         try:
             await self._client.connect(
                 servers,
@@ -208,9 +227,8 @@ class Bus:
                 lame_duck_mode_cb=self._was_asked_to_leave,
             )
         except nats.errors.Error as error:  # nats-py retries what may be temporary
-            address = without_passwords(",".join(servers))
             # From None: the cause may hold a part of a password.
-            raise BadAddress(f"cannot connect to {address!r}: {error}") from None
+            raise BadAddress(f"cannot connect to {self._servers!r}: {error}") from None
         # No other task has run since connecting, so the subscriptions are the first to be sent.
         self._client.subscribe_again()
         await self._came_up()
@@ -254,7 +272,7 @@ class Bus:
             self.not_allowed = text.removeprefix("nats: ").strip("'")
             self.refusals += 1
         if text not in self._last_errors:  # log it once, not at every attempt to connect
-            log.warning(LogEvent("bus_error", error=text))
+            log.warning(LogEvent("bus_error", error=text, servers=self._servers))
             self._last_errors.append(text)
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
@@ -288,9 +306,10 @@ async def connect_bus(
 
     Raises:
         BusLost: in the body, if the connection was closed for good.
-        BadAddress: the CA can't be read; or, in the body, the URL is malformed.
+        BadAddress: the URL is malformed, or the CA can't be read; or, in the body, who connects
+            can't be proved.
     """
-    tls = tls_context(url, ca)
+    tls = tls_context(check_servers(url), ca)
     bus = Bus(inbox_prefix=f"_INBOX_{name}", max_pending_bytes=max_pending_bytes)
     failure: Exception | None = None
     try:

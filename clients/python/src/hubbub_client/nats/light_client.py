@@ -86,6 +86,11 @@ class LightClient(Client):
         self._max_unsent_bytes = max_pending_bytes
         self._tap: Tap | None = None
 
+    @property
+    def server_version(self) -> str:
+        """As the server says it; empty before it has said anything."""
+        return str(self._server_info.get("version", ""))
+
     def subscribe_inline(self, subject: str, handler: Handler) -> Subscription:
         """Subscribe now, or at the next connect; it survives every reconnect."""
         if not _SUBSCRIPTION_SUBJECT.fullmatch(subject):

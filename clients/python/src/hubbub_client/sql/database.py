@@ -53,6 +53,8 @@ _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
 }
+_SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_POSTGRES_REFUSES = ("28", "42501")  # our name or password, what we may do
 _POSTGRES_UNAVAILABLE = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P01", "3D000")
 """Classes and codes of SQLSTATE: connection, resources, shutdown and cancel, system, locks."""
 
@@ -60,8 +62,12 @@ _POSTGRES_UNAVAILABLE = ("08", "53", "57", "58", "55P03", "25P03", "40001", "40P
 class DatabaseUnavailable(Unavailable):
     """The database does not answer, or not in time; the transaction was rolled back."""
 
-    def __init__(self) -> None:
-        super().__init__("the database does not answer now")
+    def __init__(self, why: str = "the database does not answer now") -> None:
+        super().__init__(why)
+
+
+class DatabaseUnfit(DatabaseUnavailable):
+    """It answers, and can't be used before an operator has done something; so we may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,8 @@ class Sessions(async_sessionmaker[AsyncSession]):
         """``readers``: the engine of sessions that only read."""
         super().__init__(engine, expire_on_commit=False)
         self._readers = readers
+        self.unfit_because: str | None = None
+        """Why nothing is to be read or written now, such as tables that are not as they must be."""
 
     def reading(self) -> AsyncSession:
         """A session that only reads."""
@@ -140,6 +148,16 @@ def _installed_driver(database: str) -> str:
         if find_spec(driver) is not None:
             return driver
     raise BadDatabaseUrl(f"no driver for {database} is installed: pip install {drivers[0]}")
+
+
+def place_of(url: URL) -> str:
+    """Where the database is, for an operator: without user, password and options."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or ":memory:"
+    hosts = url.query.get("host") or url.host or ""
+    name = hosts if isinstance(hosts, str) else ",".join(hosts)
+    port = f":{url.port}" if url.port else ""
+    return f"{name}{port}/{url.database or ''}"
 
 
 def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
@@ -247,7 +265,10 @@ async def transaction(
 
     Raises:
         DatabaseUnavailable: the database does not answer; the transaction may be tried again.
+        DatabaseUnfit: somebody has to do something first.
     """
+    if sessions.unfit_because is not None:
+        raise DatabaseUnfit(sessions.unfit_because)
     with translating_errors():
         if read_only:
             async with sessions.reading() as session:
@@ -310,7 +331,7 @@ async def use_write_ahead_log(engine: AsyncEngine, seconds: float) -> None:
 
 @contextmanager
 def translating_errors() -> Generator[None]:
-    """Raise `DatabaseUnavailable` for errors of the server, not for those of the statement."""
+    """Raise `DatabaseUnavailable` for what is not the statement's fault."""
     try:
         yield
     except (OSError, exc.TimeoutError) as error:  # asyncpg lets OSError and TimeoutError through
@@ -318,6 +339,8 @@ def translating_errors() -> Generator[None]:
     except exc.DBAPIError as error:
         if _is_unavailable(error):
             raise DatabaseUnavailable from error
+        if (why := _why_unfit(error)) is not None:
+            raise DatabaseUnfit(why) from error
         raise
 
 
@@ -331,6 +354,13 @@ def _is_unavailable(error: exc.DBAPIError) -> bool:
     if state is None:  # the driver itself failed: the connection was closed, or not opened
         return isinstance(error, exc.InterfaceError | exc.OperationalError)
     return bool(state.startswith(_POSTGRES_UNAVAILABLE))
+
+
+def _why_unfit(error: exc.DBAPIError) -> str | None:
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_DAMAGED:
+        return "the database's file is damaged, or not a database"
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return "the database refuses us" if state.startswith(_POSTGRES_REFUSES) else None
 
 
 def _is_sqlite_unavailable(error: sqlite3.Error) -> bool:

@@ -1,0 +1,50 @@
+"""Asking what answers by HTTP whether it is ready, and the issuer for its keys."""
+
+import httpx2
+
+from hubbub.doctor.findings import Finding, bad, good
+from shared.runtime.settings import ServiceSettings
+from shared.tokens.keys import JwksKeys
+
+ASK_SECONDS = 3.0
+_SAID = 300
+"""Characters of an answer that are shown at most."""
+
+
+async def look_at_services(origins: tuple[str, ...]) -> list[Finding]:
+    async with httpx2.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client:
+        return [await _ask(client, origin.rstrip("/")) for origin in origins]
+
+
+async def _ask(client: httpx2.AsyncClient, origin: str) -> Finding:
+    about = f"service {origin}"
+    try:
+        answer = await client.get(f"{origin}/readyz")
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        return bad(about, f"does not answer: {reason}", "start it, or see who has its port")
+    if answer.status_code == httpx2.codes.OK:
+        return good(about, "is ready")
+    return bad(about, f"is not ready: {_detail(answer)}", "see the findings about what it needs")
+
+
+def _detail(answer: httpx2.Response) -> str:
+    try:
+        return str(answer.json()["detail"])[:_SAID]
+    except (ValueError, TypeError, LookupError):
+        return f"{answer.status_code} {answer.reason_phrase}"
+
+
+async def look_at_keys(settings: ServiceSettings) -> list[Finding]:
+    """Whether the issuer gives keys that tokens can be checked with."""
+    if settings.jwks_url is None:
+        return []
+    proxy = settings.jwks_proxy.get_secret_value() if settings.jwks_proxy else None
+    transport = httpx2.AsyncHTTPTransport(proxy=proxy)
+    async with httpx2.AsyncClient(transport=transport) as client:
+        keys = JwksKeys(settings.jwks_url, client, algorithms=settings.key_algorithms)
+        await keys.look_again()
+    if keys.trouble is None:
+        return [good("keys", f"{settings.jwks_url} has keys")]
+    todo = "see that the issuer runs, and that HUBBUB_JWKS_URL names its keys"
+    return [bad("keys", keys.trouble, todo)]

@@ -1,0 +1,90 @@
+"""Whether the database of a service is migrated to what the service's code reads and writes."""
+
+import asyncio
+from importlib.resources import files
+
+import structlog
+from sqlalchemy import inspect, text
+
+from hubbub_client.sql.database import (
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    Sessions,
+    translating_errors,
+)
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 5.0
+ADVICE = "run `hubbub migrate`"
+
+_DIGITS = 4
+_TABLE = "alembic_version"
+_REVISION = text(f"SELECT version_num FROM {_TABLE}")
+
+
+def newest_revision(package: str) -> str:
+    """The newest that the code has; revisions are numbered, and so are their files' names."""
+    folder = files(package) / "migrations" / "versions"
+    return max(file.name[:_DIGITS] for file in folder.iterdir() if file.name[:_DIGITS].isdigit())
+
+
+async def revision_of(sessions: Sessions) -> str:
+    """Which the database is at; empty if it was never migrated.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or can't be used.
+    """
+    with translating_errors():
+        async with sessions.reading() as session:
+            connection = await session.connection()
+            if not await connection.run_sync(lambda each: inspect(each).has_table(_TABLE)):
+                return ""
+            return str(await session.scalar(_REVISION) or "")
+
+
+def trouble_with(found: str, newest: str) -> str | None:
+    """A newer database is none: while services are replaced, the old ones go on with it."""
+    if found >= newest:
+        return None
+    return f"the database is at revision {found or 'none'}, not {newest}: {ADVICE}"
+
+
+class Schema:
+    """What is known of it; while it is wrong, no transaction begins."""
+
+    def __init__(
+        self, sessions: Sessions, package: str, *, look_seconds: float = LOOK_SECONDS
+    ) -> None:
+        self._sessions = sessions
+        self._newest = newest_revision(package)
+        self._look_seconds = look_seconds
+        self._was_right = False
+        self._trouble: str | None = None
+
+    def trouble(self) -> list[str]:
+        """Why the service can't serve: at most one reason."""
+        return [] if self._trouble is None else [self._trouble]
+
+    async def run(self) -> None:
+        """Look now and then until cancelled."""
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once. That the database is away for a while is told by each answer, and not here."""
+        unfit = None
+        try:
+            unfit = trouble = trouble_with(await revision_of(self._sessions), self._newest)
+        except DatabaseUnfit as error:
+            unfit = trouble = str(error)
+        except DatabaseUnavailable as away:
+            if self._was_right:
+                return
+            trouble = str(away)
+        if trouble is not None and trouble != self._trouble:
+            log.error("database_unfit", reason=trouble)
+        self._was_right = self._was_right or trouble is None
+        self._trouble = trouble
+        self._sessions.unfit_because = unfit

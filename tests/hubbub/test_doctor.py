@@ -1,0 +1,219 @@
+"""What a doctor finds: nothing in a healthy system, and what to do about what is wrong in one."""
+
+import json
+import os
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import make_url
+
+from hubbub.bootstrap import stream_settings
+from hubbub.cli import cli
+from hubbub.doctor.command import examined
+from hubbub.doctor.findings import Finding, Level, as_json, as_lines, bad, doubtful, good
+from hubbub.doctor.subject import BusAddress, Subject, subject_of
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.clock import our_clock
+from hubbub_client.nats.client import Bus, connect_bus
+from shared.jetstream.stream_configs import STREAMS
+from shared.jetstream.streams import bootstrap
+from shared.runtime.settings import ServiceSettings
+from shared.sql.migrations import downgrade
+from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.ports import free_ports
+
+MEBIBYTE = 1024 * 1024
+
+
+pytestmark = pytest.mark.usefixtures("bare_process")
+
+
+@pytest.fixture
+def server(nats_server: StartServer) -> NatsServer:
+    return nats_server()
+
+
+@pytest.fixture
+async def bus(server: NatsServer) -> AsyncGenerator[Bus]:
+    async with connect_bus(server.url, name="bootstrap") as connected:
+        await connected.until_connected()
+        await bootstrap(connected, stream_settings(ServiceSettings()))
+        yield connected
+
+
+def a_subject(
+    nats_url: str, database_url: str | None = None, *, services: tuple[str, ...] = ()
+) -> Subject:
+    return Subject(
+        settings=ServiceSettings(),
+        service=None,
+        folder=None,
+        running=None,
+        bus=BusAddress(nats_url, None, None, "doctor"),
+        databases={"posts": make_url(database_url)} if database_url else {},
+        services=services,
+    )
+
+
+def wrong(findings: list[Finding]) -> dict[str, tuple[Level, str]]:
+    return {each.about: (each.level, each.says) for each in findings if each.level is not Level.OK}
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"
+
+
+async def test_nothing_is_wrong_with_a_healthy_system(
+    server: NatsServer, bus: Bus, migrated: Callable[[str], str]
+) -> None:
+    findings = await examined(a_subject(server.url, migrated("posts_service")))
+
+    assert wrong(findings) == {}
+    about = {each.about for each in findings}
+    assert {"versions", "bus", "clock", "consumer notify", "database posts"} <= about
+    assert {f"stream {name}" for name in STREAMS} <= about
+
+
+async def test_a_bus_that_is_away_is_told_with_its_address_and_without_its_password() -> None:
+    findings = await examined(a_subject(f"nats://me:sesame@127.0.0.1:{free_ports()}"))
+
+    level, says = wrong(findings)["bus"]
+    assert level is Level.ERROR
+    assert "does not answer: [Errno 111]" in says
+    assert "sesame" not in as_json(findings)
+
+
+async def test_streams_and_consumer_that_are_missing_are_told(server: NatsServer) -> None:
+    findings = await examined(a_subject(server.url))
+
+    missing = {f"stream {name}" for name in STREAMS} | {"consumer notify"}
+    assert wrong(findings).keys() == missing
+    todo = {each.todo for each in findings if each.about in missing}
+    assert todo == {"run `hubbub bootstrap`"}
+
+
+async def test_a_stream_that_is_too_small_or_configured_otherwise_is_told(
+    server: NatsServer, bus: Bus
+) -> None:
+    api = JetStreamApi(bus)
+    small = {"max_bytes": 64 * MEBIBYTE, "duplicate_window": 10**9}
+    await api.update_stream({**(await api.stream_info("RT")).config, **small})
+
+    findings = await examined(a_subject(server.url))
+
+    assert [each.says for each in findings if each.about == "stream RT"] == [
+        "is smaller than meant: 64 MiB, not 1024 MiB; 0 MiB of 64 MiB used",
+        "is configured otherwise: duplicate_window is 1 s, not 300 s",
+    ]
+    assert wrong(findings).keys() == {"stream RT"}
+
+
+async def test_a_stream_that_soon_takes_nothing_more_is_an_error(
+    server: NatsServer, bus: Bus
+) -> None:
+    api = JetStreamApi(bus)
+    await api.update_stream({**(await api.stream_info("CTL")).config, "max_bytes": 2048})
+    await bus.request("ctl.pub.auth.x", b"x" * 1900, timeout_seconds=20)
+
+    findings = await examined(a_subject(server.url))
+
+    first, *_ = [each for each in findings if each.about == "stream CTL"]
+    assert (first.level, first.says[:14]) == (Level.ERROR, "is nearly full")
+
+
+@pytest.mark.parametrize(("off", "where"), [(90, "90 s ahead of"), (-90, "90 s behind")])
+async def test_a_clock_that_is_off_is_told(
+    server: NatsServer, bus: Bus, off: float, where: str
+) -> None:
+    findings = await examined(a_subject(server.url), now=lambda: our_clock() + off)
+
+    level, says = wrong(findings)["clock"]
+    assert (level, where in says) == (Level.ERROR, True)
+
+
+async def test_a_database_that_is_not_migrated_is_told_with_the_command(
+    server: NatsServer, bus: Bus, migrated: Callable[[str], str]
+) -> None:
+    url = migrated("posts_service")
+    await downgrade(url, "posts_service", "0002")
+
+    [finding] = [
+        each
+        for each in await examined(a_subject(server.url, url))
+        if each.about == "database posts"
+    ]
+
+    assert (finding.level, finding.says.partition(": ")[2]) == (
+        Level.ERROR,
+        "at revision 0002, not 0004",
+    )
+    assert "`hubbub migrate --service posts`" in finding.todo
+
+
+async def test_a_database_that_is_not_there_is_told_and_not_made(
+    server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    findings = await examined(a_subject(server.url, f"sqlite:///{tmp_path}/none"))
+
+    assert wrong(findings).keys() == {"database posts"}
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 a folder of the test
+
+
+async def test_a_service_that_does_not_answer_is_told(server: NatsServer, bus: Bus) -> None:
+    origin = f"http://127.0.0.1:{free_ports()}"
+
+    findings = await examined(a_subject(server.url, services=(origin,)))
+
+    level, says = wrong(findings)[f"service {origin}"]
+    assert (level, says.startswith("does not answer")) == (Level.ERROR, True)
+
+
+def test_the_environment_says_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBUB_NATS_URL", "nats://posts:sesame@bus:4222")
+    monkeypatch.setenv("HUBBUB_DATABASE_URL", "sqlite:////x")
+    monkeypatch.setenv("HUBBUB_JWKS_URL", "http://auth/keys")
+
+    subject = subject_of("posts", None, ("http://posts:8000",))
+
+    assert subject.bus is not None
+    assert subject.bus.inbox == "posts"
+    assert [(name, url.database) for name, url in subject.databases.items()] == [("posts", "/x")]
+    assert subject.services == ("http://posts:8000",)
+
+
+def test_a_folder_on_which_nothing_runs_is_an_error_and_json_says_so_too(tmp_path: Path) -> None:
+    here = ["doctor", "--data", str(tmp_path / "data")]
+
+    lines, document = CliRunner().invoke(cli, here), CliRunner().invoke(cli, [*here, "--json"])
+
+    assert (lines.exit_code, document.exit_code) == (1, 1)
+    assert f"nothing runs on {tmp_path / 'data'}" in lines.stdout
+    said = json.loads(document.stdout)
+    assert said["level"] == "error"
+    assert {"about", "level", "says", "do"} == said["findings"][0].keys()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_setting_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBUB_NATS_URL", "nats://")
+
+    ended = CliRunner().invoke(cli, ["doctor"])
+
+    assert ended.exit_code == 1
+    assert ended.stdout.startswith("error    settings  HUBBUB_NATS_URL: 'nats://' is not the")
+
+
+def test_each_finding_is_a_line_with_what_to_do_below_it() -> None:
+    findings = [good("bus", "is there"), doubtful("disk", "is full", "make room")]
+
+    assert list(as_lines([*findings, bad("x", "y", "z")])) == [
+        "ok       bus   is there",
+        "warning  disk  is full",
+        "               -> make room",
+        "error    x     y",
+        "               -> z",
+        "1 errors, 1 warnings",
+    ]
