@@ -159,7 +159,7 @@ async def test_a_database_that_is_not_there_is_told_and_not_made(
     findings = await examined(a_subject(server.url, f"sqlite:///{tmp_path}/none"))
 
     assert wrong(findings).keys() == {"database posts"}
-    assert os.listdir(tmp_path) == []  # noqa: PTH208 a folder of the test
+    assert "none" not in os.listdir(tmp_path)  # noqa: PTH208
 
 
 async def test_a_service_that_does_not_answer_is_told(server: NatsServer, bus: Bus) -> None:
