@@ -21,6 +21,7 @@ from hubbub_client.jetstream.api import Config, JetStreamApi, nanoseconds
 from hubbub_client.jetstream.consumers import Ensured, ensure_consumer
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.work_queue import Job, WorkQueue, open_work_queue
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
@@ -96,7 +97,9 @@ class Consumer:
             try:
                 jobs = await queue.take(max_handlers - queue.unsettled)
             except BusUnavailable as unavailable:
-                log.warning("consumer %s waits: %s", self._name, unavailable)
+                log.warning(
+                    LogEvent("consumer_waits", consumer=self._name, reason=str(unavailable))
+                )
                 await asyncio.sleep(self._limits.retry_seconds)
                 await self._until_ensured()  # it may be lost
             else:
@@ -114,16 +117,21 @@ class Consumer:
         except CannotHandle as error:
             await self._give_up(job, str(error))
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            if job.deliveries >= limits.max_deliveries:
-                log.exception("consumer %s gives up %s", self._name, _title(job))
-                await self._give_up(job, reason)
+            is_last = job.deliveries >= limits.max_deliveries
+            pause = 0.0 if is_last else limits.pause_seconds(job.deliveries)
+            log.exception(
+                LogEvent(
+                    "event_handler_failed",
+                    consumer=self._name,
+                    subject=job.subject,
+                    sequence=job.sequence,
+                    deliveries=job.deliveries,
+                    again_in_seconds=None if is_last else round(pause, 1),
+                )
+            )
+            if is_last:
+                await self._give_up(job, f"{type(error).__name__}: {error}")
             else:
-                pause = limits.pause_seconds(job.deliveries)
-                log.exception(
-                    "consumer %s failed at %s, try %d; again in %.1f s",
-                    self._name, _title(job), job.deliveries, pause,
-                )  # fmt: skip
                 job.nak(delay_seconds=pause)
         else:
             job.ack()
@@ -131,7 +139,15 @@ class Consumer:
     async def _give_up(self, job: Job, reason: str) -> None:
         """Tell that the event failed; only then it is settled."""
         reason = reason[: self._limits.max_reason_chars]
-        log.error("consumer %s can't handle %s: %s", self._name, _title(job), reason)
+        log.error(
+            LogEvent(
+                "event_given_up",
+                consumer=self._name,
+                subject=job.subject,
+                sequence=job.sequence,
+                reason=reason,
+            )
+        )
         if job.subject.endswith(f".{FAILED}"):  # it would be told again and again
             job.term()
             return
@@ -146,7 +162,7 @@ class Consumer:
                 deadline_seconds=self._limits.publish_seconds,
             )
         except (BusUnavailable, MessageRejected) as error:
-            log.warning("consumer %s could not store a failed event: %s", self._name, error)
+            log.warning(LogEvent("failed_event_not_stored", consumer=self._name, reason=str(error)))
             job.nak(delay_seconds=self._limits.longest_pause_seconds)
         else:
             job.term()
@@ -161,7 +177,9 @@ class Consumer:
             except BusUnavailable as unavailable:
                 reason = self._bus.not_allowed or str(unavailable)
                 if reason != said:
-                    log.warning("consumer %s can't begin: %s", self._name, reason)
+                    log.warning(
+                        LogEvent("consumer_cannot_begin", consumer=self._name, reason=reason)
+                    )
                 said = reason
                 await asyncio.sleep(self._limits.retry_seconds)
             else:
@@ -179,7 +197,7 @@ class Consumer:
             self._api, STREAM, self._config(), found=found, beginning=beginning
         )
         if done is not Ensured.NOTHING:
-            log.info("consumer %s was %s", self._name, done.value)
+            log.info(LogEvent(f"consumer_{done.value}", consumer=self._name))
         self._epoch = epoch
         self._floor = found.ack_floor if found is not None else self._floor
 
@@ -211,10 +229,6 @@ class Consumer:
             "filter_subjects": self._handlers.filter_subjects(),
             "inactive_threshold": nanoseconds(limits.forget_seconds),
         }
-
-
-def _title(job: Job) -> str:
-    return f"{job.subject} {job.sequence}"
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hubbub_client.bus.connecting import BusAddress, sign_in
@@ -14,10 +14,13 @@ from hubbub_client.bus.handlers import E, Handlers, Register
 from hubbub_client.bus.limits import ConsumerLimits
 from hubbub_client.contracts.subjects import parse_service
 from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.errors import BusLost
 
 log = logging.getLogger(__name__)
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOPPED = "stopped by a signal"
 NOTIFY = "notify"
 """The consumer of the gateways."""
 
@@ -82,7 +85,7 @@ class Events:
             try:
                 await self._run_once(BusAddress(url, creds, ca))
             except BusLost:
-                log.exception("consumer %s begins anew", self.name)
+                log.exception(LogEvent("consumer_begins_anew", consumer=self.name))
             await asyncio.sleep(self._limits.retry_seconds)
 
     @asynccontextmanager
@@ -108,18 +111,25 @@ class Events:
         if failure is not None:
             raise failure
 
-    def serve(self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None) -> None:
-        """The whole life of a process: until SIGTERM or SIGINT."""
-        with suppress(asyncio.CancelledError):
-            asyncio.run(self._until_signal(url, creds, ca))
+    async def serve(
+        self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None
+    ) -> None:
+        """Handle events until SIGTERM or SIGINT; then wait for handlers under way.
 
-    async def _until_signal(self, url: str | Path, creds: Path | None, ca: Path | None) -> None:
-        task = asyncio.current_task()
+        Args, Raises: as for `run`.
+        """
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await self.run(url, creds=creds, ca=ca)
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, task.cancel, STOPPED)
+        try:
+            await self.run(url, creds=creds, ca=ca)
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != (STOPPED,) or task.uncancel() > 0:
+                raise
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
 
     async def _run_once(self, address: BusAddress) -> None:
         async with sign_in(address) as bus, start_publisher(bus) as publisher:
