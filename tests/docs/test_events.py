@@ -128,9 +128,7 @@ def test_the_envelope_that_is_shown_is_one_and_all_of_its_fields_are_explained()
 
 def test_every_limit_and_every_field_of_a_failed_event_is_documented() -> None:
     shown = {name: cells[0] for name, cells in rows("To consume events").items()}
-    defaults = {
-        field.name: field.default for field in fields(ConsumerLimits) if field.name != "queue"
-    }
+    defaults = {field.name: field.default for field in fields(ConsumerLimits)}
 
     assert {name: float(value.strip("`")) for name, value in shown.items()} == defaults
     assert set(rows("Failed events")) == set(EventFailed.model_fields)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import BaseModel
 
-from hubbub_client.contracts.channels import room_channel
-from hubbub_client.contracts.subjects import CTL_PUB, RT_PUB, event_subject
+from hubbub_client.bus import Events, connect
+from hubbub_client.contracts.subjects import CTL_PUB, RT_PUB
 from hubbub_client.jetstream.api import ApiError, JetStreamApi
 from hubbub_client.jetstream.publisher import start_publisher
-from hubbub_client.jetstream.publishing import publish, publish_ephemeral
-from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import BusUnavailable, connect_bus
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.streams import bootstrap
@@ -260,26 +259,28 @@ async def use_everything(deployment: Deployment) -> None:
         await come_back(adas, third)
 
 
+class InvoicePaid(BaseModel):
+    """An event of an application's own."""
+
+    invoice_id: int
+
+
 async def be_an_application(server: NatsServer) -> None:
     """Publish into channels, and consume an event of one's own."""
-    async with (
-        connect_bus(url_of(server, "application"), name="application") as bus,
-        start_publisher(bus) as publisher,
-    ):
-        api = JetStreamApi(bus)
-        channel = room_channel("lobby")
-        stored = await publish(publisher, channel, "from an application", key="1")
-        await api.stream_info("RT")
-        assert await api.get_message("RT", {"seq": stored.offset}) is not None
-        publish_ephemeral(bus, channel, "for those who are there")
+    url, events, handled = url_of(server, "application"), Events("mailer"), asyncio.Event()
 
-        await api.stream_info("EVENTS")
-        assert await api.consumer_info("EVENTS", "mailer") is None
-        await api.create_consumer("EVENTS", {"durable_name": "mailer", "ack_policy": "explicit"})
-        await publisher.publish(event_subject("shop", "invoice_paid"), b"{}", message_id="1")
-        async with open_work_queue(bus, "EVENTS", "mailer") as queue:
-            [job] = await queue.take(1)
-            job.ack()
+    @events.on(InvoicePaid)
+    async def handle(event: InvoicePaid) -> None:
+        handled.set()
+
+    async with connect(url, service="shop") as hubbub, events.running(url):
+        await events.until_ready()
+        for _ in range(2):
+            await hubbub.publish("chat:lobby", "from an application", idempotency_key="1")
+        await hubbub.publish_ephemeral("chat:lobby", "for those who are there")
+        await hubbub.emit(InvoicePaid(invoice_id=17))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await handled.wait()
 
 
 def a_client_of(service: HubbubProcess) -> httpx2.AsyncClient:

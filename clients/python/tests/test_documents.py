@@ -57,6 +57,19 @@ async def test_the_first_example_notifies_and_publishes(gateway: RunningGateway,
     assert publication["data"] == {"text": "hi"}
 
 
+async def test_what_the_example_tells_over_the_bus_is_heard(
+    gateway: RunningGateway, nats_url: str
+) -> None:
+    user = secrets.randbelow(2**50) + 1
+    async with gateway.tab(user, "Ann", "lobby") as tab:
+        charge = example("charge", InvoicePaid=example("tell").__globals__["InvoicePaid"])
+        await charge(nats_url, str(user))
+        await tab.until("publication", data={"text": "hi"})
+        notification = await tab.until("notification")
+
+    assert (notification["event"], notification["total"]) == ("invoice_paid", "9.50")
+
+
 async def test_the_token_of_the_example_is_accepted(gateway: RunningGateway) -> None:
     async with talking(gateway, example("token_for")("auth0|5f", "Ann", SECRET)):
         pass

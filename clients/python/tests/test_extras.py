@@ -30,6 +30,7 @@ def test_the_clients_need_no_extra() -> None:
         ("fastapi", "fastapi", "fastapi"),
         ("django", "django", "django"),
         ("nats", "nats.client", "nats"),
+        ("nats", "bus", "nats"),
         ("sqlalchemy", "outbox", "sqlalchemy"),
     ],
 )

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from hubbub_client.bus import BusHubbub, ConsumerLimits, EventFailed, Events, connect
 from hubbub_client.jetstream.api import JetStreamApi
-from hubbub_client.jetstream.work_queue import WorkQueueLimits
 from hubbub_client.nats.client import Bus
 
 SECONDS = 20.0
@@ -20,7 +19,7 @@ QUICK = ConsumerLimits(
     first_pause_seconds=0.05,
     longest_pause_seconds=0.2,
     retry_seconds=0.05,
-    queue=WorkQueueLimits(wait_seconds=1, progress_seconds=0.2),
+    wait_seconds=1,
 )
 """So that no test waits for what in life takes long."""
 
@@ -89,7 +88,10 @@ async def until_older(bus: Bus, consumer: str, *, seconds: float) -> None:
 
 
 async def until_settled(bus: Bus, consumer: str) -> None:
-    """Until nothing is left to do for the consumer."""
+    """Until nothing is left to do, of what the consumer has been given.
+
+    For a moment the server does not know yet of what was just stored.
+    """
     async with asyncio.timeout(SECONDS):
         while True:
             state = await state_of(bus, consumer)

@@ -76,8 +76,7 @@ async def test_a_consumer_begins_with_what_is_published_from_then_on_or_with_all
         await shop.emit(OrderPaid(order_id=1))
         async with consuming(late, nats_url), consuming(from_all, nats_url):
             await shop.emit(OrderPaid(order_id=2))
-            await until_settled(bus, late.name)
-            await until_settled(bus, from_all.name)
+            await eventually(lambda: heard.total() == 3)
 
     assert heard == {"late 2": 1, "all 1": 1, "all 2": 1}
 
@@ -117,9 +116,8 @@ async def test_only_events_that_have_a_handler_come_at_all(nats_url: str, bus: B
             await another.emit(OrderPaid(order_id=1))
             await shop.emit(OrderLost(order_id=2))
             await shop.emit(OrderPaid(order_id=3))
-            await until_settled(bus, events.name)
+            await eventually(lambda: heard == [3])
 
-    assert heard == [3]
     delivered = (await state_of(bus, events.name))["delivered"]["consumer_seq"]
     assert delivered == 1
 
@@ -148,6 +146,7 @@ async def test_processes_of_one_name_share_the_events(nats_url: str, bus: Bus) -
     ):
         for number in range(30):
             await shop.emit(OrderPaid(order_id=number))
+        await eventually(lambda: shares.total() == 30)
         await until_settled(bus, f"{name}-mailer")
 
     assert shares.total() == 30
@@ -166,6 +165,7 @@ async def test_what_fails_comes_again_after_a_pause(nats_url: str, bus: Bus) -> 
 
         async with consuming(events, nats_url):
             await shop.emit(OrderPaid(order_id=1))
+            await eventually(lambda: len(tries) == 3)
             await until_settled(bus, events.name)
 
     assert tries == [1, 2, 3]
@@ -253,9 +253,7 @@ async def test_a_version_that_nobody_here_knows_waits_for_a_process_that_does(
             await shop.emit(OrderPaid(order_id=1))
             await eventually(lambda: heard == ["first"])
             async with consuming(new, nats_url):
-                await until_settled(bus, f"{name}-mailer")
-
-    assert heard == ["first", "second"]
+                await eventually(lambda: heard == ["first", "second"])
 
 
 async def test_a_version_that_nobody_knows_is_a_failed_event_in_the_end(
@@ -402,9 +400,8 @@ async def test_no_more_handlers_run_at_a_time_than_are_allowed(nats_url: str, bu
             async with asyncio.TaskGroup() as group:
                 for number in range(50):
                     group.create_task(shop.emit(OrderPaid(order_id=number)))
-            await until_settled(bus, events.name)
+            await eventually(lambda: len(most) == 50)
 
-    assert len(most) == 50
     assert 1 < max(most) <= 3
 
 

@@ -85,7 +85,7 @@ async def test_a_lost_consumer_is_made_again_where_it_was_noted_to_be(
     mailer = Mailer(forever)
     async with connect(server.url) as shop, consuming(mailer.events, server.url):
         await shop.emit(OrderPaid(order_id=1))
-        await until_settled(own_bus, "mailer")
+        await eventually(lambda: mailer.handled[1] == 1)
         mailer.is_broken = True
         await shop.emit(OrderPaid(order_id=2))
         await eventually(lambda: mailer.failed[2] == 1)  # it waits for its next try
@@ -94,6 +94,20 @@ async def test_a_lost_consumer_is_made_again_where_it_was_noted_to_be(
         await delete_consumer(own_bus)
         await shop.emit(OrderPaid(order_id=3))
         await eventually(lambda: {2, 3} <= mailer.handled.keys(), seconds=SECONDS)
+
+
+async def test_a_lost_consumer_brings_nothing_from_before_its_first_beginning(
+    server: NatsServer, own_bus: Bus
+) -> None:
+    mailer = Mailer()
+    async with connect(server.url) as shop:
+        await shop.emit(OrderPaid(order_id=1))
+        async with consuming(mailer.events, server.url):
+            await delete_consumer(own_bus)
+            await shop.emit(OrderPaid(order_id=2))
+            await eventually(lambda: mailer.handled[2] == 1, seconds=SECONDS)
+
+    assert mailer.handled == {2: 1}
 
 
 async def test_a_consumer_begins_anew_in_a_stream_that_was_made_again(

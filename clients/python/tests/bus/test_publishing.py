@@ -50,6 +50,8 @@ class Way:
         self._reader = reader
 
     async def data(self, channel: str) -> list[Any]:
+        # A gateway knows of what it stores itself at once, and so of all before it.
+        await self._reader.publish("chat:mark", None)
         return [each.data for each in (await self._reader.history(channel, limit=-1)).publications]
 
 

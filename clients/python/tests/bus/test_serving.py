@@ -3,14 +3,47 @@
 import asyncio
 import os
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
 
-from clients.python.tests.bus.consuming import QUICK, SECONDS, OrderPaid, a_name, until_settled
-from hubbub_client.bus import Events, connect
+from clients.python.tests.bus.consuming import (
+    QUICK,
+    SECONDS,
+    OrderPaid,
+    a_name,
+    consuming,
+    until_settled,
+)
+from hubbub_client.bus import Events, Received, connect
 from hubbub_client.nats.client import Bus
 from tests.fixtures.waiting import eventually
+
+STUCK = """
+import asyncio, sys
+from hubbub_client.bus import ConsumerLimits, Events
+from pydantic import BaseModel
+
+url, name = sys.argv[1:]
+events = Events(name, limits=ConsumerLimits(ack_wait_seconds=1))
+
+class OrderPaid(BaseModel):
+    order_id: int
+
+@events.on(OrderPaid, service=name)
+async def hear(event: OrderPaid) -> None:
+    print("begun", event.order_id, flush=True)
+    await asyncio.Event().wait()
+
+async def main() -> None:
+    async with events.running(url):
+        await events.until_ready()
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -54,3 +87,27 @@ async def test_who_cancels_it_gets_what_that_is(nats_url: str, bus: Bus) -> None
         await eventually(serving.done)
 
     assert serving.cancelled()
+
+
+async def test_the_events_of_a_process_that_is_killed_go_to_another(
+    nats_url: str, bus: Bus
+) -> None:
+    name, heard = a_name(), list[tuple[int, int]]()
+    events = Events(name, limits=replace(QUICK, ack_wait_seconds=1))
+
+    @events.on(OrderPaid, service=name)
+    async def hear(event: OrderPaid, received: Received) -> None:
+        heard.append((event.order_id, received.deliveries))
+
+    stuck = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STUCK, nats_url, name, stdout=asyncio.subprocess.PIPE
+    )
+    assert stuck.stdout is not None
+    async with connect(nats_url, service=name) as shop, asyncio.timeout(SECONDS):
+        assert await stuck.stdout.readline() == b"ready\n"
+        await shop.emit(OrderPaid(order_id=1))
+        assert await stuck.stdout.readline() == b"begun 1\n"
+        stuck.kill()
+        await stuck.wait()
+        async with consuming(events, nats_url):
+            await eventually(lambda: heard == [(1, 2)])

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from clients.python.tests.bus.consuming import (
     QUICK,
-    SECONDS,
     OrderPaid,
     a_name,
     consuming,
@@ -93,11 +92,10 @@ async def test_a_handler_that_does_not_end_in_time_is_cancelled_and_its_event_gi
         async with consuming(stuck.events, nats_url):
             await shop.emit(OrderPaid(order_id=1))
             await eventually(lambda: stuck.begun == [1])
-        async with consuming(other.events, nats_url), asyncio.timeout(SECONDS):
-            await until_settled(bus, f"{name}-mailer")
+        async with consuming(other.events, nats_url):
+            await eventually(lambda: other.ended == [1])
 
     assert stuck.ended == []
-    assert other.ended == [1]
 
 
 async def test_a_process_stops_though_the_bus_has_never_been_there() -> None:

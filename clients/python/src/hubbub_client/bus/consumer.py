@@ -62,8 +62,8 @@ class Consumer:
         self._ready = ready
         self._epoch = ""
         """Of the stream in which the floor is."""
-        self._floor: int | None = None
-        """Up to there all was settled when it was last noted; None if it never was."""
+        self._floor = 0
+        """Up to there all was settled, or not ours, when it was last noted."""
 
     async def run(self) -> None:
         """Handle events until cancelled; then let the handlers under way end.
@@ -199,21 +199,24 @@ class Consumer:
         if done is not Ensured.NOTHING:
             log.info(LogEvent(f"consumer_{done.value}", consumer=self._name))
         self._epoch = epoch
-        self._floor = found.ack_floor if found is not None else self._floor
+        await self._note_floor()
 
     async def _look(self) -> None:
         """Note from time to time how far the consumer is, for the case that the bus loses it."""
         while True:
             await asyncio.sleep(self._limits.look_seconds)
             with suppress(BusUnavailable):  # the next pull will find that out
-                found = await self._api.consumer_info(STREAM, self._name)
-                if found is not None:
-                    self._floor = found.ack_floor
+                await self._note_floor()
+
+    async def _note_floor(self) -> None:
+        found = await self._api.consumer_info(STREAM, self._name)
+        if found is not None:
+            self._floor = found.ack_floor
 
     def _beginning(self, epoch: str) -> Config:
         if not self._epoch:
             return {"deliver_policy": self._begin}
-        if epoch != self._epoch or not self._floor:  # all in this stream is new to us
+        if epoch != self._epoch:  # all in this stream is new to us
             return {"deliver_policy": "all"}
         return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._floor + 1}
 

@@ -20,7 +20,6 @@ from hubbub_client.nats.errors import BusLost
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-STOPPED = "stopped by a signal"
 NOTIFY = "notify"
 """The consumer of the gateways."""
 
@@ -120,12 +119,20 @@ class Events:
         """
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
+        is_stopping = False
+
+        def stop() -> None:
+            nonlocal is_stopping
+            if not is_stopping:  # a second signal changes nothing
+                is_stopping = True
+                task.cancel()
+
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, task.cancel, STOPPED)
+            loop.add_signal_handler(number, stop)
         try:
             await self.run(url, creds=creds, ca=ca)
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args != (STOPPED,) or task.uncancel() > 0:
+        except asyncio.CancelledError:
+            if not is_stopping or task.uncancel() > 0:
                 raise
         finally:
             for number in STOP_SIGNALS:

@@ -1,7 +1,7 @@
 """The limits of a consumer of events."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hubbub_client.jetstream.work_queue import WorkQueueLimits
 
@@ -35,8 +35,15 @@ class ConsumerLimits:
     """Between two notes of how far the consumer is; if it is lost, a new one begins there."""
     max_reason_chars: int = 500
     """Of what a failed event says about the failure."""
-    queue: WorkQueueLimits = field(default_factory=lambda: WorkQueueLimits(progress_seconds=10.0))
-    """Its progress has to be reported more often than `ack_wait_seconds`."""
+    wait_seconds: float = 5.0
+    """How long a request for events stays with the bus, before there is another."""
+
+    @property
+    def queue(self) -> WorkQueueLimits:
+        """Progress is reported well before the ack wait ends."""
+        return WorkQueueLimits(
+            wait_seconds=self.wait_seconds, progress_seconds=self.ack_wait_seconds / 3
+        )
 
     def pause_seconds(self, deliveries: int) -> float:
         """Before the next delivery, not the same for all that failed at the same moment."""
