@@ -1,6 +1,7 @@
 """Namespaces: which channels there are, and who may do what in them. Pure."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from gateway.channels.options import DEFAULT_NAMESPACES, Allowed, Namespace, PersonalOptions
 from gateway.errors import Refusal
@@ -8,6 +9,8 @@ from hubbub_client.contracts.channels import PERSONAL, PRIVATE, namespace_of, ow
 from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, UserId
 
 _PERSONAL_OPTIONS = PersonalOptions()
+_KNOWN_CHANNELS = 4096
+"""Each is asked about several times in a row, at a connect or a publication; at most 2 MiB."""
 
 
 class Namespaces:
@@ -33,6 +36,8 @@ class Namespaces:
             self._options[""] = without_namespace
         self._personal = personal
         self._insecure = insecure
+        self.find = lru_cache(_KNOWN_CHANNELS)(self._find)
+        """The options of a channel, or why there can be none of that name."""
 
     def options_of(self, channel: ChannelName) -> Namespace | None:
         """The options of the channel, or None if there is no such namespace."""
@@ -40,8 +45,7 @@ class Namespaces:
             return self._personal if owner_of(channel) else None
         return self._options.get(namespace_of(channel))
 
-    def find(self, channel: ChannelName) -> Namespace | Refusal:
-        """The options of the channel, or why there can be none of that name."""
+    def _find(self, channel: ChannelName) -> Namespace | Refusal:
         options = self.options_of(channel)
         if options is None:
             return Refusal.UNKNOWN_CHANNEL

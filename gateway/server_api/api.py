@@ -1,10 +1,10 @@
 """The API: its commands by name, alone and in batches."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from gateway.server_api.errors import Answer, ApiError, ApiErrorCode, answered
+from gateway.server_api.errors import Answer, ApiError, ApiErrorCode, Begun, Result, failed
 from gateway.server_api.methods import METHODS, Run
 from gateway.server_api.requests import BatchRequest, RpcRequest, parse
 from gateway.server_api.results import Done
@@ -24,31 +24,42 @@ class Api:
 
     async def call(self, name: str, body: Any) -> Answer:
         """Run a command; return an answer with a ``result`` or an ``error``."""
-        return await answered(self._run(name, body))
+        return await Begun(self._begin, name, body)
 
     async def batch(self, body: Any) -> Answer:
         """Run many: return the ``replies`` in order, without a ``result`` around them."""
         try:
             request = parse(BatchRequest, body)
         except ApiError as error:
-            return {"error": error.answer}
+            return failed(error)
+        named = [self._named(command) for command in request.commands]
         if not request.parallel:
-            return {"replies": [await self._reply(command) for command in request.commands]}
+            return {"replies": [_reply(name, await self.call(name, body)) for name, body in named]}
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reply(command)) for command in request.commands]
-        return {"replies": [task.result() for task in tasks]}
+            begun = [(name, self._beside(group, name, body)) for name, body in named]
+            return {"replies": [_reply(name, await answer) for name, answer in begun]}
 
-    async def _reply(self, command: dict[str, Any]) -> Answer:
-        """What one command of a batch is answered: its ``result`` bears its name."""
+    def _named(self, command: dict[str, Any]) -> tuple[str, Any]:
+        """The method that a command of a batch names, and what it takes."""
         name = next((name for name in command if name in self._run_by_name), "")
-        answer = await self.call(name, command.get(name))
-        return {name: answer["result"]} if "result" in answer else answer
+        return name, command.get(name)
 
-    async def _run(self, name: str, body: Any) -> Mapping[str, Any]:
+    def _beside(self, group: asyncio.TaskGroup, name: str, body: Any) -> Awaitable[Answer]:
+        """Begin a command that goes on while others do."""
+        if name in METHODS and METHODS[name].is_sent_at_once:
+            return Begun(self._begin, name, body)
+        return group.create_task(self.call(name, body))
+
+    def _begin(self, name: str, body: Any) -> Result:
         run = self._run_by_name.get(name)
         if run is None:
             raise ApiError(ApiErrorCode.NOT_FOUND)
-        return await run(parse(METHODS[name].takes, body))
+        return run(parse(METHODS[name].takes, body))
+
+
+def _reply(name: str, answer: Answer) -> Answer:
+    """In a batch a result bears the command's name."""
+    return {name: answer["result"]} if "result" in answer else answer
 
 
 async def _rpc(_request: RpcRequest) -> Done:

@@ -1,6 +1,6 @@
 """Why a command of the API failed: the codes and messages of Centrifugo's."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -64,14 +64,44 @@ STATUS_OF_CODE: Mapping[int, HTTPStatus] = {
 """For those who want to be told by a status. Total: a test says so."""
 
 
-async def answered(result: Awaitable[Mapping[str, Any]]) -> Answer:
-    """What a command is answered: a ``result`` or an ``error``."""
-    try:
-        return {"result": await result}
-    except ApiError as error:
+FAILURES = (ApiError, AppError, Unrecoverable)
+"""With what a command may fail. All else is a defect."""
+
+
+def failed(error: Exception) -> Answer:
+    """What a command is answered that fails with one of `FAILURES`."""
+    if isinstance(error, ApiError):
         return {"error": error.answer}
-    except Unrecoverable:
-        return {"error": ApiError(ApiErrorCode.UNRECOVERABLE).answer}
-    except AppError as error:
+    if isinstance(error, AppError):
         detail = "" if error.kind is ErrorKind.UNAVAILABLE else str(error)
         return {"error": ApiError(CODE_OF_KIND[error.kind], detail).answer}
+    return {"error": ApiError(ApiErrorCode.UNRECOVERABLE).answer}
+
+
+Result = Mapping[str, Any] | Awaitable[Mapping[str, Any]]
+"""Of a command: there at once, or to be waited for."""
+
+
+class Begun:
+    """A command that has begun; awaited, it gives its answer: a ``result`` or an ``error``."""
+
+    __slots__ = ("_failure", "_result")
+
+    def __init__(self, begin: Callable[..., Result], *arguments: Any) -> None:
+        self._result: Result = {}
+        self._failure: Exception | None = None
+        try:
+            self._result = begin(*arguments)
+        except FAILURES as error:
+            self._failure = error
+
+    def __await__(self) -> Generator[Any, None, Answer]:
+        if self._failure is not None:
+            return failed(self._failure)
+        result = self._result
+        try:
+            if isinstance(result, Awaitable):
+                result = yield from result.__await__()
+        except FAILURES as error:
+            return failed(error)
+        return {"result": result}

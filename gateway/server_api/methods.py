@@ -1,12 +1,12 @@
 """The commands of the API by name: what each takes, and what it returns."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.server_api import requests, results
-from gateway.server_api.errors import ApiErrorCode
+from gateway.server_api.errors import ApiErrorCode, Result
 
-Run = Callable[[Any], Awaitable[Mapping[str, Any]]]
+Run = Callable[[Any], Result]
 """Carries a command out: gets what it takes, and returns the result."""
 
 
@@ -16,6 +16,8 @@ class Method(NamedTuple):
     """The type of its result."""
     errors: Sequence[ApiErrorCode] = ()
     """Beside `BAD_REQUEST`, which all may have."""
+    is_sent_at_once: bool = False
+    """Whether it is on its way once `Run` returns: so it needs no task to go on beside others."""
 
 
 _UNAVAILABLE = [ApiErrorCode.INTERNAL]
@@ -24,7 +26,9 @@ _PUBLISHING = [*_UNAVAILABLE, *_OF_A_CHANNEL, ApiErrorCode.CONFLICT]
 _READING = [*_UNAVAILABLE, *_OF_A_CHANNEL]
 
 METHODS: Mapping[str, Method] = {
-    "publish": Method(requests.PublishRequest, results.PublishResult, _PUBLISHING),
+    "publish": Method(
+        requests.PublishRequest, results.PublishResult, _PUBLISHING, is_sent_at_once=True
+    ),
     "broadcast": Method(
         requests.BroadcastRequest, results.BroadcastResult, [ApiErrorCode.NOT_AVAILABLE]
     ),

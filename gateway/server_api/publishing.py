@@ -1,17 +1,24 @@
 """The commands that publish."""
 
-import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, NamedTuple
 
 from gateway.channels.namespaces import Namespaces
-from gateway.server_api.errors import CODE_OF_REFUSAL, Answer, ApiError, ApiErrorCode, answered
+from gateway.server_api.errors import (
+    CODE_OF_REFUSAL,
+    Answer,
+    ApiError,
+    ApiErrorCode,
+    Begun,
+    Result,
+)
 from gateway.server_api.methods import Run
 from gateway.server_api.requests import (
     BroadcastRequest,
     Publishable,
     PublishRequest,
     channel_named,
+    options_of,
 )
 from gateway.server_api.results import PublishResult
 from gateway.streams.ephemeral import EphemeralFeed
@@ -44,13 +51,13 @@ class Publishing:
             "broadcast": self.broadcast,
         }
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
+    def publish(self, request: PublishRequest) -> Result:
         """Publish into a channel.
 
         Raises:
-            ApiError, AppError: it was not published, or nobody knows whether it was.
+            ApiError, AppError: now or later; it was not published, or nobody knows whether it was.
         """
-        return await self._publish(request.channel, request)
+        return self._publish(request.channel, request)
 
     async def broadcast(self, request: BroadcastRequest) -> Answer:
         """Publish the same into many channels, each by itself.
@@ -59,32 +66,26 @@ class Publishing:
             ApiError: it can be published nowhere.
         """
         request.to_data()
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(answered(self._publish(channel, request)))
-                for channel in request.channels
-            ]
-        return {"responses": [task.result() for task in tasks]}
+        begun = [Begun(self._publish, channel, request) for channel in request.channels]
+        return {"responses": [await each for each in begun]}
 
-    async def _publish(self, name: str, request: Publishable) -> PublishResult:
+    def _publish(self, name: str, request: Publishable) -> Result:
         data = request.to_data()
         channel = channel_named(name)
         refusal = self._namespaces.why_not_take(channel, data)
         if refusal is not None:
             raise ApiError(CODE_OF_REFUSAL[refusal])
-        options = self._namespaces.options_of(channel)
-        if request.skip_history or (options is not None and options.ephemeral):
+        options = options_of(self._namespaces, channel)
+        if request.skip_history or options.ephemeral:
             return self._pass_on(channel, data, request)
         epoch = self._epoch()
         if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)
-        delta = request.delta or (options is not None and options.delta_publish)
-        offset = await self._publisher.publish_by_service(
-            channel,
-            Publication(data, tags=request.tags, delta=delta),
-            key=request.idempotency_key or None,
+        publication = Publication(
+            data, tags=request.tags, delta=request.delta or options.delta_publish
         )
-        return {"offset": offset, "epoch": epoch}
+        key = request.idempotency_key or None
+        return _Published(self._publisher.publish_by_service(channel, publication, key=key), epoch)
 
     def _pass_on(self, channel: ChannelName, data: Any, request: Publishable) -> PublishResult:
         if request.idempotency_key:  # nobody could tell that it was sent before
@@ -94,3 +95,14 @@ class Publishing:
             raise ApiError(CODE_OF_REFUSAL[refusal], "skip_history")
         self._ephemeral.publish(channel, Publication(data, tags=request.tags))
         return {}
+
+
+class _Published(NamedTuple):
+    """Awaited, it says where the publication is in the stream."""
+
+    stored: Awaitable[int]
+    epoch: str
+
+    def __await__(self) -> Generator[Any, None, PublishResult]:
+        offset = yield from self.stored.__await__()
+        return {"offset": offset, "epoch": self.epoch}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -147,36 +147,25 @@ class ChannelPublisher:
         message_id = user_message_id(user_id, channel, client_id or next(self._own_ids))
         self._send(channel, publication, message_id, on_done)
 
-    async def publish_by_service(
+    def publish_by_service(
         self, channel: ChannelName, publication: Publication, *, key: str | None = None
-    ) -> int:
-        """Store what a service publishes; return its offset.
+    ) -> "Stored":
+        """Store what a service publishes; awaited, the result gives its offset.
 
         Args:
             key: Within the dedupe window it is stored once in the channel.
 
         Raises:
-            IdReused: the key stands for other data.
             PublicationTooLong, PublicationRefused: it can never be stored.
-            BusUnavailable: it may be stored or not; try again with the same key.
         """
         message_id = api_message_id(channel, key or next(self._own_ids))
-        done: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+        stored = Stored(self, publication.data)
+        stored.sending = self._send(channel, publication, message_id, stored.on_done)
+        return stored
 
-        def on_done(result: PublishResult) -> None:
-            if not done.done():  # else the caller was cancelled
-                done.set_result(result)
-
-        sending = self._send(channel, publication, message_id, on_done)
-        try:
-            result = await done
-        finally:
-            self._publisher.forget(sending)
-        if isinstance(result, AppError):
-            raise result
-        if result.duplicate:
-            return await self.resolve_duplicate(result, publication.data)
-        return result.offset
+    def forget(self, sending: Sending) -> None:
+        """Don't send it again; it may be stored all the same."""
+        self._publisher.forget(sending)
 
     async def resolve_duplicate(self, ack: PubAck, data: Any) -> int:
         """Return the offset of the publication that was stored first, if it has the same data.
@@ -223,6 +212,39 @@ class ChannelPublisher:
             return PublicationTooLong(self._limits.max_payload_bytes)
         log.warning("publication_refused", channel=channel, reason=str(rejected))
         return PublicationRefused()
+
+
+class Stored:
+    """What a service publishes, on its way to the stream. It is awaited once.
+
+    Raises, when it is awaited:
+        IdReused: the key stands for other data.
+        PublicationTooLong, PublicationRefused: it can never be stored.
+        BusUnavailable: it may be stored or not; try again with the same key.
+    """
+
+    __slots__ = ("_data", "_publisher", "_result", "sending")
+
+    def __init__(self, publisher: ChannelPublisher, data: Any) -> None:
+        self._publisher = publisher
+        self._data = data
+        self._result: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+        self.sending: Sending
+
+    def on_done(self, result: PublishResult) -> None:
+        if not self._result.done():  # else who waited was cancelled
+            self._result.set_result(result)
+
+    def __await__(self) -> Generator[Any, None, int]:
+        try:
+            result = yield from self._result
+        finally:
+            self._publisher.forget(self.sending)
+        if isinstance(result, AppError):
+            raise result
+        if result.duplicate:
+            return (yield from self._publisher.resolve_duplicate(result, self._data).__await__())
+        return result.offset
 
 
 def _has_data(payload: bytes, data: Any) -> bool:

@@ -25,7 +25,7 @@ from gateway.server_api.errors import (
     Answer,
     ApiError,
     ApiErrorCode,
-    answered,
+    Begun,
 )
 from gateway.server_api.methods import METHODS
 from gateway.server_api.publishing import Publishing
@@ -443,7 +443,7 @@ class FailingApi(Api):
         self._error = error
 
     async def call(self, name: str, body: Any) -> Answer:
-        return await answered(self._fail())
+        return await Begun(self._fail)
 
     async def batch(self, body: Any) -> Answer:
         return await self._fail()

@@ -8,7 +8,7 @@ import pytest
 from gateway.channels.registry import ConnectionManager
 from gateway.cluster import Cluster, ClusterLimits
 from gateway.protocols.centrifuge.codec import WEBSOCKET
-from gateway.server_api.errors import answered
+from gateway.server_api.errors import Begun
 from gateway.server_api.requests import ChannelsRequest, InfoRequest
 from gateway.server_api.surveying import MAX_CHANNELS, Surveying
 from gateway.transport.coalescer import WriteCoalescer
@@ -37,8 +37,11 @@ async def test_without_a_gateway_that_is_silent_there_is_no_answer(gateways: Gat
     surveying = a_surveying(await gateways.start(lambda _asked: None), ["chat:a"])
     gateways.leases.append("of one who died")
 
-    for asking in (surveying.channels(ChannelsRequest()), surveying.info(InfoRequest())):
-        answer = await answered(asking)
+    for asking in (
+        Begun(surveying.channels, ChannelsRequest()),
+        Begun(surveying.info, InfoRequest()),
+    ):
+        answer = await asking
         assert answer["error"]["code"] == 100
 
 
@@ -58,7 +61,7 @@ async def test_channels_beyond_what_a_gateway_can_answer_are_not_available(
     one, two = [await gateways.start(lambda _asked: None, limits=patient) for _ in range(2)]
     asking, _asked = a_surveying(one, []), a_surveying(two, names)
 
-    answer = await answered(asking.channels(ChannelsRequest()))
+    answer = await Begun(asking.channels, ChannelsRequest())
 
     assert answer.get("error", {}).get("code") == code
     assert code or len(answer["result"]["channels"]) == len(names)

@@ -170,6 +170,28 @@ async def test_data_that_is_too_long_or_not_json_is_refused(
         await publishing.publish_by_service(a_channel(), Publication("\ud800"))
 
 
+async def test_what_services_publish_is_on_its_way_before_anybody_awaits_it(
+    publishing: ChannelPublisher, publisher: Publisher, a_channel: AChannel
+) -> None:
+    channel = a_channel()
+    one, two = (publishing.publish_by_service(channel, Publication(each)) for each in (1, 2))
+    assert publisher.unanswered == 2
+    second, first = await two, await one
+    assert first < second
+
+
+async def test_who_is_cancelled_sends_nothing_again(
+    publishing: ChannelPublisher, publisher: Publisher, a_channel: AChannel
+) -> None:
+    async def publish() -> None:
+        await publishing.publish_by_service(a_channel(), Publication(1))
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(publish())
+        group.create_task(asyncio.sleep(0)).add_done_callback(lambda _: task.cancel())
+    assert publisher.unanswered == 0
+
+
 async def test_more_than_the_server_takes_is_too_long(
     publisher: Publisher, history: History, a_channel: AChannel
 ) -> None:

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub_client.contracts.json_values import MAX_LEVELS, fault_of, read_json
+from hubbub_client.contracts.json_values import MAX_LEVELS, fault_of, is_plain, read_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # half pairs too
 ANY_TEXT = ANY_TEXT.filter(lambda text: "Infinity" not in text)  # a number, for these tests
@@ -81,3 +82,30 @@ def test_a_number_that_no_double_can_hold_is_a_fault_wherever_it_stands(text: st
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**64), 10**308, 1.7e308, 5e-324, -0.0, True])
 def test_every_other_number_is_one_to_all(number: float) -> None:
     assert fault_of([number]) is None
+
+
+@given(
+    st.dictionaries(
+        st.text() | st.integers(),
+        st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.just([]),
+        max_size=4,
+    )
+)
+def test_what_is_plain_comes_back_from_json_as_it_is_and_has_no_fault(value: Any) -> None:
+    if is_plain(value):
+        back = pydantic_core.from_json(pydantic_core.to_json(value))
+        assert repr(back) == repr(value)
+        assert fault_of(back) is None
+
+
+@pytest.mark.parametrize("value", [{}, {"a": "b"}, {"a": None, "b": True, "c": -5, "d": 2**53 - 1}])
+def test_an_object_of_texts_and_small_numbers_is_plain(value: object) -> None:
+    assert is_plain(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a", [], None, {"a": {}}, {"a": []}, {"a": 0.5}, {"a": 2**53}, {1: "a"}, {"a": b"b"}],
+)
+def test_other_values_are_not(value: object) -> None:
+    assert not is_plain(value)

@@ -15,6 +15,7 @@ MAX_LEVELS = 60
 """How deep arrays and objects may nest. Some readers (.NET's) take 64 levels by default, and a
 publication's data is a few levels deep in what they read."""
 
+_SMALL = 2**53 - 1
 _LARGEST = int(sys.float_info.max)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -65,6 +66,25 @@ def fault_of(value: Any) -> str | None:
             return None
         containers = inner
     return f"nested more than {MAX_LEVELS} levels deep"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is an object of texts, truths, nulls and small integers, and nothing else.
+
+    Most are. It comes back from JSON as it is, and every reader can read it.
+    """
+    if type(value) is not dict:
+        return False
+    for name, each in value.items():
+        kind = type(each)
+        if type(name) is not str or not (
+            kind is str
+            or kind is bool
+            or each is None
+            or (kind is int and -_SMALL <= each <= _SMALL)
+        ):
+            return False
+    return True
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -20,7 +20,7 @@ from hubbub_client.contracts.ids import (
     user_id_from_json,
     user_id_to_json,
 )
-from hubbub_client.contracts.json_values import fault_of
+from hubbub_client.contracts.json_values import fault_of, is_plain
 
 
 class BadPublication(ValueError):
@@ -84,8 +84,8 @@ class Publication(NamedTuple):
             payload = pydantic_core.to_json(self.values())
         except pydantic_core.PydanticSerializationError as error:
             raise BadPublication("not to be written as JSON") from error
-        if self.tags is None and _is_said(self.data) and not _has_more(self.sender):
-            return payload  # a text that was just written as UTF-8: all can read it
+        if self.tags is None and is_plain(self.data) and not _has_more(self.sender):
+            return payload  # what was just written as UTF-8 is read as it was: all can read it
         read = self.decode(payload)
         if read != self and pydantic_core.to_json(read.values()) != payload:
             raise BadPublication("two names of an object are one in JSON")
@@ -113,7 +113,7 @@ class Publication(NamedTuple):
         if tags is not None:
             tags = _tags(tags)
         data = values["data"]
-        fault = None if _is_said(data) else fault_of(data)
+        fault = None if is_plain(data) else fault_of(data)
         if fault is not None:
             raise BadPublication(fault)
         return cls(data, sender, event_id, tags, values.get("delta") is True)
@@ -175,10 +175,6 @@ def _tags(values: Any) -> dict[str, str]:
         if fault is None:
             return values
     raise BadPublication("tags that are no texts")
-
-
-def _is_said(data: Any) -> bool:
-    return type(data) is dict and len(data) == 1 and type(data.get("body")) is str
 
 
 def _sender(values: Any) -> Sender:

@@ -107,7 +107,7 @@ class Publisher:
         attempt_seconds: float = 1.0,
         retry_seconds: float = 0.05,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
-        on_published: Callable[[float], None] = lambda _seconds: None,
+        on_published: Callable[[float], None] | None = None,
     ) -> None:
         """
         Args:
@@ -307,7 +307,7 @@ class Publisher:
         if on_done is None:
             return
         try:
-            if type(result) is PubAck:
+            if self._on_published is not None and type(result) is PubAck:
                 self._on_published(time.monotonic() - sending.began_at)
             on_done(result)
         except Exception:  # a failing callback must not harm the others
@@ -365,7 +365,7 @@ async def start_publisher(
     window: int = 2000,
     attempt_seconds: float = 1.0,
     max_waiting_bytes: int = MAX_WAITING_BYTES,
-    on_published: Callable[[float], None] = lambda _seconds: None,
+    on_published: Callable[[float], None] | None = None,
 ) -> AsyncGenerator[Publisher]:
     """A publisher that sends again after a reconnect, and stops at the end."""
     publisher = Publisher(
