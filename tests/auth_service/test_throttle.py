@@ -54,7 +54,8 @@ async def test_failures_are_counted_over_any_minute_not_from_the_full_one(
         await sign_in(client, "ann@example.com")
 
     throttled = await sign_in(client, "ann@example.com")
-    assert (throttled.status_code, throttled.headers["Retry-After"]) == (429, "5")
+    assert throttled.status_code == 429
+    assert 0 < int(throttled.headers["Retry-After"]) <= 5  # less if the sign-ins took seconds
 
     await time_passes(parts, clock, 6)
     assert (await sign_in(client, "ann@example.com")).status_code == 401

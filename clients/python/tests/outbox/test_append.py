@@ -81,7 +81,7 @@ async def test_an_event_says_its_version_and_what_else_it_is_given(
         lambda session: append(
             session,
             event,
-            event_id="paid-17",
+            idempotency_key="paid-17",
             service="billing",
             aggregate="invoice:17",
             traceparent=trace,
@@ -90,7 +90,7 @@ async def test_an_event_says_its_version_and_what_else_it_is_given(
 
     [row] = await rows_in(engine)
     told = Envelope.model_validate_json(row.payload)
-    assert (row.id, row.aggregate) == ("paid-17", "invoice:17")
+    assert (row.id, row.aggregate) == ("billing:invoice_paid:paid-17", "invoice:17")
     assert row.subject == "events.billing.invoice_paid"
     assert (told.version, told.traceparent) == (2, trace)
 
@@ -119,7 +119,7 @@ async def test_a_publication_is_of_its_channel_and_its_key_is_used_once(
         lambda session: append(session, InvoicePaid(invoice_id=1), recipients=[""]),
         lambda session: append(session, InvoicePaid(invoice_id=1), channels=["a b"]),
         lambda session: append(session, InvoicePaid(invoice_id=1), service="a.>"),
-        lambda session: append(session, InvoicePaid(invoice_id=1), event_id="i" * 65),
+        lambda session: append(session, InvoicePaid(invoice_id=1), aggregate="a" * 256),
         lambda session: append_publication(session, "", 1),
         lambda session: append_publication(session, "shop:a", float("inf")),
         lambda session: append_publication(session, "shop:a", 1, idempotency_key="k" * 256),

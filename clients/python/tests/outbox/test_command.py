@@ -114,7 +114,8 @@ async def test_it_takes_the_driver_that_is_named(
             ["--database", "sqlite:///x", "--gateway", "a", "--api-key", "k"],
             "the gateway: not a URL of HTTP",
         ),
-        (["--database", "sqlite:///x", "--nats", "nats://"], "cannot connect to"),
+        (["--database", "sqlite:///x", "--nats", "nats://"], "'nats://' is not the address"),
+        (["--database", "sqlite:///x", "--nats", "no_file"], "[Errno 2] No such file"),
         (
             ["--database", "sqlite://", "--gateway", "http://a", "--api-key", "k"],
             "the outbox: no such table: outbox",

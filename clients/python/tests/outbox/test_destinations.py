@@ -58,7 +58,7 @@ async def test_what_an_application_commits_reaches_its_users(
     user, room = secrets.randbelow(2**50) + 1, secrets.token_hex(6)
 
     def pay(session: AnySession) -> None:
-        append(session, InvoicePaid(invoice_id=17), recipients=[user], event_id=f"paid-{room}")
+        append(session, InvoicePaid(invoice_id=17), recipients=[user], idempotency_key=room)
         append_publication(session, f"chat:{room}", {"text": "hi"})
 
     async with synchronous(database_url) as sessions, gateway.tab(user, "Ann", room) as tab:
@@ -72,7 +72,7 @@ async def test_what_an_application_commits_reaches_its_users(
 
     notification = heard["notification"]
     assert (notification["event"], notification["invoice_id"]) == ("invoice_paid", 17)
-    assert notification["id"] == f"paid-{room}"
+    assert notification["id"] == f"application:invoice_paid:{room}"
     assert heard["publication"]["data"] == {"text": "hi"}
 
 

@@ -24,7 +24,7 @@ class HubbubSettings:
     deadline_seconds: float = 3.0
     """For a command with all its retries, while which a request waits."""
     nats_url: str | None = field(default=None, repr=False)
-    """Of the bus, with a user and a password: an outbox is relayed there, else to the gateway."""
+    """Of the bus, or the file that has it: an outbox is relayed there, else to the gateway."""
     nats_creds: str | None = None
     """A file with credentials, instead of those."""
     nats_ca: str | None = None

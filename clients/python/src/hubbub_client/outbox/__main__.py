@@ -56,7 +56,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         )
 
     option("--database", "HUBBUB_OUTBOX_DATABASE_URL", "URL of the application's database")
-    option("--nats", "HUBBUB_NATS_URL", "URL of the bus, with a user and a password")
+    option("--nats", "HUBBUB_NATS_URL", "URL of the bus with user and password, or a file of it")
     option("--nats-creds", "HUBBUB_NATS_CREDS", "file with credentials, instead of those")
     option("--nats-ca", "HUBBUB_NATS_CA", "file with the authority of the bus's certificate")
     option("--gateway", "HUBBUB_URL", "URL of a gateway, for who has no user of the bus")
@@ -85,7 +85,11 @@ def _bus(
         from hubbub_client.outbox.bus import to_bus
     except ImportError as error:
         raise CannotRelay(str(error)) from error
-    return to_bus(url, creds=Path(creds) if creds else None, ca=Path(ca) if ca else None)
+    return to_bus(
+        url if "://" in url else Path(url),
+        creds=Path(creds) if creds else None,
+        ca=Path(ca) if ca else None,
+    )
 
 
 async def relay_until_signal(settings: Settings) -> None:
@@ -99,13 +103,13 @@ async def relay_until_signal(settings: Settings) -> None:
         loop.add_signal_handler(number, relay.cancel)
     try:
         async with (
-            connect_database(settings.database, limits=LIMITS) as sessions,
             settings.destination as destination,
+            connect_database(settings.database, limits=LIMITS) as sessions,
         ):
             await run_relay(sessions, destination, asyncio.Event())
     except asyncio.CancelledError:
         return  # by a signal, and nobody else could
-    except (BadAddress, BusLost) as error:
+    except (BadAddress, BusLost, OSError) as error:  # OSError: of a file with the address
         raise CannotRelay(str(error)) from error
     except DBAPIError as error:
         raise CannotRelay(f"the outbox: {str(error.orig).partition(chr(10))[0]}") from error

@@ -10,8 +10,14 @@ from sqlalchemy.orm import Session, scoped_session
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.publications import Publication
-from hubbub_client.contracts.subjects import api_message_id, event_subject, publication_subject
-from hubbub_client.events import Event, to_data
+from hubbub_client.contracts.subjects import (
+    api_message_id,
+    emitted_id,
+    event_subject,
+    parse_service,
+    publication_subject,
+)
+from hubbub_client.events import Event, event_name, to_data
 from hubbub_client.outbox.table import MAX_NAME_LENGTH, OutboxRow
 from hubbub_client.publishing import User, a_key, user_id
 
@@ -56,20 +62,21 @@ class Message(NamedTuple):
         *,
         recipients: Iterable[User] = (),
         channels: Iterable[str] = (),
-        event_id: str | None = None,
+        idempotency_key: str | None = None,
         service: str = APPLICATION,
         aggregate: str | None = None,
         traceparent: str | None = None,
     ) -> "Message":
         """As `append` says."""
+        name, key = event_name(type(event)).name, idempotency_key
         envelope = Envelope.of(
             event,
-            event_id=event_id,
+            event_id=emitted_id(service, name, key) if key else None,
             recipients=[user_id(each) for each in recipients],
             channels=channels,
             traceparent=traceparent,
         )
-        subject = event_subject(service, envelope.type)
+        subject = event_subject(parse_service(service), name)
         return cls.checked(
             id=envelope.id,
             subject=subject,
@@ -105,7 +112,7 @@ def append(
     *,
     recipients: Iterable[User] = (),
     channels: Iterable[str] = (),
-    event_id: str | None = None,
+    idempotency_key: str | None = None,
     service: str = APPLICATION,
     aggregate: str | None = None,
     traceparent: str | None = None,
@@ -119,7 +126,8 @@ def append(
         event: A pydantic model. `hubbub_client.events` says what it is called.
         recipients: They get it on all of their connections.
         channels: Their subscribers get it, too.
-        event_id: The same, if it is told again; a new one if there is none.
+        idempotency_key: The outbox has one such event of the service with it, and its id is made
+            of it; by default each is an event of its own.
         service: Who tells it, as consumers see it: the subject is ``events.<service>.<name>``.
         aggregate: What it is about, such as ``invoice:17``; by default all such events are one.
         traceparent: The trace context of the request that caused it.
@@ -133,7 +141,7 @@ def append(
             event,
             recipients=recipients,
             channels=channels,
-            event_id=event_id,
+            idempotency_key=idempotency_key,
             service=service,
             aggregate=aggregate,
             traceparent=traceparent,

@@ -4,22 +4,24 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from hubbub_client.bus.connecting import BusAddress, sign_in
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
-from hubbub_client.nats.client import connect_bus
 
 
 @asynccontextmanager
 async def to_bus(
-    url: str, *, creds: Path | None = None, ca: Path | None = None, name: str = "application"
+    url: str | Path, *, creds: Path | None = None, ca: Path | None = None
 ) -> AsyncGenerator[Publisher]:
     """A destination on a connection of its own; the bus may be away now and come back later.
 
     Args:
-        url: As of `connect_bus`, with the user ``application`` and its password.
-        name: Under which the user may get answers: the server's accounts say it.
+        url: ``nats://user:password@host:4222``, or the file that has it, such as `up`'s
+            ``.hubbub/bus/application_url``.
+        creds: A file of NATS's own, instead of a password.
+        ca: The authority of the servers' certificates; with it TLS is required, as by ``tls://``.
 
     Raises:
-        BusLost, BadAddress: as of `connect_bus`.
+        OSError, BadAddress, BusLost: as of `sign_in`.
     """
-    async with connect_bus(url, name=name, creds=creds, ca=ca) as bus, start_publisher(bus) as made:
-        yield made
+    async with sign_in(BusAddress(url, creds, ca)) as bus, start_publisher(bus) as publisher:
+        yield publisher

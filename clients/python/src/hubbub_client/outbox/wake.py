@@ -1,6 +1,7 @@
 """Waking the relay at a commit, so that it need not poll the database."""
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -20,13 +21,14 @@ def wake_after_commit(
     threads. Rows of other processes don't set it.
     """
     wake, loop = asyncio.Event(), asyncio.get_running_loop()
+    own_thread = threading.get_ident()
 
     def after_commit(session: Session) -> None:
         if session.in_nested_transaction():
             return  # only a savepoint was released: nobody else sees the rows yet
         if not session.info.pop(APPENDED, False):
             return
-        if isinstance(sessions, async_sessionmaker):
+        if threading.get_ident() == own_thread:
             wake.set()
         else:
             with suppress(RuntimeError):  # the loop is closed
