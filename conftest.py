@@ -1,7 +1,10 @@
 """The parts that every test may ask for, and how many are run side by side."""
 
+import gc
 import os
 import sys
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 BYTECODE = Path(__file__).parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "tests" / "fixtures" / "uninstalled"
-WORKERS_PER_CORE = 2
+WORKERS_PER_CORE = 3
 """A test waits for most of its time."""
-SLOW = {"browser", "examples", "hubbub", "installed", "presence", "system"}
-"""Folders of tests that start processes, or wait for what takes seconds."""
+SLOW = {
+    "bench", "browser", "django", "examples", "hubbub", "installed", "presence", "sdk", "system",
+    "test_real_system.py",
+}  # fmt: skip
+"""Tests that start processes, or wait for what takes seconds."""
 END_TO_END = "tests/e2e/"
 
 if sys.dont_write_bytecode:
@@ -24,6 +30,8 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+gc.disable()  # until all is collected: a search for garbage there takes a third of the time
 
 # For the processes that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -59,6 +67,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What was loaded until now lives as long as the run: no search for garbage looks at it."""
+    collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> "FileByFile":
     return FileByFile(config, log)
@@ -71,20 +88,27 @@ class FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return END_TO_END if file.startswith(END_TO_END) else file
+        return _file_of(nodeid)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that take longest come first, or a worker would be busy with one when all is done."""
-    items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+    files = Counter(_file_of(item.nodeid) for item in items)
+    items.sort(key=lambda item: _turn(_file_of(item.nodeid), files))
 
 
-def _turn(file: str) -> int:
-    if file.startswith(END_TO_END):
-        return 0
-    return 1 if SLOW & set(file.split("/")) else 2
+def _turn(file: str, files: Counter[str]) -> tuple[int, int]:
+    if file == END_TO_END:
+        return 0, 0
+    is_slow = SLOW & set(Path(file).parts)
+    return 1 if is_slow else 2, -files[file]
+
+
+def _file_of(nodeid: str) -> str:
+    """What one worker runs: a file, but that all end-to-end tests count as one."""
+    file = nodeid.partition("::")[0]
+    return END_TO_END if file.startswith(END_TO_END) else file
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

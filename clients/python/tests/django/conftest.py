@@ -6,12 +6,13 @@ import django
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connections
 
 from hubbub_client.recorder import Recorder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def project() -> None:
+def project() -> Iterator[None]:
     """There is one for a process."""
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
@@ -21,6 +22,8 @@ def project() -> None:
         USE_TZ=True,
     )
     django.setup()
+    yield
+    connections.close_all()
 
 
 @pytest.fixture
