@@ -15,6 +15,7 @@ from gateway import configured
 from gateway.channels.registry import ConnectionManager, Fanout, for_each
 from gateway.cluster import Cluster
 from gateway.control import Control
+from gateway.messages import CHANNELS
 from gateway.metrics import GatewayMetrics
 from gateway.notify import Notifier, NotifyCounters, NotifyLimits
 from gateway.presence.presence import Presence
@@ -22,7 +23,6 @@ from gateway.protocols.centrifuge.endpoints import http_endpoints, websocket_end
 from gateway.protocols.centrifuge.orders import Orders
 from gateway.protocols.centrifuge.service import CentrifugeService
 from gateway.protocols.chat.announcements import Announcements
-from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.client import chat_endpoint
 from gateway.protocols.chat.service import ChatService, tell_hole
 from gateway.server_api.api import Api
@@ -54,7 +54,7 @@ from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus
-from shared.documents.versions import MESSAGES_VERSION
+from shared.documents.asyncapi import asyncapi_document
 from shared.jetstream.follower import Follower
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
@@ -445,7 +445,7 @@ def create_app(
     app = Application(
         "Hubbub: gateway",
         origins=parts.origins,
-        messages=chat_document(version=MESSAGES_VERSION),
+        messages=asyncapi_document("Hubbub: gateway", CHANNELS),
     )
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics

@@ -16,18 +16,17 @@ import gateway.app
 import posts_service.app
 from auth_service.app import AuthParts
 from auth_service.settings import AuthSettings
-from gateway.protocols.chat.asyncapi import chat_document
 from gateway.settings import GatewaySettings
 from hubbub.bootstrap import stream_settings
 from hubbub.data_folder import DataFolder
 from hubbub.errors import CommandFailed
+from hubbub.messages import messages_document
 from hubbub.migrate import bring_up_to_date
 from hubbub.progress import saying
 from hubbub.shipped import shipped
 from hubbub_client.jetstream.publisher import MAX_WAITING_BYTES, Publisher, start_publisher
 from hubbub_client.nats.client import Bus, connect_bus
 from posts_service.settings import PostsSettings
-from shared.documents.versions import MESSAGES_VERSION
 from shared.jetstream.streams import bootstrap, keep_streams
 from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.supervision import Loop, Supervisor
@@ -210,7 +209,7 @@ async def running_system(
                 auth_service.app.MAX_BODY_BYTES, posts_service.app.MAX_BODY_BYTES, MAX_BODY_BYTES
             ),
             origins=gateway_parts.origins,
-            messages=chat_document(version=MESSAGES_VERSION),
+            messages=messages_document(),
         )
         for part in parts:
             app.include_router(part.router)

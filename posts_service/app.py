@@ -20,8 +20,10 @@ from hubbub_client.outbox.relay import RelayLimits, run_relay
 from hubbub_client.outbox.wake import wake_after_commit
 from hubbub_client.sql.database import connect_database
 from posts_service.api import create_router
+from posts_service.messages import CHANNELS
 from posts_service.schemas import NewComment, NewPost, PostEdit
 from posts_service.settings import PostsSettings
+from shared.documents.asyncapi import asyncapi_document
 from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.runtime.supervision import Loop, Supervisor
@@ -150,7 +152,12 @@ async def serving(
 
 def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
-    app = Application("Hubbub: posts", max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
+    app = Application(
+        "Hubbub: posts",
+        max_body_bytes=MAX_BODY_BYTES,
+        origins=parts.origins,
+        messages=asyncapi_document("Hubbub: posts", CHANNELS),
+    )
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))
     return app

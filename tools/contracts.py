@@ -1,21 +1,33 @@
-"""Write the documents of what others may rely on: docs/contracts/.
+"""Write the documents of what others may rely on, docs/contracts, and the types of web/ from them.
+
+A document that would break its users is written only under a higher first number of its version.
 
 Usage: uv run --group dev python -m tools.contracts
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import auth_service.api
 import posts_service.api
 from gateway.server_api.routes import create_api_router
+from hubbub.messages import messages_document
 from shared.tokens.authentication import authenticate
 from shared.web.application import Application
 from shared.web.operations import operations_router
+from tools.node import TYPESCRIPT, install_packages, run_script
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "contracts"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "contracts"
 OPENAPI = FOLDER / "openapi.json"
+ASYNCAPI = FOLDER / "asyncapi.json"
+
+TYPES = {
+    OPENAPI: ROOT / "web" / "types" / "http.d.ts",
+    ASYNCAPI: ROOT / "web" / "types" / "messages.d.ts",
+}
 
 _ABSENT: Any = None
 """What only a request would need."""
@@ -46,5 +58,20 @@ def as_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def types_of(document: str) -> str:
+    """TypeScript types of its schemas. The packages of tools/typescript must be there."""
+    return run_script(TYPESCRIPT, "types.js", document)
+
+
+def main() -> None:
+    problem = install_packages(TYPESCRIPT)
+    if problem is not None:
+        sys.exit(f"npm: {problem}")
+    for file, document in ((OPENAPI, http_document()), (ASYNCAPI, messages_document())):
+        text = as_text(document)
+        file.write_text(text)
+        TYPES[file].write_text(types_of(text))
+
+
 if __name__ == "__main__":
-    OPENAPI.write_text(as_text(http_document()))
+    main()

@@ -8,7 +8,17 @@ import { uniqueName, withLock } from "./tabs.js";
 const KEY = "hubbub.session";
 const REFRESH_MS = 10_000;
 
+/**
+ * @typedef {import("./types/http.js").TokenPair} TokenPair
+ * @typedef {Partial<import("./types/http.js").ProblemDocument>} Problem
+ * @typedef {TokenPair & {name: string, expires_at: number}} Session with a name of this browser's
+ */
+
 export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {Problem} problem
+   */
   constructor(status, problem) {
     super(problem.detail ?? "the server did not answer as expected");
     this.status = status;
@@ -29,13 +39,18 @@ const json = (body) => ({
   body: JSON.stringify(body),
 });
 
+/** @returns {Session | null} */
 const stored = () => JSON.parse(localStorage.getItem(KEY));
+/** @param {Session} session */
 const store = (session) => localStorage.setItem(KEY, JSON.stringify(session));
+/** @type {(name: string, pair: TokenPair) => Session} */
 const withTokens = (name, pair) => ({ ...pair, name, expires_at: Date.now() + pair.expires_in * 1000 });
 
+/** @type {string | null} */
 let shown = null;
 let refreshing = null;
 
+/** @param {Session} session */
 const isStale = (session) => session.expires_at - Date.now() < 60_000;
 
 /** The session that this tab shows; an error if the browser's session is another one by now. */
@@ -64,6 +79,7 @@ export function forget() {
   shown = null;
 }
 
+/** @param {string | null} refused */
 async function refreshOnce(refused) {
   const session = current();
   // Another tab was first.

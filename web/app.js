@@ -9,7 +9,14 @@ import { onSubmit, show } from "./page.js";
 
 const DEMO_PASSWORD = "hubbub-demo";
 
+/**
+ * @typedef {import("./types/http.js").User} User
+ * @typedef {import("./live.js").Heard} Heard
+ */
+
+/** @type {User | null} */
 let me = null;
+/** @type {Live[]} */
 let rooms = [];
 
 function draw() {
@@ -34,6 +41,7 @@ function leave(why = "") {
 async function enter() {
   const mine = (rooms = []);
   try {
+    /** @type {User} */
     const user = await account.call("/auth/me");
     if (rooms !== mine) return; // signed out meanwhile
     me = user;
@@ -49,6 +57,7 @@ async function enter() {
   }
 }
 
+/** @param {Heard} frame */
 function inLobby(frame) {
   if (frame.type === "welcome") show("status", "");
   if (frame.type === "offline") show("status", "Reconnecting…");
@@ -60,6 +69,7 @@ function inLobby(frame) {
   notifications.receive(frame);
 }
 
+/** @param {Heard} frame */
 function inFeed(frame) {
   if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
 }
@@ -79,17 +89,22 @@ onSubmit("say", ({ body }) => {
   chat.showPending(id, me.name, body);
 });
 
-for (const button of document.querySelectorAll("[data-demo]")) {
+/** @type {NodeListOf<HTMLButtonElement>} */
+const demoButtons = document.querySelectorAll("[data-demo]");
+for (const button of demoButtons) {
   button.addEventListener("click", () => {
-    const form = document.getElementById("sign-in");
-    form.elements.email.value = `${button.dataset.demo}@example.com`;
-    form.elements.password.value = DEMO_PASSWORD;
+    /** @type {HTMLFormElement} */
+    const form = document.querySelector("#sign-in");
+    form.email.value = `${button.dataset.demo}@example.com`;
+    form.password.value = DEMO_PASSWORD;
     form.requestSubmit();
   });
 }
 document.getElementById("more-posts").addEventListener("click", () => feed.load());
-document.getElementById("sign-out").addEventListener("click", async ({ currentTarget: button }) => {
-  button.disabled = true;
+/** @type {HTMLButtonElement} */
+const signOutButton = document.querySelector("#sign-out");
+signOutButton.addEventListener("click", async () => {
+  signOutButton.disabled = true;
   show("sign-out-error", "");
   try {
     await account.signOut();
@@ -97,7 +112,7 @@ document.getElementById("sign-out").addEventListener("click", async ({ currentTa
   } catch (error) {
     if (me) show("sign-out-error", `Signing out is not complete, please try again: ${error.message}`);
   } finally {
-    button.disabled = false;
+    signOutButton.disabled = false;
   }
 });
 

@@ -6,7 +6,9 @@ const MAX_MESSAGES = 500;
 const list = document.getElementById("messages");
 const users = document.getElementById("users");
 
+/** @type {Map<number | string, string>} */
 let here = new Map();
+/** @type {Map<string, HTMLElement>} */
 let pending = new Map();
 
 function append(item) {
@@ -37,6 +39,10 @@ export function showPending(id, name, body) {
   append(item);
 }
 
+/**
+ * @param {import("./live.js").Heard} frame
+ * @param {import("./types/http.js").User} me
+ */
 export function receive(frame, me) {
   switch (frame.type) {
     case "welcome":
@@ -65,8 +71,11 @@ export function receive(frame, me) {
           frame.body,
         ),
       );
-    case "publication": // from a service
-      return append(element("li", { className: "service" }, frame.data?.text ?? JSON.stringify(frame.data)));
+    case "publication": {
+      const { data } = frame; // any JSON, from a service
+      const text = /** @type {{text?: string} | null} */ (data)?.text;
+      return append(element("li", { className: "service" }, text ?? JSON.stringify(data)));
+    }
     case "ack":
       pending.get(frame.id)?.remove(); // the message itself comes as well
       return pending.delete(frame.id);

@@ -5,16 +5,20 @@ import { element } from "./page.js";
 
 const list = document.getElementById("posts");
 const more = document.getElementById("more-posts");
+/** @typedef {import("./types/http.js").Post} Post */
+/** @type {Map<number, {post: Post, item: HTMLElement, button: HTMLElement}>} */
 const shown = new Map();
+/** @type {string | null} */
 let cursor = null;
 
 function drawLikes(entry) {
   const { button, post } = entry;
   button.textContent = `${post.liked ? "♥" : "♡"} ${post.like_count}`;
-  button.setAttribute("aria-pressed", post.liked);
+  button.setAttribute("aria-pressed", String(post.liked));
   button.setAttribute("aria-label", `${post.liked ? "Unlike" : "Like"}, ${post.like_count} likes`);
 }
 
+/** @param {Post} post */
 function draw(post) {
   const button = element("button", { type: "button" });
   button.addEventListener("click", async () => {
@@ -30,18 +34,23 @@ function draw(post) {
     element("p", {}, post.body),
     button,
   );
-  item.dataset.post = post.id;
+  item.dataset.post = String(post.id);
   const entry = { post, item, button };
   drawLikes(entry);
   shown.set(post.id, entry);
   return item;
 }
 
+/**
+ * @param {Post} post
+ * @param {"append" | "prepend"} where
+ */
 function place(post, where) {
   if (!shown.has(post.id)) list[where](draw(post));
 }
 
 export async function load() {
+  /** @type {import("./types/http.js").PagePost} */
   const page = await call(`/posts?limit=20${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
   page.items.forEach((post) => place(post, "append"));
   cursor = page.next_cursor;
@@ -58,6 +67,7 @@ export function reset() {
   cursor = null;
 }
 
+/** @param {import("./live.js").Heard} frame */
 export async function receive(frame) {
   if (frame.type === "reset") {
     reset();
@@ -65,14 +75,15 @@ export async function receive(frame) {
     return;
   }
   if (frame.type !== "publication") return;
-  const { event, post_id: id, like_count: likes } = frame.data;
-  const entry = shown.get(id);
-  if (event === "post_created" && !entry) place(await call(`/posts/${id}`), "prepend");
-  else if (event === "post_deleted") {
+  const data = /** @type {import("./types/messages.js").FeedSends} */ (frame.data);
+  const entry = shown.get(data.post_id);
+  if (data.event === "post_created" && !entry) {
+    place(await call(`/posts/${data.post_id}`), "prepend");
+  } else if (data.event === "post_deleted") {
     entry?.item.remove();
-    shown.delete(id);
-  } else if (entry && likes !== undefined) {
-    entry.post.like_count = likes;
+    shown.delete(data.post_id);
+  } else if (entry && "like_count" in data) {
+    entry.post.like_count = data.like_count;
     drawLikes(entry);
   }
 }

@@ -9,6 +9,13 @@ const RESEND_MS = 2_000;
 const MAX_PENDING = 100;
 const REFUSALS = ["Invalid token", "Token expired"];
 
+/**
+ * @typedef {import("./types/messages.js").ChatSends} Frame
+ * @typedef {import("./types/messages.js").PublishMessage} PublishMessage
+ * @typedef {{type: "offline", code: number, reason: string} | {type: "signed_out"}} Lost
+ * @typedef {Frame | Lost} Heard
+ */
+
 export class Live {
   #room; #token; #on; #socket = null; #since = null; #epoch = null;
   #pending = new Map(); #attempts = 0; #timers = []; #retry = null; #closed = false; #heard = 0;
@@ -18,8 +25,7 @@ export class Live {
    * @param {string} room
    * @param {(refused?: string) => Promise<string>} token gives an access token, but not the
    *   refused one
-   * @param {(frame: object) => void} on called with every frame of the server, and with
-   *   {type: "offline"} and {type: "signed_out"}
+   * @param {(heard: Heard) => void} on called with every frame of the server, and with losses
    */
   constructor(room, token, on) {
     this.#room = room;
@@ -31,6 +37,7 @@ export class Live {
   /** Send a message; it is sent again until the server acknowledges it. */
   say(body) {
     if (this.#pending.size >= MAX_PENDING) return null;
+    /** @type {PublishMessage} */
     const command = { type: "message", id: uniqueName(), body };
     this.#pending.set(command.id, command);
     this.#send(command);
@@ -44,6 +51,7 @@ export class Live {
     this.#socket?.close();
   }
 
+  /** @param {import("./types/messages.js").ChatReceives | undefined} command */
   #send(command) {
     if (command && this.#socket?.readyState === WebSocket.OPEN) {
       this.#socket.send(JSON.stringify(command));
@@ -73,6 +81,7 @@ export class Live {
     socket.onclose = ({ code, reason }) => this.#lost(code, reason, token);
   }
 
+  /** @param {Frame} frame */
   #receive(frame) {
     this.#heard = Date.now();
     if (frame.type === "welcome") {
@@ -90,7 +99,7 @@ export class Live {
     if (frame.type === "ack" || frame.type === "error") this.#pending.delete(frame.id);
     // An ack has the offset of one's own message; earlier ones may not have come yet. What
     // `history` brings is older than the welcome's offset.
-    if (frame.offset !== undefined && frame.type !== "ack") {
+    if ("offset" in frame && frame.type !== "ack") {
       this.#since = Math.max(this.#since ?? 0, frame.offset);
     }
     this.#on(frame);

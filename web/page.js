@@ -10,9 +10,15 @@ export function show(id, text) {
   document.getElementById(id).textContent = text;
 }
 
-/** Run a form's action on submit, and show its error in the form. */
+/**
+ * Run a form's action on submit, and show its error in the form.
+ *
+ * @param {string} id
+ * @param {(fields: any) => unknown} action
+ */
 export function onSubmit(id, action) {
-  const form = document.getElementById(id);
+  /** @type {HTMLFormElement} */
+  const form = document.querySelector(`#${id}`);
   const error = form.querySelector(".error");
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 Schema = dict[str, Any]
 
@@ -21,30 +22,60 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
+class _WithoutNone(_Untitled):
+    """What is None is left out, and what has another default is written all the same."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        return self.generate_inner(schema["schema"])
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        inner = field["schema"]
+        if inner["type"] == "default":
+            return inner.get("default") is not None
+        return super().field_is_required(field, total)
+
+
 def taken(type_: Any) -> Schema:
     """What we accept as this type."""
-    return _schema(type_, "validation")
+    return _schema(type_, "validation", _Untitled)
 
 
-def given(type_: Any) -> Schema:
-    """What we write as this type."""
-    return _schema(type_, "serialization")
+def given(type_: Any, *, without_none: bool = False) -> Schema:
+    """What we write as this type.
+
+    Args:
+        without_none: Members that are None are left out.
+    """
+    return _schema(type_, "serialization", _WithoutNone if without_none else _Untitled)
 
 
-def _schema(type_: Any, mode: Literal["validation", "serialization"]) -> Schema:
+def _schema(
+    type_: Any,
+    mode: Literal["validation", "serialization"],
+    generator: type[GenerateJsonSchema],
+) -> Schema:
     """A reference that carries what it needs, until `collect_schemas` puts that into a document."""
     schemas, carried = TypeAdapter.json_schemas(
         [("it", mode, TypeAdapter(type_))],
         ref_template=f"{SCHEMAS}{{model}}",
-        schema_generator=_Untitled,
+        schema_generator=generator,
     )
     return {**schemas["it", mode], _CARRIED: carried.get("$defs", {})}
 
 
 def named(name: str, schema: Schema) -> Schema:
     """The schema under a name of its own."""
-    carried = schema.pop(_CARRIED, {})
-    return {"$ref": f"{SCHEMAS}{name}", _CARRIED: {**carried, name: {"title": name, **schema}}}
+    return {"$ref": f"{SCHEMAS}{name}", _CARRIED: {name: {"title": name, **schema}}}
+
+
+def members_required(reference: Schema, *names: str) -> Schema:
+    """The same, of which these members are always there."""
+    schema = reference[_CARRIED][reference["$ref"].removeprefix(SCHEMAS)]
+    schema["required"] = list(dict.fromkeys([*names, *schema.get("required", [])]))
+    return reference
 
 
 def collect_schemas(document: dict[str, Any]) -> None:

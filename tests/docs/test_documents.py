@@ -9,12 +9,12 @@ import pytest
 
 from auth_service.settings import AuthSettings
 from gateway import errors
-from gateway.protocols.chat.asyncapi import chat_document
 from gateway.protocols.chat.close_codes import CLOSE_CODES, CloseCode
 from gateway.protocols.chat.codec import CODE_OF_FIELD, too_fast
 from gateway.protocols.chat.frames import ERROR_CODES, Ping
 from gateway.settings import GatewaySettings
 from gateway.streams.publishing import IdReused, PublicationRefused
+from hubbub.messages import messages_document
 from hubbub_client.contracts.channels import room_channel
 from hubbub_client.contracts.publications import Publication
 from hubbub_client.contracts.subjects import publication_subject
@@ -99,7 +99,7 @@ def test_every_error_and_close_of_the_protocol_is_documented() -> None:
 
 def test_the_asyncapi_document_lists_every_frame_error_and_close_of_the_protocol() -> None:
     text = (ROOT / "docs/protocol.md").read_text()
-    described = json.dumps(chat_document(version="1"))
+    described = json.dumps(messages_document())
 
     assert [code for code in ERROR_CODES if f'"{code}"' not in described] == []
     assert [close for close in CLOSE_CODES.values() if f'"{close.reason}"' not in described] == []

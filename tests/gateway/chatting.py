@@ -27,12 +27,15 @@ from shared.jetstream.streams import bootstrap
 from shared.tokens.issuers import Issuer
 from shared.tokens.keys import FixedKeys, KeySource
 from shared.tokens.revocations import CompletePosition
+from tests.fixtures.documented_messages import is_documented
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
 
 Message = dict[str, Any]
 LEASE_IS_OVER_SECONDS = 60.0
 TRY_AGAIN_LATER = 1013
+OPERATIONS = ("chat.send", "notifications.send")
+"""Of the AsyncAPI document: what a tab is sent."""
 
 
 def now() -> float:
@@ -61,6 +64,7 @@ class Tab:
         """The next message, whatever it is."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             message: Message = json.loads(await self.socket.recv())
+        assert any(is_documented(each, message) for each in OPERATIONS), message
         return message
 
     async def is_welcome(self) -> bool:

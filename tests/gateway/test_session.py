@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.channels.options import Namespace, Who
 from gateway.protocols.chat.client import ChatClient
+from gateway.protocols.chat.codec import encode
+from gateway.protocols.chat.frames import UserJoined
 from gateway.session.session import Session
 from gateway.streams.ring import Ring
-from gateway.transport.frames import text_frame
 from hubbub_client.contracts.channels import room_channel
 from hubbub_client.contracts.ids import SessionId, UserId
 from hubbub_client.contracts.publications import StoredPublication
@@ -192,7 +193,7 @@ async def test_a_stalled_tab_is_not_told_of_all_who_come_and_go_but_of_who_is_he
         [session] = gateway.parts.manager.connections()
         assert isinstance(session, Session)
         tab.socket.transport.pause_reading()
-        joined = text_frame(json.dumps({"type": "user_joined", "name": "x" * 1000}).encode())
+        joined = encode(UserJoined(user_id=UserId("3"), name="x" * 1000, count=2))
         for _ in range(10_000):  # 10 MB, by far more than the kernel takes for him
             session.send(joined)
             await asyncio.sleep(0)
@@ -323,7 +324,7 @@ async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) 
             'hubbub_errors_total{code="unknown_type"} 1.0',
         ):
             assert line in metrics
-        assert json.loads((await http.get(f"{base}/asyncapi")).text)["asyncapi"] == "3.0.0"
+        assert json.loads((await http.get(f"{base}/asyncapi")).text)["asyncapi"] == "3.1.0"
         assert (await http.get(f"{base}/readyz")).status_code == 200
 
 

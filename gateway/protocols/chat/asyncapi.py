@@ -1,13 +1,14 @@
-"""The AsyncAPI document of `/ws/chat` and `/ws/notifications`, from the messages' own types."""
+"""`/ws/chat` and `/ws/notifications` in the AsyncAPI document, from the messages' own types."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from gateway.protocols.chat.close_codes import CLOSE_CODES
 from gateway.protocols.chat.frames import COMMANDS, NOTIFICATION_PUSHES, PUSHES
+from shared.documents.asyncapi import Channel, Message, Server
+from shared.documents.schemas import Schema, given, members_required, taken
 
 _QUERY = {
     "token": "An access token; or in Sec-WebSocket-Protocol, or as the first message.",
@@ -16,61 +17,21 @@ _QUERY = {
     "epoch": "The epoch of `since`, from `welcome`.",
     "history": "How many of the room's last messages a newcomer wants, at most 100.",
 }
+_NOTIFICATIONS_QUERY = {name: text for name, text in _QUERY.items() if name != "room"}
 
 
-def chat_document(*, version: str) -> dict[str, Any]:
-    """Build the AsyncAPI 3 document; from the gateway's side, so tabs send what it receives."""
-    pushes = list(dict.fromkeys([*PUSHES, *NOTIFICATION_PUSHES]))
-    models = [*COMMANDS, *pushes]
-    names, definitions = models_json_schema(
-        [(model, _mode(model)) for model in models],
-        ref_template="#/components/schemas/{model}",
-    )
-    messages = {
-        model.__name__: {
-            "name": model.model_fields["type"].default,
-            "summary": (model.__doc__ or "").strip(),
-            "payload": names[(model, _mode(model))],
-        }
-        for model in models
+def _message(model: type[BaseModel]) -> Message:
+    is_command = model in COMMANDS
+    payload = taken(model) if is_command else given(model, without_none=True)
+    # It has a default in our code alone: in every message it stands.
+    return Message(model.__name__, members_required(payload, "type"), (model.__doc__ or "").strip())
+
+
+def _more(query: Mapping[str, str]) -> dict[str, Any]:
+    properties: dict[str, Schema] = {
+        name: {"type": "string", "description": text} for name, text in query.items()
     }
     return {
-        "asyncapi": "3.0.0",
-        "info": {"title": "Hubbub gateway: the plain protocol", "version": version},
-        "defaultContentType": "application/json",
-        "channels": {
-            "chat": _channel("/ws/chat", [*COMMANDS, *PUSHES], _QUERY),
-            "notifications": _channel(
-                "/ws/notifications",
-                [*COMMANDS, *NOTIFICATION_PUSHES],
-                {name: text for name, text in _QUERY.items() if name != "room"},
-            ),
-        },
-        "operations": {
-            "command": _operation("chat", "receive", COMMANDS),
-            "push": _operation("chat", "send", PUSHES),
-            "notificationsCommand": _operation("notifications", "receive", COMMANDS),
-            "notificationsPush": _operation("notifications", "send", NOTIFICATION_PUSHES),
-        },
-        "components": {"messages": messages, "schemas": definitions["$defs"]},
-    }
-
-
-def _message(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/messages/{name}"}
-
-
-def _mode(model: type[BaseModel]) -> Literal["serialization", "validation"]:
-    return "validation" if model in COMMANDS else "serialization"
-
-
-def _channel(
-    address: str, models: list[type[BaseModel]], query: Mapping[str, str]
-) -> dict[str, Any]:
-    properties = {name: {"type": "string", "description": text} for name, text in query.items()}
-    return {
-        "address": address,
-        "messages": {model.__name__: _message(model.__name__) for model in models},
         "bindings": {
             "ws": {"method": "GET", "query": {"type": "object", "properties": properties}}
         },
@@ -78,10 +39,23 @@ def _channel(
     }
 
 
-def _operation(channel: str, action: str, models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
-    messages = f"#/channels/{channel}/messages"
-    return {
-        "action": action,
-        "channel": {"$ref": f"#/channels/{channel}"},
-        "messages": [{"$ref": f"{messages}/{model.__name__}"} for model in models],
-    }
+CHANNELS = (
+    Channel(
+        key="chat",
+        address="/ws/chat",
+        server=Server.GATEWAY,
+        description="A chat room, and the user's notifications.",
+        sends=[_message(model) for model in PUSHES],
+        receives=[_message(model) for model in COMMANDS],
+        more=_more(_QUERY),
+    ),
+    Channel(
+        key="notifications",
+        address="/ws/notifications",
+        server=Server.GATEWAY,
+        description="The user's notifications, without a room.",
+        sends=[_message(model) for model in NOTIFICATION_PUSHES],
+        receives=[_message(model) for model in COMMANDS],
+        more=_more(_NOTIFICATIONS_QUERY),
+    ),
+)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, NewType
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 MAX_USER_ID_CHARS = 128
 
@@ -70,5 +70,6 @@ JsonUserId = Annotated[
     UserId,
     BeforeValidator(user_id_from_json),
     PlainSerializer(user_id_to_json, return_type=int | str),
+    WithJsonSchema({"type": ["integer", "string"]}),
 ]
 """A user id in a pydantic model."""

@@ -8,9 +8,10 @@ anew: what is stored is what every reader can read.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import pydantic_core
+from typing_extensions import TypedDict
 
 from hubbub_client.contracts.ids import (
     ANONYMOUS,
@@ -25,6 +26,32 @@ from hubbub_client.contracts.json_values import fault_of, is_plain
 
 class BadPublication(ValueError):
     """What not every reader of the RT stream could understand."""
+
+
+class SenderValues(TypedDict):
+    """Who published from a connection."""
+
+    user_id: int | str
+    """Empty if nobody in particular."""
+    name: str
+    client: NotRequired[str]
+    conn_info: NotRequired[Any]
+    chan_info: NotRequired[Any]
+
+
+class PublicationValues(TypedDict):
+    """What is stored of a publication."""
+
+    data: Any
+    """Any JSON value. From `/ws/chat` it is `{"body": "…"}`."""
+    sender: NotRequired[SenderValues]
+    """Absent if a service published it."""
+    event_id: NotRequired[str]
+    """The event that it was made from."""
+    tags: NotRequired[dict[str, str]]
+    """What subscribers may filter by."""
+    delta: NotRequired[bool]
+    """Whether it may be sent as a patch of the one before it."""
 
 
 class Sender(NamedTuple):
@@ -53,12 +80,12 @@ class Publication(NamedTuple):
     delta: bool = False
     """Whether it may be sent as a patch of the one before it."""
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> PublicationValues:
         """What there is of it, as JSON has it."""
-        values = {"data": self.data}
+        values: PublicationValues = {"data": self.data}
         if self.sender is not None:
             user_id = user_id_to_json(self.sender.user_id) if self.sender.user_id else ""
-            sender: dict[str, Any] = {"user_id": user_id, "name": self.sender.name}
+            sender: SenderValues = {"user_id": user_id, "name": self.sender.name}
             if self.sender.client:
                 sender["client"] = self.sender.client
             if self.sender.conn_info is not None:
