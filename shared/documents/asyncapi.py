@@ -4,12 +4,11 @@ Source: https://www.asyncapi.com/docs/reference/specification/v3.1.0
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from shared.documents.schemas import Schema, collect_schemas
+from shared.documents.schemas import Schema, with_schemas
 from shared.documents.versions import MESSAGES_VERSION
 
 _DESCRIPTION = (
@@ -100,17 +99,12 @@ def asyncapi_document(title: str, channels: Iterable[Channel]) -> dict[str, Any]
         },
         "components": {
             "messages": {
-                each.name: {
-                    "name": each.name,
-                    "summary": each.summary,
-                    "payload": deepcopy(each.payload),
-                }
+                each.name: {"name": each.name, "summary": each.summary, "payload": each.payload}
                 for each in messages
             }
         },
     }
-    collect_schemas(document)
-    return document
+    return with_schemas(document)
 
 
 def _messages(channel: Channel) -> list[Message]:

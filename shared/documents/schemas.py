@@ -1,6 +1,8 @@
 """Schemas of our own types, as the documents of the interfaces hold them: each once, by name."""
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -40,7 +42,7 @@ class _WithoutNone(_Untitled):
 
 def taken(type_: Any) -> Schema:
     """What we accept as this type."""
-    return _schema(type_, "validation", _Untitled)
+    return deepcopy(_schema(type_, "validation", _Untitled))
 
 
 def given(type_: Any, *, without_none: bool = False) -> Schema:
@@ -49,15 +51,16 @@ def given(type_: Any, *, without_none: bool = False) -> Schema:
     Args:
         without_none: Members that are None are left out.
     """
-    return _schema(type_, "serialization", _WithoutNone if without_none else _Untitled)
+    return deepcopy(_schema(type_, "serialization", _WithoutNone if without_none else _Untitled))
 
 
+@cache
 def _schema(
     type_: Any,
     mode: Literal["validation", "serialization"],
     generator: type[GenerateJsonSchema],
 ) -> Schema:
-    """A reference that carries what it needs, until `collect_schemas` puts that into a document."""
+    """A reference that carries what it needs, until `with_schemas` puts that into a document."""
     schemas, carried = TypeAdapter.json_schemas(
         [("it", mode, TypeAdapter(type_))],
         ref_template=f"{SCHEMAS}{{model}}",
@@ -78,18 +81,20 @@ def members_required(reference: Schema, *names: str) -> Schema:
     return reference
 
 
-def collect_schemas(document: dict[str, Any]) -> None:
-    """Move what references carry to where they lead.
+def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with all that its references carry, where they lead.
 
     Raises:
         ValueError: two schemas have one name.
     """
+    document = deepcopy(document)
     collected: dict[str, Schema] = document.setdefault("components", {}).setdefault("schemas", {})
     for carried in list(_carried(document)):
         for name, schema in carried.items():
             if collected.setdefault(name, schema) != schema:
                 raise ValueError(f"two schemas are called {name}")
     document["components"]["schemas"] = dict(sorted(collected.items()))
+    return document
 
 
 def _carried(value: Any) -> Iterator[dict[str, Schema]]:

@@ -1,6 +1,7 @@
 """The OpenAPI documents: what routes can answer beside what they return, and what is common."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from http import HTTPStatus
 from inspect import getdoc
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
 from hubbub_client.contracts.errors import AppError
-from shared.documents.schemas import Schema, collect_schemas, given
+from shared.documents.schemas import Schema, given, with_schemas
 from shared.documents.versions import HTTP_VERSION
 from shared.web.http import CODE_OF_STATUS, STATUS_OF_KIND, Problem, ProblemDocument
 
@@ -53,8 +54,9 @@ def problems(*causes: Cause) -> Responses:
 
 def openapi_document(title: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """The document of an application with these routes."""
-    document = get_openapi(
-        title=title, version=HTTP_VERSION, description=_DESCRIPTION, routes=routes
+    # A copy, since it shares what the routes have.
+    document = deepcopy(
+        get_openapi(title=title, version=HTTP_VERSION, description=_DESCRIPTION, routes=routes)
     )
     internal = {"$ref": "#/components/responses/Internal"}
     for path in document["paths"].values():
@@ -68,9 +70,8 @@ def openapi_document(title: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     for response in _responses(document):
         headers = response.setdefault("headers", {})
         headers["X-Request-ID"] = {"$ref": "#/components/headers/RequestId"}
-    collect_schemas(document)
     _drop_titles(document)
-    return document
+    return with_schemas(document)
 
 
 def _responses(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

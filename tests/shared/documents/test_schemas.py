@@ -1,0 +1,49 @@
+"""Schemas of our types, each once in a document."""
+
+import pytest
+from pydantic import BaseModel
+
+from shared.documents.asyncapi import Channel, Message, Server, asyncapi_document
+from shared.documents.schemas import given, named, taken, with_schemas
+
+
+class Person(BaseModel):
+    name: str
+    friends: list["Person"] = []
+    nickname: str | None = None
+
+
+def test_a_type_that_is_named_twice_stands_in_the_document_once() -> None:
+    document = {"asked": taken(Person), "answered": [taken(Person)]}
+
+    made = with_schemas(document)
+
+    assert made["asked"] == made["answered"][0] == {"$ref": "#/components/schemas/Person"}
+    assert made["components"]["schemas"].keys() == {"Person"}
+    assert with_schemas(document) == made  # it was not changed
+
+
+def test_two_types_of_one_name_are_refused() -> None:
+    other = named("Person", {"type": "string"})
+
+    with pytest.raises(ValueError, match="two schemas are called Person"):
+        with_schemas({"one": taken(Person), "other": other})
+
+
+def test_what_is_left_out_if_it_is_none_is_never_null_and_what_has_a_default_is_there() -> None:
+    written = with_schemas({"it": given(Person, without_none=True)})
+    person = written["components"]["schemas"]["Person"]
+
+    assert person["properties"]["nickname"] == {"type": "string"}
+    assert person["required"] == ["name", "friends"]
+
+
+def test_two_channels_of_one_name_are_refused() -> None:
+    said = Message("Person", taken(Person), "a person")
+    channels = [
+        Channel(key="a", address=each, server=Server.BUS, description="", sends=[said])
+        for each in ("one", "another")
+    ]
+
+    with pytest.raises(ValueError, match="two channels are called a"):
+        asyncapi_document("a test", channels)
