@@ -5,7 +5,8 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from hubbub_client.contracts.ids import MAX_USER_ID_CHARS, UserId
+from hubbub_client.arguments import MAX_USER_ID_CHARS
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.outbox import outbox_tables
 from hubbub_client.sql.database import Moment
 

@@ -6,10 +6,11 @@ from typing import Self
 
 import httpx2
 
+from hubbub_client.arguments import User, listed, user_id
 from hubbub_client.events import to_notification
 from hubbub_client.exchange import Answer, Attempts, Limits, ask
 from hubbub_client.http import AsyncHttp
-from hubbub_client.publishing import Publish, User, a_key, broadcast, publish_many, user_id
+from hubbub_client.publishing import Publish, a_key, broadcast, publish_many
 from hubbub_client.results import (
     Connection,
     History,
@@ -111,6 +112,7 @@ class Hubbub:
         """Publish the same into many channels.
 
         Raises:
+            ValueError: the channels are a text instead of a list.
             PartlyPublished: some did not get it; its `outcomes` say which.
         """
         shared = Publish("", data, idempotency_key, tags, delta)
@@ -203,8 +205,11 @@ class Hubbub:
             connection: The one connection that is meant.
             code: From 3000 to 4999, for the SDKs, which tells them whether to come back.
             keep: Connections that stay.
+
+        Raises:
+            ValueError: they are a text instead of a list, or nobody is called so.
         """
-        body: Answer = {"user": user_id(user), "client": connection, "whitelist": list(keep)}
+        body: Answer = {"user": user_id(user), "client": connection, "whitelist": listed(keep)}
         body["disconnect"] = {"code": code, "reason": reason}
         await self._http.run(ask("disconnect", body, read_nothing, self._attempts()))
 

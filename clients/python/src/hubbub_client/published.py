@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
+from hubbub_client.arguments import User, user_id
 from hubbub_client.events import RESERVED, Readable, event_name
 from hubbub_client.exchange import Answer
-from hubbub_client.publishing import User, user_id
 
 E = TypeVar("E", bound=Readable)
 

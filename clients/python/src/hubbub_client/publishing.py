@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+from hubbub_client.arguments import listed
 from hubbub_client.errors import (
     HubbubError,
     Unauthorized,
@@ -22,9 +22,6 @@ from hubbub_client.exchange import (
     to_json,
 )
 from hubbub_client.results import Position
-
-User: TypeAlias = str | int | UUID
-"""A user's id, as in the `sub` of their tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +72,6 @@ def a_key() -> str:
     return uuid4().hex
 
 
-def user_id(user: User) -> str:
-    """
-    Raises:
-        ValueError: nobody is called so.
-    """
-    if not _is_user(user):
-        raise ValueError(f"no user id: {user!r}")
-    return str(user)
-
-
-def _is_user(value: object) -> bool:
-    return isinstance(value, str | int | UUID) and not isinstance(value, bool) and value != ""
-
-
 def publish_many(publications: Iterable[Publish], limits: Limits) -> Steps[list[Position]]:
     return _publish_all(
         [to_json({"publish": each.to_body()}) for each in publications],
@@ -107,7 +90,7 @@ def broadcast(channels: Iterable[str], shared: Publish, limits: Limits) -> Steps
     del body["channel"]
     head = to_json(body)[:-1]
     return _publish_all(
-        [to_json(channel) for channel in channels],
+        [to_json(channel) for channel in listed(channels)],
         lambda some: ("broadcast", b'%b,"channels":[%b]}' % (head, b",".join(some))),
         lambda answer: list(result_in(answer)["responses"]),
         limits,

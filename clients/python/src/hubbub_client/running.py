@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx2
 
+from hubbub_client.arguments import User
 from hubbub_client.client import Hubbub
 from hubbub_client.published import Published
-from hubbub_client.publishing import User
 from hubbub_client.results import Position
 from hubbub_client.sync_client import SyncHubbub
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hubbub_client.publishing import User, user_id
+from hubbub_client.arguments import User, listed, user_id
 
 try:
     import jwt
@@ -55,7 +55,7 @@ def connection_token(
     Raises:
         ValueError: neither a secret nor a key, or both; or nobody is called so.
     """
-    claims = {"name": name, "info": info, "channels": list(channels) or None, "sid": session}
+    claims = {"name": name, "info": info, "channels": listed(channels) or None, "sid": session}
     claims |= _common_claims(user, issuer, audience, seconds)
     return _signed(claims, secret, key, key_id)
 

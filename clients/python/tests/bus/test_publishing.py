@@ -70,6 +70,17 @@ def channel() -> str:
     return f"chat:{secrets.token_hex(6)}"
 
 
+async def test_a_text_is_no_list_of_channels_or_users(way: Way) -> None:
+    refused = pytest.raises(ValueError, match="a list is meant, not a text")
+    with refused:
+        await way.hubbub.broadcast("chat:lobby", 1)
+    if isinstance(way.hubbub, BusHubbub):
+        with refused:
+            await way.hubbub.emit(OrderPaid(order_id=1), recipients="17")
+        with refused:
+            await way.hubbub.emit(OrderPaid(order_id=1), channels="chat:lobby")
+
+
 async def test_data_and_events_are_stored_as_they_are_meant(way: Way, channel: str) -> None:
     at = UUID(int=7)
     first = await way.hubbub.publish(channel, {"text": "hi \U0001f600", "n": (1, 2.5, None)})

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from hubbub_client.arguments import User, listed, user_id, user_ids
 from hubbub_client.bus.connecting import USER, BusAddress, sign_in
 from hubbub_client.bus.publications import (
     Encoded,
@@ -29,7 +30,7 @@ from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
 from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
 from hubbub_client.nats.client import TOO_LARGE, Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
-from hubbub_client.publishing import Publish, User, a_key, positions_of, user_id
+from hubbub_client.publishing import Publish, a_key, positions_of
 from hubbub_client.results import Position
 
 DEFAULT_LIMITS = Limits()
@@ -113,11 +114,12 @@ class BusHubbub:
         """Publish the same into many channels.
 
         Raises:
+            ValueError: the channels are a text instead of a list.
             PartlyPublished: some did not get it; its `outcomes` say which.
         """
         key = idempotency_key or a_key()
         return await self.publish_many(
-            Publish(channel, data, key, tags, delta) for channel in channels
+            Publish(channel, data, key, tags, delta) for channel in listed(channels)
         )
 
     async def publish_many(self, publications: Iterable[Publish]) -> list[Position]:
@@ -166,7 +168,7 @@ class BusHubbub:
         envelope = Envelope.of(
             event,
             event_id=emitted_id(self.service, name, key) if key else None,
-            recipients=[user_id(each) for each in recipients],
+            recipients=user_ids(recipients),
             channels=channels,
             traceparent=traceparent,
         )

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hubbub_client.arguments import listed
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.ids import ChannelName, JsonUserId, user_id_from_json
 from hubbub_client.contracts.publications import Publication
@@ -60,8 +61,8 @@ class Envelope(BaseModel):
             type=name,
             version=version,
             traceparent=traceparent,
-            recipients=tuple(user_id_from_json(each) for each in recipients),
-            channels=tuple(parse_channel(each) for each in channels),
+            recipients=tuple(user_id_from_json(each) for each in listed(recipients)),
+            channels=tuple(parse_channel(each) for each in listed(channels)),
             data=event_fields(event),
         )
 

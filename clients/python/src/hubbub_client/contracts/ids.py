@@ -1,11 +1,10 @@
 """The identities that services exchange, as distinct types, and the form of a user's in JSON."""
 
-import re
 from typing import Annotated, NewType
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-MAX_USER_ID_CHARS = 128
+from hubbub_client.arguments import MAX_USER_ID_CHARS, NUMBERS_END, USER_ID
 
 UserId = NewType("UserId", str)
 """The `sub` of a user's tokens, opaque; made only by `parse_user_id` and `user_id_from_json`."""
@@ -21,10 +20,8 @@ NodeId = NewType("NodeId", str)
 ChannelName = NewType("ChannelName", str)
 """A checked channel name; made only by `hubbub_client.contracts.channels`."""
 
-_USER_ID = re.compile(rf"[!-~]{{1,{MAX_USER_ID_CHARS}}}")  # printable ASCII but the space
 _NUMBERS_END = 2**53  # not every reader of JSON can tell larger integers from their neighbours
 _LONGEST_NUMBER = len(str(_NUMBERS_END))
-_READ_NUMBERS_END = 2**63  # old data may hold ids up to this as numbers
 
 
 class BadUserId(ValueError):
@@ -37,7 +34,7 @@ def parse_user_id(text: str) -> UserId:
     Raises:
         BadUserId: not 1 to 128 printable ASCII characters, none of them a space.
     """
-    if not _USER_ID.fullmatch(text):
+    if not USER_ID.fullmatch(text):
         raise BadUserId(
             f"not 1-{MAX_USER_ID_CHARS} characters of printable ASCII without the space"
         )
@@ -59,7 +56,7 @@ def user_id_from_json(value: object) -> UserId:
     Raises:
         BadUserId: it is neither a positive integer nor a text that `parse_user_id` takes.
     """
-    if type(value) is int and 0 < value < _READ_NUMBERS_END:
+    if type(value) is int and 0 < value < NUMBERS_END:
         return UserId(str(value))
     if type(value) is str:
         return parse_user_id(value)

@@ -9,11 +9,12 @@ import logging
 
 from django.db import transaction
 
+from hubbub_client.arguments import User, user_id
 from hubbub_client.django.client import the_hubbub
 from hubbub_client.errors import HubbubError
 from hubbub_client.events import to_data, to_notification
 from hubbub_client.exchange import to_json
-from hubbub_client.publishing import User, a_key, user_id
+from hubbub_client.publishing import a_key
 
 log = logging.getLogger("hubbub_client.django")
 

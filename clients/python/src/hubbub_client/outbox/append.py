@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
+from hubbub_client.arguments import User, user_ids
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.publications import Publication
@@ -19,7 +20,7 @@ from hubbub_client.contracts.subjects import (
 )
 from hubbub_client.events import Event, event_name, to_data
 from hubbub_client.outbox.table import MAX_NAME_LENGTH, OutboxRow
-from hubbub_client.publishing import User, a_key, user_id
+from hubbub_client.publishing import a_key
 
 AnySession: TypeAlias = (
     Session | AsyncSession | scoped_session[Any] | async_scoped_session[AsyncSession]
@@ -72,7 +73,7 @@ class Message(NamedTuple):
         envelope = Envelope.of(
             event,
             event_id=emitted_id(service, name, key) if key else None,
-            recipients=[user_id(each) for each in recipients],
+            recipients=user_ids(recipients),
             channels=channels,
             traceparent=traceparent,
         )

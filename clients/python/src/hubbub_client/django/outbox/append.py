@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
+from hubbub_client.arguments import User
 from hubbub_client.events import Event
 from hubbub_client.outbox.append import APPLICATION, Message
-from hubbub_client.publishing import User
 
 
 def append(
