@@ -92,7 +92,7 @@ async def test_it_relays_for_an_application_that_awaits_nothing(
 
 
 async def test_it_takes_the_driver_that_is_named(
-    postgres_url: str, nats_url: str, tmp_path: Path
+    postgres_url: str, nats_url: str, gateway: RunningGateway, tmp_path: Path
 ) -> None:
     url = make_url(postgres_url).set(drivername="postgresql+psycopg")
     written = url.render_as_string(hide_password=False)
