@@ -437,7 +437,7 @@ async def test_a_consumer_without_handlers_and_a_malformed_url_are_refused(nats_
 
     events.on(OrderPaid)(ignore)
     async with asyncio.timeout(SECONDS):
-        with pytest.raises(ValueError, match="cannot connect"):
+        with pytest.raises(ValueError, match=r"127\.0\.0\.1:none"):
             await events.run("nats://127.0.0.1:none")
     for name in ("notify", "", "A", "a.b", "*", "a" * 33):
         with pytest.raises(ValueError, match=r"notify|called"):

@@ -110,8 +110,8 @@ class Consumer:
         """Settle the job, unless this is cancelled."""
         limits = self._limits
         try:
-            if job.deliveries > limits.max_deliveries:  # no handler could say that it failed
-                raise CannotHandle("the processes that handled it died")
+            if job.deliveries > limits.max_deliveries:  # and no failure of a handler was stored
+                raise CannotHandle("never settled: its processes died, or the bus was away")
             async with _as_failure_if_cancelled(), asyncio.timeout(limits.handler_seconds):
                 await self._handlers.handle(job.payload, job.subject, deliveries=job.deliveries)
         except CannotHandle as error:
