@@ -77,6 +77,7 @@ def configure_logging(level: str, *, json: bool) -> None:
             ],
         )
     )
+    logging.captureWarnings(True)  # Python would write lines of its own
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

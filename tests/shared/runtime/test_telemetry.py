@@ -32,7 +32,7 @@ def test_other_text_is_left_alone() -> None:
 
 def test_both_kinds_of_loggers_write_one_redacted_json_line_each() -> None:
     script = f"""
-import logging, structlog
+import logging, structlog, warnings
 from shared.runtime.telemetry import configure_logging
 configure_logging("INFO", json=True)
 structlog.get_logger("a").info("connected", user_id=7, query="?token={JWT}")
@@ -42,18 +42,20 @@ try:
     raise ValueError("{JWT}")
 except ValueError:
     structlog.get_logger("a").exception("failed")
+warnings.warn("of Python: {JWT}")
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
     )
 
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    *lines, warning = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["event"] for line in lines] == [
         "connected",
         "from a library: Bearer [redacted]",
         "failed",
     ]
     assert (lines[0]["user_id"], lines[0]["level"]) == (7, "info")
+    assert "UserWarning: of Python: [redacted]" in warning["event"]
     assert JWT not in done.stderr
 
 
