@@ -23,6 +23,8 @@ SLOW = {
 }  # fmt: skip
 """Tests that start processes, or wait for what takes seconds."""
 END_TO_END = "tests/e2e/"
+OF_TESTS = ("HUBBUB_COMMAND", "HUBBUB_E2E", "HUBBUB_TEST_")
+"""How the variables begin that are read here."""
 
 if sys.dont_write_bytecode:
     # Each of the many processes that tests start would compile all that it imports, which takes
@@ -32,6 +34,11 @@ if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 gc.disable()  # until all is collected: a search for garbage there takes a third of the time
+
+# The processes that tests start refuse what is nobody's setting, and settings are for tests to say.
+for name in [each for each in os.environ if each.startswith("HUBBUB_")]:
+    if not name.startswith(OF_TESTS):
+        del os.environ[name]
 
 # For the processes that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join(

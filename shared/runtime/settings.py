@@ -77,7 +77,7 @@ _GUESSED = f"is shorter than {HMAC_BYTES} bytes: who has a token can guess it, a
 _SERVICES = ("HUBBUB_AUTH_", "HUBBUB_POSTS_", "HUBBUB_GATEWAY_")
 _OF_SOME_SERVICES = ("HUBBUB_DATABASE_URL", "HUBBUB_API_KEY")
 """Beside those that have a service's name: all may be set in one file for all processes."""
-_OF_TOOLS = ("HUBBUB_COMMAND", "HUBBUB_TEST_")
+_OF_TOOLS = ("HUBBUB_COMMAND", "HUBBUB_E2E", "HUBBUB_TEST_")
 """Of the client's fixtures, and of our tests."""
 
 NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
