@@ -15,6 +15,13 @@ async def publisher(bus: Bus) -> AsyncGenerator[Publisher]:
         yield started
 
 
+@pytest.fixture(scope="module")
+async def standing(nats_url: str) -> AsyncGenerator[RunningGateway]:
+    """For tests that change nothing of it. Each takes rooms and channels of its own."""
+    async with a_gateway(nats_url) as running:
+        yield running
+
+
 @pytest.fixture
 async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
     async with a_gateway(nats_url) as running:

@@ -54,8 +54,8 @@ from tests.gateway.transport.transports import some_limits
 KEY = "an API key of the tests"
 
 
-@pytest.fixture
-async def guarded(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
+@pytest.fixture(scope="module")
+async def guarded(nats_url: str) -> AsyncGenerator[RunningGateway]:
     async with a_gateway(nats_url, settings={"api_key": SecretStr(KEY)}) as running:
         yield running
 

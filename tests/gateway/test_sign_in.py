@@ -68,30 +68,30 @@ async def test_a_bad_token_is_told_after_the_upgrade(
     assert token not in logged.out + logged.err or len(token) < 3
 
 
-async def test_a_token_in_the_subprotocol_is_answered_with_bearer(gateway: RunningGateway) -> None:
-    async with gateway.socket(subprotocols=["bearer", token_of(1, "Ann")], room=a_room()) as tab:
+async def test_a_token_in_the_subprotocol_is_answered_with_bearer(standing: RunningGateway) -> None:
+    async with standing.socket(subprotocols=["bearer", token_of(1, "Ann")], room=a_room()) as tab:
         assert tab.socket.subprotocol == "bearer"
         assert (await tab.get())["type"] == "welcome"
 
 
-async def test_of_two_tokens_the_query_wins(gateway: RunningGateway) -> None:
+async def test_of_two_tokens_the_query_wins(standing: RunningGateway) -> None:
     offered = ["bearer", token_of(2, "Ben")]
-    async with gateway.socket(subprotocols=offered, token=token_of(1, "Ann")) as tab:
+    async with standing.socket(subprotocols=offered, token=token_of(1, "Ann")) as tab:
         assert tab.socket.subprotocol == "bearer"
         assert (await tab.get())["name"] == "Ann"
-    async with gateway.socket(subprotocols=["bearer", token_of(2, "Ben")], token="bad") as tab:
+    async with standing.socket(subprotocols=["bearer", token_of(2, "Ben")], token="bad") as tab:
         assert await tab.closed() == INVALID_TOKEN
 
 
-async def test_a_token_may_come_as_the_first_message(gateway: RunningGateway) -> None:
-    async with gateway.socket(room=a_room()) as tab:
+async def test_a_token_may_come_as_the_first_message(standing: RunningGateway) -> None:
+    async with standing.socket(room=a_room()) as tab:
         await tab.send(type="auth", token=token_of(1, "Ann"))
         assert (await tab.get())["type"] == "welcome"
 
 
 @pytest.mark.parametrize("first", ["{", '{"type":"ping"}', '{"type":"auth"}', '{"type":"message"}'])
-async def test_any_other_first_message_is_no_token(gateway: RunningGateway, first: str) -> None:
-    async with gateway.socket() as tab:
+async def test_any_other_first_message_is_no_token(standing: RunningGateway, first: str) -> None:
+    async with standing.socket() as tab:
         await tab.socket.send(first)
         assert await tab.closed() == INVALID_TOKEN
 
@@ -156,8 +156,8 @@ async def test_the_log_says_why_a_token_was_refused_and_nothing_of_it(
 
 
 @pytest.mark.parametrize("room", ["a b", "ä", "a\x7f", "x" * 251, "#1", "$x", "@x"])
-async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: str) -> None:
-    async with gateway.socket(token=token_of(1, "Ann"), room=room) as tab:
+async def test_a_room_that_cannot_be_is_refused(standing: RunningGateway, room: str) -> None:
+    async with standing.socket(token=token_of(1, "Ann"), room=room) as tab:
         assert await tab.closed() == (1008, "Invalid room")
 
 
@@ -174,9 +174,9 @@ async def test_a_room_that_cannot_be_is_refused(gateway: RunningGateway, room: s
     ],
 )
 async def test_an_odd_query_is_judged_like_any_other(
-    gateway: RunningGateway, query: str, close: tuple[int, str] | None
+    standing: RunningGateway, query: str, close: tuple[int, str] | None
 ) -> None:
-    async with connect(f"ws://127.0.0.1:{gateway.port}/ws/chat?{query}") as socket:
+    async with connect(f"ws://127.0.0.1:{standing.port}/ws/chat?{query}") as socket:
         tab = Tab(socket)
         if close is not None:
             assert await tab.closed() == close

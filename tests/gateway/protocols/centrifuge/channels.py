@@ -29,6 +29,13 @@ NAMESPACES = {
 SETTINGS: dict[str, Any] = {"namespaces": NAMESPACES, "channel_limit": 5}
 
 
+@pytest.fixture(scope="module")
+async def standing(nats_url: str) -> AsyncGenerator[RunningGateway]:
+    """For tests that change nothing of it. Each takes channels of its own."""
+    async with a_gateway(nats_url, settings=SETTINGS) as running:
+        yield running
+
+
 @pytest.fixture
 async def gateway(nats_url: str, bus: Bus) -> AsyncGenerator[RunningGateway]:
     async with a_gateway(nats_url, settings=SETTINGS) as running:

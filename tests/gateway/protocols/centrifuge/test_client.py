@@ -15,6 +15,7 @@ from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.channels import SETTINGS, a_channel
 from tests.gateway.protocols.centrifuge.channels import gateway as gateway
 from tests.gateway.protocols.centrifuge.channels import other as other
+from tests.gateway.protocols.centrifuge.channels import standing as standing
 from tests.gateway.protocols.centrifuge.talking import publish_seen, talk, talking
 
 BAD_REQUEST = (3501, "bad request")
@@ -48,9 +49,9 @@ async def test_a_connect_is_answered_with_what_the_client_has_to_know(
     ],
 )
 async def test_who_does_not_begin_with_a_good_connect_is_sent_away(
-    gateway: RunningGateway, message: str | bytes, close: tuple[int, str]
+    standing: RunningGateway, message: str | bytes, close: tuple[int, str]
 ) -> None:
-    async with talk(gateway) as client:
+    async with talk(standing) as client:
         await client.socket.send(message)
         assert await client.closed() == close
 
@@ -63,31 +64,31 @@ async def test_who_says_nothing_is_sent_away_in_time(nats_url: str) -> None:
         assert await client.closed() == (3502, "stale")
 
 
-async def test_a_second_connect_ends_the_connection(gateway: RunningGateway) -> None:
-    async with talking(gateway, token_of(1, "Ann")) as client:
+async def test_a_second_connect_ends_the_connection(standing: RunningGateway) -> None:
+    async with talking(standing, token_of(1, "Ann")) as client:
         await client.say({"id": 9, "connect": {"token": token_of(1, "Ann")}})
         assert await client.closed() == BAD_REQUEST
 
 
 async def test_a_token_that_is_over_is_an_error_so_that_the_client_fetches_another(
-    gateway: RunningGateway,
+    standing: RunningGateway,
 ) -> None:
-    async with talk(gateway) as client:
+    async with talk(standing) as client:
         answer = await client.ask("connect", token=token_of(1, "Ann", seconds=-5))
         assert answer == {"error": {"code": 109, "message": "token expired"}}
 
 
-async def test_a_grant_that_is_over_is_an_error(gateway: RunningGateway) -> None:
-    async with talk(gateway) as client:
+async def test_a_grant_that_is_over_is_an_error(standing: RunningGateway) -> None:
+    async with talk(standing) as client:
         answer = await client.ask("connect", token=token_of(1, "Ann", expire_at=1))
         assert answer == {"error": {"code": 110, "message": "expired"}}
 
 
 async def test_who_goes_on_after_an_error_to_its_connect_is_sent_away(
-    gateway: RunningGateway,
+    standing: RunningGateway,
 ) -> None:
     over, subscribe = token_of(1, "Ann", seconds=-5), {"channel": a_channel()}
-    async with talk(gateway) as client:  # as SDKs do, which stop when they read the error
+    async with talk(standing) as client:  # as SDKs do, which stop when they read the error
         await client.say({"id": 1, "connect": {"token": over}}, {"id": 2, "subscribe": subscribe})
         assert json.loads(await client.socket.recv())["error"]["code"] == 109
         await client.say({"id": 3, "subscribe": subscribe})
@@ -103,8 +104,8 @@ async def test_a_client_that_answers_no_ping_is_told_so(nats_url: str) -> None:
         assert await client.closed() == (3012, "no pong")
 
 
-async def test_a_protobuf_client_is_told_no_for_good(gateway: RunningGateway) -> None:
-    async with talk(gateway, "/connection/websocket?cf_protocol=protobuf") as client:
+async def test_a_protobuf_client_is_told_no_for_good(standing: RunningGateway) -> None:
+    async with talk(standing, "/connection/websocket?cf_protocol=protobuf") as client:
         assert await client.closed() == BAD_REQUEST
 
 
@@ -145,16 +146,16 @@ async def test_commands_behind_connect_in_one_message_are_answered_in_their_orde
     ],
 )
 async def test_a_subscription_that_cannot_be_is_refused_with_a_code(
-    gateway: RunningGateway, asked: dict[str, Any], code: int
+    standing: RunningGateway, asked: dict[str, Any], code: int
 ) -> None:
-    async with talking(gateway, token_of(1, "Ann")) as client:
+    async with talking(standing, token_of(1, "Ann")) as client:
         answer = await client.ask("subscribe", **asked)
         assert answer["error"]["code"] == code
         assert "error" not in await client.ask("subscribe", channel=a_channel()), "it goes on"
 
 
-async def test_subscribing_twice_or_too_often_is_refused(gateway: RunningGateway) -> None:
-    async with talking(gateway, token_of(1, "Ann")) as client:
+async def test_subscribing_twice_or_too_often_is_refused(standing: RunningGateway) -> None:
+    async with talking(standing, token_of(1, "Ann")) as client:
         channels = [a_channel() for _ in range(4)]  # and the personal one
         for channel in channels:
             assert "error" not in await client.ask("subscribe", channel=channel)
@@ -167,10 +168,10 @@ async def test_subscribing_twice_or_too_often_is_refused(gateway: RunningGateway
 
 
 async def test_nothing_of_a_channel_comes_after_the_unsubscribe_was_answered(
-    gateway: RunningGateway, publisher: Publisher
+    standing: RunningGateway, publisher: Publisher
 ) -> None:
     left, kept = a_channel(), a_channel()
-    async with talking(gateway, token_of(1, "Ann")) as client:
+    async with talking(standing, token_of(1, "Ann")) as client:
         for channel in (left, kept):
             await client.ask("subscribe", channel=channel)
         await client.ask("unsubscribe", channel=left)
@@ -211,9 +212,9 @@ async def test_who_left_does_not_count_itself(gateway: RunningGateway, others: i
     assert after == {"num_clients": others, "num_users": others}
 
 
-async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publisher) -> None:
+async def test_history_is_read_in_pages(standing: RunningGateway, publisher: Publisher) -> None:
     channel = a_channel()
-    async with talking(gateway, token_of(1, "Ann")) as client:
+    async with talking(standing, token_of(1, "Ann")) as client:
         await client.ask("subscribe", channel=channel)
         offsets = await publish_seen(client, publisher, parse_channel(channel), *range(5))
         position = await client.ask("history", channel=channel)
@@ -230,8 +231,8 @@ async def test_history_is_read_in_pages(gateway: RunningGateway, publisher: Publ
         assert bad["error"]["code"] == 112
 
 
-async def test_what_is_not_there_says_so(gateway: RunningGateway) -> None:
-    async with talking(gateway, token_of(1, "Ann")) as client:
+async def test_what_is_not_there_says_so(standing: RunningGateway) -> None:
+    async with talking(standing, token_of(1, "Ann")) as client:
         assert (await client.ask("rpc", method="x"))["error"]["code"] == 108
         assert (await client.ask("publish", channel="post:1", data=1))["error"]["code"] == 102
         assert (await client.ask("publish", channel=a_channel("off"), data=1))["error"][
@@ -242,8 +243,8 @@ async def test_what_is_not_there_says_so(gateway: RunningGateway) -> None:
         assert await client.closed() == (3508, "not available")
 
 
-async def test_a_token_is_refreshed_and_another_users_is_not(gateway: RunningGateway) -> None:
-    async with talking(gateway, token_of(1, "Ann", seconds=60)) as client:
+async def test_a_token_is_refreshed_and_another_users_is_not(standing: RunningGateway) -> None:
+    async with talking(standing, token_of(1, "Ann", seconds=60)) as client:
         renewed = await client.ask("refresh", token=token_of(1, "Ann", seconds=600))
         assert renewed["expires"] is True
         assert 500 < renewed["ttl"] <= 600
@@ -252,9 +253,9 @@ async def test_a_token_is_refreshed_and_another_users_is_not(gateway: RunningGat
 
 
 async def test_a_refresh_with_a_token_that_is_over_closes_so_that_it_comes_back(
-    gateway: RunningGateway,
+    standing: RunningGateway,
 ) -> None:
-    async with talking(gateway, token_of(1, "Ann")) as client:
+    async with talking(standing, token_of(1, "Ann")) as client:
         await client.say({"id": 99, "refresh": {"token": token_of(1, "Ann", seconds=-5)}})
         assert await client.closed() == (3005, "connection expired")
 
