@@ -46,7 +46,7 @@ class Limits:
 
 
 class Request(NamedTuple):
-    """POST this below `/api/`, and send back a `Response` or `NoResponse`."""
+    """POST this below `/api/`, and send back a `Response`, `NoResponse` or `Unreadable`."""
 
     method: str
     body: bytes
@@ -71,7 +71,13 @@ class NoResponse(NamedTuple):
     reason: str
 
 
-Outcome: TypeAlias = Response | NoResponse | None
+class Unreadable(NamedTuple):
+    """Something answered, and it is not as HTTP has it, or has no end."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Response | NoResponse | Unreadable | None
 Steps: TypeAlias = Generator[Request | Pause, Outcome, T]
 Answer: TypeAlias = dict[str, Any]
 
@@ -175,13 +181,15 @@ def answer_in(outcome: Outcome) -> Answer:
     Raises:
         HubbubError: it has not.
     """
+    if isinstance(outcome, Unreadable):
+        raise UnexpectedAnswer(outcome.reason)
     if not isinstance(outcome, Response):
         raise Temporary(outcome.reason if outcome else "no response")
     status, headers, body = outcome
     if status == HTTPStatus.OK:
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if isinstance(answer, dict):
             return answer

@@ -44,7 +44,7 @@ class SyncHubbub:
             transport: Carries the requests, instead of connections of its own.
 
         Raises:
-            ValueError: the URL is none of HTTP.
+            ValueError: the URL is none of HTTP, or the key can't stand in a header.
         """
         self._limits = limits
         self._http = SyncHttp(url, api_key, transport)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+
+from hubbub_client.http import is_api_key, is_url
 
 SETTING = "HUBBUB"
 MAX_DEADLINE_SECONDS = 300
@@ -55,11 +56,10 @@ def problems() -> Iterator[str]:
     for name in given:
         if name not in NAMES:
             yield f"settings.{SETTING} has no {name!r}, only {', '.join(NAMES)}"
-    if not _is_url(given.get("URL")):
+    if not is_url(given.get("URL")):
         yield f"settings.{SETTING}['URL'] is no URL of HTTP, such as http://127.0.0.1:8000"
-    key = given.get("API_KEY")
-    if not isinstance(key, str) or not key:
-        yield f"settings.{SETTING}['API_KEY'] is no text, or an empty one"
+    if not is_api_key(given.get("API_KEY")):
+        yield f"settings.{SETTING}['API_KEY'] is no text, empty, or can't stand in a header"
     for name in ("NATS_URL", "NATS_CREDS", "NATS_CA"):
         if not isinstance(given.get(name, ""), str | None):
             yield f"settings.{SETTING}['{name}'] is no text"
@@ -69,8 +69,3 @@ def problems() -> Iterator[str]:
             f"settings.{SETTING}['DEADLINE_SECONDS'] is no number between 0 and"
             f" {MAX_DEADLINE_SECONDS}"
         )
-
-
-def _is_url(value: object) -> bool:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
