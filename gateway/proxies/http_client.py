@@ -9,6 +9,7 @@ import httpx2
 
 from gateway.proxies.errors import ApplicationAway
 from gateway.proxies.headers import Headers
+from shared.web.certificates import certificates
 
 _KEEP_IDLE_SECONDS = 4.0
 """Below the 5 s after which common servers give an idle connection up."""
@@ -94,7 +95,7 @@ async def http_client(
         keepalive_expiry=_KEEP_IDLE_SECONDS,
     )
     # With a transport of its own the environment is asked for certificates alone.
-    async with httpx2.AsyncHTTPTransport(limits=limits) as transport:
+    async with httpx2.AsyncHTTPTransport(verify=certificates(), limits=limits) as transport:
         yield HttpClient(
             transport,
             headers=headers,

@@ -1,6 +1,7 @@
 """The server API in the OpenAPI document."""
 
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +31,7 @@ _ERROR_MODE = {
 }
 
 
+@cache  # to make them takes longer than all else that a router needs
 def operation_of(name: str) -> dict[str, Any]:
     """What the document says of a method, beside what FastAPI knows."""
     if name == BATCH:

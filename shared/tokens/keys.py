@@ -11,6 +11,7 @@ import structlog
 
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.jwk import BadKeySet, TrustedKey, read_jwks
+from shared.web.certificates import certificates
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +183,7 @@ async def jwks_keys(
     is for the internet, and the issuer is a neighbour as a rule.
     """
     # With a transport of its own the client asks the environment for certificates alone.
-    transport = httpx2.AsyncHTTPTransport(proxy=proxy)
+    transport = httpx2.AsyncHTTPTransport(verify=certificates(), proxy=proxy)
     async with httpx2.AsyncClient(transport=transport) as client:
         keys = JwksKeys(url, client, algorithms=algorithms)
         async with supervisor.running(Loop("keys", keys.run, is_vital=False)):

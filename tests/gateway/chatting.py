@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx2
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +26,7 @@ from shared.jetstream.streams import bootstrap
 from shared.tokens.issuers import Issuer
 from shared.tokens.keys import FixedKeys, KeySource
 from shared.tokens.revocations import CompletePosition
+from tests.fixtures import plain_http
 from tests.fixtures.documented_messages import is_documented
 from tests.fixtures.tokens import OUR_KEY, a_token, a_verifier, some_claims
 from tests.gateway.serving import DEADLINE_SECONDS, served, until
@@ -230,7 +230,7 @@ async def a_gateway(
 async def _until_all_answer(port: int, api_key: str | SecretStr) -> None:
     """Services are refused orders while a gateway of an earlier test still seems to be there."""
     key = api_key if isinstance(api_key, str) else api_key.get_secret_value()
-    async with asyncio.timeout(LEASE_IS_OVER_SECONDS), httpx2.AsyncClient(trust_env=False) as http:
+    async with asyncio.timeout(LEASE_IS_OVER_SECONDS), plain_http.client() as http:
         url, headers = f"http://127.0.0.1:{port}/api/info", {"X-API-Key": key}
         while "error" in (await http.post(url, headers=headers, json={})).json():  # noqa: ASYNC110
             await asyncio.sleep(0.1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 
+from tests.fixtures import plain_http
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
 from tests.gateway.serving import DEADLINE_SECONDS
 
@@ -31,9 +32,7 @@ class Stream:
 
 @asynccontextmanager
 async def a_client_of(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False
-    ) as client:
+    async with plain_http.client(base_url=f"http://127.0.0.1:{gateway.port}") as client:
         yield client
 
 

@@ -45,6 +45,7 @@ from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
 from shared.web.http import MAX_BODY_BYTES, install_edge
+from tests.fixtures import plain_http
 from tests.fixtures.documented import Documented
 from tests.fixtures.nats import NatsServer
 from tests.gateway.chatting import RunningGateway, a_gateway
@@ -63,10 +64,9 @@ async def guarded(nats_url: str) -> AsyncGenerator[RunningGateway]:
 @pytest.fixture
 async def api(guarded: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
     url = f"http://127.0.0.1:{guarded.port}"
-    async with httpx2.AsyncClient(
+    async with plain_http.client(
         base_url=url,
         headers={"X-API-Key": KEY},
-        trust_env=False,
         event_hooks=Documented().hooks,
     ) as client:
         yield client
@@ -140,7 +140,7 @@ async def test_the_key_may_come_in_three_places(
     guarded: RunningGateway, headers: dict[str, str], query: str
 ) -> None:
     url = f"http://127.0.0.1:{guarded.port}/api/publish{query}"
-    async with httpx2.AsyncClient(trust_env=False) as anybody:
+    async with plain_http.client() as anybody:
         answer = await anybody.post(url, headers=headers, json={"channel": "chat:k", "data": 1})
 
     assert "result" in answer.json()
@@ -161,7 +161,7 @@ async def test_without_the_key_there_is_401_and_nothing_more(
 ) -> None:
     url = f"http://127.0.0.1:{guarded.port}/api/publish"
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    async with httpx2.AsyncClient(trust_env=False) as anybody:
+    async with plain_http.client() as anybody:
         answer = await anybody.post(url, headers=raw, json={"channel": "chat:k", "data": 1})
 
     assert (answer.status_code, answer.content) == (401, b"")
@@ -281,8 +281,8 @@ async def test_a_method_that_fails_is_answered_with_a_problem_document_either_wa
     options = websocket_options(Hub(some_limits()), {}, {}, api_shortcuts(api, api_key=key))
     async with (
         served(app, options=options) as port,
-        httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": KEY}, trust_env=False
+        plain_http.client(
+            base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": KEY}
         ) as client,
     ):
         for headers in ({}, {"Origin": "https://page.example"}):
@@ -295,7 +295,7 @@ async def test_a_method_that_fails_is_answered_with_a_problem_document_either_wa
 
 async def test_if_no_key_is_configured_there_is_no_api(gateway: RunningGateway) -> None:
     url = f"http://127.0.0.1:{gateway.port}/api/publish"
-    async with httpx2.AsyncClient(headers={"X-API-Key": ""}, trust_env=False) as anybody:
+    async with plain_http.client(headers={"X-API-Key": ""}) as anybody:
         answer = await anybody.post(url, json={"channel": "chat:k", "data": 1})
 
     assert answer.status_code == 404
@@ -379,10 +379,9 @@ async def test_services_too_publish_only_what_the_channel_takes(
     given = {"api_key": SecretStr(KEY), "namespaces": {"chat": options}}
     async with (
         a_gateway(nats_url, settings=given) as gateway,
-        httpx2.AsyncClient(
+        plain_http.client(
             base_url=f"http://127.0.0.1:{gateway.port}",
             headers={"X-API-Key": KEY},
-            trust_env=False,
         ) as api,
     ):
         answer = await publish(api, channel=a_channel(), data=data)

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from gateway.server_api.errors import ApiError
 from gateway.server_api.surveying import matcher
+from tests.fixtures import plain_http
 from tests.fixtures.documented import Documented
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.talking import Message, Talk, talk, talking
@@ -406,10 +407,9 @@ async def test_who_asks_for_it_is_told_of_errors_by_a_status(
 
 
 def posting(gateway: RunningGateway) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
+    return plain_http.client(
         base_url=f"http://127.0.0.1:{gateway.port}",
         headers={"X-API-Key": KEY},
-        trust_env=False,
         event_hooks=Documented().hooks,
     )
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 from unittest.mock import ANY
 
-import httpx2
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -26,6 +25,7 @@ from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.publishing import publish
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
+from tests.fixtures import plain_http
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.serving import until
 
@@ -306,7 +306,7 @@ async def test_another_path_is_no_socket(gateway: RunningGateway) -> None:
 
 
 async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) -> None:
-    async with gateway.tab(1, "Ann", a_room()) as tab, httpx2.AsyncClient(trust_env=False) as http:
+    async with gateway.tab(1, "Ann", a_room()) as tab, plain_http.client() as http:
         await tab.send(type="message", body="hi")
         await tab.send(type="nonsense")
         await tab.until("message")
@@ -342,7 +342,7 @@ async def test_a_gateway_whose_clock_is_off_says_so_and_lets_nobody_in(
         await until(lambda: reason in gateway.parts.ready())
         async with (
             gateway.socket(token=token_of(1, "Ann")) as tab,
-            httpx2.AsyncClient(trust_env=False) as http,
+            plain_http.client() as http,
         ):
             _, (code, _) = await tab.closed_after()
             answer = await http.get(f"http://127.0.0.1:{gateway.port}/readyz")

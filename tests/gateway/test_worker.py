@@ -11,6 +11,7 @@ from gateway.settings import GatewaySettings
 from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
 from shared.runtime.listening import reserve
+from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.tokens import SECRET
 from tests.fixtures.waiting import eventually
@@ -35,7 +36,7 @@ async def test_a_worker_leaves_those_who_come_to_its_siblings_until_it_is_ready_
             await serve(settings, host="127.0.0.1", port=port, stop=stop, worker=tmp_path / "1")
 
         async def readiness() -> int:
-            async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
+            async with plain_http.client(timeout=5) as client:
                 try:
                     return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code
                 except httpx2.ConnectError:

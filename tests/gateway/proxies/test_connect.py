@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -17,6 +16,7 @@ from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import Bus
 from shared.tokens.revocations import UserRevoked
+from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, now, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
@@ -355,7 +355,7 @@ async def test_a_cookie_is_asked_about_over_streams_too(
 ) -> None:
     url = f"http://127.0.0.1:{gateway.port}/connection"
     command = {"id": 1, "connect": {}}
-    async with httpx2.AsyncClient(trust_env=False, headers=COOKIE) as client:
+    async with plain_http.client(headers=COOKIE) as client:
         async with client.stream("POST", f"{url}/http_stream", json=command) as stream:
             assert "connect" in json.loads(await anext(stream.aiter_lines()))
         query = {"cf_connect": json.dumps(command)}
@@ -376,7 +376,7 @@ async def test_a_page_of_elsewhere_can_have_nothing_asked_in_a_visitors_name(
     url = f"http://127.0.0.1:{gateway.port}/connection/sse"
     query = {"cf_connect": json.dumps({"id": 1, "connect": {}})}
     foreign = [{"Sec-Fetch-Site": site}, {"Origin": "https://evil.example"}]
-    async with httpx2.AsyncClient(trust_env=False, headers=COOKIE) as client:
+    async with plain_http.client(headers=COOKIE) as client:
         for headers in foreign:
             answer = await client.get(url, params=query, headers=headers)
             assert answer.status_code == 403

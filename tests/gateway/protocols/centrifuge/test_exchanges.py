@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.channels.options import Namespace, PersonalOptions, Who
+from tests.fixtures import plain_http
 from tests.fixtures.nats import StartServer
 from tests.gateway.chatting import RunningGateway, a_gateway, token_of
 from tests.gateway.serving import DEADLINE_SECONDS, until
@@ -123,7 +124,7 @@ async def talk(gateway: RunningGateway) -> AsyncGenerator[Talk]:
 @asynccontextmanager
 async def an_api(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
     url, headers = f"http://127.0.0.1:{gateway.port}", {"X-API-Key": API_KEY}
-    async with httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+    async with plain_http.client(base_url=url, headers=headers) as client:
         yield client
 
 
