@@ -4,7 +4,8 @@ from gateway.channels.namespaces import Namespaces
 from gateway.metrics import GatewayMetrics
 from gateway.presence.limits import PresenceLimits
 from gateway.proxies.headers import HeaderRules
-from gateway.proxies.proxies import Proxies, ProxyLimits, Urls
+from gateway.proxies.limits import ProxyLimits
+from gateway.proxies.proxies import Proxies, Urls
 from gateway.session.buckets import Buckets
 from gateway.session.rate import RateLimits
 from gateway.settings import GatewaySettings

@@ -18,12 +18,13 @@ from gateway.proxies.errors import (
     ApplicationDisconnects,
     ApplicationRefuses,
     BadMethod,
+    FailureLog,
     NobodyServes,
     TooManyAsked,
 )
-from gateway.proxies.failure_log import FailureLog
 from gateway.proxies.headers import NO_HEADERS, HeaderRules, Headers
 from gateway.proxies.http_client import HttpClient, http_client
+from gateway.proxies.limits import ProxyLimits, UnderWay
 from gateway.proxies.replies import (
     Admission,
     Approved,
@@ -37,7 +38,6 @@ from gateway.proxies.replies import (
     read_reply,
     read_stay,
 )
-from gateway.proxies.under_way import UnderWay
 from hubbub_client.contracts.errors import Unavailable
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.json_values import RawJson
@@ -48,22 +48,6 @@ from shared.web.addresses import network_of
 T = TypeVar("T")
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyLimits:
-    """What may be asked; units are in the names."""
-
-    timeout_seconds: float
-    refresh_retry_seconds: float
-    """Between two questions whether somebody may stay, if there was no answer to the first."""
-    max_reply_bytes: int
-    max_connects: int
-    """Under way at a time, for those who have shown nothing yet."""
-    max_connects_per_address: int
-    max_requests: int
-    """Under way at a time, for those who are connected."""
-    max_requests_per_user: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

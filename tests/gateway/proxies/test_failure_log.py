@@ -1,6 +1,6 @@
 from structlog.testing import capture_logs
 
-from gateway.proxies.failure_log import FailureLog
+from gateway.proxies.errors import FailureLog
 from tests.fixtures.tokens import Clock
 
 

@@ -1,14 +1,31 @@
-"""How many questions may be under way: who comes too many is told so at once, and nobody waits."""
+"""How much may be asked of the application: what is too much is refused, and nobody waits."""
 
 from collections import Counter
 from collections.abc import Generator, Hashable
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from gateway.proxies.errors import TooManyAsked
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyLimits:
+    """Units are in the names."""
+
+    timeout_seconds: float
+    refresh_retry_seconds: float
+    """Between two questions whether somebody may stay, if there was no answer to the first."""
+    max_reply_bytes: int
+    max_connects: int
+    """Under way at a time, for those who have shown nothing yet."""
+    max_connects_per_address: int
+    max_requests: int
+    """Under way at a time, for those who are connected."""
+    max_requests_per_user: int
+
+
 class UnderWay:
-    """Counts them, in all and of each of those who ask."""
+    """Counts the questions that are, in all and of each of those who ask."""
 
     def __init__(self, *, at_most: int, at_most_each: int) -> None:
         self._at_most = at_most
