@@ -456,5 +456,5 @@ async def test_while_nobody_says_whether_somebody_may_stay_the_application_is_as
 
 
 def test_only_who_was_let_in_by_the_application_can_be_asked_about_again() -> None:
-    with pytest.raises(ValidationError, match="those whom proxy_connect_url let in"):
+    with pytest.raises(ValidationError, match="those whom HUBBUB_GATEWAY_PROXY_CONNECT_URL let in"):
         GatewaySettings(proxy_refresh_url="http://app.example.com/refresh")

@@ -20,7 +20,10 @@ from gateway.settings import GatewaySettings
         ({"proxy_emulated_headers": "Host"}, "not passed on"),
         ({"proxy_static_headers": {"X-A": "a\nb"}}, "no header"),
         ({"proxy_static_headers": {"Content-Type": "x"}}, "not for us to say"),
-        ({"proxy_static_headers": {"authorization": "x"}}, "one of proxy_headers, too"),
+        (
+            {"proxy_static_headers": {"authorization": "x"}},
+            "is in HUBBUB_GATEWAY_PROXY_HEADERS, too",
+        ),
         ({"proxy_static_headers": {"X-Emulated-A": "x"}}, "stands for an emulated one"),
     ],
     ids=str,
