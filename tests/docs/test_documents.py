@@ -2,10 +2,12 @@
 
 import json
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from auth_service.settings import AuthSettings
 from gateway import errors
@@ -23,6 +25,7 @@ from hubbub_client.nats.client import Bus
 from posts_service.settings import PostsSettings
 from shared.runtime.environment import environment_names
 from shared.runtime.settings import ServiceSettings
+from tests.gateway.chatting import a_gateway
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -67,16 +70,33 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     assert {name.removesuffix("_FILE") for name in named} <= known
 
 
-async def test_the_readmes_example_publishes(bus: Bus, nats_url: str) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def example(function: str) -> Any:
+    """The function of one of the README's examples."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [source] = [each for each in examples if f"def {function}(" in each]
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec(source, names)
+    return names[function]
 
-    await names["tell_the_lobby"](nats_url)
+
+async def test_the_readmes_service_publishes(bus: Bus, nats_url: str) -> None:
+    await example("tell_the_lobby")(nats_url)
 
     stored = await StreamReader(bus, "RT").last_of(publication_subject(room_channel("lobby")))
     assert stored is not None
     assert Publication.decode(stored.payload).data == {"text": "hi"}
+
+
+async def test_the_readmes_application_tells_who_ordered(bus: Bus, nats_url: str) -> None:
+    key, user = "a key of the server API", secrets.randbelow(2**50) + 1
+    async with (
+        a_gateway(nats_url, settings={"api_key": SecretStr(key)}) as gateway,
+        gateway.tab(user, "Ann", "lobby") as tab,
+    ):
+        await example("tell_who_ordered")(str(user), f"http://127.0.0.1:{gateway.port}", key)
+        notification = await tab.until("notification")
+
+    assert (notification["event"], notification["order"]) == ("order_shipped", 17)
 
 
 def test_every_error_and_close_of_the_protocol_is_documented() -> None:
