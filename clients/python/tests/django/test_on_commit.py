@@ -1,14 +1,16 @@
 """What is told is so: it is published once the transaction is committed, or not at all."""
 
+import json
 import logging
 
 import httpx2
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
 from pydantic import BaseModel
 
-from hubbub_client import SyncHubbub, Unauthorized
+from hubbub_client import Limits, SyncHubbub, Unauthorized
 from hubbub_client.django import another_hubbub, notify, publish, the_hubbub
 from hubbub_client.recorder import Recorder
 
@@ -94,6 +96,58 @@ def test_what_fails_is_logged_with_its_code_and_the_request_goes_on(
     assert record.getMessage() == "not published in #7: unauthorized: answered with status 401"
     assert record.__dict__["code"] == "unauthorized"
     assert reached == ["the next one"]
+
+
+def test_what_is_no_error_of_ours_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_request: httpx2.Request) -> httpx2.Response:
+        raise RecursionError
+
+    reached: list[str] = []
+    with another_hubbub(
+        SyncHubbub("http://nowhere", "any", transport=httpx2.MockTransport(broken))
+    ):
+        with transaction.atomic():
+            publish("invoices:all", 1)
+            transaction.on_commit(lambda: reached.append("the next one"))
+        publish("invoices:all", 2)
+
+    assert [(each.getMessage(), each.exc_info is None) for each in caplog.records] == [
+        ("not published in invoices:all", False)
+    ] * 2
+    assert reached == ["the next one"]
+
+
+def test_wrong_settings_are_known_before_the_commit() -> None:
+    reached: list[str] = []
+    refused = pytest.raises(ImproperlyConfigured, match="API_KEY")
+    with override_settings(HUBBUB={"URL": "http://nowhere"}), refused, transaction.atomic():
+        transaction.on_commit(lambda: reached.append("committed"))
+        publish("invoices:all", 1)
+
+    assert reached == []
+
+
+def test_a_transaction_waits_once_for_a_gateway_that_does_not_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried: list[int] = []
+
+    def away(request: httpx2.Request) -> httpx2.Response:
+        tried.append(json.loads(request.content)["data"])
+        return httpx2.Response(503)
+
+    limits, transport = Limits(deadline_seconds=0.01), httpx2.MockTransport(away)
+    with another_hubbub(SyncHubbub("http://nowhere", "any", limits=limits, transport=transport)):
+        with transaction.atomic():
+            with pytest.raises(Undone):
+                publish_and_undo(0)
+            for number in (1, 2, 3):
+                publish("invoices:all", number)
+        with transaction.atomic():
+            publish("invoices:all", 4)
+
+    assert tried == [1, 4]
+    assert [each.__dict__["code"] for each in caplog.records] == ["unavailable"] * 4
 
 
 def test_there_is_one_client_until_the_settings_change() -> None:

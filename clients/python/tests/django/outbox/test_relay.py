@@ -1,6 +1,8 @@
 """`manage.py hubbub_relay` sends what the application has committed."""
 
 import asyncio
+import json
+import re
 import secrets
 import signal
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from clients.python.tests.conftest import API_KEY
 from clients.python.tests.django.outbox.conftest import COMMAND_SECONDS, Project
 from clients.python.tests.outbox.builders import until
+from clients.python.tests.test_documents import README
 from hubbub_client import Hubbub
+from hubbub_client.django.outbox.apps import SQLITE_OPTIONS
 from tests.gateway.chatting import RunningGateway
 
 STOP_SECONDS = 20
@@ -71,3 +75,14 @@ def test_what_it_can_not_use_it_says_in_a_line(sqlite_project: Project) -> None:
 
     sqlite_project.set(USE_TZ=False)
     assert "(hubbub.E002)" in sqlite_project.run("check")
+
+
+def test_on_sqlite_it_is_said_how_transactions_wait_for_the_relay(sqlite_project: Project) -> None:
+    assert "(hubbub.W001)" in sqlite_project.run("check")
+
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}
+    [options] = re.findall(r"^OPTIONS = (.*)$", README, re.MULTILINE)
+    assert options == SQLITE_OPTIONS
+    sqlite_project.set(DATABASES={"default": database | {"OPTIONS": json.loads(options)}})
+    assert "no issues" in sqlite_project.run("check", "--database", "default")
+    assert "Traceback" not in sqlite_project.run("migrate")
