@@ -387,6 +387,7 @@ def test_the_demo_users_are_for_this_machine_alone(processes: Processes) -> None
 
     open_to_all.until_logged("is ready: ")
     assert "ada@example.com" not in open_to_all.log
+    assert "the demo users are deleted, as others may reach 0.0.0.0" in open_to_all.log
     assert sign_in(open_to_all).status_code == 401
 
 
