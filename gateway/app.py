@@ -49,7 +49,7 @@ from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
-from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
 from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
@@ -122,6 +122,7 @@ class Gateway:
         self.control = Follower(
             bus,
             "CTL",
+            CTL_PUB,
             CTL_LIVE,
             deliver=Control(self._revocations, self.manager).heed,
             on_filled=self.metrics.filled("CTL"),

@@ -17,7 +17,7 @@ from hubbub.errors import CommandFailed
 from hubbub_client.contracts.channels import BadChannelName, parse_channel
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import BadPublication, Publication
-from hubbub_client.contracts.subjects import RT_LIVE, token_of
+from hubbub_client.contracts.subjects import RT_LIVE, RT_PUB, token_of
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
@@ -80,6 +80,7 @@ async def tail(bus: Bus, channel: ChannelName, *, from_start: bool) -> None:
     follower = Follower(
         bus,
         "RT",
+        RT_PUB,
         RT_LIVE,
         deliver=printer.deliver,
         on_reset=lambda reason: click.echo(f"started anew: {reason}", err=True),

@@ -9,7 +9,7 @@ from functools import partial
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher
@@ -78,6 +78,7 @@ async def serving(
     control = Follower(
         bus,
         "CTL",
+        CTL_PUB,
         CTL_LIVE,
         deliver=partial(_apply, revocations),
         from_start=True,

@@ -33,7 +33,7 @@ from gateway.presence.users import ChannelStats, Client
 from gateway.presence.waiters import JoinWaiters, OnDone
 from gateway.presence.writer import PresenceWriter
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
-from hubbub_client.contracts.subjects import PRES_LIVE
+from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.client import Bus
@@ -99,6 +99,7 @@ class Presence:
         self._follower = Follower(
             bus,
             "PRES",
+            PRES_PUB,
             PRES_LIVE,
             deliver=self._deliver,
             on_reset=self._reset,

@@ -10,7 +10,7 @@ from gateway.streams.ring import Ring
 from hubbub_client.contracts.channels import BadChannelName, parse_channel
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import StoredPublication
-from hubbub_client.contracts.subjects import RT_LIVE, channel_of
+from hubbub_client.contracts.subjects import RT_LIVE, RT_PUB, channel_of
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.nats.client import Bus
 from shared.jetstream.follower import Follower
@@ -88,6 +88,7 @@ class Feed:
         self._follower = Follower(
             bus,
             "RT",
+            RT_PUB,
             RT_LIVE,
             deliver=self._deliver,
             on_reset=self._reset,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hubbub_client.jetstream.api import Batch, StoredMessage, StreamState
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.errors import BusUnavailable, StreamMissing
+from hubbub_client.nats.foreign import ForeignMessages
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.sequencer import Gap, Sequencer
 
@@ -27,7 +28,7 @@ class Filler:
         stream: str,
         sequencer: Sequencer[StoredMessage],
         *,
-        prefix_tokens: int,
+        prefix: str,
         hand_over: Callable[[StoredMessage | Gap], None],
         on_filled: Callable[[int], None],
         limits: FollowerLimits,
@@ -35,13 +36,14 @@ class Filler:
         """
         Args:
             stream: Its name, for error messages.
-            prefix_tokens: How many tokens of the stored subject to cut off.
-            hand_over: Gets what is due, in order.
+            prefix: Of the subjects that the stream stores, to be cut off.
+            hand_over: Gets what is due, in order; without a subject what is stored under another.
         """
         self._reader = reader
         self._stream = stream
         self._sequencer = sequencer
-        self._prefix_tokens = prefix_tokens
+        self._prefix = prefix
+        self._foreign = ForeignMessages(stream)
         self._hand_over = hand_over
         self._on_filled = on_filled
         self._limits = limits
@@ -104,11 +106,18 @@ class Filler:
         filled = 0
         for message in batch.messages:
             filled += message.sequence > self._sequencer.position
-            name = message.subject.split(".", self._prefix_tokens)[-1]
-            for due in self._sequencer.fill(message.sequence, message._replace(subject=name)):
+            named = message._replace(subject=self._name_of(message))
+            for due in self._sequencer.fill(message.sequence, named):
                 self._hand_over(due)
         if filled:
             self._on_filled(filled)
+
+    def _name_of(self, message: StoredMessage) -> str:
+        """What stands behind the prefix; nothing if the bus was made to store it here."""
+        if message.subject.startswith(self._prefix):
+            return message.subject.removeprefix(self._prefix)
+        self._foreign.note(message.subject)
+        return ""
 
     async def _leader_has_no_more(self, target: int, check: Callable[[], None]) -> bool:
         """Skip what was removed from the stream's end; False if replicas only lag."""

@@ -90,6 +90,7 @@ class Follower:
         self,
         bus: Bus,
         stream: str,
+        stored_prefix: str,
         live_prefix: str,
         *,
         deliver: Callable[[StoredMessage], None],
@@ -104,7 +105,10 @@ class Follower:
         """Callbacks are synchronous; if one raises, it is logged, and the next message follows.
 
         Args:
-            live_prefix: Such as ``rt.live.``; cut off the subjects that ``deliver`` gets.
+            stored_prefix: Of the stream's subjects, such as ``rt.pub.``. What it was made to hold
+                under another one is not delivered.
+            live_prefix: Of the live copies, such as ``rt.live.``; both prefixes are cut off the
+                subjects that ``deliver`` gets.
             deliver: Gets each message.
             on_reset: The position has jumped, for the given reason. A follower from the start
                 begins at the stream's first message again, others continue at its end.
@@ -139,7 +143,7 @@ class Follower:
             self._reader,
             stream,
             self._sequencer,
-            prefix_tokens=live_prefix.count("."),
+            prefix=stored_prefix,
             hand_over=self._hand_over,
             on_filled=on_filled,
             limits=self._limits,
@@ -233,7 +237,8 @@ class Follower:
     def _hand_over(self, due: StoredMessage | Gap) -> None:
         if type(due) is StoredMessage:
             self._last = due
-            self._call(self._deliver, due)
+            if due.subject:
+                self._call(self._deliver, due)
         else:
             self._last, self._time_at_jump = None, ""
             if not self._replaying:  # what was removed before the start was not missed

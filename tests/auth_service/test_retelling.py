@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.retelling import Retelling
 from auth_service.settings import AuthSettings
-from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
@@ -78,6 +78,7 @@ class Service:
         control = Follower(
             self.bus,
             "CTL",
+            CTL_PUB,
             CTL_LIVE,
             deliver=lambda message: heed(message.payload),
             from_start=True,

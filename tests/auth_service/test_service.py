@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
-from hubbub_client.contracts.subjects import CTL_LIVE
+from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.jetstream.publisher import start_publisher
@@ -85,7 +85,7 @@ async def listening(nats: NatsServer) -> AsyncGenerator[Listener]:
     listener = Listener()
     async with connect_bus(nats.url, name="listener") as bus:
         await bootstrap(bus)
-        control = Follower(bus, "CTL", CTL_LIVE, deliver=listener.heed, from_start=True)
+        control = Follower(bus, "CTL", CTL_PUB, CTL_LIVE, deliver=listener.heed, from_start=True)
         async with running(control.run):
             await control.until_caught_up()
             yield listener

@@ -10,12 +10,16 @@ import pytest
 from pydantic import BaseModel
 
 from hubbub_client.bus import Events, connect
-from hubbub_client.contracts.subjects import CTL_PUB, RT_PUB
+from hubbub_client.contracts.ids import UserId
+from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB, RT_PUB
 from hubbub_client.jetstream.api import ApiError, JetStreamApi
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import BusUnavailable, connect_bus
+from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER, StreamSettings
 from shared.jetstream.streams import bootstrap
+from shared.runtime.process import running
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocation, Revocations, UserRevoked
 from tests.auth_service.people import SIGNING_KEY, bearer, register, sign_in, sign_out
 from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer, StartServer
@@ -174,6 +178,37 @@ async def test_an_application_can_disturb_neither_the_gateways_consumer_nor_stre
                 for subject in [*of_notify, *of_streams, *of_services, *unheard]
             )
         )
+
+
+async def test_nobody_is_signed_out_by_a_revocation_that_an_application_has_delivered(
+    nats_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_with_accounts(nats_server, tmp_path)
+    revocations, heard = Revocations(max_token_seconds=3600), list[Revocation | None]()
+    async with (
+        connect_bus(url_of(server, "root"), name="root") as root,
+        connect_bus(url_of(server, "posts"), name="posts") as posts,
+        connect_bus(url_of(server, "application"), name="application") as bus,
+    ):
+        await bootstrap(root)
+        control = Follower(
+            posts, "CTL", CTL_PUB, CTL_LIVE, from_start=True,
+            deliver=lambda message: heard.append(revocations.apply(message.payload)),
+        )  # fmt: skip
+        async with running(control.run), start_publisher(bus) as publisher:
+            await control.until_caught_up()
+            config = {"durable_name": "evil", "filter_subject": "events.evil.session_revoked"}
+            await JetStreamApi(bus).create_consumer("EVENTS", config)
+            forged = UserRevoked(user_id=UserId("17")).model_dump_json().encode()
+            await publisher.publish("events.evil.session_revoked", forged, message_id="1")
+            JetStreamApi(bus).request_next(
+                "EVENTS", "evil", batch=1, expires_seconds=1, group=None, pin=None,
+                reply=SESSION_REVOKED_SUBJECT,
+            )  # fmt: skip
+            await eventually(lambda: control.position == 1)
+
+    assert violations(server) == []
+    assert heard == []
 
 
 async def test_an_application_cannot_make_the_gateways_consumer_under_another_subject(

@@ -87,7 +87,7 @@ class Taken:
             StreamReader(bus, stream.name, answer_seconds=LIMITS.answer_seconds),
             stream.name,
             self.sequencer,
-            prefix_tokens=2,
+            prefix=f"{stream.name}.pub.",
             hand_over=self._take,
             on_filled=lambda _count: None,
             limits=LIMITS,

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus
+from hubbub_client.nats.headers import encode_headers
 from shared.jetstream.follower import Follower
 from shared.jetstream.limits import FollowerLimits
 from shared.jetstream.position import EPOCH_CHANGED, RETENTION
@@ -48,6 +49,7 @@ class Reader:
         return kind(
             bus,
             stream,
+            f"{stream}.pub.",
             f"{stream}.live.",
             deliver=self.messages.append,
             on_reset=self.resets.append,
@@ -243,7 +245,9 @@ async def test_a_message_that_the_reader_fails_on_counts_as_read(
             raise ValueError("cannot read that")
         delivered.append(message.payload)
 
-    follower = kind(bus, stream, f"{stream}.live.", deliver=deliver, limits=PATIENT)
+    follower = kind(
+        bus, stream, f"{stream}.pub.", f"{stream}.live.", deliver=deliver, limits=PATIENT
+    )
     with capture_logs() as logs:
         async with start_publisher(bus) as publisher, following(follower):
             await follower.until_caught_up()
@@ -382,6 +386,7 @@ async def test_a_stream_that_is_made_anew_under_its_feet_is_another_epoch(bus: B
     follower = Follower(
         bus,
         stream,
+        f"{stream}.pub.",
         f"{stream}.live.",
         deliver=lambda message: heard.append(message.payload),
         on_reset=heard.append,
@@ -403,6 +408,42 @@ async def test_a_stream_that_is_made_anew_under_its_feet_is_another_epoch(bus: B
     assert follower.epoch != before
     assert heard[:6] == [b"0", b"1", b"2", b"3", b"4", EPOCH_CHANGED]
     assert heard[-2:] == [b"108", b"109"]
+
+
+@pytest.mark.parametrize("place", ["pub", "live"])
+async def test_what_the_bus_was_made_to_deliver_to_the_stream_is_not_the_streams(
+    bus: Bus, place: str
+) -> None:
+    stream, reader = await a_stream(bus), Reader()
+    follower = reader.follower(bus, stream)
+
+    async with start_publisher(bus) as publisher, following(follower):
+        await follower.until_caught_up()
+        await deliver_from_elsewhere(bus, f"{stream}.{place}.k", sequence=1)
+        await publish_numbers(publisher, stream, range(1))
+        await eventually(lambda: reader.payloads == [b"0"])
+
+    assert follower.position == (2 if place == "pub" else 1)
+    assert [message.subject for message in reader.messages] == ["k"]
+
+
+async def deliver_from_elsewhere(bus: Bus, to: str, *, sequence: int) -> None:
+    """As whoever may only consume events can: by a request whose answers go there."""
+    name = f"evil{uuid4().hex[:8]}"
+    await js_api(
+        bus,
+        f"CONSUMER.DURABLE.CREATE.EVENTS.{name}",
+        {
+            "stream_name": "EVENTS",
+            "config": {"durable_name": name, "filter_subject": f"events.{name}.k"},
+        },
+    )
+    headers = encode_headers({"Nats-Sequence": str(sequence)})
+    bus.send(f"events.{name}.k", b"forged", headers=headers)
+    bus.send(f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{name}", b'{"batch": 1}', reply=to)
+    async with asyncio.timeout(10):
+        while (await js_api(bus, f"CONSUMER.INFO.EVENTS.{name}"))["num_pending"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_another_epoch_is_noticed_without_any_traffic(bus: Bus) -> None:

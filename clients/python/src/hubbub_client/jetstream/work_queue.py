@@ -255,7 +255,9 @@ class WorkQueue:
         self._settled.set()
 
     async def begin(self) -> None:
-        self._subscription = await self._bus.subscribe(f"{self.inbox}.*", self.on_message)
+        self._subscription = await self._bus.subscribe(
+            f"{self.inbox}.*", self.on_message, foreign=True
+        )
         self._detach = self._bus.on_disconnected(self.end_pull)
         self.report_progress()
 

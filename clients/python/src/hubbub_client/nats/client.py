@@ -24,6 +24,7 @@ from hubbub_client.nats.address import (
     without_passwords,
 )
 from hubbub_client.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
+from hubbub_client.nats.foreign import without_foreign
 from hubbub_client.nats.inbox import Inbox, Reply, ReplyHandler
 from hubbub_client.nats.light_client import LightClient, Subscription
 from hubbub_client.nats.parser import Handler
@@ -109,11 +110,19 @@ class Bus:
         self._on_disconnected.append(callback)
         return lambda: self._on_disconnected.remove(callback)
 
-    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, foreign: bool = False
+    ) -> Subscription:
         """Call the handler for every message as it is parsed; it must be quick.
 
         What is sent later on this connection reaches the server after the subscription.
+
+        Args:
+            foreign: Also for those that were published to another subject, and that the server
+                delivers here, as it does with messages of a consumer.
         """
+        if not foreign:
+            handler = without_foreign(subject, handler)
         return self._client.subscribe_inline(subject, handler)
 
     def send(self, subject: str, payload: bytes, *, headers: bytes = b"", reply: str = "") -> None:
