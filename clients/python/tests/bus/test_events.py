@@ -23,6 +23,7 @@ from clients.python.tests.bus.consuming import (
     until_settled,
 )
 from hubbub_client.bus import EventFailed, Events, Received, connect
+from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import Bus
@@ -254,6 +255,52 @@ async def test_a_version_that_nobody_here_knows_waits_for_a_process_that_does(
             await eventually(lambda: heard == ["first"])
             async with consuming(new, nats_url):
                 await eventually(lambda: heard == ["first", "second"])
+
+
+async def test_an_older_version_takes_away_nothing_that_a_newer_one_handles(
+    nats_url: str, bus: Bus
+) -> None:
+    name, heard = a_name(), list[object]()
+    old, new = (Events(f"{name}-mailer", limits=QUICK) for _ in range(2))
+
+    async def hear(event: BaseModel) -> None:
+        heard.append(event)
+
+    old.on(OrderPaid, service=name)(hear)
+    new.on(OrderPaid, service=name)(hear)
+    new.on(OrderLost, service=name)(hear)
+
+    async with connect(nats_url, service=name) as shop, consuming(new, nats_url):
+        async with consuming(old, nats_url):
+            await shop.emit(OrderLost(order_id=1))
+            await eventually(lambda: heard == [OrderLost(order_id=1)])
+        await shop.emit(OrderLost(order_id=2))
+        await eventually(lambda: heard[1:] == [OrderLost(order_id=2)])
+
+
+async def test_what_others_took_away_or_nobody_handles_any_more_is_put_right(
+    nats_url: str, bus: Bus
+) -> None:
+    events = Events(a_name(), limits=replace(QUICK, look_seconds=0.05))
+
+    @events.on(OrderPaid)
+    async def hear(event: OrderPaid) -> None: ...
+
+    events.off(OrderLost)
+    async with consuming(events, nats_url):
+        config = (await state_of(bus, events.name))["config"]
+        others = ["events.*.order_lost", "events.shop.order_sent"]
+        await JetStreamApi(bus).create_consumer("EVENTS", config | {"filter_subjects": others})
+
+        async with asyncio.timeout(SECONDS):
+            while (subjects := await subjects_of(bus, events)) == others:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    assert subjects == ["events.*.order_paid", "events.shop.order_sent"]
+
+
+async def subjects_of(bus: Bus, events: Events) -> object:
+    return (await state_of(bus, events.name))["config"]["filter_subjects"]
 
 
 async def test_a_version_that_nobody_knows_is_a_failed_event_in_the_end(

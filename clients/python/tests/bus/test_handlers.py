@@ -7,9 +7,18 @@ import pytest
 from pydantic import BaseModel
 
 from hubbub_client.bus import Events, Received
+from hubbub_client.bus.handlers import Handlers
 
 
 class OrderPaid(BaseModel):
+    order_id: int
+
+
+class OrderSent(BaseModel):
+    order_id: int
+
+
+class OrderLost(BaseModel):
     order_id: int
 
 
@@ -48,6 +57,39 @@ def test_an_event_has_one_handler_but_a_service_may_have_another() -> None:
     for service in (None, "shop"):
         with pytest.raises(ValueError, match="already"):
             events.on(OrderPaid, service=service)(hear)
+
+
+KNOWN = ["events.*.order_lost", "events.shop.order_sent"]
+
+
+@pytest.mark.parametrize(
+    ("handled", "given_up", "subjects"),
+    [
+        ([], [], KNOWN),
+        ([(OrderPaid, "shop")], [], [*KNOWN, "events.shop.order_paid"]),
+        ([(OrderSent, None)], [], ["events.*.order_lost", "events.*.order_sent"]),
+        ([(OrderLost, "shop")], [], KNOWN),
+        ([], [(OrderLost, None)], KNOWN[1:]),
+        ([], [(OrderLost, "shop")], KNOWN),
+        ([], [(OrderSent, None)], KNOWN[:1]),
+        ([], [(OrderSent, "shop")], KNOWN[:1]),
+        ([(OrderSent, "shop")], [(OrderSent, None)], KNOWN),
+    ],
+)
+def test_a_consumer_keeps_what_other_versions_handle_unless_it_was_given_up(
+    handled: list[tuple[type[BaseModel], str | None]],
+    given_up: list[tuple[type[BaseModel], str | None]],
+    subjects: list[str],
+) -> None:
+    async def handle(event: BaseModel) -> None: ...
+
+    handlers = Handlers()
+    for model, service in handled:
+        handlers.add(model, handle, service)
+    for model, service in given_up:
+        handlers.give_up(model, service)
+
+    assert handlers.subjects(KNOWN) == sorted(subjects)
 
 
 def test_what_no_event_or_service_can_be_called_is_refused() -> None:

@@ -5,6 +5,11 @@ once its handler has returned. If the handler raises, the event comes again afte
 number of times; then, or if it can't be read, it is told as a failed event and only then settled.
 So an event is handled at least once, or there is a failed event, however often a process or a
 server dies.
+
+Processes of different versions may run at the same time, and handle different events. What the bus
+gives out to them is all that any of them handles; one that can't handle an event leaves it to the
+others. So no process takes away what it doesn't know, and each sees from time to time that what it
+handles is there.
 """
 
 import asyncio
@@ -17,7 +22,7 @@ from hubbub_client.bus.failures import FAILED, envelope_of_failure
 from hubbub_client.bus.handlers import CannotHandle, Handlers
 from hubbub_client.bus.limits import ConsumerLimits
 from hubbub_client.contracts.subjects import event_subject
-from hubbub_client.jetstream.api import Config, JetStreamApi, nanoseconds
+from hubbub_client.jetstream.api import Config, ConsumerInfo, JetStreamApi, nanoseconds
 from hubbub_client.jetstream.consumers import Ensured, ensure_consumer
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.work_queue import Job, WorkQueue, open_work_queue
@@ -193,25 +198,34 @@ class Consumer:
         async def beginning() -> Config:
             return self._beginning(epoch)
 
+        subjects = self._handlers.subjects(_subjects_of(found) if found else ())
         done = await ensure_consumer(
-            self._api, STREAM, self._config(), found=found, beginning=beginning
+            self._api, STREAM, self._config(subjects), found=found, beginning=beginning
         )
         if done is not Ensured.NOTHING:
             log.info(LogEvent(f"consumer_{done.value}", consumer=self._name))
         self._epoch = epoch
-        await self._note_floor()
+        await self._note()
 
     async def _look(self) -> None:
-        """Note from time to time how far the consumer is, for the case that the bus loses it."""
+        """Look from time to time how far the consumer is, for the case that the bus loses it."""
         while True:
             await asyncio.sleep(self._limits.look_seconds)
             with suppress(BusUnavailable):  # the next pull will find that out
-                await self._note_floor()
+                found = await self._note()
+                if found is not None and self._lacks_subjects(found):
+                    await self._ensure()
 
-    async def _note_floor(self) -> None:
+    async def _note(self) -> ConsumerInfo | None:
         found = await self._api.consumer_info(STREAM, self._name)
         if found is not None:
             self._floor = found.ack_floor
+        return found
+
+    def _lacks_subjects(self, found: ConsumerInfo) -> bool:
+        """Whether another process has taken away what we handle, or added what was given up."""
+        subjects = _subjects_of(found)
+        return self._handlers.subjects(subjects) != sorted(subjects)
 
     def _beginning(self, epoch: str) -> Config:
         if not self._epoch:
@@ -220,7 +234,7 @@ class Consumer:
             return {"deliver_policy": "all"}
         return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._floor + 1}
 
-    def _config(self) -> Config:
+    def _config(self, subjects: list[str]) -> Config:
         limits = self._limits
         return {
             "durable_name": self._name,
@@ -229,9 +243,16 @@ class Consumer:
             "max_ack_pending": limits.max_unsettled,
             "max_deliver": -1,  # the server would drop an event without a word
             "replay_policy": "instant",
-            "filter_subjects": self._handlers.filter_subjects(),
+            "filter_subjects": subjects,
             "inactive_threshold": nanoseconds(limits.forget_seconds),
         }
+
+
+def _subjects_of(found: ConsumerInfo) -> list[str]:
+    """What the bus gives out to the consumer."""
+    config = found.config
+    single = [config["filter_subject"]] if "filter_subject" in config else []
+    return config.get("filter_subjects") or single
 
 
 @asynccontextmanager

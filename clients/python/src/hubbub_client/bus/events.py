@@ -13,6 +13,7 @@ from hubbub_client.bus.failures import EventFailed
 from hubbub_client.bus.handlers import E, Handlers, Register
 from hubbub_client.bus.limits import ConsumerLimits
 from hubbub_client.contracts.subjects import parse_service
+from hubbub_client.events import Readable
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.errors import BusLost
@@ -63,6 +64,19 @@ class Events:
         """
         return Register(self._handlers, model, service)
 
+    def off(self, model: type[Readable], *, service: str | None = None) -> None:
+        """Say that no process of this consumer handles such events any more.
+
+        Without it they still come to a consumer that once handled them, for processes of an
+        earlier version. So say it when none of these runs any more.
+
+        Args: as for `on`; of all versions of the event.
+
+        Raises:
+            ValueError: no event or service is called so.
+        """
+        self._handlers.give_up(model, service)
+
     async def until_ready(self) -> None:
         """Until the bus knows this consumer: it gets what is published from now on."""
         await self._ready.wait()
@@ -78,7 +92,7 @@ class Events:
             ValueError: there is no handler, or the URL is malformed.
             OSError: the file of the URL can't be read.
         """
-        if not self._handlers.filter_subjects():
+        if not self._handlers.subjects():
             raise ValueError("there is no handler")
         while True:
             try:

@@ -1,7 +1,7 @@
 """Which handler is for which event, and what it is called with. Pure."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
@@ -68,17 +68,30 @@ class Handlers:
 
     def __init__(self) -> None:
         self._entries: dict[_Key, _Entry] = {}
+        self._given_up: set[str] = set()
 
-    def filter_subjects(self) -> list[str]:
-        """The subjects of all events that somebody handles; none covers another."""
-        of_any = {key.name for key in self._entries if key.service == _ANY_SERVICE}
+    def subjects(self, known: Iterable[str] = ()) -> list[str]:
+        """The subjects of all events that somebody handles; none covers another.
+
+        Args:
+            known: What the consumer has so far. Other processes of it, of another version, may
+                handle that, so it stays, unless it was given up.
+        """
+        kept = {subject for subject in known if not self._given_up & {subject, _of_any(subject)}}
+        wanted = kept | {event_subject(key.service, key.name) for key in self._entries}
         return sorted(
-            {
-                event_subject(key.service, key.name)
-                for key in self._entries
-                if key.service == _ANY_SERVICE or key.name not in of_any
-            }
+            subject
+            for subject in wanted
+            if subject == _of_any(subject) or _of_any(subject) not in wanted
         )
+
+    def give_up(self, model: type[Readable], service: str | None) -> None:
+        """
+        Raises:
+            ValueError: no event or service is called so.
+        """
+        named = parse_service(service) if service else _ANY_SERVICE
+        self._given_up.add(event_subject(named, event_name(model).name))
 
     def add(
         self, model: type[E], handler: Handler[E] | HandlerOfAll[E], service: str | None
@@ -119,6 +132,11 @@ class Handlers:
             if entry is not None:
                 return entry
         raise NoHandler(f"no handler for {envelope.type}, version {envelope.version}")
+
+
+def _of_any(subject: str) -> str:
+    """The subject of events of that name, of whatever service."""
+    return event_subject(_ANY_SERVICE, subject.rpartition(".")[2])
 
 
 class Register(Generic[E]):

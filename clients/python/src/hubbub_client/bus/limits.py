@@ -32,7 +32,8 @@ class ConsumerLimits:
     retry_seconds: float = 0.5
     """After no answer from the bus."""
     look_seconds: float = 30.0
-    """Between two notes of how far the consumer is; if it is lost, a new one begins there."""
+    """Between two looks how far the consumer is, where a new one begins if it is lost; and whether
+    the bus gives it all that is handled."""
     max_reason_chars: int = 500
     """Of what a failed event says about the failure."""
     wait_seconds: float = 5.0
