@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,29 @@ def test_it(hubbub, worker_id, number):
     assert hubbub.data("chat:lobby") == [worker_id]
     [system] = psutil.Process().children()
     Path(f"{worker_id}-{system.pid}").touch()
+"""
+
+KILLING_IT = """
+import os
+import psutil
+
+def test_it(hubbub):
+    [shell] = psutil.Process().children()
+    [up] = [each for each in shell.children() if each.children()]
+    up.kill()
+    os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
+
+def test_the_next(hubbub): pass
+def test_the_last(hubbub): pass
+"""
+KILLING_ITSELF = """
+from pathlib import Path
+import psutil
+
+def test_it(hubbub):
+    me = psutil.Process()
+    Path("pids").write_text(" ".join(str(each.pid) for each in me.children(recursive=True)))
+    me.kill()
 """
 
 
@@ -137,6 +161,25 @@ def test_one_that_ends_at_its_start_shows_what_it_printed(
     said = run_pytest(tmp_path, ASKING, ini="hubbub_command = /nowhere/hubbub")
 
     assert "`hubbub up` ended with status 3, and printed:\nno room\n" in said
+
+
+def test_what_it_printed_is_shown_once_it_has_ended(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, KILLING_IT, "-p", "no:randomly")
+
+    assert said.count("`hubbub up` ended with status 137, and printed:\n") == 2, said
+    assert "1 passed, 2 errors" in said
+    assert " is ready: http://" in said
+    assert "Traceback" not in said
+
+
+def test_it_ends_with_the_tests_also_if_they_are_killed(tmp_path: Path) -> None:
+    run_pytest(tmp_path, KILLING_ITSELF)
+
+    processes = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(processes) > 1
+    for pid in processes:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(SECONDS)
 
 
 def test_one_that_is_not_ready_in_time_is_stopped(tmp_path: Path) -> None:

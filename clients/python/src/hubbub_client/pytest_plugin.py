@@ -37,15 +37,23 @@ def hubbub_server(pytestconfig: pytest.Config) -> Iterator[Server]:
         with running_server(shlex.split(command), settings, start_seconds=seconds) as server:
             yield server
     except NotStarted as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        raise _failed(error) from None
 
 
 @pytest.fixture
 def hubbub(hubbub_server: Server) -> Iterator[RunningHubbub]:
     """A real system, and what was published on it since the test began."""
+    try:
+        hubbub_server.check()
+    except NotStarted as error:
+        raise _failed(error) from None
     running = RunningHubbub(hubbub_server)
     yield running
     running.close()
+
+
+def _failed(error: NotStarted) -> BaseException:
+    return pytest.fail.Exception(str(error), pytrace=False)
 
 
 def _as_setting(line: str) -> tuple[str, str]:

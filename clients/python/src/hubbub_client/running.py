@@ -28,13 +28,27 @@ POLL_SECONDS = 0.05
 STOP_SECONDS = 20.0
 """From the signal to the end; then it is killed."""
 SHOWN_LINES = 40
-"""Of what a system printed that did not start."""
+"""Of what a system printed that did not start, or has ended."""
+
+# It stops when nobody holds its other end: also if the tests are killed. Its shell gives background
+# jobs /dev/null as input, so the pipe is moved to descriptor 3 first.
+_UNTIL_PIPE_ENDS = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+system=$!
+(while read -r line; do :; done; kill -TERM "$system") <&3 2>/dev/null &
+watcher=$!
+wait "$system"
+status=$?
+kill "$watcher" 2>/dev/null
+exit "$status"
+"""
 
 _READY = re.compile(r"^Hubbub \S+ is ready: (http://\S+)$", re.MULTILINE)
 
 
 class NotStarted(Exception):
-    """There is no system, and this says why."""
+    """There is no system, or none any more, and this says why."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,14 @@ class Server:
     url: str
     api_key: str = field(repr=False)
     secret: str = field(repr=False)
+    process: "_Process" = field(repr=False)
+
+    def check(self) -> None:
+        """
+        Raises:
+            NotStarted: it has ended.
+        """
+        self.process.check()
 
 
 @contextmanager
@@ -66,18 +88,12 @@ def running_server(
     }
     environment |= {"HUBBUB_API_KEY": api_key, "HUBBUB_HMAC_SECRET": secret, **settings}
     with tempfile.TemporaryDirectory(prefix="hubbub-") as home, _Log(Path(home, "log")) as log:
-        process = subprocess.Popen(
-            [*_found(command), "up", "--port", "0", "--data", str(Path(home, "data"))],
-            stdin=subprocess.DEVNULL,
-            stdout=log.descriptor,
-            stderr=log.descriptor,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the tests, and they end it
-        )
+        up = [*_found(command), "up", "--port", "0", "--data", str(Path(home, "data"))]
+        process = _Process(up, environment, log)
         try:
-            yield Server(_url_of(process, log, start_seconds), api_key, secret)
+            yield Server(process.url(start_seconds), api_key, secret, process)
         finally:
-            _stop(process)
+            process.stop()
 
 
 class RunningHubbub(Published):
@@ -146,6 +162,61 @@ class _Log:
         return self._file.read_text(errors="replace")
 
 
+class _Process:
+    """A system, and the shell that waits for its end or for ours."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: _Log) -> None:
+        self._log = log
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _UNTIL_PIPE_ENDS, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=log.descriptor,
+            stderr=log.descriptor,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the tests, and they end it
+        )
+
+    def url(self, start_seconds: float) -> str:
+        """Once it is ready.
+
+        Raises:
+            NotStarted: it is not in time.
+        """
+        deadline = time.monotonic() + start_seconds
+        while True:
+            is_late = time.monotonic() > deadline
+            has_ended = self._shell.poll() is not None
+            if ready := _READY.search(self._log.text()):
+                return ready[1]
+            if has_ended:
+                self.check()
+            if is_late:
+                raise self._failed(f"is not ready after {start_seconds:g} s")
+            time.sleep(POLL_SECONDS)
+
+    def check(self) -> None:
+        """
+        Raises:
+            NotStarted: it has ended.
+        """
+        status = self._shell.poll()
+        if status is not None:
+            raise self._failed(f"ended with status {status}")
+
+    def stop(self) -> None:
+        assert self._shell.stdin is not None
+        self._shell.stdin.close()
+        try:
+            self._shell.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._shell.pid, signal.SIGKILL)  # and what it has started
+            self._shell.wait()
+
+    def _failed(self, happened: str) -> NotStarted:
+        said = "\n".join(self._log.text().splitlines()[-SHOWN_LINES:]) or "nothing"
+        return NotStarted(f"`hubbub up` {happened}, and printed:\n{said}")
+
+
 def _found(command: Sequence[str]) -> list[str]:
     """
     Raises:
@@ -160,34 +231,3 @@ def _found(command: Sequence[str]) -> list[str]:
             " hubbub_command how it is started"
         )
     return [path, *arguments]
-
-
-def _url_of(process: subprocess.Popen[bytes], log: _Log, start_seconds: float) -> str:
-    """Its URL, once it is ready.
-
-    Raises:
-        NotStarted: it is not in time.
-    """
-    deadline = time.monotonic() + start_seconds
-    while True:
-        has_ended = process.poll() is not None
-        if ready := _READY.search(log.text()):
-            return ready[1]
-        if has_ended or time.monotonic() > deadline:
-            said = "\n".join(log.text().splitlines()[-SHOWN_LINES:]) or "nothing"
-            happened = (
-                f"ended with status {process.returncode}"
-                if has_ended
-                else f"is not ready after {start_seconds:g} s"
-            )
-            raise NotStarted(f"`hubbub up` {happened}, and printed:\n{said}")
-        time.sleep(POLL_SECONDS)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-        process.wait()
