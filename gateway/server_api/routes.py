@@ -25,7 +25,8 @@ from gateway.server_api.errors import STATUS_OF_CODE
 from gateway.server_api.methods import METHODS
 from gateway.transport.exchange import NO_SHORTCUTS, HttpExchange, Shortcuts
 from hubbub_client.contracts.json_values import read_json
-from shared.web.http import MAX_BODY_BYTES, defect
+from hubbub_client.exchange import MAX_REQUEST_BYTES
+from shared.web.http import defect
 from shared.web.query import read_query
 from shared.web.request_context import begin_request
 
@@ -92,16 +93,19 @@ def api_shortcuts(api: Api, *, api_key: SecretStr | None) -> Shortcuts:
         return NO_SHORTCUTS
     return Shortcuts(
         {f"/api/{name}": partial(_take_shortcut, api, api_key, name) for name in NAMES},
-        MAX_BODY_BYTES,
+        MAX_REQUEST_BYTES,
     )
 
 
 async def _call(api: Api, api_key: SecretStr | None, name: str, request: Request) -> Response:
     if api_key is None:
         raise HTTPException(404, "Not Found")
-    asked = _asked(request.scope["headers"], request.scope["query_string"], await request.body())
-    status, content_type, body = await _answer(api, api_key, name, asked)
-    return Response(body, status, media_type=content_type)
+    body = await request.body()
+    if len(body) > MAX_REQUEST_BYTES:  # one process may serve others, whose bodies may be longer
+        raise HTTPException(413, f"a body has at most {MAX_REQUEST_BYTES} bytes")
+    asked = _asked(request.scope["headers"], request.scope["query_string"], body)
+    status, content_type, answer = await _answer(api, api_key, name, asked)
+    return Response(answer, status, media_type=content_type)
 
 
 def _take_shortcut(api: Api, api_key: SecretStr, name: str, exchange: HttpExchange) -> None:

@@ -40,11 +40,12 @@ from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.errors import ErrorKind
 from hubbub_client.contracts.publications import Publication
 from hubbub_client.contracts.subjects import publication_subject
+from hubbub_client.exchange import MAX_REQUEST_BYTES
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
 from shared.jetstream.streams import bootstrap
-from shared.web.http import MAX_BODY_BYTES, install_edge
+from shared.web.http import install_edge
 from tests.fixtures import plain_http
 from tests.fixtures.documented import Documented
 from tests.fixtures.nats import NatsServer
@@ -417,7 +418,7 @@ async def test_each_answer_that_the_document_lists_is_given_and_no_other(
         await client.post(url, json=_BODIES[name], headers={"X-API-Key": "another"})
         await client.post(url, content=b"{")
         await client.post(url, json=[], headers=transport)
-        await client.post(url, content=b" " * (MAX_BODY_BYTES + 1))
+        await client.post(url, content=b" " * (MAX_REQUEST_BYTES + 1))
     async with client_of(gateway.port) as without_api:
         await ask(without_api)
     errors = () if name == BATCH else METHODS[name].errors
@@ -432,6 +433,22 @@ async def test_each_answer_that_the_document_lists_is_given_and_no_other(
 
     told = {each for each in documented.told("/api") if each.operation == f"api_{name}"}
     assert sorted(documented.seen) == sorted(told)
+
+
+async def test_a_body_has_the_same_bound_where_other_services_take_longer_ones() -> None:
+    app = FastAPI()
+    install_edge(app, max_body_bytes=2 * MAX_REQUEST_BYTES)
+    failing = FailingApi(ApiError(ApiErrorCode.NOT_AVAILABLE))
+    app.include_router(create_api_router(failing, api_key=SecretStr(KEY)))
+    async with httpx2.AsyncClient(
+        base_url="http://gateway", headers={"X-API-Key": KEY}, transport=httpx2.ASGITransport(app)
+    ) as client:
+        longest, longer = [
+            await client.post("/api/publish", content=b"1".ljust(size))
+            for size in (MAX_REQUEST_BYTES, MAX_REQUEST_BYTES + 1)
+        ]
+
+    assert (longest.json()["error"]["code"], longer.status_code) == (108, 413)
 
 
 class FailingApi(Api):

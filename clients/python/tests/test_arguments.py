@@ -6,7 +6,10 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from hubbub_client import Publish, TooLarge
 from hubbub_client.arguments import User, listed, user_id
+from hubbub_client.bus.publications import encode
+from hubbub_client.exchange import MAX_REQUEST_BYTES
 from hubbub_client.outbox.append import Message
 from hubbub_client.recorder import Recorder
 from hubbub_client.tokens import connection_token
@@ -15,6 +18,10 @@ from tests.fixtures.tokens import SECRET
 
 class InvoicePaid(BaseModel):
     invoice_id: int
+
+
+class InvoiceSent(BaseModel):
+    text: str
 
 
 PAID = InvoicePaid(invoice_id=17)
@@ -34,6 +41,23 @@ PAID = InvoicePaid(invoice_id=17)
 def test_a_text_is_no_list_of_its_letters(meant_wrongly: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="a list is meant, not a text"):
         meant_wrongly()
+
+
+@pytest.mark.parametrize(
+    "too_long",
+    [
+        lambda text: Recorder().sync_hubbub.publish("chat:a", text),
+        lambda text: encode(Publish("chat:a", text)),
+        lambda text: Message.of_publication("chat:a", text),
+        lambda text: Message.of_event(InvoiceSent(text=text)),
+    ],
+)
+def test_what_is_longer_than_a_request_may_be_is_too_large_on_any_way(
+    too_long: Callable[[str], object],
+) -> None:
+    too_long("x" * (MAX_REQUEST_BYTES - 500))
+    with pytest.raises(TooLarge):
+        too_long("x" * MAX_REQUEST_BYTES)
 
 
 @pytest.mark.parametrize(

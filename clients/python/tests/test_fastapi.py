@@ -2,14 +2,18 @@
 
 import asyncio
 import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import httpx2
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import Hubbub
-from hubbub_client.fastapi import HubbubDep, hubbub_lifespan, the_hubbub
+from hubbub_client.fastapi import HubbubDep, State, hubbub_lifespan, the_hubbub
+from hubbub_client.recorder import Recorder
 
 
 def an_application(url: str) -> FastAPI:
@@ -40,6 +44,27 @@ async def test_routes_publish_with_the_client_of_the_application(url: str) -> No
         publications = (await hubbub.history(f"chat:{room}")).publications
     assert [each.offset for each in publications] == offsets
     assert len(set(app.state.seen)) == 1
+
+
+def test_who_forgets_the_lifespan_is_told_so() -> None:
+    browser = TestClient(an_application("http://nowhere"))  # and no `with`
+
+    with pytest.raises(RuntimeError, match=r"within `with TestClient\(app\)`"):
+        browser.post("/say/lobby")
+
+
+def test_an_application_may_start_again_with_a_recorder(hubbub_recorder: Recorder) -> None:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
+        async with hubbub_recorder.hubbub as hubbub:
+            with hubbub_recorder.sync_hubbub as synchronous:
+                synchronous.publish("chat:starts", 1)
+            yield {"hubbub": hubbub}
+
+    app = an_application("http://nowhere")
+    app.router.lifespan_context = lifespan
+
+    assert say_twice(app, "lobby") + say_twice(app, "lobby") == [2, 3, 5, 6]
 
 
 def test_a_test_may_put_another_client_in_its_place() -> None:

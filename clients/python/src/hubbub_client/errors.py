@@ -28,7 +28,7 @@ class BadRequest(HubbubError):
 
 
 class TooLarge(HubbubError):
-    """The data does not fit into one request."""
+    """A publication, or an event, has at most 64 KiB."""
 
     code = "too_large"
 

@@ -27,6 +27,9 @@ from hubbub_client.errors import (
 
 T = TypeVar("T")
 
+MAX_REQUEST_BYTES = 64 * 1024
+"""Gateways read no longer one. A publication or an event is no longer on any other way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -42,7 +45,7 @@ class Limits:
     max_batch: int = 100
     """Publications in one request, or channels of one broadcast."""
     max_body_bytes: int = 60_000
-    """Of a request with several publications. Gateways read 64 KiB."""
+    """Of a request with several publications; below `MAX_REQUEST_BYTES`."""
 
 
 class Request(NamedTuple):
@@ -219,6 +222,15 @@ def parsed(parse: Callable[[Answer], T], answer: Answer) -> T:
         return parse(answer)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(f"not as a gateway answers: {error!r}") from error
+
+
+def check_size(payload: bytes) -> None:
+    """
+    Raises:
+        TooLarge: a gateway would take no request with that.
+    """
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise TooLarge(f"{len(payload)} bytes, of at most {MAX_REQUEST_BYTES}")
 
 
 def to_json(value: object) -> bytes:

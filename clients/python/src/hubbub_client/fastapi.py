@@ -34,8 +34,17 @@ def hubbub_lifespan(
 
 
 def the_hubbub(connection: HTTPConnection) -> Hubbub:
-    """The application's client, or what `dependency_overrides` has in its place."""
-    hubbub: Hubbub = connection.state.hubbub
+    """The application's client, or what `dependency_overrides` has in its place.
+
+    Raises:
+        RuntimeError: its lifespan has not run.
+    """
+    hubbub: Hubbub | None = getattr(connection.state, "hubbub", None)
+    if hubbub is None:
+        raise RuntimeError(
+            "no client: the application has no lifespan=hubbub_lifespan(…), or it has not run;"
+            " in tests it runs within `with TestClient(app)`"
+        )
     return hubbub
 
 

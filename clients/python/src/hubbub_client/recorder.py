@@ -4,18 +4,15 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import httpx2
 
 from hubbub_client.client import Hubbub
-from hubbub_client.exchange import Answer
+from hubbub_client.exchange import MAX_REQUEST_BYTES, Answer
 from hubbub_client.published import E, Published, events_in
 from hubbub_client.sync_client import SyncHubbub
 
-MAX_BODY_BYTES = 64 * 1024
-"""Of a request, as gateways have it."""
 EPOCH = "recorded"
 
 _URL = "http://recorder"
@@ -52,12 +49,12 @@ class Recorder(Published):
         for order in ("subscribe", "unsubscribe", "disconnect"):
             self._methods[order] = self._keeping(order)
 
-    @cached_property
+    @property
     def hubbub(self) -> Hubbub:
-        """The client to give to the application."""
+        """A client to give to the application, which may close it."""
         return Hubbub(_URL, "any", transport=httpx2.MockTransport(self._answer))
 
-    @cached_property
+    @property
     def sync_hubbub(self) -> SyncHubbub:
         """The same for an application that does not await."""
         return SyncHubbub(_URL, "any", transport=httpx2.MockTransport(self._answer))
@@ -73,7 +70,7 @@ class Recorder(Published):
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         body, method = request.content, request.url.path.removeprefix("/api/")
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > MAX_REQUEST_BYTES:
             return httpx2.Response(413)
         if method == "batch":
             replies = [self._reply(*command.popitem()) for command in json.loads(body)["commands"]]

@@ -3,6 +3,7 @@
 Hubbub's docs/tokens.md says how its gateways are told of them, and what each claim does.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -53,7 +54,8 @@ def connection_token(
         session: What the token may be revoked by.
 
     Raises:
-        ValueError: neither a secret nor a key, or both; or nobody is called so.
+        ValueError: neither a secret nor a key, or both; or nobody is called so; or it would never
+            be good.
     """
     claims = {"name": name, "info": info, "channels": listed(channels) or None, "sid": session}
     claims |= _common_claims(user, issuer, audience, seconds)
@@ -93,6 +95,8 @@ def subscription_token(
 def _common_claims(
     user: User, issuer: str | None, audience: str | None, seconds: float
 ) -> dict[str, Any]:
+    if not 0 < seconds < math.inf:
+        raise ValueError("a token is good for some seconds")
     now = int(datetime.now(UTC).timestamp())
     times = {"iat": now, "exp": now + seconds}
     return {"sub": user_id(user), "iss": issuer, "aud": audience} | times

@@ -9,7 +9,6 @@ from hubbub_client.arguments import User, listed, user_id, user_ids
 from hubbub_client.bus.connecting import USER, BusAddress, sign_in
 from hubbub_client.bus.publications import (
     Encoded,
-    check_size,
     encode,
     encode_ephemeral,
     is_same_data,
@@ -25,7 +24,7 @@ from hubbub_client.errors import (
     Unavailable,
 )
 from hubbub_client.events import Event, event_name, to_notification
-from hubbub_client.exchange import Limits
+from hubbub_client.exchange import Limits, check_size
 from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
 from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
 from hubbub_client.nats.client import TOO_LARGE, Bus

@@ -7,12 +7,9 @@ from hubbub_client.contracts.channels import BadChannelName, parse_channel
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import BadPublication, Publication
 from hubbub_client.contracts.subjects import api_message_id, ephemeral_subject, publication_subject
-from hubbub_client.errors import BadRequest, TooLarge
-from hubbub_client.exchange import Answer, to_json
+from hubbub_client.errors import BadRequest
+from hubbub_client.exchange import Answer, check_size, to_json
 from hubbub_client.publishing import Publish
-
-MAX_PAYLOAD_BYTES = 64 * 1024
-"""As much as a request has over HTTP."""
 
 
 class Encoded(NamedTuple):
@@ -39,15 +36,6 @@ def encode_ephemeral(publish: Publish) -> tuple[str, bytes]:
     """The subject and the payload; raises like `encode`."""
     channel, payload = _encode(publish.to_body())
     return ephemeral_subject(channel), payload
-
-
-def check_size(payload: bytes) -> None:
-    """
-    Raises:
-        TooLarge: a gateway would take no request with that.
-    """
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise TooLarge(f"{len(payload)} bytes, of at most {MAX_PAYLOAD_BYTES}")
 
 
 def is_same_data(one: bytes, other: bytes) -> bool:

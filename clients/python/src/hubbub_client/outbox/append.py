@@ -19,6 +19,7 @@ from hubbub_client.contracts.subjects import (
     publication_subject,
 )
 from hubbub_client.events import Event, event_name, to_data
+from hubbub_client.exchange import check_size
 from hubbub_client.outbox.table import MAX_NAME_LENGTH, OutboxRow
 from hubbub_client.publishing import a_key
 
@@ -49,7 +50,9 @@ class Message(NamedTuple):
         """
         Raises:
             ValueError: no bus could take it under this subject or id.
+            TooLarge: it is longer than a publication may be.
         """
+        check_size(payload)
         if not _SUBJECT.fullmatch(subject) or not _PRINTABLE.fullmatch(id):
             raise ValueError(f"not a subject and a message id: {subject!r}, {id!r}")
         if max(map(len, (subject, aggregate, id))) > MAX_NAME_LENGTH:
@@ -135,6 +138,7 @@ def append(
 
     Raises:
         ValueError: a name is malformed, or a field is called as something that every event has.
+        TooLarge: as an event it is.
     """
     _add(
         session,
@@ -171,6 +175,7 @@ def append_publication(
 
     Raises:
         ValueError: it is no channel, or not every reader could read the data.
+        TooLarge: as a publication it is.
     """
     _add(
         session,
