@@ -5,6 +5,7 @@ import inspect
 import re
 import secrets
 import shlex
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,8 @@ from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway
 from tests.gateway.protocols.centrifuge.talking import talking
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+REPOSITORY = Path(__file__).parents[3]
+README = (REPOSITORY / "clients/python/README.md").read_text()
 
 
 def example(named: str, **known: object) -> Any:
@@ -149,6 +151,29 @@ def test_the_commands_of_the_outbox_are_understood() -> None:
     assert len(commands) == 2
     for command in commands:
         read_settings(shlex.split(command.replace("…", "x")), {})
+
+
+def test_what_documents_and_examples_import_is_what_may_be_imported() -> None:
+    told = set(re.findall(r"^\| `(hubbub_client[a-z_.]*)` \|", README, re.MULTILINE))
+    files = [
+        REPOSITORY / "README.md",
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("clients/python/*.md"),
+        *REPOSITORY.glob("examples/**/*.py"),
+    ]
+    used = {
+        module
+        for file in files
+        if file.parent.name != "ai_stream"  # it answers calls over the bus, beneath the client
+        for module in re.findall(
+            r"^(?:from|import) (hubbub_client[a-z_.]*)", file.read_text(), re.MULTILINE
+        )
+    }
+
+    assert used > {"hubbub_client", "hubbub_client.bus"}
+    assert used <= told
+    for module in told:
+        import_module(module)
 
 
 def test_all_codes_and_reserved_names_are_documented() -> None:

@@ -95,8 +95,8 @@ def test_a_token_is_of_somebody_and_signed_with_one_thing() -> None:
 
     with pytest.raises(ValueError, match="user id"):
         connection_token("", secret=SECRET)
-    for never in (0, -5, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="some seconds"):
+    for never in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="number of seconds"):
             connection_token(7, secret=SECRET, seconds=never)
     with pytest.raises(ValueError, match="secret or with a key"):
         connection_token(7)

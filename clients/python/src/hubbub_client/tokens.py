@@ -47,15 +47,15 @@ def connection_token(
         key_id: What the issuer's JWKS calls that key.
         issuer: What gateways know as the `issuer`, if they ask for one.
         audience: Likewise.
-        seconds: Until it expires, and a new one has to be shown.
+        seconds: Until it expires, and a new one has to be shown. With 0 or less it has expired.
         name: What others see; without it "User" and the id.
         info: Any JSON value, for others to see as the connection's `conn_info`.
         channels: What the connection is subscribed to without asking.
         session: What the token may be revoked by.
 
     Raises:
-        ValueError: neither a secret nor a key, or both; or nobody is called so; or it would never
-            be good.
+        ValueError: neither a secret nor a key, or both; or nobody is called so; or the seconds
+            are no number.
     """
     claims = {"name": name, "info": info, "channels": listed(channels) or None, "sid": session}
     claims |= _common_claims(user, issuer, audience, seconds)
@@ -95,8 +95,8 @@ def subscription_token(
 def _common_claims(
     user: User, issuer: str | None, audience: str | None, seconds: float
 ) -> dict[str, Any]:
-    if not 0 < seconds < math.inf:
-        raise ValueError("a token is good for some seconds")
+    if not math.isfinite(seconds):
+        raise ValueError("a token is good for a number of seconds")
     now = int(datetime.now(UTC).timestamp())
     times = {"iat": now, "exp": now + seconds}
     return {"sub": user_id(user), "iss": issuer, "aud": audience} | times
