@@ -30,7 +30,7 @@ from hubbub_client.contracts.ids import SessionId, UserId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.outbox import append_message
-from hubbub_client.outbox.relay import publish_at_once
+from hubbub_client.outbox.batch import publish_at_once
 from hubbub_client.outbox.rows import is_unsent
 from hubbub_client.sql.database import Sessions, database_now, transaction
 from shared.tokens.claims import Claims

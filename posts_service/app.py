@@ -15,8 +15,9 @@ from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.trusted_clock import TrustedClock
 from hubbub_client.nats.client import Bus
+from hubbub_client.outbox.limits import RelayLimits
 from hubbub_client.outbox.losses import WatchedStream, watch_for_losses
-from hubbub_client.outbox.relay import RelayLimits, run_relay
+from hubbub_client.outbox.relay import run_relay
 from hubbub_client.outbox.wake import wake_after_commit
 from hubbub_client.sql.database import connect_database
 from posts_service.api import create_router

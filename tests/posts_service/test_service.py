@@ -16,7 +16,7 @@ from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.contracts.ids import SessionId, UserId
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus, BusUnavailable, connect_bus
-from hubbub_client.outbox.relay import RelayLimits
+from hubbub_client.outbox.limits import RelayLimits
 from posts_service.app import create_app, serving
 from posts_service.settings import PostsSettings
 from shared.jetstream.streams import bootstrap

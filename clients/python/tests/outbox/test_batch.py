@@ -16,7 +16,8 @@ from hubbub_client.jetstream.publisher import PubAck, Publisher
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import append_message
-from hubbub_client.outbox.relay import RelayLimits, relay_batch
+from hubbub_client.outbox.batch import relay_batch
+from hubbub_client.outbox.limits import RelayLimits
 from hubbub_client.sql.database import DatabaseLimits, Sessions, connect_database, transaction
 from shared.sql.migrations import migrate
 from tests.shared.sql.counting.use_cases import count_up
@@ -146,7 +147,7 @@ async def test_no_answer_holds_up_its_own_aggregate_alone_and_is_no_poison(
 
     outcome = await relay_batch(sessions, publisher, limits=HASTY)
 
-    assert outcome.held_up
+    assert outcome.held_up.keys() == {f"counter:{name}"}
     assert (len(outcome.sent), len(outcome.poisoned), outcome.left) == (2, 0, 2)
     assert await stored(bus, other) == [1, 2]
     assert [(row.sent_at, row.poisoned_at) for row in await rows(sessions, name)] == [
@@ -173,7 +174,7 @@ async def test_one_that_got_no_answer_is_not_overtaken(
     before = await stored(bus, name)
     await relay_batch(sessions, publisher)
 
-    assert (outcome.held_up, outcome.left) == (True, 3)
+    assert (outcome.held_up, outcome.left) == ({f"counter:{name}": "no answer"}, 3)
     assert before == []
     assert await stored(bus, name) == [1, 2, 3]
 
@@ -191,7 +192,7 @@ async def test_a_bug_holds_up_its_own_aggregate_alone(sessions: Sessions, bus: B
 
     outcome = await relay_batch(sessions, BuggyPublisher(bus))
 
-    assert (outcome.held_up, len(outcome.sent), outcome.left) == (True, 2, 1)
+    assert (len(outcome.held_up), len(outcome.sent), outcome.left) == (1, 2, 1)
 
 
 async def test_a_batch_whose_time_is_over_starts_nothing_more(sessions: Sessions, bus: Bus) -> None:
@@ -200,7 +201,8 @@ async def test_a_batch_whose_time_is_over_starts_nothing_more(sessions: Sessions
 
     outcome = await relay_batch(sessions, SpiedPublisher(bus), start_seconds=0)
 
-    assert (outcome.sent, outcome.left, outcome.held_up) == ({}, 2, False)
+    assert (outcome.sent, outcome.left, outcome.held_up) == ({}, 2, {})
+    assert outcome.out_of_time
 
 
 async def test_a_batch_is_bounded_and_the_oldest_go_first(

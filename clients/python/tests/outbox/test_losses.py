@@ -20,8 +20,10 @@ from hubbub_client.jetstream.work_queue import open_work_queue
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.batch import relay_batch
+from hubbub_client.outbox.limits import RelayLimits
 from hubbub_client.outbox.losses import WatchedStream, note_losses, watch_for_losses
-from hubbub_client.outbox.relay import RelayLimits, relay_batch, run_relay
+from hubbub_client.outbox.relay import run_relay
 from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.jetstream.streams import bootstrap

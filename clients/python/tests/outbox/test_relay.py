@@ -27,7 +27,8 @@ from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.outbox import append_message
 from hubbub_client.outbox.lease import Lease
-from hubbub_client.outbox.relay import RelayLimits, run_relay
+from hubbub_client.outbox.limits import RelayLimits
+from hubbub_client.outbox.relay import run_relay
 from hubbub_client.outbox.table import OutboxLease, OutboxRow
 from hubbub_client.outbox.wake import wake_after_commit
 from hubbub_client.sql.database import Sessions, connect_database, transaction

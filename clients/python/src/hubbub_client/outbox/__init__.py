@@ -17,7 +17,8 @@ if find_spec("sqlalchemy") is None:
     raise ImportError("the outbox needs SQLAlchemy: pip install 'hubbub-client[sqlalchemy]'")
 
 from hubbub_client.outbox.append import append, append_message, append_publication
-from hubbub_client.outbox.relay import RelayLimits, RelayMetrics, relaying
+from hubbub_client.outbox.limits import RelayLimits
+from hubbub_client.outbox.relay import RelayMetrics, relaying
 from hubbub_client.outbox.table import outbox_tables
 from hubbub_client.outbox.wake import wake_after_commit
 

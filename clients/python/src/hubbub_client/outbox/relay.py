@@ -1,64 +1,28 @@
 """The relay: moves committed messages from the outbox to the bus, or to a gateway.
 
-A message goes out at least once, under the same id each time, so that one is kept.
-Messages of one aggregate leave in order, each after the answer to the one before;
-different aggregates go side by side.
+Batch after batch, by the one process that has the lease.
 """
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from hubbub_client.errors import Unavailable
 from hubbub_client.log_events import LogEvent
-from hubbub_client.nats.errors import MessageRejected
 from hubbub_client.outbox import rows as outbox_rows
+from hubbub_client.outbox.batch import BatchResult, relay_batch
 from hubbub_client.outbox.destination import Destination
+from hubbub_client.outbox.held_up import HeldUp
 from hubbub_client.outbox.lease import Lease
-from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.outbox.limits import RelayLimits
 from hubbub_client.sql.database import DatabaseUnavailable, Sessions
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayLimits:
-    """How much at a time, how long, how often."""
-
-    batch_rows: int = 200
-    idle_seconds: float = 1.0
-    """How often to look for rows of other processes; our own wake the relay at once."""
-    publish_seconds: float = 3.0
-    """How long one message may wait for the bus's answer before the batch gives up on it."""
-    lease_seconds: float = 10.0
-    """How long after a relay's death another takes over."""
-    first_backoff_seconds: float = 0.1
-    max_backoff_seconds: float = 2.0
-    measure_seconds: float = 5.0
-    """How often depth and age are measured."""
-    lost_seconds: float = 2.0
-    """How often to look for a noted loss."""
-    lost_rows: int = 1000
-    """At most so many are marked as unsent in one transaction."""
-    retention_seconds: float = 24 * 3600
-    """How long sent rows are kept, to send them again after a loss."""
-    prune_seconds: float = 60.0
-    prune_rows: int = 1000
-    """At most this many are deleted in one transaction."""
-    stop_seconds: float = 1.0
-    """When stopped: to mark what was sent, and again to give up the lease."""
-
-    def __post_init__(self) -> None:
-        if self.publish_seconds >= self.lease_seconds * 2 / 3:
-            raise ValueError("a message may wait no longer than two thirds of the lease")
 
 
 class RelayMetrics(Protocol):
@@ -80,138 +44,6 @@ class Uncounted:
     def count_poisoned(self, rows: int, /) -> None: ...
 
     def measured(self, depth: int, oldest: datetime | None, /) -> None: ...
-
-
-@dataclass(slots=True)
-class BatchResult:
-    """What became of one batch."""
-
-    read: int = 0
-    sent: dict[int, int] = field(default_factory=dict)
-    """The sequence in the stream, by row position."""
-    poisoned: dict[int, str] = field(default_factory=dict)
-    held_up: bool = False
-    """At least one aggregate could not continue; others may have."""
-
-    @property
-    def left(self) -> int:
-        return self.read - len(self.sent) - len(self.poisoned)
-
-
-async def relay_batch(
-    sessions: Sessions,
-    destination: Destination,
-    *,
-    limits: RelayLimits | None = None,
-    start_seconds: float = math.inf,
-) -> BatchResult:
-    """Publish the oldest unsent rows, then mark the results.
-
-    Nothing is published inside a transaction: while the bus is away, it would hold its locks.
-    Rows that were published but not marked, for whatever reason, go out again under the same ids.
-
-    Args:
-        start_seconds: After this long no further row is started; the rest is for the next batch.
-    """
-    limits = limits or RelayLimits()
-    start_until = time.monotonic() + start_seconds
-    rows, life = await outbox_rows.oldest_unsent(sessions, limits.batch_rows)
-    result = BatchResult(read=len(rows))
-
-    async def mark() -> None:
-        sent, poisoned = result.sent, result.poisoned
-        await outbox_rows.mark(sessions, life=life, sent=sent, poisoned=poisoned)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for chain in _by_aggregate(rows):
-                group.create_task(
-                    _publish_in_order(
-                        chain,
-                        destination,
-                        result,
-                        publish_seconds=limits.publish_seconds,
-                        start_until=start_until,
-                    )
-                )
-    except BaseException:  # cancelled, or the lease ran out: mark what was sent
-        with suppress(Exception):
-            async with asyncio.timeout(limits.stop_seconds):
-                await mark()
-        raise
-    await mark()
-    return result
-
-
-def _by_aggregate(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-    chains: dict[str, list[OutboxRow]] = {}
-    for row in rows:
-        chains.setdefault(row.aggregate, []).append(row)
-    return list(chains.values())
-
-
-async def _publish_in_order(
-    chain: Sequence[OutboxRow],
-    destination: Destination,
-    result: BatchResult,
-    *,
-    publish_seconds: float,
-    start_until: float,
-) -> None:
-    """Publish rows of one aggregate, one at a time: retries of pipelined ones would reorder."""
-    for row in chain:
-        if time.monotonic() >= start_until:
-            return
-        try:
-            stored = await destination.publish(
-                row.subject, row.payload, message_id=row.id, deadline_seconds=publish_seconds
-            )
-        except Unavailable:
-            result.held_up = True
-            return
-        except MessageRejected as rejected:
-            # Alert on this: somebody must look at the row. The aggregate's other rows continue.
-            log.error(
-                LogEvent(
-                    "outbox_row_poisoned",
-                    message_id=row.id,
-                    subject=row.subject,
-                    aggregate=row.aggregate,
-                    err_code=rejected.err_code,
-                    error=rejected.description,
-                )
-            )
-            result.poisoned[row.position] = str(rejected)
-        except Exception:  # a bug may hold up this aggregate, but not the others
-            log.exception(LogEvent("outbox_row_failed", message_id=row.id, subject=row.subject))
-            result.held_up = True
-            return
-        else:
-            result.sent[row.position] = stored.offset
-
-
-async def publish_at_once(
-    sessions: Sessions, destination: Destination, message_id: str, *, deadline_seconds: float
-) -> None:
-    """Publish a committed row now, without the lease, if it is not sent already.
-
-    Only for the single row of an aggregate, since no order is kept. The relay may publish it as
-    well; the bus drops the duplicate by its id.
-
-    Raises:
-        Unavailable: no answer by the deadline; the relay tries further.
-        MessageRejected: the bus will never take it.
-    """
-    rows, life = await outbox_rows.find(sessions, message_id)
-    for row in rows:
-        if row.sent_at is not None:
-            return
-        stored = await destination.publish(
-            row.subject, row.payload, message_id=row.id, deadline_seconds=deadline_seconds
-        )
-        sent = {row.position: stored.offset}
-        with suppress(DatabaseUnavailable):  # then the relay marks it
-            await outbox_rows.mark(sessions, life=life, sent=sent, poisoned={})
 
 
 async def run_relay(
@@ -305,7 +137,8 @@ class _Relay:
         self._limits = limits
         self._metrics = metrics
         self._lease = Lease(sessions, seconds=limits.lease_seconds)
-        self._held = False
+        self._has_lease = False
+        self._held_up = HeldUp(limits)
         self._held_up_since: float | None = None
         self._backoff_seconds = 0.0
         self._measure_at = 0.0
@@ -321,7 +154,7 @@ class _Relay:
                 await self._back_off()
 
     async def release_lease(self) -> None:
-        if not self._held:
+        if not self._has_lease:
             return
         with suppress(Exception):  # then it expires
             async with asyncio.timeout(self._limits.stop_seconds):
@@ -342,19 +175,19 @@ class _Relay:
         self._metrics.count_published(len(result.sent))
         self._metrics.count_poisoned(len(result.poisoned))
         await self._prune()
-        self._note_progress(held_up=result.held_up)
-        if result.held_up:
-            await self._back_off()
-        else:
-            self._backoff_seconds = 0.0
-            if result.left == 0 and result.read < self._limits.batch_rows:
-                await self._idle()
+        newly_held_up = self._note_progress(result)
+        if newly_held_up and not result.has_moved:
+            await self._back_off()  # the destination may be away, and all others would fail, too
+            return
+        self._backoff_seconds = 0.0
+        if result.read < self._limits.batch_rows and not result.out_of_time:
+            await self._idle()
 
     async def _hold_lease(self) -> bool:
         held = await self._lease.hold()
-        if held != self._held:
+        if held != self._has_lease:
             log.info(LogEvent("outbox_lease_taken" if held else "outbox_lease_lost"))
-        self._held = held
+        self._has_lease = held
         return held
 
     async def _unsend_some(self) -> bool:
@@ -385,6 +218,7 @@ class _Relay:
                     self._sessions,
                     self._destination,
                     limits=self._limits,
+                    held_up=self._held_up,
                     start_seconds=max(0.0, self._lease.renewal_seconds),
                 )
         except TimeoutError:
@@ -392,9 +226,10 @@ class _Relay:
             return None
 
     async def _idle(self) -> None:
-        seconds = max(0.0, min(self._limits.idle_seconds, self._lease.renewal_seconds))
+        until_due = self._held_up.seconds_until_due
+        seconds = min(self._limits.idle_seconds, self._lease.renewal_seconds, until_due)
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(0.0, seconds)):
                 await self._wake.wait()
 
     async def _back_off(self) -> None:
@@ -405,15 +240,24 @@ class _Relay:
         )
         await asyncio.sleep(self._backoff_seconds)
 
-    def _note_progress(self, *, held_up: bool) -> None:
-        """Log when relaying stops and when it goes on, not every try in between."""
-        if held_up and self._held_up_since is None:
+    def _note_progress(self, result: BatchResult) -> bool:
+        """Note what is held up and what goes on; return whether any is held up that was not.
+
+        A reason is logged once for all that it holds up, not at every try.
+        """
+        held_up, is_new = self._held_up, False
+        held_up.release(result.went_on)
+        for aggregate, reason in result.held_up.items():
+            if reason not in held_up.reasons:
+                log.warning(LogEvent("outbox_held_up", aggregate=aggregate, reason=reason))
+            is_new |= held_up.hold(aggregate, reason, others_go_on=bool(result.sent))
+        if held_up.aggregates and self._held_up_since is None:
             self._held_up_since = time.monotonic()
-            log.warning(LogEvent("outbox_held_up"))
-        elif not held_up and self._held_up_since is not None:
+        elif not held_up.aggregates and self._held_up_since is not None:
             seconds = time.monotonic() - self._held_up_since
             log.info(LogEvent("outbox_goes_on", held_up_seconds=round(seconds, 1)))
             self._held_up_since = None
+        return is_new
 
     async def _measure(self) -> None:
         if time.monotonic() < self._measure_at:

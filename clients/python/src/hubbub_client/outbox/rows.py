@@ -1,6 +1,6 @@
 """The outbox's SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -24,14 +24,24 @@ class Due(NamedTuple):
     life: int
 
 
-async def oldest_unsent(sessions: Sessions, limit: int) -> Due:
+async def oldest_unsent(
+    sessions: Sessions, limit: int, *, held_up: Collection[str] = (), due: Collection[str] = ()
+) -> Due:
     """The first unsent rows by position; their transaction has ended when this returns.
 
     Always from the beginning: on PostgreSQL a lower position may be committed after a higher one.
+
+    Args:
+        limit: Of the rows that are not held up, and again of those that are due.
+        held_up: Aggregates that are left out,
+        due: but for these of them.
     """
+    first = select(OutboxRow, _LIFE).where(UNSENT).order_by(OutboxRow.position).limit(limit)
+    others = first.where(OutboxRow.aggregate.not_in(held_up)) if held_up else first
     async with transaction(sessions, read_only=True) as session:
-        first = select(OutboxRow, _LIFE).where(UNSENT).order_by(OutboxRow.position).limit(limit)
-        found = (await session.execute(first)).all()
+        found = list((await session.execute(others)).all())
+        if due:
+            found += (await session.execute(first.where(OutboxRow.aggregate.in_(due)))).all()
         return Due([row for row, _ in found], found[0][1] if found else 0)
 
 
