@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from hubbub_client.arguments import User, listed, user_id, user_ids
-from hubbub_client.bus.connecting import USER, BusAddress, sign_in
+from hubbub_client.beside import beside
+from hubbub_client.bus.connecting import USER, BusAddress, keep_signed_in
 from hubbub_client.bus.publications import (
     Encoded,
     encode,
@@ -26,7 +28,8 @@ from hubbub_client.errors import (
 from hubbub_client.events import Event, event_name, to_notification
 from hubbub_client.exchange import Limits, check_size
 from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
-from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
+from hubbub_client.jetstream.publisher import PubAck, Publisher
+from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import TOO_LARGE, Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.publishing import Publish, a_key, positions_of
@@ -45,12 +48,11 @@ class BusHubbub:
     what its options are. Each method may raise a `HubbubError`, as there.
     """
 
-    def __init__(self, bus: Bus, publisher: Publisher, *, service: str, limits: Limits) -> None:
-        self._bus = bus
-        self._publisher = publisher
-        self._api = JetStreamApi(bus)
+    def __init__(self, *, service: str, limits: Limits) -> None:
         self.service = service
         self._limits = limits
+        self._connection: _Connection | None = None
+        self._has_connection = asyncio.Event()
         self._epoch = ""
         self._asking = asyncio.Lock()
 
@@ -81,9 +83,9 @@ class BusHubbub:
         Whether anybody got it is not known.
         """
         subject, payload = encode_ephemeral(Publish(channel, data, tags=tags))
-        async with self._in_time():
-            await self._bus.until_connected()
-            self._bus.send(subject, payload)
+        async with self._in_time() as connection:
+            await connection.bus.until_connected()
+            connection.bus.send(subject, payload)
 
     async def notify(
         self, user: User, event: object, *, idempotency_key: str | None = None
@@ -173,8 +175,8 @@ class BusHubbub:
         )
         payload = envelope.model_dump_json().encode()
         check_size(payload)
-        async with self._in_time():
-            await self._publisher.publish(
+        async with self._in_time() as connection:
+            await connection.publisher.publish(
                 event_subject(self.service, name),
                 payload,
                 message_id=envelope.id,
@@ -182,7 +184,18 @@ class BusHubbub:
             )
         return envelope.id
 
-    def forget_epoch(self) -> None:
+    async def use(self, bus: Bus, publisher: Publisher) -> None:
+        """Publish over this connection, until cancelled."""
+        detach = bus.on_connected(self._forget_epoch)
+        self._connection = _Connection(bus, publisher, JetStreamApi(bus))
+        self._has_connection.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._has_connection.clear()
+            detach()
+
+    def _forget_epoch(self) -> None:
         """After a reconnect it may be another stream."""
         self._epoch = ""
 
@@ -195,62 +208,75 @@ class BusHubbub:
             return error
 
     async def _store(self, encoded: Encoded) -> Position:
-        async with self._in_time():
-            epoch = await self._known_epoch()  # first: nothing is stored if it can't be known
-            ack = await self._publisher.publish(
+        async with self._in_time() as connection:
+            # First: nothing is stored if it can't be known.
+            epoch = await self._known_epoch(connection)
+            ack = await connection.publisher.publish(
                 encoded.subject,
                 encoded.payload,
                 message_id=encoded.message_id,
                 deadline_seconds=self._limits.deadline_seconds,
             )
             if ack.duplicate:
-                await self._check_it_is_the_same(ack, encoded)
+                await self._check_it_is_the_same(connection, ack, encoded)
             if epoch != self._epoch:
-                epoch = await self._known_epoch()
+                epoch = await self._known_epoch(connection)
         return Position(ack.offset, epoch)
 
-    async def _known_epoch(self) -> str:
+    async def _known_epoch(self, connection: "_Connection") -> str:
         async with self._asking:
             while not self._epoch:
-                await self._bus.until_connected()
+                await connection.bus.until_connected()
                 try:
-                    self._epoch = (await self._api.stream_info("RT")).state.epoch
+                    self._epoch = (await connection.api.stream_info("RT")).state.epoch
                 except BusUnavailable:
                     await asyncio.sleep(RETRY_SECONDS)
             return self._epoch
 
-    async def _check_it_is_the_same(self, ack: PubAck, encoded: Encoded) -> None:
+    async def _check_it_is_the_same(
+        self, connection: "_Connection", ack: PubAck, encoded: Encoded
+    ) -> None:
         """What is stored no more is taken to be the same, as gateways do.
 
         Raises:
             IdempotencyKeyReused: other data is stored under its key.
         """
-        stored = await self._stored_at(ack.offset)
+        stored = await self._stored_at(connection, ack.offset)
         if stored is not None and not is_same_data(stored.payload, encoded.payload):
             raise IdempotencyKeyReused("other data was published with this key")
 
-    async def _stored_at(self, offset: int) -> StoredMessage | None:
+    async def _stored_at(self, connection: "_Connection", offset: int) -> StoredMessage | None:
         while True:
             try:
-                return await self._api.get_message("RT", {"seq": offset})
+                return await connection.api.get_message("RT", {"seq": offset})
             except BusUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
-                await self._bus.until_connected()
+                await connection.bus.until_connected()
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None]:
-        """The deadline, and the errors of the bus as those of commands."""
-        refusals = self._bus.refusals
+    async def _in_time(self) -> AsyncGenerator["_Connection"]:
+        """A connection, within the deadline, and the errors of the bus as those of commands."""
+        bus, refusals = None, 0
         try:
             async with asyncio.timeout(self._limits.deadline_seconds):
-                yield
+                await self._has_connection.wait()
+                assert self._connection is not None
+                bus = self._connection.bus
+                refusals = bus.refusals
+                yield self._connection
         except (BusUnavailable, TimeoutError) as error:
-            if self._bus.not_allowed and self._bus.refusals > refusals:
-                raise Unauthorized(self._bus.not_allowed) from error
+            if bus is not None and bus.not_allowed and bus.refusals > refusals:
+                raise Unauthorized(bus.not_allowed) from error
             raise Unavailable(str(error) or "the bus did not answer in time") from error
         except MessageRejected as rejected:
             kind = TooLarge if rejected.err_code == TOO_LARGE else BadRequest
             raise kind(str(rejected)) from rejected
+
+
+class _Connection(NamedTuple):
+    bus: Bus
+    publisher: Publisher
+    api: JetStreamApi
 
 
 @asynccontextmanager
@@ -264,6 +290,8 @@ async def connect(
 ) -> AsyncGenerator[BusHubbub]:
     """A client that connects in the background, and again whenever the connection is lost.
 
+    Once the body has begun it raises nothing, even if the servers closed the connection for good.
+
     Args:
         url: ``nats://user:password@host:4222``, several with commas between them, or the file that
             has it, such as `up`'s ``.hubbub/bus/application_url``.
@@ -274,17 +302,13 @@ async def connect(
     Raises:
         ValueError: the service can't be called so, or the URL is malformed.
         OSError: the file can't be read.
-        BusLost: in the body, if the servers closed the connection for good, as after a change of
-            the password.
     """
-    parse_service(service)
-    async with sign_in(BusAddress(url, creds, ca)) as bus, start_publisher(bus) as publisher:
-        hubbub = BusHubbub(bus, publisher, service=service, limits=limits)
-        detach = bus.on_connected(hubbub.forget_epoch)
-        try:
-            yield hubbub
-        finally:
-            detach()
+    hubbub = BusHubbub(service=parse_service(service), limits=limits)
+    address = BusAddress(url, creds, ca)
+    address.read()
+    begins_anew = LogEvent("bus_client_begins_anew", service=service)
+    async with beside(keep_signed_in(address, hubbub.use, begins_anew=begins_anew)):
+        yield hubbub
 
 
 def _encoded_or_error(publication: Publish) -> Encoded | HubbubError:

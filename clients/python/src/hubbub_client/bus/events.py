@@ -1,24 +1,23 @@
 """A consumer of events as an application writes it: handlers, and something that runs them."""
 
 import asyncio
-import logging
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hubbub_client.bus.connecting import BusAddress, sign_in
+from hubbub_client.beside import beside
+from hubbub_client.bus.connecting import BusAddress, keep_signed_in
 from hubbub_client.bus.consumer import Begin, Consumer
 from hubbub_client.bus.failures import EventFailed
 from hubbub_client.bus.handlers import E, Handlers, Register
 from hubbub_client.bus.limits import ConsumerLimits
 from hubbub_client.contracts.subjects import parse_service
 from hubbub_client.events import Readable
-from hubbub_client.jetstream.publisher import start_publisher
+from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.log_events import LogEvent
-from hubbub_client.nats.errors import BusLost
-
-log = logging.getLogger(__name__)
+from hubbub_client.nats.address import BadAddress
+from hubbub_client.nats.client import Bus
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NOTIFY = "notify"
@@ -28,8 +27,8 @@ NOTIFY = "notify"
 class Events:
     """A durable consumer: which events are handled, and by which function.
 
-    An event comes at least once, and sometimes twice; those of different subjects, or that failed
-    before, come in any order.
+    An event comes at least once, and sometimes twice. They come in any order, unless a single
+    process runs with ``max_handlers=1``, and even then what failed comes later.
     """
 
     def __init__(
@@ -86,20 +85,15 @@ class Events:
     ) -> None:
         """Handle events until cancelled; then wait for handlers under way.
 
+        Once it has begun, it begins anew after whatever happens, and logs it.
+
         Args: as for `connect`.
 
         Raises:
             ValueError: there is no handler, or the URL is malformed.
             OSError: the file of the URL can't be read.
         """
-        if not self._handlers.subjects():
-            raise ValueError("there is no handler")
-        while True:
-            try:
-                await self._run_once(BusAddress(url, creds, ca))
-            except BusLost:
-                log.exception(LogEvent("consumer_begins_anew", consumer=self.name))
-            await asyncio.sleep(self._limits.retry_seconds)
+        await self._run(self._checked(BusAddress(url, creds, ca)))
 
     @asynccontextmanager
     async def running(
@@ -107,30 +101,26 @@ class Events:
     ) -> AsyncGenerator[None]:
         """Handle events beside the body, such as in the lifespan of an application.
 
-        Args, Raises: as for `run`.
+        Args, Raises: as for `run`; once the body has begun it raises nothing.
         """
-        failure: BaseException | None = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                task = group.create_task(self.run(url, creds=creds, ca=ca))
-                try:
-                    yield
-                except Exception as error:
-                    failure = error  # raised below, as the group would wrap it
-                finally:
-                    task.cancel()
-        except ExceptionGroup as of_the_task:
-            failure = failure or of_the_task.exceptions[0]
-        if failure is not None:
-            raise failure
+        async with beside(self._run(self._checked(BusAddress(url, creds, ca)))):
+            yield
 
     async def serve(
         self, url: str | Path, *, creds: Path | None = None, ca: Path | None = None
     ) -> None:
         """Handle events until SIGTERM or SIGINT; then wait for handlers under way.
 
-        Args, Raises: as for `run`.
+        Args: as for `connect`.
+
+        Raises:
+            ValueError: there is no handler.
+            SystemExit: the URL is malformed, or a file can't be read. It is said in one line.
         """
+        try:
+            address = self._checked(BusAddress(url, creds, ca))
+        except (OSError, BadAddress) as error:
+            raise SystemExit(f"Error: {error}") from None
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         is_stopping = False
@@ -144,7 +134,7 @@ class Events:
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stop)
         try:
-            await self.run(url, creds=creds, ca=ca)
+            await self._run(address)
         except asyncio.CancelledError:
             if not is_stopping or task.uncancel() > 0:
                 raise
@@ -152,18 +142,35 @@ class Events:
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
 
-    async def _run_once(self, address: BusAddress) -> None:
-        async with sign_in(address) as bus, start_publisher(bus) as publisher:
-            consumer = Consumer(
-                bus,
-                publisher,
-                self._handlers,
-                name=self.name,
-                begin=self._begin,
-                limits=self._limits,
-                ready=self._ready,
-            )
+    def _checked(self, address: BusAddress) -> BusAddress:
+        if not self._handlers.subjects():
+            raise ValueError("there is no handler")
+        address.read()
+        return address
+
+    async def _run(self, address: BusAddress) -> None:
+        begins_anew = LogEvent("consumer_begins_anew", consumer=self.name)
+        await keep_signed_in(
+            address,
+            self._consume,
+            begins_anew=begins_anew,
+            first_pause_seconds=self._limits.retry_seconds,
+        )
+
+    async def _consume(self, bus: Bus, publisher: Publisher) -> None:
+        consumer = Consumer(
+            bus,
+            publisher,
+            self._handlers,
+            name=self.name,
+            begin=self._begin,
+            limits=self._limits,
+            ready=self._ready,
+        )
+        try:
             await consumer.run()
+        finally:
+            self._ready.clear()
 
     async def retry(self, failure: EventFailed) -> None:
         """Handle an event that failed earlier; raises what its handler raises.

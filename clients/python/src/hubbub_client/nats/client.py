@@ -15,6 +15,7 @@ try:
 except ImportError as error:
     raise ImportError("the bus needs nats-py: pip install 'hubbub-client[nats]'") from error
 
+from hubbub_client.beside import beside
 from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.address import (
     BadAddress,
@@ -320,32 +321,22 @@ async def connect_bus(
     """
     tls = tls_context(check_servers(url), ca)
     bus = Bus(inbox_prefix=f"_INBOX_{name}", max_pending_bytes=max_pending_bytes)
-    failure: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(
-                bus.keep(
-                    url.split(","),
-                    name=name,
-                    creds=creds,
-                    tls=tls,
-                    connect_seconds=connect_seconds,
-                    reconnect_seconds=reconnect_seconds,
-                    ping_seconds=ping_seconds,
-                    max_outstanding_pings=max_outstanding_pings,
-                )
-            )
-            try:
-                yield bus
-            except Exception as error:
-                failure = error  # raised below, as the group would wrap it
-            finally:
-                bus.closing = True
-                while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
-                    keeper.cancel()
-                    await asyncio.wait({keeper}, timeout=close_seconds)
-                await bus.close(close_seconds=close_seconds)
-    except ExceptionGroup as group:
-        failure = failure or group.exceptions[0]  # of the keeper, the only task
-    if failure is not None:
-        raise failure
+    keeping = bus.keep(
+        url.split(","),
+        name=name,
+        creds=creds,
+        tls=tls,
+        connect_seconds=connect_seconds,
+        reconnect_seconds=reconnect_seconds,
+        ping_seconds=ping_seconds,
+        max_outstanding_pings=max_outstanding_pings,
+    )
+    async with beside(keeping) as keeper:
+        try:
+            yield bus
+        finally:
+            bus.closing = True
+            while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
+                keeper.cancel()
+                await asyncio.wait({keeper}, timeout=close_seconds)
+            await bus.close(close_seconds=close_seconds)
