@@ -184,13 +184,10 @@ class _Process:
         """
         deadline = time.monotonic() + start_seconds
         while True:
-            is_late = time.monotonic() > deadline
-            has_ended = self._shell.poll() is not None
+            self.check()
             if ready := _READY.search(self._log.text()):
                 return ready[1]
-            if has_ended:
-                self.check()
-            if is_late:
+            if time.monotonic() > deadline:
                 raise self._failed(f"is not ready after {start_seconds:g} s")
             time.sleep(POLL_SECONDS)
 
