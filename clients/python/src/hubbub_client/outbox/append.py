@@ -50,9 +50,7 @@ class Message(NamedTuple):
         """
         Raises:
             ValueError: no bus could take it under this subject or id.
-            TooLarge: it is longer than a publication may be.
         """
-        check_size(payload)
         if not _SUBJECT.fullmatch(subject) or not _PRINTABLE.fullmatch(id):
             raise ValueError(f"not a subject and a message id: {subject!r}, {id!r}")
         if max(map(len, (subject, aggregate, id))) > MAX_NAME_LENGTH:
@@ -81,11 +79,10 @@ class Message(NamedTuple):
             traceparent=traceparent,
         )
         subject = event_subject(parse_service(service), name)
+        payload = envelope.model_dump_json().encode()
+        check_size(payload)
         return cls.checked(
-            id=envelope.id,
-            subject=subject,
-            aggregate=aggregate or subject,
-            payload=envelope.model_dump_json().encode(),
+            id=envelope.id, subject=subject, aggregate=aggregate or subject, payload=payload
         )
 
     @classmethod
@@ -102,11 +99,13 @@ class Message(NamedTuple):
         """As `append_publication` says."""
         into, key = parse_channel(channel), idempotency_key or a_key()
         subject = publication_subject(into)
+        payload = Publication(to_data(data, key), tags=tags, delta=delta).encode()
+        check_size(payload)
         return cls.checked(
             id=api_message_id(into, key),
             subject=subject,
             aggregate=aggregate or subject,
-            payload=Publication(to_data(data, key), tags=tags, delta=delta).encode(),
+            payload=payload,
         )
 
 
