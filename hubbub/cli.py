@@ -2,6 +2,7 @@
 
 import codecs
 import gc
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -29,10 +30,24 @@ class Text(click.ParamType[str]):
             self.fail("not in UTF-8", param, ctx)
 
 
+class Folder(click.Path):
+    """A folder; an empty name, as of a variable that is not set, would be the current one."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if not os.fspath(value):
+            self.fail("empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _text = Text()
 _data = click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(path_type=Path, file_okay=False),
     help="Data folder of `hubbub up`.",
     show_default=".hubbub",
 )

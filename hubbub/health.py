@@ -20,7 +20,7 @@ def reason_against(host: str, port: int, path: str) -> str | None:
         return None if answer.status == 200 else _one_line(_said_by(answer))
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS:g} s"
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:  # the last is of a host that is none
         return _one_line(f"no answer: {getattr(error, 'strerror', None) or repr(error)}")
     finally:
         connection.close()

@@ -71,6 +71,8 @@ class EnvOrFile(EnvSettingsSource):
 
 
 def _read(variable: str, path: str) -> str:
+    if not path:
+        raise WrongSettings([f"{variable}: empty: it has to name a file"])
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\n")
     except OSError as error:
@@ -150,5 +152,15 @@ def _variable_of(settings: type[BaseSettings], field_name: object) -> str:
     return str(alias or f"{prefix}{field_name}".upper())
 
 
+_WORDS = {
+    "extra_forbidden": "no such option",
+    "missing": "not set",
+    "dict_type": "not an object of JSON",
+    "mapping_type": "not an object of JSON",
+    "tuple_type": "not a list of JSON",
+}
+"""Where pydantic speaks of Python's types, or of an option of JSON as of a field."""
+
+
 def _in_our_words(kind: str, message: str) -> str:
-    return "no such option" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+    return _WORDS.get(kind, message.removeprefix("Value error, "))

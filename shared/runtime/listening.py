@@ -79,6 +79,8 @@ async def leave_to_siblings(sockets: list[socket.socket]) -> None:
 
 
 def _bound(host: str, port: int, *, shared: bool = False, listening: bool = False) -> socket.socket:
+    if not host:  # to the system it is every address
+        raise CannotListen(f"cannot listen on port {port}: the host is empty")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -88,7 +90,7 @@ def _bound(host: str, port: int, *, shared: bool = False, listening: bool = Fals
         bound.bind((host, port))
         if listening:
             bound.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:  # the last is of a name that is none
         bound.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from error

@@ -77,8 +77,14 @@ _GUESSED = f"is shorter than {HMAC_BYTES} bytes: who has a token can guess it, a
 _SERVICES = ("HUBBUB_AUTH_", "HUBBUB_POSTS_", "HUBBUB_GATEWAY_")
 _OF_SOME_SERVICES = ("HUBBUB_DATABASE_URL", "HUBBUB_API_KEY")
 """Beside those that have a service's name: all may be set in one file for all processes."""
-_OF_TOOLS = ("HUBBUB_COMMAND", "HUBBUB_E2E", "HUBBUB_TEST_")
-"""Of the client's fixtures, and of our tests."""
+_OF_CLIENTS = ("HUBBUB_COMMAND", "HUBBUB_OUTBOX_DATABASE_URL", "HUBBUB_URL")
+"""Of the client's fixtures, and of an application's relay."""
+_OF_COMPOSE = (
+    "HUBBUB_BIND", "HUBBUB_EDGE_", "HUBBUB_GATEWAY_MEMORY", "HUBBUB_GATEWAY_STOP_SECONDS",
+    "HUBBUB_GRAFANA_", "HUBBUB_HTTP", "HUBBUB_IMAGE", "HUBBUB_OBSERVE_BIND", "HUBBUB_PORT",
+    "HUBBUB_PROMETHEUS_", "HUBBUB_PULL_POLICY", "HUBBUB_SECRETS", "HUBBUB_SITE_ADDRESS",
+)  # fmt: skip
+_OF_TESTS = ("HUBBUB_E2E", "HUBBUB_TEST_")
 
 NOBODY_TRUSTED = "none of HUBBUB_JWKS_URL, HUBBUB_HMAC_SECRET and HUBBUB_ISSUERS is set"
 
@@ -311,7 +317,9 @@ def read_settings(kind: type[Read], *, alone: bool = False, **given: Any) -> Rea
             of_others=(
                 *(each for each in _SERVICES if each != prefix),
                 *_OF_SOME_SERVICES,
-                *_OF_TOOLS,
+                *_OF_CLIENTS,
+                *_OF_COMPOSE,
+                *_OF_TESTS,
             ),
         )
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import hubbub_client.outbox
 from hubbub.check_config import SETTINGS, problems_of
 from shared.runtime.environment import environment_names
 from tests.deploy import compose_file
@@ -29,6 +30,8 @@ MOUNTED_AT = "/run/hubbub"
 KNOWN = {name for settings in SETTINGS.values() for name in environment_names(settings)}
 KNOWN |= {f"{name}_FILE" for name in KNOWN}
 OF_THE_EDGE = set(re.findall(r"\{\$(HUBBUB_[A-Z_]+)", (DEPLOY / "edge/Caddyfile").read_text()))
+COMPOSE = "".join(path.read_text() for path in COMPOSE_FILES)
+RELAY = Path(hubbub_client.outbox.__file__).with_name("__main__.py").read_text()
 OF_COMPOSE = [
     pytest.param(service, id=f"{path.name}-{name}")
     for path in COMPOSE_FILES
@@ -82,6 +85,19 @@ def test_compose_sets_nothing_that_nobody_reads(service: dict[str, object]) -> N
     given = {name for name in environment if name.startswith("HUBBUB_")}
 
     assert given <= KNOWN | OF_THE_EDGE
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("reader", [COMPOSE, RELAY], ids=["compose", "relay"])
+def test_one_file_may_have_the_settings_of_services_and_those_beside_them(
+    reader: str, service: str, secrets_made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = set(re.findall(r"HUBBUB_[A-Z_]+", reader)) - KNOWN
+    environment = environment_of(named("Deployment", service)) | dict.fromkeys(beside, "x")
+    _process_with(monkeypatch, environment, secrets_made / service)
+
+    assert beside
+    assert problems_of(service) == []
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=title)

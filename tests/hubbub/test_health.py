@@ -66,6 +66,12 @@ def test_nobody_there_is_not_healthy() -> None:
     assert (done.returncode, done.stderr) == (1, "no answer: Connection refused\n")
 
 
+def test_a_host_that_can_be_nobodys_is_not_healthy() -> None:
+    done = hubbub("health", "--host", "bücher..example")
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
 def test_who_never_answers_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = hubbub("health", "--port", str(listener.getsockname()[1]))

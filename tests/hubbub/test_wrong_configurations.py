@@ -106,6 +106,10 @@ WRONG = [
         "HUBBUB_HMAC_SECRET_FILE: {tmp}/latin-1: not in UTF-8",
         {"HUBBUB_HMAC_SECRET_FILE": "{tmp}/latin-1"},
     ),
+    Wrong(
+        "HUBBUB_API_KEY_FILE: empty: it has to name a file",
+        {"HUBBUB_HMAC_SECRET": SECRET, "HUBBUB_API_KEY_FILE": ""},
+    ),
     gateway(
         "HUBBUB_GATEWAY_NAMESPACES",
         os.fsdecode(b'{"\xfc": {}}'),
@@ -125,6 +129,16 @@ WRONG = [
         "nats://a:1,nats://me:sesame@b:0",
         f"HUBBUB_NATS_URL: 'nats://b:0' {ADDRESS}",
     ),
+    gateway(
+        "HUBBUB_NATS_URL",
+        "nats://me:se#same@bus:4222",
+        f"HUBBUB_NATS_URL: 'nats://bus:4222' {ADDRESS}; is a character of its password unescaped?",
+    ),
+    gateway(
+        "HUBBUB_NATS_URL",
+        "nats://me:ses@me/x@bus",
+        f"HUBBUB_NATS_URL: 'nats://bus' {ADDRESS}; is a character of its password unescaped?",
+    ),
     gateway("HUBBUB_NATS_URL", "http://bus", f"HUBBUB_NATS_URL: 'http://bus' {ADDRESS}"),
     gateway(
         "HUBBUB_NATS_CREDS", "/nowhere", "HUBBUB_NATS_CREDS: /nowhere: No such file or directory"
@@ -143,6 +157,8 @@ WRONG = [
         {"HUBBUB_NATS_URL": "nats://127.0.0.1:1"},
         as_process=True,
     ),
+    gateway("HUBBUB_ISSUERS", "{}", "HUBBUB_ISSUERS: not a list of JSON"),
+    gateway("HUBBUB_GATEWAY_NAMESPACES", "[]", "HUBBUB_GATEWAY_NAMESPACES: not an object of JSON"),
     gateway("HUBBUB_ISSUERS", "[" * 100_000, "HUBBUB_ISSUERS: no JSON: "),
     gateway(
         "HUBBUB_ISSUERS",
@@ -247,6 +263,20 @@ WRONG = [
         "mysql://me:sesame@db/posts",
         "HUBBUB_DATABASE_URL: not the URL of a SQLite or PostgreSQL database",
     ),
+    posts(
+        "HUBBUB_DATABASE_URL",
+        "sqlite://posts.sqlite3",
+        "HUBBUB_DATABASE_URL: a SQLite file comes after three slashes, sqlite:///file, and an"
+        " absolute path after four",
+    ),
+    posts(
+        "HUBBUB_DATABASE_URL",
+        "postgresql://me:sesame@db:99999/posts",
+        "HUBBUB_DATABASE_URL: no port is 99999",
+    ),
+    Wrong(
+        "HUBBUB_DATABASE_URL: not set", {"HUBBUB_HMAC_SECRET": SECRET}, arguments="posts --port 0"
+    ),
     Wrong(
         "posts: the database's file is damaged, or not a database: file is not a database"
         " ({tmp}/latin-1)",
@@ -281,6 +311,17 @@ WRONG = [
         {"HUBBUB_HMAC_SECRET": SECRET},
         arguments="gateway --host 203.0.113.1 --port 0",
     ),
+    Wrong(
+        "cannot listen on bücher..example:0: ",
+        {"HUBBUB_HMAC_SECRET": SECRET},
+        arguments="gateway --host bücher..example --port 0",
+    ),
+    Wrong(
+        "cannot listen on port 0: the host is empty",
+        {"HUBBUB_HMAC_SECRET": SECRET},
+        arguments="gateway --host= --port 0",
+    ),
+    Wrong("Invalid value for '--data': empty", arguments="up --data=", status=2),
     Wrong(
         f"Invalid value for '--workers': 65 is not {NUMBERS}64.",
         arguments="gateway --port 0 --workers 65",

@@ -36,9 +36,10 @@ def check_servers(url: str) -> str:
     """
     for server in url.split(","):
         if not _is_address(server if "://" in server else f"nats://{server}"):
+            unescaped = "; is a character of its password unescaped?" if "@" in server else ""
             raise BadAddress(
                 f"{without_passwords(server)!r} is not the address of a NATS server, such as"
-                " nats://host:4222"
+                f" nats://host:4222{unescaped}"
             )
     return url
 
@@ -46,7 +47,9 @@ def check_servers(url: str) -> str:
 def _is_address(server: str) -> bool:
     try:
         parts = urlsplit(server)
-        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+        names_more = parts.path not in ("", "/") or parts.query or parts.fragment
+        is_server = parts.scheme in ("nats", "tls") and parts.hostname and parts.port != 0
+        return bool(is_server) and not names_more
     except ValueError:  # of its port
         return False
 

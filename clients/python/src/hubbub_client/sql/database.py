@@ -41,6 +41,7 @@ Insert = postgresql.Insert | sqlite.Insert
 
 _READING = {"read_only": True, "postgresql_readonly": True}
 _RETRY_SECONDS = 0.01
+_MAX_PORT = 65_535
 _DATABASES = {"sqlite": "sqlite", "postgres": "postgresql", "postgresql": "postgresql"}
 """What they are called in a URL."""
 _DRIVERS = {"sqlite": ("aiosqlite",), "postgresql": ("asyncpg", "psycopg")}
@@ -136,6 +137,13 @@ def database_url(written: str | URL) -> URL:
         raise BadDatabaseUrl("not the URL of a SQLite or PostgreSQL database")
     if driver not in _DRIVERS[database] or find_spec(driver) is None:
         driver = _installed_driver(database)
+    if database == "sqlite" and any((url.host, url.port, url.username, url.password)):
+        raise BadDatabaseUrl(
+            "a SQLite file comes after three slashes, sqlite:///file, and an absolute path after"
+            " four"
+        )
+    if url.port is not None and not 0 < url.port <= _MAX_PORT:
+        raise BadDatabaseUrl(f"no port is {url.port}")
     url = url.set(drivername=f"{database}+{driver}")
     if driver == "asyncpg":
         read_options(url)
