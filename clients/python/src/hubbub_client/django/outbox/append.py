@@ -27,6 +27,7 @@ def append(
 
     Raises:
         ValueError: a name is malformed, or a field is called as something that every event has.
+        TooLarge: as an event it is.
         TransactionManagementError: there is no transaction.
     """
     message = Message.of_event(
@@ -58,6 +59,7 @@ def append_publication(
 
     Raises:
         ValueError: it is no channel, or not every reader could read the data.
+        TooLarge: as a publication it is.
         TransactionManagementError: there is no transaction.
     """
     message = Message.of_publication(
