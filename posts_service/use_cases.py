@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hubbub_client.contracts.channels import post_channel, room_channel
 from hubbub_client.contracts.ids import PostId, UserId
-from hubbub_client.outbox import append
+from hubbub_client.outbox.append import Message, add_message
 from posts_service import repository
 from posts_service.errors import NotTheAuthor, PostNotFound
 from posts_service.events import (
@@ -217,8 +217,7 @@ async def _own_post(session: AsyncSession, post_id: PostId, user: Claims) -> Pos
 
 def _tell(session: AsyncSession, event: PostEvent, recipients: Sequence[UserId] = ()) -> None:
     """Add the event to the outbox, to be committed together with the change."""
-    append(
-        session,
+    message = Message.of_event(
         event,
         recipients=recipients,
         channels=(post_channel(PostId(event.post_id)), FEED),
@@ -226,3 +225,4 @@ def _tell(session: AsyncSession, event: PostEvent, recipients: Sequence[UserId] 
         aggregate=f"post:{event.post_id}",
         traceparent=current_traceparent(),
     )
+    add_message(session, message)

@@ -14,9 +14,11 @@ from fastapi.testclient import TestClient
 from hubbub_client.bus import ConsumerLimits, EventFailed, Events, connect
 from hubbub_client.contracts.envelope import Envelope
 from hubbub_client.events import event_name
+from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus
 from posts_service import events as of_posts
 from tests.fixtures.waiting import eventually
+from tests.shared.jetstream.builders import publish_event
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/events.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -43,15 +45,16 @@ async def test_the_consumer_that_is_shown_handles_what_the_posts_service_tells(
     page: ModuleType, nats_url: str, bus: Bus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     like = of_posts.PostLiked(post_id=7, post_title="Hello", liked_by="Ben", like_count=3)
-    async with connect(nats_url, service="posts") as posts, page.events.running(nats_url):
+    envelope = Envelope.of(like)
+    async with start_publisher(bus) as publisher, page.events.running(nats_url):
         await page.events.until_ready()
-        event_id = await posts.emit(like)
+        await publish_event(publisher, envelope)
         printed = ""
 
         def has_printed() -> bool:
             nonlocal printed
             printed += capsys.readouterr().out
-            return f"Ben likes Hello (event {event_id})" in printed
+            return f"Ben likes Hello (event {envelope.id})" in printed
 
         await eventually(has_printed, seconds=SECONDS)
 

@@ -72,8 +72,10 @@ def event_fields(event: Event) -> dict[str, Any]:
     """Its fields as JSON.
 
     Raises:
-        ValueError: one is called as something that every notification has.
+        ValueError: one is called as something that every notification has; or it is no event.
     """
+    if not isinstance(event, Event):
+        raise ValueError(f"an event is a model, such as pydantic's, and no {type(event).__name__}")
     fields = event.model_dump(mode="json")
     taken = RESERVED & fields.keys()
     if taken:

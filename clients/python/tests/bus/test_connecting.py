@@ -61,6 +61,14 @@ async def test_a_wrong_address_is_told_before_anything_begins(
     assert "secret" not in str(told.value)
 
 
+async def test_no_consumer_and_no_client_is_called_as_a_service_of_hubbub() -> None:
+    with pytest.raises(ValueError, match="own"):
+        Events("posts")
+    with pytest.raises(ValueError, match="own"):
+        async with connect("nats://127.0.0.1:9", service="auth"):
+            pass
+
+
 def test_an_address_does_not_show_its_password() -> None:
     assert "secret" not in repr(BusAddress("nats://application:secret@h:4222"))
 

@@ -139,7 +139,9 @@ async def test_a_consumer_waits_for_a_bus_and_its_streams(nats_server: StartServ
         await eventually(lambda: mailer.handled[1] == 1)
 
 
-async def test_what_failed_is_not_settled_before_that_is_stored(nats_server: StartServer) -> None:
+async def test_what_failed_is_not_settled_before_that_is_stored_with_its_reason(
+    nats_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server = nats_server(MAY_NOT_TELL)
     as_root, url = (f"nats://{user}@127.0.0.1:{server.port}" for user in
                     ("root:root", "application:secret"))  # fmt: skip
@@ -163,6 +165,8 @@ async def test_what_failed_is_not_settled_before_that_is_stored(nats_server: Sta
                 await until_settled(root, "mailer")
 
     assert failure.subject == "events.application.order_paid"
+    assert failure.reason == "OSError: the mail server is away"
+    assert "failed_event_not_stored consumer='mailer' reason='permissions" in caplog.text
     assert failures.empty()
     assert mailer.failed[1] == 1
 

@@ -31,6 +31,9 @@ class Handling:
     async def hear(self, event: OrderPaid, received: Received) -> None:
         return
 
+    async def __call__(self, event: OrderPaid) -> None:
+        return
+
 
 async def hear(event: OrderPaid) -> None:
     return
@@ -44,8 +47,8 @@ def test_a_handler_stays_what_it_is() -> None:
     assert Events("mailer").on(OrderPaid)(hear) is hear
 
 
-def test_methods_and_partial_functions_are_handlers() -> None:
-    Handling(Events("mailer"))
+def test_methods_partial_functions_and_callable_objects_are_handlers() -> None:
+    Events("mailer").on(OrderPaid)(Handling(Events("mailer")))
     Events("mailer").on(OrderPaid)(functools.partial(hear_with, "a"))
 
 

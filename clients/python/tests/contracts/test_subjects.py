@@ -15,6 +15,7 @@ from hubbub_client.contracts.subjects import (
     channel_of,
     event_message_id,
     event_subject,
+    parse_application,
     publication_subject,
     token_of,
     user_message_id,
@@ -74,6 +75,12 @@ def test_a_channel_with_dots_stays_one_token_below_the_prefix() -> None:
 
 def test_an_event_names_its_service_and_type() -> None:
     assert event_subject("posts", "post_liked") == "events.posts.post_liked"
+
+
+@pytest.mark.parametrize("name", ["posts", "auth", "notify", "my.shop", "Shop", "", "s" * 33])
+def test_an_application_is_called_neither_as_hubbubs_own_nor_what_is_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"own|called"):
+        parse_application(name)
 
 
 @given(left=st.tuples(channels, texts), right=st.tuples(channels, texts))

@@ -1,6 +1,7 @@
 """What an application adds to its transaction, by sessions of either kind."""
 
 from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -119,6 +120,8 @@ async def test_a_publication_is_of_its_channel_and_its_key_is_used_once(
         lambda session: append(session, InvoicePaid(invoice_id=1), recipients=[""]),
         lambda session: append(session, InvoicePaid(invoice_id=1), channels=["a b"]),
         lambda session: append(session, InvoicePaid(invoice_id=1), service="a.>"),
+        lambda session: append(session, InvoicePaid(invoice_id=1), service="posts"),
+        lambda session: append(session, cast(Any, {"event": "invoice_paid"})),
         lambda session: append(session, InvoicePaid(invoice_id=1), aggregate="a" * 256),
         lambda session: append_publication(session, "", 1),
         lambda session: append_publication(session, "shop:a", float("inf")),

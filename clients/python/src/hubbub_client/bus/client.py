@@ -16,7 +16,7 @@ from hubbub_client.bus.publications import (
     is_same_data,
 )
 from hubbub_client.contracts.envelope import Envelope
-from hubbub_client.contracts.subjects import emitted_id, event_subject, parse_service
+from hubbub_client.contracts.subjects import emitted_id, event_subject, parse_application
 from hubbub_client.errors import (
     BadRequest,
     HubbubError,
@@ -303,7 +303,7 @@ async def connect(
         ValueError: the service can't be called so, or the URL is malformed.
         OSError: the file can't be read.
     """
-    hubbub = BusHubbub(service=parse_service(service), limits=limits)
+    hubbub = BusHubbub(service=parse_application(service), limits=limits)
     address = BusAddress(url, creds, ca)
     address.read()
     begins_anew = LogEvent("bus_client_begins_anew", service=service)

@@ -33,6 +33,8 @@ from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 log = logging.getLogger(__name__)
 
 STREAM = "EVENTS"
+CROWDED = 0.8
+"""Of the events that may be unsettled."""
 
 Begin = Literal["new", "all"]
 """Where a consumer begins that the bus does not know: with what is published from then on, or with
@@ -65,6 +67,9 @@ class Consumer:
         self._begin = begin
         self._limits = limits
         self._ready = ready
+        self._reasons: dict[int, str] = {}
+        """Why events failed that could not be told yet, by their sequence."""
+        self._is_crowded = False
         self._epoch = ""
         """Of the stream in which the floor is."""
         self._floor = 0
@@ -116,7 +121,8 @@ class Consumer:
         limits = self._limits
         try:
             if job.deliveries > limits.max_deliveries:  # and no failure of a handler was stored
-                raise CannotHandle("never settled: its processes died, or the bus was away")
+                unknown = "never settled: its processes died, or the bus was away"
+                raise CannotHandle(self._reasons.get(job.sequence, unknown))
             async with _as_failure_if_cancelled(), asyncio.timeout(limits.handler_seconds):
                 await self._handlers.handle(job.payload, job.subject, deliveries=job.deliveries)
         except CannotHandle as error:
@@ -159,6 +165,7 @@ class Consumer:
         envelope = envelope_of_failure(
             job, self._name, reason, max_bytes=self._bus.max_payload // 2
         )
+        refusals = self._bus.refusals
         try:
             await self._publisher.publish(
                 event_subject(self._name, FAILED),
@@ -167,10 +174,20 @@ class Consumer:
                 deadline_seconds=self._limits.publish_seconds,
             )
         except (BusUnavailable, MessageRejected) as error:
-            log.warning(LogEvent("failed_event_not_stored", consumer=self._name, reason=str(error)))
+            refused = self._bus.not_allowed if self._bus.refusals > refusals else None
+            why = refused or str(error)
+            log.warning(LogEvent("failed_event_not_stored", consumer=self._name, reason=why))
+            self._remember(job.sequence, reason)
             job.nak(delay_seconds=self._limits.longest_pause_seconds)
         else:
+            self._reasons.pop(job.sequence, None)
             job.term()
+
+    def _remember(self, sequence: int, reason: str) -> None:
+        """For its next delivery, if that is to this process."""
+        self._reasons[sequence] = reason
+        while len(self._reasons) > self._limits.max_unsettled:
+            del self._reasons[next(iter(self._reasons))]
 
     async def _until_ensured(self) -> None:
         """Make the consumer if there is none, however long the bus is away."""
@@ -220,7 +237,20 @@ class Consumer:
         found = await self._api.consumer_info(STREAM, self._name)
         if found is not None:
             self._floor = found.ack_floor
+            self._warn_if_crowded(found.unsettled)
         return found
+
+    def _warn_if_crowded(self, unsettled: int) -> None:
+        """Say once that soon no more events will come."""
+        is_crowded = unsettled >= CROWDED * self._limits.max_unsettled
+        if is_crowded and not self._is_crowded:
+            at_most = self._limits.max_unsettled
+            log.warning(
+                LogEvent(
+                    "consumer_crowded", consumer=self._name, unsettled=unsettled, at_most=at_most
+                )
+            )
+        self._is_crowded = is_crowded
 
     def _lacks_subjects(self, found: ConsumerInfo) -> bool:
         """Whether another process has taken away what we handle, or added what was given up."""

@@ -12,7 +12,7 @@ from hubbub_client.bus.consumer import Begin, Consumer
 from hubbub_client.bus.failures import EventFailed
 from hubbub_client.bus.handlers import E, Handlers, Register
 from hubbub_client.bus.limits import ConsumerLimits
-from hubbub_client.contracts.subjects import parse_service
+from hubbub_client.contracts.subjects import parse_application
 from hubbub_client.events import Readable
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.log_events import LogEvent
@@ -20,8 +20,6 @@ from hubbub_client.nats.address import BadAddress
 from hubbub_client.nats.client import Bus
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-NOTIFY = "notify"
-"""The consumer of the gateways."""
 
 
 class Events:
@@ -41,11 +39,9 @@ class Events:
                 then on, or with all that it holds, which is a week.
 
         Raises:
-            ValueError: no consumer can be called so.
+            ValueError: no consumer can be called so, or Hubbub's own are.
         """
-        if parse_service(name) == NOTIFY:
-            raise ValueError("notify is the consumer of the gateways")
-        self.name = name
+        self.name = parse_application(name)
         self._begin = begin
         self._limits = limits or ConsumerLimits()
         self._handlers = Handlers()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
-from hubbub_client.contracts.envelope import Envelope
+from pydantic import ValidationError
+
+from hubbub_client.contracts.envelope import Envelope, first_problem
 from hubbub_client.contracts.subjects import event_subject, parse_service
 from hubbub_client.events import Readable, event_name
 
@@ -121,8 +123,9 @@ class Handlers:
         entry = self._entry_for(service, envelope)
         try:
             event = entry.model.model_validate(envelope.data)
-        except ValueError as error:
-            raise CannotHandle(f"no {entry.model.__name__}: {error}") from error
+        except ValidationError as error:
+            # From None: its own text has what was sent.
+            raise CannotHandle(f"no {entry.model.__name__}: {first_problem(error)}") from None
         received = Received(envelope.id, service, envelope.time, envelope.traceparent, deliveries)
         await entry.call(event, received)
 
@@ -162,7 +165,8 @@ def _with_both(handler: Any) -> Callable[[Any, Received], Awaitable[None]]:
     Raises:
         TypeError: it can be called neither way.
     """
-    if not inspect.iscoroutinefunction(handler):
+    functions = (handler, type(handler).__call__) if callable(handler) else ()
+    if not any(map(inspect.iscoroutinefunction, functions)):
         raise TypeError(f"a handler is an async function: {handler!r}")
     signature = inspect.signature(handler)
     for arguments, call in (

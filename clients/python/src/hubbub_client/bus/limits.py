@@ -24,7 +24,8 @@ class ConsumerLimits:
     ack_wait_seconds: float = 30.0
     """After which the events of a process that died are given to another one."""
     max_unsettled: int = 1000
-    """Events of all processes that are being handled, or are to come again after a pause."""
+    """Events of all processes that are being handled, or are to come again after a pause. With so
+    many no others come, so what may fail by itself needs a consumer of its own."""
     forget_seconds: float = 30 * 24 * 3600.0
     """Without any process of that name, after which the bus forgets how far it was."""
     publish_seconds: float = 10.0

@@ -76,9 +76,7 @@ class Envelope(BaseModel):
         try:
             event = cls.model_validate_json(payload)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{where}: {first['msg']}") from error
+            raise ValueError(first_problem(error)) from error
         if "id" not in event.model_fields_set:
             raise ValueError("id: missing")  # the default would differ at each redelivery
         return event
@@ -96,3 +94,10 @@ class Envelope(BaseModel):
         """
         version = {"version": self.version} if self.version > 1 else {}
         return {**self.data, "event": self.type, "id": self.id, **version}
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong and where, without what was sent: that is not for logs."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}"

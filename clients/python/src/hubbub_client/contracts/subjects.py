@@ -26,6 +26,9 @@ EPHEMERAL = "eph."
 MAX_MESSAGE_ID_BYTES = 512
 MAX_EVENT_ID_CHARS = 64
 
+OWN_NAMES = frozenset({"auth", "notify", "posts"})
+"""Of Hubbub's services, and of the consumer of its gateways. The bus refuses them to others."""
+
 _KNOWN_NAMES = 1024  # most messages go to the same channels; at most 1.3 MiB
 
 _SERVICE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -98,6 +101,17 @@ def parse_service(name: str) -> str:
         raise ValueError(
             f"no service is called {name!r}: 1-32 of a-z, 0-9, _ and -, a letter first"
         )
+    return name
+
+
+def parse_application(name: str) -> str:
+    """Check the name of an application's service or consumer.
+
+    Raises:
+        ValueError: none can be called so, or Hubbub's own are, whose events no other may tell.
+    """
+    if parse_service(name) in OWN_NAMES:
+        raise ValueError(f"{name!r} is Hubbub's own")
     return name
 
 

@@ -111,6 +111,8 @@ class ConsumerInfo:
     config: Config
     ack_floor: int
     """Everything up to this sequence of the stream is acknowledged."""
+    unsettled: int
+    """How many messages were delivered, and are not acknowledged."""
 
 
 class JetStreamApi:
@@ -201,7 +203,9 @@ class JetStreamApi:
             if error.err_code == _NO_CONSUMER:
                 return None
             raise
-        return ConsumerInfo(answer["config"], answer["ack_floor"]["stream_seq"])
+        return ConsumerInfo(
+            answer["config"], answer["ack_floor"]["stream_seq"], answer["num_ack_pending"]
+        )
 
     async def create_consumer(self, stream: str, config: Config) -> None:
         """Create a durable consumer, or update it."""

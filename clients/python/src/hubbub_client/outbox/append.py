@@ -15,6 +15,7 @@ from hubbub_client.contracts.subjects import (
     api_message_id,
     emitted_id,
     event_subject,
+    parse_application,
     parse_service,
     publication_subject,
 )
@@ -139,14 +140,14 @@ def append(
         ValueError: a name is malformed, or a field is called as something that every event has.
         TooLarge: as an event it is.
     """
-    _add(
+    add_message(
         session,
         Message.of_event(
             event,
             recipients=recipients,
             channels=channels,
             idempotency_key=idempotency_key,
-            service=service,
+            service=parse_application(service),
             aggregate=aggregate,
             traceparent=traceparent,
         ),
@@ -176,7 +177,7 @@ def append_publication(
         ValueError: it is no channel, or not every reader could read the data.
         TooLarge: as a publication it is.
     """
-    _add(
+    add_message(
         session,
         Message.of_publication(
             channel,
@@ -198,9 +199,10 @@ def append_message(
         ValueError: no bus could take it under this subject or id.
     """
     message = Message.checked(id=message_id, subject=subject, aggregate=aggregate, payload=payload)
-    _add(session, message)
+    add_message(session, message)
 
 
-def _add(session: AnySession, message: Message) -> None:
+def add_message(session: AnySession, message: Message) -> None:
+    """Add it to the transaction."""
     session.info[APPENDED] = True
     session.add(OutboxRow(**message._asdict()))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from hubbub_client.arguments import User
+from hubbub_client.contracts.subjects import parse_application
 from hubbub_client.events import Event
 from hubbub_client.outbox.append import APPLICATION, Message
 
@@ -35,7 +36,7 @@ def append(
         recipients=recipients,
         channels=channels,
         idempotency_key=idempotency_key,
-        service=service,
+        service=parse_application(service),
         aggregate=aggregate,
         traceparent=traceparent,
     )
