@@ -18,10 +18,18 @@ from clients.python.tests.conftest import API_KEY
 from clients.python.tests.outbox.builders import until
 from clients.python.tests.outbox.shop import a_shop, commit_with, rows_in, synchronous
 from hubbub_client.outbox import append_publication
+from tests.fixtures.commands import Command, Program, run_command
 from tests.gateway.chatting import RunningGateway
 
 STOP_SECONDS = 20
-COMMAND = (sys.executable, "-m", "hubbub_client.outbox")
+RELAY = Program(
+    "hubbub_client.outbox",
+    (
+        "hubbub_client.outbox.bus", "hubbub_client.outbox.gateway", "hubbub_client.outbox.relay",
+        "aiosqlite", "asyncpg", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
+        "sqlalchemy.dialects.sqlite.aiosqlite",
+    ),
+)  # fmt: skip
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg2"}
 """As in the URLs of applications that are not asynchronous; neither can be awaited."""
 
@@ -33,9 +41,9 @@ def settings_of(destination: str, nats_url: str, url: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(env: dict[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
+def started(env: dict[str, str], log: Path) -> Generator[Command]:
     with log.open("wb") as output:
-        process = subprocess.Popen(COMMAND, env=os.environ | env, stderr=output)
+        process = Command([], program=RELAY, env=os.environ | env, stdout=output, stderr=output)
     try:
         yield process
     finally:
@@ -123,14 +131,7 @@ async def test_it_takes_the_driver_that_is_named(
     ],
 )
 def test_what_is_missing_is_said_in_a_line(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=STOP_SECONDS,
-        check=False,
-    )
+    done = run_command(*arguments, program=RELAY, env=os.environ, cwd=tmp_path)
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"Error: {said}")

@@ -1,8 +1,6 @@
 """A Django project in a folder, with a database of its own, whose commands are processes."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, make_url
 
+from tests.fixtures.commands import Command, Program, run_command
+
 COMMAND_SECONDS = 60
+DJANGO = Program(
+    "django",
+    (
+        "django.core.management.commands.check", "django.core.management.commands.makemigrations",
+        "django.core.management.commands.migrate", "django.core.management.commands.shell",
+        "django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.test",
+        "hubbub_client.outbox.bus", "hubbub_client.outbox.gateway", "hubbub_client.outbox.relay",
+        "aiosqlite", "asyncpg",
+    ),
+)  # fmt: skip
 APPS = ["hubbub_client.django", "hubbub_client.django.outbox"]
 
 
@@ -35,23 +45,26 @@ class Project:
 
     def run(self, *command: str) -> str:
         """What a command prints."""
-        done = subprocess.run(
-            self._line(command),
-            env=self._environment(),
+        done = run_command(
+            *command,
+            program=DJANGO,
+            env=self._environment,
             cwd=self._folder,
-            capture_output=True,
-            text=True,
             timeout=COMMAND_SECONDS,
-            check=False,
         )
         return done.stdout + done.stderr
 
     @contextmanager
-    def running(self, *command: str) -> Generator[subprocess.Popen[bytes]]:
+    def running(self, *command: str) -> Generator[Command]:
         """One that runs until it is stopped."""
         with (self._folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                self._line(command), env=self._environment(), cwd=self._folder, stderr=log
+            process = Command(
+                command,
+                program=DJANGO,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
             )
         try:
             yield process
@@ -63,12 +76,9 @@ class Project:
     def log(self) -> str:
         return (self._folder / "log").read_text()
 
-    def _line(self, command: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "django", *command]
-
+    @property
     def _environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")])
-        return os.environ | {"DJANGO_SETTINGS_MODULE": "project_settings", "PYTHONPATH": path}
+        return os.environ | {"DJANGO_SETTINGS_MODULE": "project_settings"}
 
 
 def as_django_has_it(url: str) -> dict[str, Any]:
