@@ -21,7 +21,9 @@ import hubbub_client
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import HubbubError, errors
 from hubbub_client.events import RESERVED
+from hubbub_client.outbox import RelayLimits, relaying
 from hubbub_client.outbox.__main__ import read_settings
+from hubbub_client.outbox.bus import to_bus
 from hubbub_client.pytest_plugin import COMMAND, DEFAULT_COMMAND, SETTINGS, START_SECONDS
 from hubbub_client.recorder import Recorder
 from hubbub_client.running import RunningHubbub, Server
@@ -144,6 +146,29 @@ async def test_what_the_outbox_of_the_example_holds_is_sent_by_its_application(
         "9.50",
     )
     assert heard["publication"]["data"] == {"sold": "9.50"}
+
+
+async def test_sqlite_as_the_readme_has_it_is_never_locked_by_the_relay(
+    sqlite_url: str, nats_url: str, gateway: RunningGateway
+) -> None:
+    record_payment = example("record_payment", InvoicePaid=example_model("InvoicePaid"))
+    tables, invoice = (record_payment.__globals__[name] for name in ("Base", "Invoice"))
+    synchronous = example("sqlite_engine")(sqlite_url)
+    tables.metadata.create_all(synchronous)
+
+    def pay_many() -> None:
+        with Session(synchronous) as session:
+            session.add(invoice(id=17, user="1", total="9.50", is_paid=False))
+            session.commit()
+            for _ in range(100):
+                record_payment(session, 17)
+        synchronous.dispose()
+
+    engine = create_async_engine(database_url(sqlite_url))
+    limits = RelayLimits(idle_seconds=0.001)
+    async with to_bus(nats_url) as bus, relaying(engine, bus, limits=limits):
+        await asyncio.to_thread(pay_many)
+    await engine.dispose()
 
 
 def test_the_commands_of_the_outbox_are_understood() -> None:

@@ -14,6 +14,7 @@ from hubbub_client.bus.connecting import BusAddress, keep_signed_in
 from hubbub_client.exchange import Limits
 from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus, BusLost, connect_bus
+from hubbub_client.outbox.bus import to_bus
 from shared.jetstream.streams import bootstrap
 from tests.fixtures.nats import StartServer
 from tests.fixtures.waiting import eventually
@@ -33,7 +34,7 @@ def an_events(name: str = "mailer") -> Events:
     return events
 
 
-@pytest.mark.parametrize("start", [connect, an_events().running])
+@pytest.mark.parametrize("start", [connect, an_events().running, to_bus])
 @pytest.mark.parametrize(
     ("url", "more", "error", "text"),
     [

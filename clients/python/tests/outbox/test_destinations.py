@@ -1,12 +1,10 @@
 """Where an application's outbox goes: over the bus, or to a gateway; what neither takes is kept."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from clients.python.tests.conftest import API_KEY
@@ -135,19 +133,3 @@ async def test_while_its_key_is_wrong_a_row_waits_for_the_right_one(
             return (await rows_in(engine))[0].sent_at is not None
 
         await until(is_sent)
-
-
-async def test_a_relay_that_cannot_go_on_ends_the_body_with_its_reason(
-    sqlite_url: str, nats_url: str
-) -> None:
-    async with a_shop(sqlite_url, tables=False) as engine, to_bus(nats_url) as destination:
-        with pytest.raises(OperationalError, match="no such table"):
-            async with relaying(engine, destination):
-                await asyncio.Event().wait()
-
-
-async def test_a_failure_in_the_body_comes_out_as_it_is(engine: AsyncEngine, nats_url: str) -> None:
-    async with to_bus(nats_url) as destination:
-        with pytest.raises(ZeroDivisionError):
-            async with relaying(engine, destination):
-                raise ZeroDivisionError

@@ -1,8 +1,10 @@
 """When the relay hears that there is something to do."""
 
 import asyncio
+from typing import Any
 
-from sqlalchemy.ext.asyncio import async_sessionmaker
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from clients.python.tests.outbox.builders import a_counter, count
@@ -15,7 +17,7 @@ from clients.python.tests.outbox.shop import (
 )
 from hubbub_client.outbox import append
 from hubbub_client.outbox.wake import wake_after_commit
-from hubbub_client.sql.database import Sessions, transaction
+from hubbub_client.sql.database import Sessions, database_url, transaction
 from tests.shared.sql.counting.tables import CounterRow
 from tests.shared.sql.counting.use_cases import count_up
 
@@ -76,12 +78,43 @@ async def test_a_commit_of_a_synchronous_session_wakes_from_its_thread(database_
             await wake.wait()
 
 
-async def test_sessions_keep_the_class_that_they_have(sqlite_url: str) -> None:
-    class OwnSession(Session):
-        pass
+async def test_a_commit_in_another_event_loop_wakes_from_its_thread(sqlite_url: str) -> None:
+    async with a_shop(sqlite_url):
+        sessions = async_sessionmaker(create_async_engine(database_url(sqlite_url)))
+        wake = wake_after_commit(sessions)
 
+        async def pay() -> None:
+            async with sessions.begin() as session:
+                append(session, InvoicePaid(invoice_id=1))
+            await session.bind.dispose()  # type: ignore[union-attr]
+
+        await asyncio.to_thread(asyncio.run, pay())
+
+        async with asyncio.timeout(20):
+            await wake.wait()
+
+
+class RoutingSession(Session):
+    """As of an application with several databases."""
+
+
+class RoutingAsyncSession(AsyncSession):
+    sync_session_class = RoutingSession
+
+
+@pytest.mark.parametrize(
+    "options", [{"sync_session_class": RoutingSession}, {"class_": RoutingAsyncSession}]
+)
+async def test_sessions_keep_the_class_that_they_have(
+    options: dict[str, Any], sqlite_url: str
+) -> None:
     async with a_shop(sqlite_url) as engine:
-        sessions = async_sessionmaker(engine, sync_session_class=OwnSession)
-        wake_after_commit(sessions)
-        async with sessions() as session:
-            assert isinstance(session.sync_session, OwnSession)
+        sessions = async_sessionmaker(engine, info={"tenant": 1}, **options)
+        wake = wake_after_commit(sessions)
+        async with sessions.begin() as session:
+            assert type(session.sync_session) is RoutingSession
+            assert session.info["tenant"] == 1
+            append(session, InvoicePaid(invoice_id=1))
+
+        async with asyncio.timeout(20):
+            await wake.wait()

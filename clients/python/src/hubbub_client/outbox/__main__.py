@@ -18,10 +18,9 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from hubbub_client.nats.address import BadAddress
-from hubbub_client.nats.errors import BusLost
 from hubbub_client.outbox.destination import Destination
 from hubbub_client.outbox.gateway import to_gateway
-from hubbub_client.outbox.relay import run_relay
+from hubbub_client.outbox.relay import prepare, run_relay
 from hubbub_client.sql.database import DatabaseLimits, connect_database, database_url
 from hubbub_client.sql.postgres import BadDatabaseUrl
 
@@ -106,10 +105,11 @@ async def relay_until_signal(settings: Settings) -> None:
             settings.destination as destination,
             connect_database(settings.database, limits=LIMITS) as sessions,
         ):
+            await prepare(sessions)
             await run_relay(sessions, destination, asyncio.Event())
     except asyncio.CancelledError:
         return  # by a signal, and nobody else could
-    except (BadAddress, BusLost, OSError) as error:  # OSError: of a file with the address
+    except (BadAddress, OSError) as error:  # OSError: of a file with the address
         raise CannotRelay(str(error)) from error
     except DBAPIError as error:
         raise CannotRelay(f"the outbox: {str(error.orig).partition(chr(10))[0]}") from error

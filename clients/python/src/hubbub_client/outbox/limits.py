@@ -16,6 +16,8 @@ class RelayLimits:
     """How long after a relay's death another takes over."""
     first_backoff_seconds: float = 0.1
     max_backoff_seconds: float = 2.0
+    failed_seconds: float = 5.0
+    """After an error that `relaying` does not know, until it begins anew."""
     max_pause_seconds: float = 30.0
     """How long an aggregate is left alone at most that is held up while others go on."""
     held_up_aggregates: int = 1000

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from hubbub_client.beside import beside
 from hubbub_client.log_events import LogEvent
 from hubbub_client.outbox import rows as outbox_rows
 from hubbub_client.outbox.batch import BatchResult, relay_batch
@@ -20,9 +21,17 @@ from hubbub_client.outbox.destination import Destination
 from hubbub_client.outbox.held_up import HeldUp
 from hubbub_client.outbox.lease import Lease
 from hubbub_client.outbox.limits import RelayLimits
-from hubbub_client.sql.database import DatabaseUnavailable, Sessions
+from hubbub_client.sql.database import (
+    DatabaseUnavailable,
+    Sessions,
+    place_of,
+    use_write_ahead_log,
+)
 
 log = logging.getLogger(__name__)
+
+WRITE_AHEAD_SECONDS = 5
+"""How long SQLite's file may be in use by others, until it stays as it is."""
 
 
 class RelayMetrics(Protocol):
@@ -75,6 +84,21 @@ async def run_relay(
         await relay.release_lease()
 
 
+async def prepare(sessions: Sessions) -> None:
+    """Look at the database once, so that who starts a relay is told at once what is wrong.
+
+    On SQLite readers and the writer stop waiting for each other, and the file remembers it. A
+    database that is away is not wrong: the relay waits for it.
+
+    Raises:
+        DBAPIError: the tables are not there, or not as they must be.
+    """
+    with suppress(DatabaseUnavailable):
+        await outbox_rows.check_tables(sessions)
+        if sessions.engine.dialect.name == "sqlite":
+            await use_write_ahead_log(sessions.engine, WRITE_AHEAD_SECONDS)
+
+
 @asynccontextmanager
 async def relaying(
     engine: AsyncEngine,
@@ -86,36 +110,43 @@ async def relaying(
 ) -> AsyncGenerator[None]:
     """Relay beside the body. Any number of processes may: one of them at a time does it.
 
+    Once the body has begun, the relay begins anew after whatever happens, and logs it: nobody would
+    notice that a part of an application has stopped.
+
     Args:
         engine: Of the application, or one on its database.
         destination: From `to_bus` or `to_gateway`.
         wake: From `wake_after_commit`; without it rows are found within `limits.idle_seconds`.
 
     Raises:
-        Exception: the relay can't go on, as where there are no tables. That ends the body.
+        DBAPIError: before the body, as of `prepare`.
     """
     sessions = Sessions(engine, readers=engine)
-    relay = run_relay(
-        sessions, destination, wake or asyncio.Event(), limits=limits, metrics=metrics
-    )
-    failure: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(relay)
+    limits = limits or RelayLimits()
+    await prepare(sessions)
+
+    async def relay() -> None:
+        while True:
             try:
-                yield
-            except Exception as error:
-                failure = error  # raised below, as the group would wrap it
-            finally:
-                task.cancel()
-    except ExceptionGroup as group:
-        failure = failure or group.exceptions[0]  # of the relay, the only task
-    if failure is not None:
-        raise failure
+                await run_relay(
+                    sessions, destination, wake or asyncio.Event(), limits=limits, metrics=metrics
+                )
+            except Exception:  # whatever it is, it is told
+                log.exception(LogEvent("outbox_relay_begins_anew"))
+            await asyncio.sleep(limits.failed_seconds)
+
+    async with beside(relay()):
+        yield
 
 
 async def _always() -> bool:
     return True
+
+
+def _reason_of(error: DatabaseUnavailable) -> str:
+    """What the driver says, in a line; its own error is within SQLAlchemy's."""
+    cause = getattr(error.__cause__, "orig", None) or error.__cause__ or error
+    return str(cause).partition("\n")[0] or repr(cause)
 
 
 class _Relay:
@@ -150,7 +181,14 @@ class _Relay:
             try:
                 await self._step()
             except DatabaseUnavailable as error:
-                log.warning(LogEvent("outbox_database_away", error=str(error)))
+                log.warning(
+                    LogEvent(
+                        "outbox_database_away",
+                        error=str(error),
+                        reason=_reason_of(error),
+                        database=place_of(self._sessions.engine.url),
+                    )
+                )
                 await self._back_off()
 
     async def release_lease(self) -> None:

@@ -8,13 +8,25 @@ from typing import NamedTuple
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hubbub_client.outbox.table import UNSENT, OutboxRow, OutboxStream
+from hubbub_client.outbox.table import UNSENT, OutboxRow, OutboxStream, OutboxTables
 from hubbub_client.sql.database import Sessions, insert_into, transaction
 
 NEWEST_SEQUENCES = 5000
 """Searched for those that were given twice: more than are sent between two checks."""
 _LIFE = select(func.coalesce(func.max(OutboxStream.life), 0)).scalar_subquery()
 """Of the one stream that an outbox is for."""
+
+
+async def check_tables(sessions: Sessions) -> None:
+    """See that all tables and columns are there.
+
+    Raises:
+        DBAPIError: they are not.
+        DatabaseUnavailable: nobody knows.
+    """
+    async with transaction(sessions, read_only=True) as session:
+        for table in OutboxTables.metadata.sorted_tables:
+            await session.execute(select(table).limit(0))
 
 
 class Due(NamedTuple):

@@ -93,6 +93,7 @@ class Sessions(async_sessionmaker[AsyncSession]):
     def __init__(self, engine: AsyncEngine, *, readers: AsyncEngine) -> None:
         """``readers``: the engine of sessions that only read."""
         super().__init__(engine, expire_on_commit=False)
+        self.engine = engine
         self._readers = readers
         self.unfit_because: str | None = None
         """Why nothing is to be read or written now, such as tables that are not as they must be."""
