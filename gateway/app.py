@@ -33,6 +33,7 @@ from gateway.server_api.routes import api_shortcuts, create_api_router
 from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
 from gateway.session.clock import ClockWatch
+from gateway.session.readiness import Readiness
 from gateway.session.session import SessionKind
 from gateway.settings import GatewaySettings
 from gateway.siblings import Siblings
@@ -103,6 +104,7 @@ class Gateway:
         """
         self._complete_at = complete_at
         self._was_complete = complete_at is None
+        self._awaits_auth_service = settings.awaits_auth_service
         self.settings = settings
         self._bus = bus
         self._verifier = verifier
@@ -282,7 +284,7 @@ class Gateway:
                 elsewhere=self.presence.connections_elsewhere,
             ),
             buckets=configured.buckets(settings),
-            not_ready=self.not_ready,
+            not_ready=Readiness(self.not_ready, self.hub.shared.loop.call_soon).not_ready,
         )
 
     def not_ready(self) -> list[str]:
@@ -333,18 +335,17 @@ class Gateway:
 
     def _are_complete(self) -> bool:
         return self.control.caught_up and (
-            not self.settings.awaits_auth_service
-            or self._revocations.are_complete(self.control.epoch)
+            not self._awaits_auth_service or self._revocations.are_complete(self.control.epoch)
         )
 
     def _has_reached_auth_service(self) -> bool:
         """Once is enough: the bus of this process can be restored only while it is down."""
-        if not self._was_complete and self.settings.awaits_auth_service:
+        if not self._was_complete and self._awaits_auth_service:
             position = None if self._complete_at is None else self._complete_at()
             self._was_complete = position is not None and position.is_reached(
                 epoch=self.control.epoch, position=self.control.position
             )
-        return self._was_complete or not self.settings.awaits_auth_service
+        return self._was_complete or not self._awaits_auth_service
 
     async def _follow(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -218,7 +218,8 @@ class Access:
     ) -> None:
         """Check a token: at once, or when its issuer was asked for keys.
 
-        The caller has seen in the same step that the gateway is ready.
+        The caller has seen in this turn of the loop that the gateway is ready. What was revoked is
+        looked up in this step.
 
         Args:
             admit: Gets the claims, in the step in which they were found to hold. May refuse them
