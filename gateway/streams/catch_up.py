@@ -26,6 +26,8 @@ from hubbub_client.contracts.publications import StoredPublication
 from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.nats.errors import BusUnavailable
 
+_PAYLOAD = attrgetter("payload")
+
 Send = Callable[[list[StoredPublication]], None]
 """Gets the publications in batches, ascending."""
 
@@ -89,11 +91,12 @@ class CatchUp:
 
         Holds within this step of the loop only.
         """
+        return self._recent(channel, offset) if self._can_be_here(offset, epoch) else None
+
+    def _recent(self, channel: ChannelName, offset: int) -> list[StoredPublication] | None:
         feed, ring = self._feed, self._feed.ring
-        if not self._can_be_here(offset, epoch):
-            return None
         at, found = offset, list[StoredPublication]()
-        if at < self._floor:
+        if at < ring.floor and at < self._floor:
             page = self._reads.known(channel, at, up_to=feed.position)
             if page is None or page.through < self._floor:
                 return None
@@ -107,17 +110,21 @@ class CatchUp:
         self, channels: Iterable[ChannelName], offset: int, epoch: str | None
     ) -> list[StoredPublication] | None:
         """As `recent`, of several channels in one sequence, if that is not more than one batch."""
+        if not self._can_be_here(offset, epoch):
+            return None
         found: list[StoredPublication] = []
-        if offset == self._feed.position and self._can_be_here(offset, epoch):
+        if offset == self._feed.position:
             return found  # as most who come
         for channel in channels:
-            recent = self.recent(channel, offset, epoch)
+            recent = self._recent(channel, offset)
             if recent is None:
                 return None
-            found += recent
-        found.sort(key=attrgetter("offset"))
-        batch, is_all = bounded(found, *self._bounds)
-        return batch if is_all and len(batch) <= self._limits.replay_limit else None
+            found = sorted(found + recent) if found and recent else found or recent
+        limits = self._limits
+        if len(found) > min(limits.batch_count, limits.replay_limit):
+            return None
+        is_one_batch = len(found) <= 1 or sum(map(len, map(_PAYLOAD, found))) <= limits.batch_bytes
+        return found if is_one_batch else None
 
     def latest(self, channel: ChannelName) -> list[StoredPublication] | None:
         """The channel's newest publication, if there is one, from memory.

@@ -98,7 +98,7 @@ class Ring:
             for channel in set(channels)
             if (found := self._offsets.get(channel)) is not None
         ]
-        merged = chain.from_iterable(runs) if len(runs) == 1 else heapq.merge(*runs)
+        merged = heapq.merge(*runs) if len(runs) > 1 else chain.from_iterable(runs)
         return map(self._publications.__getitem__, merged)
 
     def before(self, channel: ChannelName, offset: int) -> StoredPublication | None:
@@ -169,8 +169,7 @@ class _Offsets:
         return bool(self._offsets)
 
     def after(self, offset: int) -> Iterator[int]:
-        for index in range(self._index_after(offset), len(self._offsets)):
-            yield self._offsets[index]
+        return map(self._offsets.__getitem__, range(self._index_after(offset), len(self._offsets)))
 
     def count_after(self, offset: int) -> int:
         return len(self._offsets) - self._index_after(offset)
