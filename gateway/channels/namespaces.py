@@ -169,8 +169,8 @@ class Namespaces:
 
     def may_recover(self, channel: ChannelName, user_id: UserId) -> bool:
         """Whether a subscriber who asks for it is sent what it missed."""
-        options = self.options_of(channel)
-        return (options is not None and options.history) and (
+        options = self.find(channel)
+        return (isinstance(options, Namespace) and options.history) and (
             options.force_recovery
             or options.allow_recovery
             or self._may_read_history(channel, user_id)

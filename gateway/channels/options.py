@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -187,7 +188,7 @@ class Namespace(BaseModel):
             raise ValueError("; ".join(problems))
         return self
 
-    @property
+    @cached_property
     def publishing(self) -> Allowed:
         return Allowed(
             self.allow_publish_for_client,
@@ -195,7 +196,7 @@ class Namespace(BaseModel):
             self.allow_publish_for_anonymous,
         )
 
-    @property
+    @cached_property
     def seeing_presence(self) -> Allowed:
         return Allowed(
             self.allow_presence_for_client,
@@ -203,7 +204,7 @@ class Namespace(BaseModel):
             self.allow_presence_for_anonymous,
         )
 
-    @property
+    @cached_property
     def reading_history(self) -> Allowed:
         return Allowed(
             self.allow_history_for_client,

@@ -109,11 +109,11 @@ class Session(Member):
             MayNotSubscribe: there is no such channel, or not for this user.
         """
         namespaces = self.kind.namespaces
-        options = namespaces.options_of(channel)
         refusal = namespaces.why_not_subscribe(channel, self.user_id, by_token=by_token)
         if refusal is not None:
             raise MayNotSubscribe(f"no subscribing to {channel}", refusal)
-        assert options is not None
+        options = namespaces.find(channel)
+        assert isinstance(options, Namespace)
         return options
 
     def subscribe(self, channel: ChannelName, encode: Format) -> Subscription:
@@ -401,15 +401,24 @@ class Session(Member):
     @contextmanager
     def recovering(self, *subscriptions: Subscription) -> Generator[Recovery]:
         """The way to live of some subscriptions, during the body."""
+        recovery = self.begin_recovery(subscriptions)
+        try:
+            yield recovery
+        finally:
+            self.end_recovery(recovery)
+
+    def begin_recovery(self, subscriptions: Collection[Subscription]) -> Recovery:
+        """The way to live of some subscriptions, until `end_recovery`."""
         kind = self.kind
         recovery = Recovery(
             self.connection, subscriptions, kind.catch_up, kind.encodings, kind.metrics
         )
         self._recoveries = (*self._recoveries, recovery)
-        try:
-            yield recovery
-        finally:
-            self._forget(recovery)
+        return recovery
+
+    def end_recovery(self, recovery: Recovery) -> None:
+        """It is live, or gave up."""
+        self._recoveries = tuple(each for each in self._recoveries if each is not recovery)
 
     def fall_behind(self, delivered_offset: int | None = None) -> None:
         kind = self.kind
@@ -431,7 +440,7 @@ class Session(Member):
 
     async def _catch_up(self, lag: SlowConsumer) -> None:
         def on_live(watching: Collection[Subscription]) -> None:
-            self._forget(lag)
+            self.end_recovery(lag)
             if not self._is_behind:
                 self.connection.keep_up()
             self.kind.on_caught_up(self, watching)
@@ -441,7 +450,7 @@ class Session(Member):
         except ConnectionLost:
             pass
         finally:
-            self._forget(lag)
+            self.end_recovery(lag)
 
     def start_over(self, reason: str) -> None:
         for recovery in self._recoveries:
@@ -457,9 +466,6 @@ class Session(Member):
         """Say that something is missing for good from what was sent of these."""
         self.kind.metrics.resets.inc()
         self.kind.on_hole(self, subscriptions, reason)
-
-    def _forget(self, recovery: Recovery) -> None:
-        self._recoveries = tuple(each for each in self._recoveries if each is not recovery)
 
     def _has_no_history(self, channel: ChannelName) -> bool:
         options = self.kind.namespaces.options_of(channel)

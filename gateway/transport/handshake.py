@@ -3,7 +3,7 @@
 The request was parsed by llhttp, so its form is sound. Header names are in lower case.
 """
 
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha1
@@ -123,7 +123,7 @@ def read_request(method: bytes, target: bytes, headers: Sequence[tuple[bytes, by
 
 def switching_protocols(key: bytes, *, subprotocol: str | None, lines: bytes) -> bytes:
     """The response that opens the connection; ``lines`` are more headers, see `header_lines`."""
-    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    accept = b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
     if subprotocol is not None:
         lines += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1")
     return b"%b%b\r\n%b\r\n" % (_SWITCHING, accept, lines)
@@ -168,7 +168,7 @@ def _has(value: bytes, token: bytes) -> bool:
 
 def _check_key(key: bytes | None) -> bytes:
     try:
-        if key is not None and len(b64decode(key, validate=True)) == _KEY_BYTES:
+        if key is not None and len(a2b_base64(key, strict_mode=True)) == _KEY_BYTES:
             return key
     except ValueError:
         pass

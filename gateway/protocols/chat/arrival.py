@@ -83,15 +83,19 @@ class Arrival:
             self._arrive_at_once(offset, missed)
 
     def _arrive_at_once(self, offset: int, missed: list[StoredPublication]) -> None:
-        with self._session.recovering(*self._subscriptions) as recovery:
+        session = self._session
+        recovery = session.begin_recovery(self._subscriptions)
+        try:
             try:
                 if missed:
-                    self._session.pay_for(len(missed))
+                    session.pay_for(len(missed))
             except TooFast:
                 self._refuse_replay()
             else:
                 self._welcome(offset, recovery)
                 recovery.finish(missed)
+        finally:
+            session.end_recovery(recovery)
 
     def _starting_point(self) -> tuple[int | None, str | None]:
         """The offset and its epoch; None if there is more to it than that."""

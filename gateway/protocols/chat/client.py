@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from enum import Enum
 from functools import partial
 from typing import ClassVar
@@ -173,7 +172,7 @@ class ChatClient:
         session.begin(CONNECT_UNITS + units_of_replay(asked.history))
         self._session, self._handshake = session, None
         encode = PUBLICATION_FORMATS[self.connection.deflates]
-        self._room = session.subscribe(channel, encode)
+        self._room = session.kind.manager.subscribe(session, channel, encode)
         if options.presence:
             session.enter(self._room)
         personal = session.subscribe(own, encode)
@@ -313,8 +312,11 @@ def chat_endpoint(service: ChatService, upgrade: Upgrade, *, has_room: bool = Tr
         address=upgrade.client_host,
         has_room=has_room,
     )
-    with suppress(ConnectionResetError):  # it went away in its own handshake
-        upgrade.accept(
+    try:
+        client = upgrade.accept(
             lambda connection: ChatClient(connection, handshake, service),
             subprotocol=handshake.subprotocol,
-        ).open()
+        )
+    except ConnectionResetError:  # it went away in its own handshake
+        return
+    client.open()

@@ -106,11 +106,8 @@ def encode_welcome(
     head |= {"room": room, "count": count}
     tail = {"offset": offset, "epoch": epoch}
     return text_frame(
-        pydantic_core.to_json(head)[:-1]
-        + b',"users":'
-        + users
-        + b","
-        + pydantic_core.to_json(tail)[1:]
+        b'%b,"users":%b,%b'
+        % (pydantic_core.to_json(head)[:-1], users, pydantic_core.to_json(tail)[1:])
     )
 
 
