@@ -74,6 +74,8 @@ class Consumer:
         """Of the stream in which the floor is."""
         self._floor = 0
         """Up to there all was settled, or not ours, when it was last noted."""
+        self._noted_subjects: list[str] = []
+        """What all processes of the consumer handle, as it was then."""
 
     async def run(self) -> None:
         """Handle events until cancelled; then let the handlers under way end.
@@ -215,7 +217,8 @@ class Consumer:
         async def beginning() -> Config:
             return self._beginning(epoch)
 
-        subjects = self._handlers.subjects(_subjects_of(found) if found else ())
+        known = _subjects_of(found) if found else self._noted_subjects
+        subjects = self._handlers.subjects(known)
         done = await ensure_consumer(
             self._api, STREAM, self._config(subjects), found=found, beginning=beginning
         )
@@ -237,6 +240,7 @@ class Consumer:
         found = await self._api.consumer_info(STREAM, self._name)
         if found is not None:
             self._floor = found.ack_floor
+            self._noted_subjects = _subjects_of(found)
             self._warn_if_crowded(found.unsettled)
         return found
 
