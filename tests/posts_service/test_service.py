@@ -139,7 +139,7 @@ async def test_likes_end_up_on_the_bus_once_and_in_order_for_each_post(
 
 
 async def test_a_commit_wakes_the_relay(nats: NatsServer, observer: Bus, sqlite_url: str) -> None:
-    never_by_itself = RelayLimits(idle_seconds=3600, lease_seconds=3600)
+    never_by_itself = RelayLimits(idle_seconds=300, lease_seconds=300)
     async with (
         served(nats.url, sqlite_url, relay_limits=never_by_itself) as app,
         a_client(app, 1, "Ada") as ada,

@@ -173,9 +173,11 @@ async def test_sqlite_as_the_readme_has_it_is_never_locked_by_the_relay(
 
 def test_the_commands_of_the_outbox_are_understood() -> None:
     commands = re.findall(r"^python -m hubbub_client\.outbox (.*)$", README, re.MULTILINE)
+    [exported] = re.findall(r"^export (HUBBUB_OUTBOX_.*)$", README, re.MULTILINE)
+    environment = dict(each.split("=", 1) for each in exported.replace("…", "x").split())
     assert len(commands) == 2
     for command in commands:
-        read_settings(shlex.split(command.replace("…", "x")), {})
+        read_settings(shlex.split(command.replace("…", "x")), environment)
 
 
 def test_what_documents_and_examples_import_is_what_may_be_imported() -> None:

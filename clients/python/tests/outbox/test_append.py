@@ -1,6 +1,7 @@
 """What an application adds to its transaction, by sessions of either kind."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -112,6 +113,18 @@ async def test_a_publication_is_of_its_channel_and_its_key_is_used_once(
     data = {"invoice_id": 17, "event": "invoice_paid", "id": "k"}
     assert (row.subject, row.id) == ("rt.pub.shop:a~b", "api:shop%3Aa.b:k")
     assert Publication.decode(row.payload) == Publication(data, tags={"t": "v"})
+
+
+async def test_a_key_that_is_used_may_leave_the_rest_to_be_committed(engine: AsyncEngine) -> None:
+    async with async_sessionmaker(engine)() as session:
+        for number in (1, 2):
+            session.add(InvoiceRow(id=number))
+            with suppress(IntegrityError):
+                async with session.begin_nested():
+                    append(session, InvoicePaid(invoice_id=1), idempotency_key="k")
+            await session.commit()
+
+    assert (len(await rows_in(engine)), await invoices_in(engine)) == (1, [1, 2])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The outbox among an application's own tables, as Alembic sees them."""
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.migration import MigrationContext
@@ -10,8 +11,10 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from clients.python.tests.outbox.builders import until
 from clients.python.tests.outbox.shop import Base, InvoicePaid, a_shop, commit_with, rows_in
 from hubbub_client.jetstream.publisher import Publisher
-from hubbub_client.outbox import append, outbox_tables, relaying
-from hubbub_client.outbox.table import OutboxTables
+from hubbub_client.outbox import OutboxTables, append, outbox_tables, relaying
+
+OTHER = sa.MetaData()
+sa.Table("outbox_lease", OTHER, sa.Column("id", sa.Integer, primary_key=True))
 
 
 def autogenerate(connection: Connection) -> str:
@@ -64,3 +67,25 @@ def test_they_are_added_to_any_metadata_once() -> None:
     outbox_tables(metadata)
 
     assert metadata.tables.keys() == OutboxTables.metadata.tables.keys()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (sa.MetaData(schema="app"), "in no schema"),
+        (OTHER, "another table outbox_lease"),
+    ],
+)
+def test_what_could_not_be_used_is_refused_at_once(metadata: sa.MetaData, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        outbox_tables(metadata)
+
+
+async def test_a_session_with_several_databases_is_told_where_the_outbox_is(
+    sqlite_url: str,
+) -> None:
+    async with a_shop(sqlite_url) as engine:
+        sessions = async_sessionmaker(binds={Base: engine, OutboxTables: engine})
+        await commit_with(sessions)(lambda session: append(session, InvoicePaid(invoice_id=1)))
+
+        assert len(await rows_in(engine)) == 1

@@ -119,6 +119,10 @@ async def test_it_takes_the_driver_that_is_named(
         (["--database", "sqlite:///x"], "no destination: --nats, or --gateway with --api-key"),
         (["--database", "sqlite:///x", "--gateway", "http://a"], "no destination: "),
         (
+            ["--database", "sqlite:///x", "--nats", "nats://a", "--gateway", "http://a"],
+            "two destinations: --nats (HUBBUB_NATS_URL), --gateway (HUBBUB_URL)",
+        ),
+        (
             ["--database", "sqlite:///x", "--gateway", "a", "--api-key", "k"],
             "the gateway: not a URL of HTTP",
         ),

@@ -31,7 +31,7 @@ from hubbub_client.outbox.destination import Destination
 from hubbub_client.outbox.gateway import to_gateway
 from tests.gateway.chatting import RunningGateway
 
-NEVER_POLLING = RelayLimits(idle_seconds=3600, lease_seconds=3600)
+NEVER_POLLING = RelayLimits(idle_seconds=300, lease_seconds=300)
 QUICK = RelayLimits(idle_seconds=0.05)
 
 

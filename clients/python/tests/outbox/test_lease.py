@@ -1,13 +1,32 @@
 """One holder at a time, on either database."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import update
 
 from clients.python.tests.outbox.builders import until
 from hubbub_client.outbox.lease import Lease
-from hubbub_client.sql.database import Sessions
+from hubbub_client.outbox.table import OutboxLease
+from hubbub_client.sql.database import Sessions, transaction
 
-LONG_SECONDS = 3600
+LONG_SECONDS = 300
 SHORT_SECONDS = 1
+
+
+@pytest.mark.parametrize(("ahead_seconds", "is_taken"), [(200, False), (400, True)])
+async def test_one_that_a_wrong_clock_has_written_keeps_nobody_out_for_long(
+    ahead_seconds: int, is_taken: bool, sessions: Sessions
+) -> None:
+    first, second = Lease(sessions, seconds=SHORT_SECONDS), Lease(sessions, seconds=SHORT_SECONDS)
+    assert await first.hold()
+    until = datetime.now(UTC) + timedelta(seconds=ahead_seconds)
+    async with transaction(sessions) as session:
+        await session.execute(update(OutboxLease).values(expires_at=until))
+
+    assert await second.hold() == is_taken
+    assert second.others_until == (None if is_taken else until)
 
 
 async def test_of_many_that_ask_together_one_gets_it(sessions: Sessions) -> None:

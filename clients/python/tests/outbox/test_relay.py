@@ -41,7 +41,7 @@ from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
 
 WRITERS = 20
-LONG_SECONDS = 3600
+LONG_SECONDS = 300
 NEVER_POLLING = RelayLimits(idle_seconds=LONG_SECONDS, lease_seconds=LONG_SECONDS)
 QUICK = RelayLimits(idle_seconds=0.05, lease_seconds=1, publish_seconds=0.5, measure_seconds=0.05)
 QUICK_FOR_LONG = replace(QUICK, lease_seconds=LONG_SECONDS)

@@ -19,10 +19,11 @@ if find_spec("sqlalchemy") is None:
 from hubbub_client.outbox.append import append, append_message, append_publication
 from hubbub_client.outbox.limits import RelayLimits
 from hubbub_client.outbox.relay import RelayMetrics, relaying
-from hubbub_client.outbox.table import outbox_tables
+from hubbub_client.outbox.table import OutboxTables, outbox_tables
 from hubbub_client.outbox.wake import wake_after_commit
 
 __all__ = [
+    "OutboxTables",
     "RelayLimits",
     "RelayMetrics",
     "append",

@@ -67,6 +67,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         database = database_url(given.database)
     except BadDatabaseUrl as error:
         raise CannotRelay(f"the database: {error}") from error
+    if given.nats and given.gateway:
+        raise CannotRelay("two destinations: --nats (HUBBUB_NATS_URL), --gateway (HUBBUB_URL)")
     if given.nats:
         return Settings(database, _bus(given.nats, creds=given.nats_creds, ca=given.nats_ca))
     if not (given.gateway and given.api_key):

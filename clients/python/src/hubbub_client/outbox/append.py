@@ -131,7 +131,9 @@ def append(
         recipients: They get it on all of their connections.
         channels: Their subscribers get it, too.
         idempotency_key: The outbox has one such event of the service with it, and its id is made
-            of it; by default each is an event of its own.
+            of it; by default each is an event of its own. A second one while the first is kept, for
+            a day after it was sent, fails the transaction, as what else it does would be done
+            twice: see the flush's ``IntegrityError``, or append within ``session.begin_nested()``.
         service: Who tells it, as consumers see it: the subject is ``events.<service>.<name>``.
         aggregate: What it is about, such as ``invoice:17``; by default all such events are one.
         traceparent: The trace context of the request that caused it.
@@ -168,7 +170,7 @@ def append_publication(
 
     Args:
         data: An event, or any JSON value.
-        idempotency_key: A channel gets one publication with the same key; the outbox has one row.
+        idempotency_key: A channel has one publication with it. Of a second one see `append`.
         tags: What subscribers may filter by.
         delta: Whether subscribers may be sent a patch of the publication before it.
         aggregate: What leaves in order; by default the channel. See `append`.

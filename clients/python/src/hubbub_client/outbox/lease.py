@@ -4,9 +4,9 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import or_, update
+from sqlalchemy import or_, select, update
 
-from hubbub_client.outbox.table import RELAY, OutboxLease
+from hubbub_client.outbox.table import MAX_LEASE_SECONDS, RELAY, OutboxLease
 from hubbub_client.sql.database import Sessions, database_now, insert_into, transaction
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,6 +18,8 @@ class Lease:
     It expires by the database's clock, the same for all. The holder counts by its own monotonic
     clock, from *before* it asked. So it stops a little before anybody else may start, even if its
     system clock is wrong.
+
+    A clock that was ahead when it was written keeps nobody out for longer than the longest lease.
     """
 
     def __init__(self, sessions: Sessions, *, seconds: float) -> None:
@@ -26,6 +28,8 @@ class Lease:
         self._owner = secrets.token_hex(8)
         self._held_until = 0.0
         self._is_there = False
+        self.others_until: datetime | None = None
+        """When it expires, if another had it when we asked."""
 
     @property
     def remaining_seconds(self) -> float:
@@ -48,7 +52,11 @@ class Lease:
                 make = insert_into(session, OutboxLease).values(free)
                 await session.execute(make.on_conflict_do_nothing())
             now = await database_now(session)
-            available = or_(OutboxLease.owner == self._owner, OutboxLease.expires_at <= now)
+            expires_at = OutboxLease.expires_at
+            is_over = or_(
+                expires_at <= now, expires_at > now + timedelta(seconds=MAX_LEASE_SECONDS)
+            )
+            available = or_(OutboxLease.owner == self._owner, is_over)
             take = (
                 update(OutboxLease)
                 .where(OutboxLease.name == RELAY, available)
@@ -56,6 +64,8 @@ class Lease:
                 .returning(OutboxLease.owner)
             )
             taken = (await session.execute(take)).first() is not None
+            of_others = select(expires_at).where(OutboxLease.name == RELAY)
+            self.others_until = None if taken else await session.scalar(of_others)
         self._is_there = True
         self._held_until = asked_at + self._seconds if taken else 0.0
         return taken

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from hubbub_client.outbox.table import MAX_LEASE_SECONDS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayLimits:
@@ -39,3 +41,5 @@ class RelayLimits:
     def __post_init__(self) -> None:
         if self.publish_seconds >= self.lease_seconds * 2 / 3:
             raise ValueError("a message may wait no longer than two thirds of the lease")
+        if self.lease_seconds > MAX_LEASE_SECONDS:
+            raise ValueError(f"a lease is of at most {MAX_LEASE_SECONDS} seconds")

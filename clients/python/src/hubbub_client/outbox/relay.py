@@ -168,7 +168,7 @@ class _Relay:
         self._limits = limits
         self._metrics = metrics
         self._lease = Lease(sessions, seconds=limits.lease_seconds)
-        self._has_lease = False
+        self._has_lease: bool | None = None
         self._held_up = HeldUp(limits)
         self._held_up_since: float | None = None
         self._backoff_seconds = 0.0
@@ -223,8 +223,13 @@ class _Relay:
 
     async def _hold_lease(self) -> bool:
         held = await self._lease.hold()
-        if held != self._has_lease:
-            log.info(LogEvent("outbox_lease_taken" if held else "outbox_lease_lost"))
+        if held and not self._has_lease:
+            log.info(LogEvent("outbox_lease_taken"))
+        elif self._has_lease and not held:
+            log.info(LogEvent("outbox_lease_lost"))
+        elif self._has_lease is None:
+            until = self._lease.others_until
+            log.info(LogEvent("outbox_lease_held_by_another", until=str(until)))
         self._has_lease = held
         return held
 

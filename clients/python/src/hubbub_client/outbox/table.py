@@ -28,11 +28,18 @@ from hubbub_client.sql.database import Moment
 RELAY = "relay"
 """The name of the one lease."""
 
+MAX_LEASE_SECONDS = 300
+"""Nobody takes it for longer: what expires later was written by a clock that was wrong."""
+
 MAX_NAME_LENGTH = 255
 
 
 class OutboxTables(DeclarativeBase):
-    """The tables as the library uses them. `outbox_tables` adds them to an application's."""
+    """The tables as the library uses them. `outbox_tables` adds them to an application's.
+
+    A session with several databases is told by it where they are:
+    ``binds={Base: engine, OutboxTables: engine}``.
+    """
 
 
 class OutboxRow(OutboxTables):
@@ -106,9 +113,20 @@ def outbox_tables(metadata: MetaData) -> None:
     """Add the outbox's tables to an application's own, so that they are made with them.
 
     Alembic's ``--autogenerate`` sees them, now and when a later version changes them.
+
+    Raises:
+        ValueError: the application has another table of such a name; or its tables are in a schema,
+            where neither `append` nor the relay would look for these.
     """
+    if metadata.schema is not None:
+        raise ValueError(
+            "the outbox is in no schema: give it a MetaData of its own, and both to Alembic"
+        )
     for table in OutboxTables.metadata.sorted_tables:
-        if table.key in metadata.tables:
+        there = metadata.tables.get(table.key)
+        if there is not None:
+            if not set(table.columns.keys()) <= set(there.columns.keys()):
+                raise ValueError(f"the application has another table {table.key}")
             continue
         added = table.to_metadata(metadata)
         for column in added.columns:

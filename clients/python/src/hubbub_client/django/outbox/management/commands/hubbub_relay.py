@@ -31,7 +31,7 @@ def environment(wanted: HubbubSettings, alias: str) -> dict[str, str]:
     """What the library's own command would find there."""
     known = {
         "HUBBUB_OUTBOX_DATABASE_URL": url_of(alias).render_as_string(hide_password=False),
-        "HUBBUB_URL": wanted.url,
+        "HUBBUB_URL": "" if wanted.nats_url else wanted.url,
         "HUBBUB_API_KEY": wanted.api_key,
         "HUBBUB_NATS_URL": wanted.nats_url,
         "HUBBUB_NATS_CREDS": wanted.nats_creds,
