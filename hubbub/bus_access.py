@@ -37,8 +37,16 @@ async def bus_of(
             async with asyncio.timeout(CONNECT_SECONDS):
                 await bus.until_connected()
         except TimeoutError:
-            raise CommandFailed(f"NATS does not answer at {without_passwords(url)}") from None
+            raise CommandFailed(f"NATS at {without_passwords(url)} {why_away(bus)}") from None
         yield bus
+
+
+def why_away(bus: Bus) -> str:
+    """What is to be said after the name of a bus that we could not connect to."""
+    if bus.not_allowed:  # it closes the connection then, which may be heard of in its place
+        return f"does not let us in: {bus.not_allowed}"
+    reason = f": {bus.last_error}" if bus.last_error else ""
+    return f"does not answer{reason}"
 
 
 def named_bus(*, nats: str | None, data: Path | None, settings: ServiceSettings) -> str | None:

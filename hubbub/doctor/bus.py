@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 
 from hubbub.bootstrap import stream_settings
+from hubbub.bus_access import why_away
 from hubbub.doctor.findings import Finding, bad, doubtful, good
 from hubbub.doctor.subject import BusAddress
 from hubbub_client.jetstream.api import Config, ConsumerInfo, JetStreamApi, StreamInfo
 from hubbub_client.jetstream.clock import Clock, trouble_with_clock
 from hubbub_client.nats.address import BadAddress, without_passwords
 from hubbub_client.nats.client import Bus, connect_bus
-from hubbub_client.nats.errors import BusLost, BusUnavailable, StreamMissing
+from hubbub_client.nats.errors import BusLost, BusUnavailable, NobodyAnswers, StreamMissing
 from shared.jetstream.stream_configs import (
     NOTIFY_CONSUMER,
     StreamSettings,
@@ -56,16 +57,18 @@ async def look_at_bus(
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await bus.until_connected()
             except TimeoutError:
-                reason = f": {bus.last_error}" if bus.last_error else ""
-                return [_away(f"{shown} does not answer{reason}")]
+                return [_away(f"{shown} {why_away(bus)}", refused=bool(bus.not_allowed))]
             server = _server(bus, shown)
             return [server, *await _look_at_jetstream(bus, settings, now)]
     except (BadAddress, BusLost) as error:
         return [_away(f"{shown}: {error}")]
 
 
-def _away(says: str) -> Finding:
-    todo = "see that nats-server runs and that this is its address; what runs here waits for it"
+def _away(says: str, *, refused: bool = False) -> Finding:
+    if refused:
+        todo = "see that nats-server has this user and password, or these credentials"
+    else:
+        todo = "see that nats-server runs and that this is its address; what runs here waits for it"
     return bad("bus", says, todo)
 
 
@@ -119,6 +122,8 @@ def _unseen(about: str, bus: Bus, unavailable: BusUnavailable) -> Finding:
     if bus.not_allowed:
         todo = "look as the user operator or bootstrap, with the newest accounts.conf"
         return doubtful(about, "this user of the bus may not see it", todo)
+    if isinstance(unavailable, NobodyAnswers):
+        return bad(about, "JetStream does not answer", "start nats-server with it: `-js`")
     return bad(about, str(unavailable), "see the log of nats-server")
 
 

@@ -86,6 +86,25 @@ async def test_a_bus_that_is_away_is_told_with_its_address_and_without_its_passw
     assert "sesame" not in as_json(findings)
 
 
+async def test_a_bus_that_refuses_the_password_is_told(nats_server: StartServer) -> None:
+    server = nats_server('authorization { users: [ {user: "me", password: "open"} ] }')
+
+    findings = await examined(a_subject(server.url.replace("//", "//me:sesame@")))
+
+    level, says = wrong(findings)["bus"]
+    assert (level, says.partition(" ")[2]) == (
+        Level.ERROR,
+        "does not let us in: Authorization Violation",
+    )
+    assert "sesame" not in as_json(findings)
+
+
+async def test_a_bus_without_jetstream_is_told(nats_server: StartServer) -> None:
+    findings = await examined(a_subject(nats_server(jetstream=False).url))
+
+    assert set(wrong(findings).values()) == {(Level.ERROR, "JetStream does not answer")}
+
+
 async def test_streams_and_consumer_that_are_missing_are_told(server: NatsServer) -> None:
     findings = await examined(a_subject(server.url))
 
