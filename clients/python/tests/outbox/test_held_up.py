@@ -16,6 +16,7 @@ from clients.python.tests.outbox.builders import (
     until_sent,
     until_stored,
 )
+from hubbub_client.errors import Unavailable
 from hubbub_client.jetstream.publisher import PubAck, Publisher
 from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.client import Bus
@@ -117,6 +118,17 @@ async def test_what_the_bus_does_not_allow_is_named_once_for_all(
 
     reasons = [each.fields["reason"] for each in events(caplog, "outbox_held_up")]
     assert len(reasons) == len(set(reasons))
+
+
+async def test_a_gateway_that_is_away_is_named() -> None:
+    async with to_gateway("http://127.0.0.1:9", "key") as destination:
+        with pytest.raises(Unavailable, match="ConnectError"):
+            await destination.publish(
+                "rt.pub.chat:a",
+                b'{"data": 1}',
+                message_id="m",
+                deadline_seconds=RelayLimits().publish_seconds,
+            )
 
 
 async def test_a_wrong_key_is_named(

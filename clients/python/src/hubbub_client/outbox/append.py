@@ -131,9 +131,9 @@ def append(
         recipients: They get it on all of their connections.
         channels: Their subscribers get it, too.
         idempotency_key: The outbox has one such event of the service with it, and its id is made
-            of it; by default each is an event of its own. A second one while the first is kept, for
-            a day after it was sent, fails the transaction, as what else it does would be done
-            twice: see the flush's ``IntegrityError``, or append within ``session.begin_nested()``.
+            of it; by default each is an event of its own. A second one fails the transaction when
+            it is flushed (`IntegrityError`), as long as the first is kept: until a day after it was
+            sent. Within ``session.begin_nested()`` no more than that fails.
         service: Who tells it, as consumers see it: the subject is ``events.<service>.<name>``.
         aggregate: What it is about, such as ``invoice:17``; by default all such events are one.
         traceparent: The trace context of the request that caused it.

@@ -22,12 +22,15 @@ from hubbub_client.errors import (
     Unavailable,
     UnknownChannel,
 )
+from hubbub_client.exchange import Limits
 from hubbub_client.nats.errors import MessageRejected
 from hubbub_client.publishing import PartlyPublished
 from hubbub_client.results import Position
 
 _NEVER = (BadRequest, IdempotencyKeyReused, NotAvailable, TooLarge, UnknownChannel)
 _NO_CODE = 0
+_LIMITS = Limits(deadline_seconds=2.5)
+"""Less than `RelayLimits.publish_seconds`, so that the client can say what it has met."""
 
 
 class Gateway:
@@ -88,7 +91,7 @@ def to_gateway(url: str, api_key: str) -> AbstractAsyncContextManager[Gateway]:
     Raises:
         ValueError: the URL is none of HTTP.
     """
-    return _opened(Hubbub(url, api_key))
+    return _opened(Hubbub(url, api_key, limits=_LIMITS))
 
 
 @asynccontextmanager
