@@ -50,6 +50,7 @@ class _Comparison:
     # OpenAPI
 
     def _of_operations(self) -> Iterator[str]:
+        yield from self._of_proofs()
         for path, operations in self._old["paths"].items():
             for method, operation in operations.items():
                 where = f"{method.upper()} {path}"
@@ -59,9 +60,21 @@ class _Comparison:
                 else:
                     yield from self._of_operation(operation, new, where)
 
+    def _of_proofs(self) -> Iterator[str]:
+        """Where keys and tokens stand, under the names by which operations ask for them."""
+        before, now = (
+            document["components"].get("securitySchemes", {}) for document in (self._old, self._new)
+        )
+        for name, scheme in before.items():
+            if _told(scheme) != _told(now.get(name, {})):
+                yield f"{name} is gone, or elsewhere"
+
     def _of_operation(self, old: Schema, new: Schema, where: str) -> Iterator[str]:
-        if new.get("security") and not old.get("security"):
+        before, now = old.get("security", []), new.get("security", [])
+        if now and not before:
             yield f"{where} needs a key or a token now"
+        elif now:
+            yield from (f"{where} takes no {'+'.join(way)} now" for way in before if way not in now)
         yield from self._of_parameters(old, new, where)
         old_body, new_body = old.get("requestBody", {}), new.get("requestBody", {})
         if new_body.get("required") and not old_body.get("required"):
@@ -70,10 +83,11 @@ class _Comparison:
         for status, response in old["responses"].items():
             answer = f"{where}, {status}"
             if status in new["responses"]:
+                before = _resolved(self._old, response)
                 found = _resolved(self._new, new["responses"][status])
-                yield from self._of_contents(
-                    _resolved(self._old, response), found, answer, Way.GIVEN
-                )
+                for header in before.get("headers", {}).keys() - found.get("headers", {}).keys():
+                    yield f"{answer}, {header} is gone"
+                yield from self._of_contents(before, found, answer, Way.GIVEN)
             else:
                 yield f"{answer} is gone"
 
@@ -106,10 +120,17 @@ class _Comparison:
 
     def _of_channels(self) -> Iterator[str]:
         for key, channel in self._old["channels"].items():
-            found = self._new["channels"].get(key, {}).get("address")
-            if found != channel["address"]:
+            found = self._new["channels"].get(key, {})
+            if found.get("address") != channel["address"]:
                 yield f"{channel['address']} ({key}) is gone, or elsewhere"
+            else:
+                schemas = _query(channel), _query(found)
+                yield from self._of_schemas(*schemas, f"{key}, query", Way.TAKEN)
+                gone = _close_codes(channel) - _close_codes(found)
+                yield from (f"{key}, close {code} is gone" for code in sorted(gone))
         for key, operation in self._old["operations"].items():
+            if operation["action"] != self._new["operations"].get(key, operation)["action"]:
+                yield f"{key} goes the other way now"
             way = Way.GIVEN if operation["action"] == "send" else Way.TAKEN
             before, now = _messages(self._old, key), _messages(self._new, key)
             for name, payload in before.items():
@@ -166,6 +187,8 @@ class _Comparison:
                 yield from self._of_schemas(before, now, f"{where}{part}", way)
 
     def _of_members(self, old: Schema, new: Schema, where: str, way: Way) -> Iterator[str]:
+        if way is Way.TAKEN and _is_closed(new) and not _is_closed(old):
+            yield f"{where}: other members are refused now"
         before, now = old.get("properties", {}), new.get("properties", {})
         needed = {*old.get("required", [])}, {*new.get("required", [])}
         for name, schema in before.items():
@@ -205,6 +228,24 @@ def _of_limits(old: Schema, new: Schema, where: str) -> Iterator[str]:
             yield f"{where}: {name} is {new[name]} now"
     if "pattern" in new and new["pattern"] != old.get("pattern"):
         yield f"{where}: the pattern is {new['pattern']} now"
+
+
+def _is_closed(schema: Schema) -> bool:
+    return schema.get("additionalProperties") is False
+
+
+def _told(scheme: Schema) -> Schema:
+    """The scheme of a key or token, without what is said for people."""
+    return {name: value for name, value in scheme.items() if name != "description"}
+
+
+def _query(channel: Schema) -> Schema:
+    query: Schema = channel.get("bindings", {}).get("ws", {}).get("query", {})
+    return query
+
+
+def _close_codes(channel: Schema) -> set[int]:
+    return {close["code"] for close in channel.get("x-closes", [])}
 
 
 def _fits(narrow: str | None, wide: str | None) -> bool:

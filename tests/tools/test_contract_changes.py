@@ -59,6 +59,26 @@ HTTP_BREAKS: list[tuple[Change, str]] = [
         "GET /livez needs a key or a token now",
     ),
     (
+        lambda new: operation("/auth/me", "get")(new).update(security=[{"apiKey": []}]),
+        "GET /auth/me takes no bearer now",
+    ),
+    (
+        lambda new: PUBLISH(new)["security"].pop(),
+        "POST /api/publish takes no apiKeyAuthorization now",
+    ),
+    (
+        lambda new: new["components"]["securitySchemes"]["apiKey"].update(name="X-Key"),
+        "apiKey is gone, or elsewhere",
+    ),
+    (
+        lambda new: LIST(new)["responses"]["429"]["headers"].pop("Retry-After"),
+        "GET /posts, 429, Retry-After is gone",
+    ),
+    (
+        lambda new: NEW_POST(new).update(additionalProperties=False),
+        "NewPost: other members are refused now",
+    ),
+    (
         lambda new: NEW_POST(new)["required"].append("tag"),
         "NewPost: tag is required now",
     ),
@@ -109,6 +129,19 @@ MESSAGES_BREAKS: list[tuple[Change, str]] = [
     (
         lambda new: new["channels"]["chat"].update(address="/ws/talk"),
         "/ws/chat (chat) is gone, or elsewhere",
+    ),
+    (
+        lambda new: new["channels"]["chat"]["bindings"]["ws"]["query"].update(required=["room"]),
+        "chat, query: room is required now",
+    ),
+    (
+        lambda new: new["channels"]["chat"]["bindings"]["ws"]["query"]["properties"].pop("since"),
+        "chat, query: since is gone",
+    ),
+    (lambda new: new["channels"]["chat"]["x-closes"].pop(0), "chat, close 1003 is gone"),
+    (
+        lambda new: new["operations"]["chat.send"].update(action="receive"),
+        "chat.send goes the other way now",
     ),
     (lambda new: new["operations"].pop("chat.receive"), "chat.receive, Ping is gone"),
     (
