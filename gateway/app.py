@@ -447,7 +447,7 @@ def create_app(
     app = Application(
         "Hubbub: gateway",
         origins=parts.origins,
-        messages=asyncapi_document("Hubbub: gateway", CHANNELS),
+        messages=partial(asyncapi_document, "Hubbub: gateway", CHANNELS),
     )
     app.include_router(parts.router)
     metrics = None if siblings is None else siblings.metrics

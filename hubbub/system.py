@@ -209,7 +209,7 @@ async def running_system(
                 auth_service.app.MAX_BODY_BYTES, posts_service.app.MAX_BODY_BYTES, MAX_BODY_BYTES
             ),
             origins=gateway_parts.origins,
-            messages=messages_document(),
+            messages=messages_document,
         )
         for part in parts:
             app.include_router(part.router)

@@ -158,7 +158,7 @@ def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
         "Hubbub: posts",
         max_body_bytes=MAX_BODY_BYTES,
         origins=parts.origins,
-        messages=asyncapi_document("Hubbub: posts", CHANNELS),
+        messages=partial(asyncapi_document, "Hubbub: posts", CHANNELS),
     )
     app.include_router(parts.router)
     app.include_router(operations_router(registry=registry, ready=parts.ready))

@@ -36,7 +36,7 @@ _ABSENT: Any = None
 
 def http_document() -> dict[str, Any]:
     """The OpenAPI document of all services, as `hubbub up` serves it."""
-    app = Application("Hubbub", messages={})
+    app = Application("Hubbub", messages=dict)
     for router in (
         auth_service.api.create_router(
             _ABSENT, _ABSENT, _ABSENT, _ABSENT,

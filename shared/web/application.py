@@ -1,6 +1,7 @@
 """The FastAPI application of a process: what all of them have, and their documents."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -21,11 +22,11 @@ class Application(FastAPI):
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         origins: Origins | None = None,
-        messages: Mapping[str, Any] | None = None,
+        messages: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         """
         Args:
-            messages: The AsyncAPI document, if there is one; it is at `/asyncapi`.
+            messages: Makes the AsyncAPI document, if there is one; it is at `/asyncapi`.
         """
         super().__init__(
             title=title,
@@ -44,12 +45,13 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def _messages_router(messages: Mapping[str, Any]) -> APIRouter:
+def _messages_router(messages: Callable[[], Mapping[str, Any]]) -> APIRouter:
     router = APIRouter(tags=["operations"])
+    document = cache(messages)  # made for the first who asks, as that of the routes is
 
     @router.get("/asyncapi")
     async def asyncapi() -> dict[str, Any]:
-        return dict(messages)
+        return dict(document())
 
     return router
 
