@@ -35,18 +35,16 @@ class Member:
     What becomes of a hole in that is for the class above, `gateway.session.session.Session`.
     """
 
-    __slots__ = ("claims", "connection", "subscriptions")
+    __slots__ = ("claims", "connection", "subscriptions", "user_id")
 
     def __init__(self, connection: Connection, claims: Claims) -> None:
         self.connection = connection
         self.claims = claims
         """What its token says, now."""
+        self.user_id = claims.user_id
+        """Of this and of every later token."""
         self.subscriptions: tuple[Subscription, ...] = ()
         """Kept by the registry. Most have few, and a tuple is small."""
-
-    @property
-    def user_id(self) -> UserId:
-        return self.claims.user_id
 
     def send(self, frame: Frame) -> None:
         """Send what isn't stored, such as who came. Never waits, never changes the registry."""

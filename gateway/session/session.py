@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from gateway.channels.connection import Connection, Format, isolate_failure
@@ -32,6 +33,8 @@ from hubbub_client.contracts.publications import Publication, Sender, StoredPubl
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import PubAck
 from shared.tokens.claims import Claims
+
+_PAYLOAD = attrgetter("payload")
 
 Position = tuple[int, str | None]
 """An offset; and its epoch, if the client knows."""
@@ -473,7 +476,7 @@ class Session(Member):
 
 
 def _size_of(publications: Iterable[StoredPublication]) -> int:
-    return sum(len(each.payload) for each in publications)
+    return sum(map(len, map(_PAYLOAD, publications)))
 
 
 def _note(through: dict[Subscription, int], subscription: Subscription, live_from: int) -> None:

@@ -211,7 +211,8 @@ def subscribed(
     offset = position = client.service.catch_up.position
     if isinstance(missed, list) and asked.epoch in ("", client.service.catch_up.epoch):
         offset, position = asked.offset, max(position, asked.offset)
-        missed = [each for each in missed if each.offset > offset]  # it may have the newest one
+        if missed and missed[0].offset <= offset:  # it may have the newest one
+            missed = [each for each in missed if each.offset > offset]
     subscription.live_from = position + 1
     is_recoverable = recovers(client, wanted)
     is_positioned = is_recoverable or _is_positioned(client, wanted)
