@@ -21,7 +21,7 @@ from hubbub_client.nats.client import connect_bus
 
 CONNECTS = 3000
 MISSED = 20
-TEXT_BYTES = 64
+TEXT_BYTES = 120
 WARM = 100
 ROOM = room_channel("lobby")
 
