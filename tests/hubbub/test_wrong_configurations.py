@@ -3,8 +3,6 @@
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from auth_service.signing import make_signing_key
 from hubbub.cli import SERVICES, cli
+from tests.fixtures.commands import run_command
 
 SECRET = "a secret of at least thirty-two bytes"
 NOWHERE = "sqlite:////nowhere/at/all.sqlite3"
@@ -385,14 +384,7 @@ def test_what_is_wrong_is_one_line_and_a_status(wrong: Wrong, filled: Filled) ->
 def test_the_process_says_it_alone_and_without_a_traceback(wrong: Wrong, filled: Filled) -> None:
     env = {name: filled(value) for name, value in wrong.env.items()}
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "hubbub", *filled(wrong.arguments).split()],
-        env=dict(os.environ) | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run_command(*filled(wrong.arguments).split(), env=os.environ | env)
 
     assert ended.stderr == f"Error: {filled(wrong.line)}\n"
     assert (ended.returncode, ended.stdout) == (wrong.status, "")

@@ -1,9 +1,8 @@
 """Alembic without an ini file, on both databases, inside the program's own loop."""
 
 import asyncio
+import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +20,11 @@ from hubbub_client.sql.database import (
     transaction,
 )
 from shared.sql.migrations import differences, downgrade, migrate
+from tests.fixtures.commands import HUBBUB, Command, Program
 from tests.shared.sql.counting.tables import Base
 
 SERVICE = "tests.shared.sql.counting"
+MIGRATE_SECONDS = 60
 
 
 async def table_names(url: str) -> set[str]:
@@ -86,17 +87,18 @@ async def test_what_an_outbox_sent_is_kept_when_its_stream_gets_lives(database_u
     assert (stream.epoch, stream.floor, stream.lost_above) == ("e", 5, None)
 
 
-async def test_processes_that_migrate_together_wait_for_each_other(database_url: str) -> None:
-    code = (
-        "import asyncio, sys; from shared.sql.migrations import migrate;"
-        "asyncio.run(migrate(sys.argv[1], sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, database_url, SERVICE]
+async def test_processes_that_migrate_together_wait_for_each_other(
+    database_url: str, tmp_path: Path
+) -> None:
+    program = Program(SERVICE, HUBBUB.loads)
+    with (tmp_path / "log").open("wb") as log:
+        processes = [
+            Command([database_url], program=program, env=os.environ, stdout=log, stderr=log)
+            for _ in range(3)
+        ]
 
-    async with asyncio.TaskGroup() as group:
-        ended = [group.create_task(asyncio.to_thread(subprocess.run, command)) for _ in range(3)]
-
-    assert [task.result().returncode for task in ended] == [0, 0, 0]
+    ended = [await asyncio.to_thread(process.wait, MIGRATE_SECONDS) for process in processes]
+    assert ended == [0, 0, 0], (tmp_path / "log").read_text()
     assert await differences(database_url, Base.metadata) == []
 
 
