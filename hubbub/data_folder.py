@@ -52,10 +52,11 @@ class DataFolder:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether another process has it now."""
-        if not self.path.exists():
+        """Whether another process has it now. Nothing is written to find out."""
+        lock = self.path / "lock"
+        if not lock.exists():
             return False
-        descriptor = take_lock(self.path / "lock")
+        descriptor = take_lock(lock)
         if descriptor is None:
             return True
         os.close(descriptor)

@@ -39,7 +39,7 @@ class Subject:
     running: Running | None
     """What runs on the folder."""
     bus: BusAddress | None
-    """None if nothing runs."""
+    """None if nothing runs, or none is known."""
     databases: Mapping[str, URL]
     services: tuple[str, ...]
     """The origins of what answers by HTTP."""
@@ -48,6 +48,8 @@ class Subject:
 def subject_of(service: str | None, data: Path | None, urls: tuple[str, ...]) -> Subject:
     """What the options and the environment mean; without either, the folder that `up` would use.
 
+    Where there is no such folder, and URLs are given, they are all that is meant.
+
     Raises:
         WrongSettings: what the environment says.
     """
@@ -55,6 +57,16 @@ def subject_of(service: str | None, data: Path | None, urls: tuple[str, ...]) ->
         SETTINGS[service] if service else ServiceSettings, alone=service is not None
     )
     is_named = service is not None or "nats_url" in settings.model_fields_set
+    if data is None and not is_named and urls and not DEFAULT_PATH.exists():
+        return Subject(
+            settings=settings,
+            service=None,
+            folder=None,
+            running=None,
+            bus=None,
+            databases={},
+            services=urls,
+        )
     if data is not None or not is_named:
         return _on(DataFolder(data or DEFAULT_PATH), settings, urls)
     url = getattr(settings, "database_url", None)

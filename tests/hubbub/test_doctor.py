@@ -216,6 +216,23 @@ def test_a_folder_on_which_nothing_runs_is_an_error_and_json_says_so_too(tmp_pat
     assert not (tmp_path / "data").exists()
 
 
+def test_looking_at_a_folder_writes_nothing_into_it(tmp_path: Path) -> None:
+    CliRunner().invoke(cli, ["doctor", "--data", str(tmp_path)])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_who_knows_a_url_alone_no_data_folder_is_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    subject = subject_of(None, None, ("http://gateway:8000",))
+
+    assert (subject.folder, subject.bus, subject.databases) == (None, None, {})
+    assert subject.services == ("http://gateway:8000",)
+
+
 def test_a_wrong_setting_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUBBUB_NATS_URL", "nats://")
 
