@@ -119,7 +119,9 @@ def problems_with_names(
 
 
 def _names_in_environment() -> list[str]:
-    return list(os.environ)  # noqa: TID251 the names alone
+    """An empty ``…_FILE`` is not among them: so compose's overlays and `run` take one back."""
+    given = os.environ.items()  # noqa: TID251 the names alone
+    return [name for name, value in given if value or not name.upper().endswith(_FILE)]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -197,8 +197,9 @@ class ContainerStack:
         user = service.partition("-")[0]
         url = f"nats://{user}:{nats_password}@{NATS_ADDRESS}"
         container = f"{self._project.name}-{name}-{token_hex(2)}"
-        options = ["--detach", "--no-deps", "--name", container, "--env", f"HUBBUB_NATS_URL={url}"]
-        self._project.run("run", *options, service)
+        options = ["--detach", "--no-deps", "--name", container]
+        instead_of_its_file = ["--env", f"HUBBUB_NATS_URL={url}", "--env", "HUBBUB_NATS_URL_FILE="]
+        self._project.run("run", *options, *instead_of_its_file, service)
         started = ContainerService(self._project, name, container=container)
         try:
             yield started

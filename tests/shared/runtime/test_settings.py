@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from shared.runtime.environment import environment_names
-from shared.runtime.settings import Bytes, ServiceSettings
+from shared.runtime.settings import Bytes, ServiceSettings, read_settings
 
 
 class ASettings(ServiceSettings):
@@ -34,6 +34,16 @@ def test_a_value_comes_from_a_file_that_the_environment_names(
     assert settings.hmac_secret is not None
     assert settings.hmac_secret.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(settings)
+
+
+def test_a_value_may_take_the_place_of_its_file_by_emptying_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HUBBUB_NATS_URL", "nats://n:1")
+    monkeypatch.setenv("HUBBUB_NATS_URL_FILE", "")
+    monkeypatch.setenv("HUBBUB_HMAC_SECRET", "a secret of at least thirty-two bytes")
+
+    assert read_settings(ServiceSettings).nats_url == "nats://n:1"
 
 
 def test_a_limit_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
