@@ -1,7 +1,6 @@
 """`hubbub migrate`: the tables that services need before they start."""
 
 import asyncio
-import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from hubbub_client.sql.database import DatabaseUnavailable, place_of
+from hubbub_client.sql.database import DatabaseUnavailable, place_of, reason_of
 from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
 from shared.sql.migrations import DatabaseNewer, migrate
@@ -69,13 +68,6 @@ async def bring_up_to_date(service: str, url: URL) -> None:
     else:
         return
     raise CommandFailed(f"{service}: {why} ({place_of(url)})")
-
-
-def reason_of(error: BaseException | None) -> str:
-    """The message of the server or the system, in one line."""
-    said = getattr(error, "orig", None) or error
-    first, *_ = str(said).splitlines() or [""]
-    return re.sub(r"^<class '[^']*'>: ", "", first) or type(said).__name__
 
 
 async def until_drivers_threads_end() -> None:

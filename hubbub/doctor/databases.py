@@ -6,13 +6,14 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from hubbub.doctor.findings import Finding, bad, doubtful, good
-from hubbub.migrate import PACKAGES, reason_of, until_drivers_threads_end
+from hubbub.migrate import PACKAGES, until_drivers_threads_end
 from hubbub_client.outbox.rows import unsent
 from hubbub_client.sql.database import (
     DatabaseLimits,
     DatabaseUnavailable,
     connect_database,
     place_of,
+    reason_of,
 )
 from shared.sql.schema import newest_revision, revision_of, trouble_with
 

@@ -10,6 +10,8 @@ from hubbub_client.sql.database import (
     DatabaseUnavailable,
     DatabaseUnfit,
     Sessions,
+    place_of,
+    reason_of,
     translating_errors,
 )
 
@@ -57,6 +59,7 @@ class Schema:
         self, sessions: Sessions, package: str, *, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self._sessions = sessions
+        self._place = place_of(sessions.engine.url)
         self._newest = newest_revision(package)
         self._look_seconds = look_seconds
         self._was_right = False
@@ -74,17 +77,20 @@ class Schema:
 
     async def look(self) -> None:
         """Look once. That the database is away for a while is told by each answer, and not here."""
-        unfit = None
+        unfit: str | None = None
+        cause: BaseException | None = None
         try:
             unfit = trouble = trouble_with(await revision_of(self._sessions), self._newest)
         except DatabaseUnfit as error:
             unfit = trouble = str(error)
+            cause = error.__cause__
         except DatabaseUnavailable as away:
             if self._was_right:
                 return
-            trouble = str(away)
+            trouble, cause = str(away), away.__cause__
         if trouble is not None and trouble != self._trouble:
-            log.error("database_unfit", reason=trouble)
+            reason = trouble if cause is None else f"{trouble}: {reason_of(cause)}"
+            log.error("database_unfit", reason=reason, database=self._place)
         self._was_right = self._was_right or trouble is None
         self._trouble = trouble
         self._sessions.unfit_because = unfit

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from hubbub_client.sql.database import DatabaseUnfit, Sessions, connect_database, transaction
 from shared.sql.migrations import downgrade, migrate
@@ -93,9 +94,13 @@ async def test_one_that_is_away_is_told_until_it_was_there_once() -> None:
     async with connect_database("postgresql://127.0.0.1:1/x") as sessions:
         schema = Schema(sessions, PACKAGE)
 
-        await schema.look()
+        with capture_logs() as lines:
+            await schema.look()
 
     assert schema.trouble() == ["the database does not answer now"]
+    [line] = lines
+    assert (line["event"], line["database"]) == ("database_unfit", "127.0.0.1:1/x")
+    assert "Connect" in line["reason"]
 
 
 @pytest.mark.parametrize("package", ["auth_service", "posts_service"])

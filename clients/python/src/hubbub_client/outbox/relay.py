@@ -25,6 +25,7 @@ from hubbub_client.sql.database import (
     DatabaseUnavailable,
     Sessions,
     place_of,
+    reason_of,
     use_write_ahead_log,
 )
 
@@ -143,12 +144,6 @@ async def _always() -> bool:
     return True
 
 
-def _reason_of(error: DatabaseUnavailable) -> str:
-    """What the driver says, in a line; its own error is within SQLAlchemy's."""
-    cause = getattr(error.__cause__, "orig", None) or error.__cause__ or error
-    return str(cause).partition("\n")[0] or repr(cause)
-
-
 class _Relay:
     def __init__(
         self,
@@ -185,7 +180,7 @@ class _Relay:
                     LogEvent(
                         "outbox_database_away",
                         error=str(error),
-                        reason=_reason_of(error),
+                        reason=reason_of(error.__cause__),
                         database=place_of(self._sessions.engine.url),
                     )
                 )

@@ -4,6 +4,7 @@ SQLite for a single process, PostgreSQL for many; both behave alike.
 """
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -167,6 +168,13 @@ def place_of(url: URL) -> str:
     name = hosts if isinstance(hosts, str) else ",".join(hosts)
     port = f":{url.port}" if url.port else ""
     return f"{name}{port}/{url.database or ''}"
+
+
+def reason_of(error: BaseException | None) -> str:
+    """The message of the server or the system, in one line; the driver's is within SQLAlchemy's."""
+    said = getattr(error, "orig", None) or error
+    first, *_ = str(said).splitlines() or [""]
+    return re.sub(r"^<class '[^']*'>: ", "", first) or type(said).__name__
 
 
 def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
