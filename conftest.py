@@ -15,8 +15,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 BYTECODE = Path(__file__).parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "tests" / "fixtures" / "uninstalled"
-WORKERS_PER_CORE = 3
+WORKERS_PER_CORE = 4
 """A test waits for most of its time."""
+MAX_WORKERS = 16
+"""Each has servers of its own, and takes half a GB."""
 SLOW = {
     "bench", "browser", "django", "examples", "hubbub", "installed", "presence", "sdk", "system",
     "test_real_system.py",
@@ -73,7 +75,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All tests are run by several workers; those that somebody names, by this process."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
-    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+    return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MAX_WORKERS)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,7 @@ fix:
     uv run --group dev ruff format
     uv run --group dev ruff check --fix
 
-# all tests, three workers a core; by one process, those that are named
+# all tests, four workers a core; by one process, those that are named
 test *options:
     uv run --group dev pytest {{options}}
 
