@@ -35,6 +35,9 @@ def test_good_settings_are_silent() -> None:
         (GOOD | {"DEADLINE_SECONDS": 0}, "settings.HUBBUB['DEADLINE_SECONDS'] is no number"),
         (GOOD | {"DEADLINE_SECONDS": 300}, "settings.HUBBUB['DEADLINE_SECONDS'] is no number"),
         (GOOD | {"DEADLINE_SECONDS": "3"}, "settings.HUBBUB['DEADLINE_SECONDS'] is no number"),
+        (GOOD | {"NATS_URL": b"nats://"}, "settings.HUBBUB['NATS_URL'] is no text"),
+        (GOOD | {"NATS_CREDS": 1}, "settings.HUBBUB['NATS_CREDS'] is no text"),
+        (GOOD | {"NATS_CA": 1}, "settings.HUBBUB['NATS_CA'] is no text"),
     ],
 )
 def test_each_mistake_has_a_line(wrong: Any, said: str) -> None:

@@ -86,3 +86,13 @@ def test_on_sqlite_it_is_said_how_transactions_wait_for_the_relay(sqlite_project
     sqlite_project.set(DATABASES={"default": database | {"OPTIONS": json.loads(options)}})
     assert "no issues" in sqlite_project.run("check", "--database", "default")
     assert "Traceback" not in sqlite_project.run("migrate")
+
+
+def test_a_project_whose_default_database_is_empty_is_checked_too(sqlite_project: Project) -> None:
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}
+    sqlite_project.set(DATABASES={"default": {}, "shop": database})
+
+    said = sqlite_project.run("check")
+
+    assert "settings.DATABASES['shop'] that reads first" in said, said
+    assert "settings.DATABASES['default']" not in said

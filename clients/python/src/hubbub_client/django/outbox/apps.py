@@ -6,7 +6,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
-from django.db import router
+from django.db import connections, router
 
 SQLITE_OPTIONS = '{"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}'
 """Then transactions wait for each other: SQLite lets none wait that has read before it writes."""
@@ -36,7 +36,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[ch
             hint=f'"OPTIONS": {SQLITE_OPTIONS}',
             id="hubbub.W001",
         )
-        for alias, database in settings.DATABASES.items()
+        for alias, database in connections.settings.items()  # with what Django adds to them
         if database["ENGINE"].endswith("sqlite3")
         and router.allow_migrate(alias, HubbubOutboxConfig.label)
         and str(database.get("OPTIONS", {}).get("transaction_mode")).upper() not in _LOCK_AT_ONCE
