@@ -50,22 +50,21 @@ def create_events(hubbub: BusHubbub, ranking: Ranking) -> Events:
     @events.on(PostLiked, service="posts")
     async def liked(event: PostLiked, received: Received) -> None:
         ranking.note(event.post_id, event.like_count, received.time, title=event.post_title)
-        await publish(received)
+        await publish()
 
     @events.on(PostUnliked, service="posts")
     async def unliked(event: PostUnliked, received: Received) -> None:
         ranking.note(event.post_id, event.like_count, received.time)
-        await publish(received)
+        await publish()
 
     @events.on(PostDeleted, service="posts")
     async def deleted(event: PostDeleted, received: Received) -> None:
         ranking.note(event.post_id, 0, received.time)
-        await publish(received)
+        await publish()
 
-    async def publish(received: Received) -> None:
-        top = TopPosts(posts=ranking.first(SHOWN))
-        # The key: an event may come twice, and is published once.
-        await hubbub.publish(CHANNEL, top, idempotency_key=received.id)
+    async def publish() -> None:
+        # Under no key of the event's: if it comes again, the ranking may be another one by then.
+        await hubbub.publish(CHANNEL, TopPosts(posts=ranking.first(SHOWN)))
 
     return events
 

@@ -1,6 +1,7 @@
 """A service that consumes events of the posts service, with the whole system."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 import pytest
 
 from examples.top_posts.ranking import Ranked, Ranking
-from examples.top_posts.service import CHANNEL
+from examples.top_posts.service import CHANNEL, create_events
 from hubbub.demo import DEMO_PASSWORD
 from hubbub_client import SyncHubbub
+from hubbub_client.bus import EventFailed, connect
+from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.subjects import event_subject
+from hubbub_client.nats.client import Bus
+from posts_service.events import PostLiked
 from tests.fixtures import plain_http
 from tests.system.processes import HubbubProcess, Processes, processes_in, until
 
@@ -101,3 +107,29 @@ def test_only_what_is_newer_counts(tmp_path: Path) -> None:
     assert ranking.first(3) == [Ranked("Second", 3), Ranked("First", 2)]
     assert ranking.first(1) == [Ranked("Second", 3)]
     ranking.close()
+
+
+def delivered(title: str, post_id: int) -> EventFailed:
+    """A like, as `Events.retry` handles it."""
+    like = PostLiked(post_id=post_id, post_title=title, liked_by="Ben", like_count=post_id)
+    return EventFailed(
+        consumer="top-posts",
+        reason="",
+        subject=event_subject("posts", "post_liked"),
+        sequence=post_id,
+        deliveries=1,
+        payload=Envelope.of(like).model_dump_json(),
+    )
+
+
+async def test_an_event_that_comes_again_does_no_harm_though_the_ranking_has_changed(
+    nats_url: str, bus: Bus, tmp_path: Path
+) -> None:
+    first, second = delivered("First", 1), delivered("Second", 2)
+    with closing(Ranking(tmp_path / "ranking.sqlite3")) as ranking:
+        async with connect(nats_url) as hubbub:
+            events = create_events(hubbub, ranking)
+            for event in (first, second, first):
+                await events.retry(event)
+
+        assert ranking.first(3) == [Ranked("Second", 2), Ranked("First", 1)]
