@@ -8,7 +8,7 @@ from hubbub_client.events import event_name
 from posts_service.events import EVENTS, NOTIFIED
 from posts_service.use_cases import FEED
 from shared.documents.asyncapi import Channel, Message, Server
-from shared.documents.schemas import Schema, given, named
+from shared.documents.schemas import Schema, given, named, renamed
 
 
 def _envelope(event: type[BaseModel]) -> Message:
@@ -19,7 +19,8 @@ def _envelope(event: type[BaseModel]) -> Message:
         "properties": {"type": {"const": name}, "data": given(event)},
         "required": ["type", "data"],
     }
-    payload = named(f"{event.__name__}Envelope", {"allOf": [given(Envelope), known]})
+    envelope = renamed(given(Envelope), "SentEnvelope")  # what is taken may lack members
+    payload = named(f"{event.__name__}Envelope", {"allOf": [envelope, known]})
     return Message(f"{event.__name__}Envelope", payload, _summary(event))
 
 

@@ -24,13 +24,20 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-class _WithoutNone(_Untitled):
-    """What is None is left out, and what has another default is written all the same."""
-
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
-        return self.generate_inner(schema["schema"])
+class _Written(_Untitled):
+    """A default is one for who makes the object: it is written all the same."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        return self.generate_inner(schema["schema"])
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return field["type"] == "model-field" or super().field_is_required(field, total)
+
+
+class _WithoutNone(_Written):
+    """And what is None is left out."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
         return self.generate_inner(schema["schema"])
 
     def field_is_required(self, field: Any, total: bool) -> bool:
@@ -51,7 +58,7 @@ def given(type_: Any, *, without_none: bool = False) -> Schema:
     Args:
         without_none: Members that are None are left out.
     """
-    return deepcopy(_schema(type_, "serialization", _WithoutNone if without_none else _Untitled))
+    return deepcopy(_schema(type_, "serialization", _WithoutNone if without_none else _Written))
 
 
 @cache
@@ -72,6 +79,13 @@ def _schema(
 def named(name: str, schema: Schema) -> Schema:
     """The schema under a name of its own."""
     return {"$ref": f"{SCHEMAS}{name}", _CARRIED: {name: {"title": name, **schema}}}
+
+
+def renamed(reference: Schema, name: str) -> Schema:
+    """The same under another name: of a type that is taken and given, one of the two."""
+    carried = reference[_CARRIED]
+    schema = carried.pop(reference["$ref"].removeprefix(SCHEMAS))
+    return {"$ref": f"{SCHEMAS}{name}", _CARRIED: {**carried, name: {**schema, "title": name}}}
 
 
 def members_required(reference: Schema, *names: str) -> Schema:

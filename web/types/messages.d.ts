@@ -4,7 +4,7 @@ export type PostCommentedData = PostCommented & {
   event: "post_commented";
   id: string;
 };
-export type PostCommentedEnvelope = Envelope & {
+export type PostCommentedEnvelope = SentEnvelope & {
   type: "post_commented";
   data: PostCommented;
 };
@@ -12,7 +12,7 @@ export type PostCreatedData = PostCreated & {
   event: "post_created";
   id: string;
 };
-export type PostCreatedEnvelope = Envelope & {
+export type PostCreatedEnvelope = SentEnvelope & {
   type: "post_created";
   data: PostCreated;
 };
@@ -20,7 +20,7 @@ export type PostDeletedData = PostDeleted & {
   event: "post_deleted";
   id: string;
 };
-export type PostDeletedEnvelope = Envelope & {
+export type PostDeletedEnvelope = SentEnvelope & {
   type: "post_deleted";
   data: PostDeleted;
 };
@@ -28,7 +28,7 @@ export type PostEditedData = PostEdited & {
   event: "post_edited";
   id: string;
 };
-export type PostEditedEnvelope = Envelope & {
+export type PostEditedEnvelope = SentEnvelope & {
   type: "post_edited";
   data: PostEdited;
 };
@@ -36,7 +36,7 @@ export type PostLikedData = PostLiked & {
   event: "post_liked";
   id: string;
 };
-export type PostLikedEnvelope = Envelope & {
+export type PostLikedEnvelope = SentEnvelope & {
   type: "post_liked";
   data: PostLiked;
 };
@@ -44,7 +44,7 @@ export type PostUnlikedData = PostUnliked & {
   event: "post_unliked";
   id: string;
 };
-export type PostUnlikedEnvelope = Envelope & {
+export type PostUnlikedEnvelope = SentEnvelope & {
   type: "post_unliked";
   data: PostUnliked;
 };
@@ -192,6 +192,25 @@ export interface PostCommented {
   comment_id: number;
   commented_by: string;
   comment_count: number;
+}
+/**
+ * An event as it crosses the bus, on ``events.<service>.<type>``.
+ *
+ * ``data`` is absolute ("12 likes", never "one more"), so hearing it twice is harmless.
+ * Each recipient's personal channel and each channel gets one publication of it.
+ */
+export interface SentEnvelope {
+  v: 1;
+  id: string;
+  type: string;
+  version: number;
+  time: string;
+  traceparent: string | null;
+  recipients: (number | string)[];
+  channels: string[];
+  data: {
+    [k: string]: unknown;
+  };
 }
 /**
  * A post was written.

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from shared.documents.asyncapi import Channel, Message, Server, asyncapi_document
-from shared.documents.schemas import given, named, taken, with_schemas
+from shared.documents.schemas import given, named, renamed, taken, with_schemas
 
 
 class Person(BaseModel):
@@ -36,6 +36,16 @@ def test_what_is_left_out_if_it_is_none_is_never_null_and_what_has_a_default_is_
 
     assert person["properties"]["nickname"] == {"type": "string"}
     assert person["required"] == ["name", "friends"]
+
+
+def test_a_type_that_is_taken_and_given_has_all_its_members_where_it_is_given() -> None:
+    document = {"asked": taken(Person), "answered": renamed(given(Person), "KnownPerson")}
+
+    schemas = with_schemas(document)["components"]["schemas"]
+
+    assert schemas["Person"]["required"] == ["name"]
+    assert schemas["KnownPerson"]["required"] == ["name", "friends", "nickname"]
+    assert schemas["KnownPerson"]["title"] == "KnownPerson"
 
 
 def test_two_channels_of_one_name_are_refused() -> None:
