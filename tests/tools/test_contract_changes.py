@@ -105,6 +105,10 @@ HTTP_BREAKS: list[tuple[Change, str]] = [
         "Post: author_id: null is new",
     ),
     (
+        lambda new: PAGE(new)["properties"]["items"].pop("items"),
+        "Page_Post_: items[]: object is anything now",
+    ),
+    (
         lambda new: EDIT(new)["responses"]["403"]["content"]["application/problem+json"]["schema"][
             "allOf"
         ][1]["properties"]["code"].update(enum=["forbidden"]),
@@ -113,6 +117,10 @@ HTTP_BREAKS: list[tuple[Change, str]] = [
     (
         lambda new: schema("PublishRequest")(new)["properties"]["channel"].update(type="array"),
         "PublishRequest: channel: string is array now",
+    ),
+    (
+        lambda new: NEW_POST(new).update(additionalProperties={"type": "string"}),
+        "NewPost{}: anything is string now",
     ),
 ]
 HTTP_COMPATIBLE: list[Change] = [
@@ -128,6 +136,14 @@ MESSAGES_BREAKS: list[tuple[Change, str]] = [
     (lambda new: new["channels"].pop("feed"), "chat:feed (feed) is gone, or elsewhere"),
     (
         lambda new: new["channels"]["chat"].update(address="/ws/talk"),
+        "/ws/chat (chat) is gone, or elsewhere",
+    ),
+    (
+        lambda new: new["servers"]["centrifuge"].update(pathname="/connection/other"),
+        "the server centrifuge is gone, or elsewhere",
+    ),
+    (
+        lambda new: new["channels"]["chat"]["servers"][0].update({"$ref": "#/servers/bus"}),
         "/ws/chat (chat) is gone, or elsewhere",
     ),
     (
