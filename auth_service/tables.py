@@ -87,6 +87,9 @@ class SessionRow(Base):
     expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
     """When its newest refresh token expires."""
     revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+    revocation_id: Mapped[str | None] = mapped_column(String(64))
+    """Of the message that says so. Nobody can know it before: the bus would take the message for a
+    repeat of any that has its id."""
 
 
 class RefreshTokenRow(Base):

@@ -251,7 +251,7 @@ async def refresh(
 
 async def _refresh(
     db: AsyncSession, issuer: TokenIssuer, refresh_token: str, *, lifetime: timedelta
-) -> Tokens | SessionId | None:
+) -> Tokens | SessionRow | None:
     """The next pair; or the session that was ended because of a second use; or None."""
     now = datetime.now(UTC)
     digest = digest_of(refresh_token)
@@ -268,7 +268,7 @@ async def _refresh(
             "refresh_token_reused", session_id=found.session.id, user_id=found.session.user_id
         )
         _revoke(db, found.session, now=now)
-        return SessionId(found.session.id)
+        return found.session
     found.session.expires_at = now + lifetime
     return await _issue(db, issuer, found)
 
@@ -300,9 +300,11 @@ async def sign_out(
         raise InvalidToken("the session is over")
     async with transaction(sessions) as db:
         found = await repository.lock_session(db, session_id)
-        if not (_is_of(found, claims) and await is_unsent(db, _revocation_id(session_id))):
-            _revoke(db, _active(found, claims).session, now=datetime.now(UTC))
-    await _publish_revocation(sessions, publisher, session_id, seconds=revoke_seconds)
+        session = await _with_unsent_revocation(db, found, claims)
+        if session is None:
+            session = _active(found, claims).session
+            _revoke(db, session, now=datetime.now(UTC))
+    await _publish_revocation(sessions, publisher, session, seconds=revoke_seconds)
 
 
 async def prune(db: AsyncSession, *, throttle_seconds: float, max_token_seconds: float) -> bool:
@@ -329,38 +331,43 @@ def _active(found: FoundSession | None, claims: Claims) -> FoundSession:
     return found
 
 
-def _revocation_id(session_id: SessionId) -> str:
-    return f"session_revoked:{session_id}"
+async def _with_unsent_revocation(
+    db: AsyncSession, found: FoundSession | None, claims: Claims
+) -> SessionRow | None:
+    """The session of the claims, if it is over and that is not known to be stored by the bus."""
+    if found is None or not _is_of(found, claims) or found.session.revocation_id is None:
+        return None
+    return found.session if await is_unsent(db, found.session.revocation_id) else None
 
 
 async def _publish_revocation(
-    sessions: Sessions, publisher: Publisher, session_id: SessionId, *, seconds: float
+    sessions: Sessions, publisher: Publisher, session: SessionRow, *, seconds: float
 ) -> None:
     """Publish it now, without waiting for the outbox's lease, which a dead process may hold.
 
     Raises:
         RevocationPending: the bus did not store it within so many seconds.
     """
+    assert session.revocation_id is not None
     try:
-        await publish_at_once(
-            sessions, publisher, _revocation_id(session_id), deadline_seconds=seconds
-        )
+        await publish_at_once(sessions, publisher, session.revocation_id, deadline_seconds=seconds)
     except (BusUnavailable, MessageRejected) as error:
-        log.warning("revocation_pending", session_id=session_id, error=str(error))
+        log.warning("revocation_pending", session_id=session.id, error=str(error))
         raise RevocationPending from error
 
 
 def _revoke(db: AsyncSession, session: SessionRow, *, now: datetime) -> None:
     """End a locked, active session, and put its revocation into the outbox."""
-    session.revoked_at = now
     message = SessionRevoked(
         session_id=SessionId(session.id), user_id=user_id_of(session.user_id), time=now
     )
+    session.revoked_at = now
+    session.revocation_id = message.id
     append_message(
         db,
         subject=SESSION_REVOKED_SUBJECT,
         aggregate=f"session:{session.id}",
-        message_id=_revocation_id(message.session_id),
+        message_id=message.id,
         payload=message.model_dump_json().encode(),
     )
     log.info("session_revoked", session_id=session.id, user_id=session.user_id)

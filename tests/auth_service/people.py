@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
+import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from sqlalchemy import select
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
+from hubbub_client.contracts.ids import SessionId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.client import Bus
 from hubbub_client.outbox.table import OutboxRow
@@ -101,6 +103,10 @@ async def me(client: httpx2.AsyncClient, access_token: str) -> httpx2.Response:
 
 async def sign_out(client: httpx2.AsyncClient, access_token: str) -> httpx2.Response:
     return await client.post("/auth/logout", headers=bearer(access_token))
+
+
+def session_of(access_token: str) -> SessionId:
+    return SessionId(jwt.decode(access_token, options={"verify_signature": False})["sid"])
 
 
 def bearer(token: str) -> dict[str, str]:

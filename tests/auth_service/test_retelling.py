@@ -23,8 +23,7 @@ from shared.jetstream.stream_configs import STREAMS
 from shared.jetstream.streams import bootstrap
 from shared.runtime.process import running
 from shared.tokens.revocations import Revocations, RevocationsComplete
-from tests.auth_service.people import a_client, a_signed_in_user, sign_out
-from tests.auth_service.test_sessions import session_of
+from tests.auth_service.people import a_client, a_signed_in_user, session_of, sign_out
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.tokens import Clock
 from tests.shared.jetstream.builders import js_api
@@ -62,7 +61,7 @@ class Service:
     async def a_session_that_is_over(self, email: str) -> str:
         tokens = await a_signed_in_user(self.client, email)
         assert (await sign_out(self.client, tokens["access_token"])).status_code == 204
-        return session_of(self.parts, tokens["access_token"])
+        return session_of(tokens["access_token"])
 
     async def known(self) -> tuple[set[str], bool]:
         """What somebody knows who starts now: sessions that are over, and whether it is all."""

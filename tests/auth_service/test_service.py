@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from auth_service.app import create_app, serving
 from auth_service.settings import AuthSettings
 from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
-from hubbub_client.jetstream.api import StoredMessage
+from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
 from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
@@ -25,13 +25,14 @@ from shared.jetstream.stream_configs import StreamSettings
 from shared.jetstream.streams import bootstrap
 from shared.runtime.process import running
 from shared.sql.outbox_metrics import OutboxMetrics
-from shared.tokens.revocations import Revocation, Revocations
+from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocation, Revocations
 from tests.auth_service.people import (
     a_client,
     a_signed_in_user,
     me,
     problem_of,
     refresh,
+    session_of,
     sign_in,
     sign_out,
 )
@@ -224,6 +225,35 @@ async def test_what_the_relay_tells_again_is_stored_once(
 
         await listener.until_heard(3)
         await until_last(bus, 4)
+
+
+async def test_who_knows_a_session_cannot_keep_its_end_from_being_heard(
+    nats: NatsServer, settings: AuthSettings
+) -> None:
+    """The bus stores an answer wherever the request says, under the message id that it has."""
+    async with (
+        listening(nats) as listener,
+        service(nats, settings) as client,
+        connect_bus(nats.url, name="application") as bus,
+        start_publisher(bus) as publisher,
+    ):
+        await until_last(bus, 1)  # the word that the stream is whole
+        token = (await a_signed_in_user(client))["access_token"]
+        first = f"session_revoked:{session_of(token)}"
+        subject, api = "events.shop.order_paid", JetStreamApi(bus)
+        await api.create_consumer("EVENTS", {"durable_name": "shop", "filter_subject": subject})
+        await publisher.publish(subject, b"{}", message_id=first)
+        api.request_next(
+            "EVENTS", "shop", batch=1, expires_seconds=1, group=None, pin=None,
+            reply=SESSION_REVOKED_SUBJECT,
+        )  # fmt: skip
+        await until_last(bus, 2)
+        forged = await publisher.publish(SESSION_REVOKED_SUBJECT, b"{}", message_id=first)
+        assert (forged.duplicate, forged.offset) == (True, 2)
+
+        assert (await sign_out(client, token)).status_code == 204
+
+        await listener.until_heard(1)
 
 
 async def until_last(bus: Bus, sequence: int) -> None:
