@@ -9,8 +9,10 @@ from pydantic_settings import SettingsConfigDict
 from gateway.channels.options import DEFAULT_NAMESPACES, Namespace, PersonalOptions
 from gateway.proxy_settings import ProxySettings
 from hubbub_client.contracts.channels import ROOMS, BadChannelName, namespace_of, parse_channel
+from shared.runtime.issuer_settings import ends_with_space
 from shared.runtime.listening import CannotListen
 from shared.runtime.settings import (
+    ENDS_WITH_SPACE,
     Amount,
     Bytes,
     Count,
@@ -204,6 +206,8 @@ class GatewaySettings(ServiceSettings, ProxySettings):
     @property
     def warnings(self) -> list[str]:
         warnings = [*super().warnings, *self.proxy_warnings()]
+        if self.api_key is not None and ends_with_space(self.api_key):
+            warnings.append(f"HUBBUB_API_KEY {ENDS_WITH_SPACE}")
         if self.client_insecure:
             warnings.append(
                 "HUBBUB_GATEWAY_CLIENT_INSECURE is set: who reaches the gateway may do nearly all"

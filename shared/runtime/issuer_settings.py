@@ -95,6 +95,11 @@ def is_short(secret: SecretStr) -> bool:
     return len(secret.get_secret_value().encode()) < HMAC_BYTES
 
 
+def ends_with_space(secret: SecretStr) -> bool:
+    """Or with a line's end, as in a file of variables that was written on Windows."""
+    return secret.get_secret_value()[-1:].isspace()
+
+
 def check_proxy(proxy: SecretStr) -> SecretStr:
     """
     Raises:

@@ -33,6 +33,7 @@ from shared.runtime.issuer_settings import (
     Name,
     Proxy,
     Secret,
+    ends_with_space,
     is_short,
 )
 from shared.web.origins import Origins
@@ -72,6 +73,7 @@ MAX_TOKEN_SECONDS = 86_400
 
 _PEER_DEFAULTS = PeerLimits()
 
+ENDS_WITH_SPACE = "ends with a space or a line's end, which counts as a part of it"
 _GUESSED = f"is shorter than {HMAC_BYTES} bytes: who has a token can guess it, and make tokens"
 
 _SERVICES = ("HUBBUB_AUTH_", "HUBBUB_POSTS_", "HUBBUB_GATEWAY_")
@@ -228,6 +230,8 @@ class ServiceSettings(BaseSettings):
         warnings = []
         if self.hmac_secret is not None and is_short(self.hmac_secret):
             warnings.append(f"HUBBUB_HMAC_SECRET {_GUESSED}")
+        if self.hmac_secret is not None and ends_with_space(self.hmac_secret):
+            warnings.append(f"HUBBUB_HMAC_SECRET {ENDS_WITH_SPACE}")
         is_unsaid = self.await_auth_service is None
         if is_unsaid and self.jwks_url is not None and self.token_issuer != OWN_ISSUER:
             warnings.append(

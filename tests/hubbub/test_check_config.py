@@ -62,6 +62,20 @@ def test_what_is_wrong_with_an_option_is_told_by_the_variable_and_the_place_in_i
     assert problems_of("gateway") == [f"HUBBUB_GATEWAY_NAMESPACES: {each}" for each in problems]
 
 
+@pytest.mark.parametrize("name", ["HUBBUB_HMAC_SECRET", "HUBBUB_API_KEY"])
+@pytest.mark.parametrize("end", [" ", "\r", "\n"])
+def test_a_secret_that_ends_with_what_nobody_sees_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, name: str, end: str
+) -> None:
+    monkeypatch.setenv("HUBBUB_HMAC_SECRET", SECRET)
+    monkeypatch.setenv(name, SECRET + end)
+
+    assert problems_of("gateway") == []
+    assert warnings_of("gateway") == [
+        f"{name} ends with a space or a line's end, which counts as a part of it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "doubts"),
     [
