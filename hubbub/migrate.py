@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from hubbub_client.sql.database import DatabaseUnavailable, place_of, reason_of
+from hubbub_client.sql.database import DatabaseUnavailable, place_of, reason_of, why_away
 from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.telemetry import configure_logging
 from shared.sql.migrations import DatabaseNewer, migrate
@@ -60,7 +60,7 @@ async def bring_up_to_date(service: str, url: URL) -> None:
         why = str(error)
     except DatabaseUnavailable as error:
         await until_drivers_threads_end()
-        why = f"{error}: {reason_of(error.__cause__)}"
+        why = why_away(error)
     except DBAPIError as error:
         if not getattr(error.orig, "sqlstate", None):
             raise

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import click
+from sqlalchemy import URL
 
 from hubbub.doctor.bus import look_at_bus
 from hubbub.doctor.databases import look_at_database
@@ -30,10 +31,16 @@ def run_doctor(
     return worst_of(findings) is not Level.ERROR
 
 
-def _migration(subject: Subject, service: str) -> str:
+async def _database(subject: Subject, service: str, url: URL) -> Finding:
     if subject.folder is None:
-        return f"hubbub migrate --service {service}"
-    return f"hubbub migrate --data {subject.folder.path}"
+        migrate = f"hubbub migrate --service {service}"
+        mend = f"see that HUBBUB_DATABASE_URL names the one of {service}, and that it can be used"
+    else:
+        migrate = f"hubbub migrate --data {subject.folder.path}"
+        mend = (
+            "see that `hubbub up` may use the file, and put it back from a backup if it is damaged"
+        )
+    return await look_at_database(service, url, migrate=migrate, mend=mend)
 
 
 async def examined(subject: Subject, *, now: Clock = our_clock) -> list[Finding]:
@@ -41,7 +48,7 @@ async def examined(subject: Subject, *, now: Clock = our_clock) -> list[Finding]
     async with asyncio.TaskGroup() as group:
         bus = subject.bus and group.create_task(look_at_bus(subject.bus, subject.settings, now=now))
         databases = [
-            group.create_task(look_at_database(name, url, migrate=_migration(subject, name)))
+            group.create_task(_database(subject, name, url))
             for name, url in subject.databases.items()
         ]
         services = group.create_task(look_at_services(subject.services))

@@ -13,7 +13,7 @@ from hubbub_client.sql.database import (
     DatabaseUnavailable,
     connect_database,
     place_of,
-    reason_of,
+    why_away,
 )
 from shared.sql.schema import newest_revision, revision_of, trouble_with
 
@@ -26,14 +26,14 @@ LATE_SECONDS = 60.0
 
 def _is_missing(url: URL) -> bool:
     """Whether it is a file that is not there: SQLite would make it."""
-    where = place_of(url)
-    return url.get_backend_name() == "sqlite" and where != ":memory:" and not Path(where).exists()
+    return url.get_backend_name() == "sqlite" and not Path(place_of(url)).exists()
 
 
-async def look_at_database(service: str, url: URL, *, migrate: str) -> Finding:
+async def look_at_database(service: str, url: URL, *, migrate: str, mend: str) -> Finding:
     """
     Args:
         migrate: The command that migrates it.
+        mend: What to do if it can't be used.
     """
     about, where = f"database {service}", place_of(url)
     if _is_missing(url):
@@ -41,15 +41,14 @@ async def look_at_database(service: str, url: URL, *, migrate: str) -> Finding:
     newest = newest_revision(PACKAGES[service])
     try:
         async with connect_database(url, limits=_PATIENT) as sessions:
-            found = await revision_of(sessions)
+            found = await revision_of(sessions, PACKAGES[service])
             if trouble_with(found, newest) is not None:
                 says = f"{where}: at revision {found or 'none'}, not {newest}"
                 return bad(about, says, f"run `{migrate}`: until then {service} is not ready")
             depth, oldest = await unsent(sessions)
     except DatabaseUnavailable as error:
         await until_drivers_threads_end()
-        todo = "see that it is there, and that HUBBUB_DATABASE_URL names it"
-        return bad(about, f"{where}: {error}: {reason_of(error.__cause__)}", todo)
+        return bad(about, f"{where}: {why_away(error)}", mend)
     if found > newest:
         says = f"{where}: at revision {found}, newer than {newest}"
         return doubtful(about, says, "run the newest version of Hubbub everywhere")

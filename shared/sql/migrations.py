@@ -29,6 +29,7 @@ from hubbub_client.sql.database import (
     translating_errors,
     use_write_ahead_log,
 )
+from shared.sql.schema import revision_in
 
 _LIMITS = DatabaseLimits(pool_connections=1, statement_seconds=600, lock_seconds=60)
 _ALEMBIC: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -46,6 +47,7 @@ async def migrate(url: str | URL, package: str, *, limits: DatabaseLimits = _LIM
 
     Raises:
         DatabaseUnavailable: the database does not answer, or can't be used.
+        DatabaseUnfit: it is another's.
         DatabaseNewer: it is not for this version.
     """
     try:
@@ -186,6 +188,7 @@ async def _run_command(
     def run_on(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        revision_in(connection, package)  # of another's nothing is to be altered
         with as_file(files(package) / "migrations") as folder:
             config = Config()
             config.set_main_option("script_location", str(folder).replace("%", "%%"))

@@ -1,18 +1,20 @@
 """Whether the database of a service is migrated to what the service's code reads and writes."""
 
 import asyncio
+from importlib import import_module
 from importlib.resources import files
 
 import structlog
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
+from hubbub_client.outbox.table import OutboxTables
 from hubbub_client.sql.database import (
     DatabaseUnavailable,
     DatabaseUnfit,
     Sessions,
     place_of,
-    reason_of,
     translating_errors,
+    why_away,
 )
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,27 @@ def newest_revision(package: str) -> str:
     return max(file.name[:_DIGITS] for file in folder.iterdir() if file.name[:_DIGITS].isdigit())
 
 
-async def revision_of(sessions: Sessions) -> str:
-    """Which the database is at; empty if it was never migrated.
+def revision_in(connection: Connection, package: str) -> str:
+    """Which the package's database is at; empty if it was never migrated.
+
+    Raises:
+        DatabaseUnfit: it is another's, whose revisions have numbers like ours.
+    """
+    tables = inspect(connection)
+    found = str(connection.scalar(_REVISION) or "") if tables.has_table(_TABLE) else ""
+    if found and not any(map(tables.has_table, _own_tables(package))):
+        raise DatabaseUnfit("the database is another service's or application's")
+    return found
+
+
+def _own_tables(package: str) -> list[str]:
+    """All but those that each service has."""
+    known = import_module(f"{package}.tables").Base.metadata.tables
+    return [name for name in known if name not in OutboxTables.metadata.tables]
+
+
+async def revision_of(sessions: Sessions, package: str) -> str:
+    """As `revision_in`.
 
     Raises:
         DatabaseUnavailable: it does not answer, or can't be used.
@@ -40,9 +61,7 @@ async def revision_of(sessions: Sessions) -> str:
     with translating_errors():
         async with sessions.reading() as session:
             connection = await session.connection()
-            if not await connection.run_sync(lambda each: inspect(each).has_table(_TABLE)):
-                return ""
-            return str(await session.scalar(_REVISION) or "")
+            return await connection.run_sync(revision_in, package)
 
 
 def trouble_with(found: str, newest: str) -> str | None:
@@ -60,6 +79,7 @@ class Schema:
     ) -> None:
         self._sessions = sessions
         self._place = place_of(sessions.engine.url)
+        self._package = package
         self._newest = newest_revision(package)
         self._look_seconds = look_seconds
         self._was_right = False
@@ -78,18 +98,17 @@ class Schema:
     async def look(self) -> None:
         """Look once. That the database is away for a while is told by each answer, and not here."""
         unfit: str | None = None
-        cause: BaseException | None = None
         try:
-            unfit = trouble = trouble_with(await revision_of(self._sessions), self._newest)
+            found = await revision_of(self._sessions, self._package)
+            reason = unfit = trouble = trouble_with(found, self._newest)
         except DatabaseUnfit as error:
             unfit = trouble = str(error)
-            cause = error.__cause__
-        except DatabaseUnavailable as away:
+            reason = why_away(error)
+        except DatabaseUnavailable as error:
             if self._was_right:
                 return
-            trouble, cause = str(away), away.__cause__
+            trouble, reason = str(error), why_away(error)
         if trouble is not None and trouble != self._trouble:
-            reason = trouble if cause is None else f"{trouble}: {reason_of(cause)}"
             log.error("database_unfit", reason=reason, database=self._place)
         self._was_right = self._was_right or trouble is None
         self._trouble = trouble

@@ -172,6 +172,29 @@ async def test_a_database_that_is_not_migrated_is_told_with_the_command(
     assert "`hubbub migrate --service posts`" in finding.todo
 
 
+async def test_the_database_of_another_service_is_told_and_not_to_be_migrated(
+    server: NatsServer, bus: Bus, migrated: Callable[[str], str]
+) -> None:
+    findings = await examined(a_subject(server.url, migrated("auth_service")))
+
+    [finding] = [each for each in findings if each.about == "database posts"]
+    assert (finding.level, finding.says.partition(": ")[2]) == (
+        Level.ERROR,
+        "the database is another service's or application's",
+    )
+    assert finding.todo.startswith("see that HUBBUB_DATABASE_URL names the one of posts")
+
+
+async def test_of_a_data_folder_no_variable_is_to_be_corrected(tmp_path: Path) -> None:
+    (tmp_path / "posts.sqlite3").write_bytes(b"no database" * 1000)
+
+    findings = await examined(subject_of(None, tmp_path, ()))
+
+    [finding] = [each for each in findings if each.about == "database posts"]
+    assert "damaged, or not a database: file is not a database" in finding.says
+    assert "HUBBUB_" not in finding.todo
+
+
 async def test_a_database_that_is_not_there_is_told_and_not_made(
     server: NatsServer, bus: Bus, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,21 @@ WRONG = [
     ),
     posts(
         "HUBBUB_DATABASE_URL",
+        "sqlite:////nowhere/posts.sqlite3?mode=ro&cache=shared",
+        "HUBBUB_DATABASE_URL: a SQLite file takes no options: leave out mode, cache",
+    ),
+    posts(
+        "HUBBUB_DATABASE_URL",
+        "sqlite://",
+        "HUBBUB_DATABASE_URL: no process sees another's memory: name a file, sqlite:///file",
+    ),
+    Wrong(
+        "HUBBUB_DATABASE_URL: no process sees another's memory: name a file, sqlite:///file",
+        {"HUBBUB_DATABASE_URL": "sqlite:///:memory:"},
+        arguments="migrate --service posts",
+    ),
+    posts(
+        "HUBBUB_DATABASE_URL",
         "postgresql://me:sesame@db:99999/posts",
         "HUBBUB_DATABASE_URL: no port is 99999",
     ),
@@ -287,6 +303,12 @@ WRONG = [
         "posts: the database does not answer now: [Errno 111] Connection refused (127.0.0.1:1/x)",
         {"HUBBUB_DATABASE_URL": "postgresql://me:sesame@127.0.0.1:1/x"},
         arguments="migrate --service posts",
+        as_process=True,
+    ),
+    Wrong(
+        "auth: the database is another service's or application's ({tmp}/posts.sqlite3)",
+        {"HUBBUB_DATABASE_URL": "sqlite:///{tmp}/posts.sqlite3"},
+        arguments="migrate --service auth",
         as_process=True,
     ),
     Wrong(
@@ -336,11 +358,16 @@ def tmp(tmp_path: Path) -> Path:
     (tmp_path / "latin-1").write_bytes(b"\xfc" * 4096)
     (tmp_path / "nothing").write_bytes(b"")
     (tmp_path / "newer").mkdir()
-    with sqlite3.connect(tmp_path / "newer/auth.sqlite3") as database:
-        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
-        database.execute("INSERT INTO alembic_version VALUES ('9999')")
-    database.close()
+    migrated_to("9999", tmp_path / "newer/auth.sqlite3", table="users")
+    migrated_to("0004", tmp_path / "posts.sqlite3", table="posts")
     return tmp_path
+
+
+def migrated_to(revision: str, file: Path, *, table: str) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", [revision])
+        database.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY)")
 
 
 pytestmark = pytest.mark.usefixtures("bare_process")

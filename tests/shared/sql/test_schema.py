@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from hubbub_client.sql.database import DatabaseUnfit, Sessions, connect_database, transaction
-from shared.sql.migrations import downgrade, migrate
+from shared.sql.migrations import differences, downgrade, migrate
 from shared.sql.schema import Schema, newest_revision, revision_of
 
 PACKAGE = "posts_service"
@@ -28,7 +29,7 @@ async def test_a_migrated_database_is_no_trouble(sessions: Sessions) -> None:
     await schema.look()
 
     assert schema.trouble() == []
-    assert await revision_of(sessions) == NEWEST
+    assert await revision_of(sessions, PACKAGE) == NEWEST
 
 
 async def test_one_that_was_never_migrated_is_told_and_let_alone_until_it_is(
@@ -80,6 +81,28 @@ async def test_a_newer_revision_is_served_while_services_are_replaced(sqlite_url
     assert schema.trouble() == []
 
 
+@pytest.mark.parametrize(
+    ("package", "other"), [("posts_service", "auth_service"), ("auth_service", "posts_service")]
+)
+async def test_the_database_of_another_service_is_let_alone_whatever_its_revision(
+    package: str, other: str, sqlite_url: str
+) -> None:
+    await migrate(sqlite_url, other)
+    async with connect_database(sqlite_url) as sessions:
+        schema = Schema(sessions, package)
+
+        await schema.look()
+
+        [said] = schema.trouble()
+        assert said == "the database is another service's or application's"
+        with pytest.raises(DatabaseUnfit, match=said):
+            async with transaction(sessions):
+                pass
+    with pytest.raises(DatabaseUnfit, match=said):
+        await migrate(sqlite_url, package)
+    assert await differences(sqlite_url, import_module(f"{other}.tables").Base.metadata) == []
+
+
 async def test_what_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database" * 1000)
     async with connect_database(f"sqlite:///{tmp_path / 'text'}") as sessions:
@@ -110,4 +133,4 @@ async def test_the_newest_revision_is_the_one_that_migrating_leads_to(
     await migrate(sqlite_url, package)
 
     async with connect_database(sqlite_url) as sessions:
-        assert await revision_of(sessions) == newest_revision(package)
+        assert await revision_of(sessions, package) == newest_revision(package)

@@ -22,6 +22,7 @@ from hubbub_client.sql.database import (
     transaction,
     transaction_dependency,
 )
+from hubbub_client.sql.postgres import BadDatabaseUrl
 from shared.web.http import install_edge
 from tests.fixtures.waiting import eventually
 from tests.shared.accounts import AccountRow, CardRow, balance, create_tables, open_account
@@ -53,6 +54,11 @@ def test_a_url_gets_our_driver_and_keeps_the_rest(written: str, driver: str) -> 
 
     assert url.drivername == driver
     assert url.render_as_string(hide_password=False).partition(":")[2] == written.partition(":")[2]
+
+
+def test_options_of_a_sqlite_file_are_refused_as_nobody_would_follow_them() -> None:
+    with pytest.raises(BadDatabaseUrl, match="a SQLite file takes no options: leave out mode"):
+        database_url("sqlite:///posts.db?mode=ro")
 
 
 async def test_a_transaction_commits_at_its_end(sessions: Sessions) -> None:

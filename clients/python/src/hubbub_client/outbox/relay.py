@@ -180,7 +180,7 @@ class _Relay:
                     LogEvent(
                         "outbox_database_away",
                         error=str(error),
-                        reason=reason_of(error.__cause__),
+                        reason=reason_of(error.__cause__ or error),
                         database=place_of(self._sessions.engine.url),
                     )
                 )

@@ -144,6 +144,8 @@ def database_url(written: str | URL) -> URL:
             "a SQLite file comes after three slashes, sqlite:///file, and an absolute path after"
             " four"
         )
+    if database == "sqlite" and url.query:
+        raise BadDatabaseUrl(f"a SQLite file takes no options: leave out {', '.join(url.query)}")
     if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise BadDatabaseUrl(f"no port is {url.port}")
     url = url.set(drivername=f"{database}+{driver}")
@@ -170,7 +172,13 @@ def place_of(url: URL) -> str:
     return f"{name}{port}/{url.database or ''}"
 
 
-def reason_of(error: BaseException | None) -> str:
+def why_away(error: DatabaseUnavailable) -> str:
+    """What callers are told, and for an operator what the server or the system said."""
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error}: {reason_of(cause)}"
+
+
+def reason_of(error: BaseException) -> str:
     """The message of the server or the system, in one line; the driver's is within SQLAlchemy's."""
     said = getattr(error, "orig", None) or error
     first, *_ = str(said).splitlines() or [""]
@@ -190,7 +198,7 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
             where,
             # We send BEGIN ourselves: the driver would send it before the first write only.
             connect_args={"isolation_level": None, "timeout": limits.lock_seconds},
-            **({} if _is_in_memory(where) else pool),
+            **({} if is_in_memory(where) else pool),
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -225,7 +233,7 @@ def open_engine(url: str | URL, limits: DatabaseLimits) -> AsyncEngine:
     return engine
 
 
-def _is_in_memory(url: URL) -> bool:
+def is_in_memory(url: URL) -> bool:
     return url.database in (None, "", ":memory:")
 
 
@@ -268,7 +276,7 @@ async def connect_database(
 
         engine = opened()
         # On SQLite writers wait for each other, and hold connections that readers need.
-        apart = engine.dialect.name == "sqlite" and not _is_in_memory(engine.url)
+        apart = engine.dialect.name == "sqlite" and not is_in_memory(engine.url)
         yield Sessions(engine, readers=opened() if apart else engine)
 
 
