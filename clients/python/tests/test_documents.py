@@ -1,4 +1,4 @@
-"""The README's examples do what it says."""
+"""The examples of the README, and of the document on the outbox, do what these say."""
 
 import asyncio
 import inspect
@@ -34,20 +34,17 @@ from tests.gateway.protocols.centrifuge.talking import talking
 
 REPOSITORY = Path(__file__).parents[3]
 README = (REPOSITORY / "clients/python/README.md").read_text()
+OUTBOX = (REPOSITORY / "docs/outbox.md").read_text()
 
 
 def example(named: str, **known: object) -> Any:
-    """A function of the README's, which knows those of the examples before it."""
-    sources = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """A function of theirs, which is told of what is not beside it."""
+    sources = re.findall(r"```python\n(.*?)```", README + OUTBOX, re.DOTALL)
     [source] = [each for each in sources if f"def {named}(" in each]
     module = ModuleType("example")
     module.__dict__.update(known)
     exec(source, module.__dict__)
     return getattr(module, named)
-
-
-def example_model(named: str) -> Any:
-    return example("tell").__globals__[named]
 
 
 async def test_the_first_example_notifies_and_publishes(gateway: RunningGateway, url: str) -> None:
@@ -118,7 +115,7 @@ def test_the_options_of_pytest_are_documented_with_their_defaults(
 async def test_what_the_outbox_of_the_example_holds_is_sent_by_its_application(
     gateway: RunningGateway, sqlite_url: str, nats_url: str
 ) -> None:
-    record_payment = example("record_payment", InvoicePaid=example_model("InvoicePaid"))
+    record_payment = example("record_payment")
     tables, invoice = (record_payment.__globals__[name] for name in ("Base", "Invoice"))
     user = secrets.randbelow(2**50) + 1
     synchronous = create_engine(sqlite_url)
@@ -148,10 +145,10 @@ async def test_what_the_outbox_of_the_example_holds_is_sent_by_its_application(
     assert heard["publication"]["data"] == {"sold": "9.50"}
 
 
-async def test_sqlite_as_the_readme_has_it_is_never_locked_by_the_relay(
+async def test_sqlite_as_it_is_shown_is_never_locked_by_the_relay(
     sqlite_url: str, nats_url: str, gateway: RunningGateway
 ) -> None:
-    record_payment = example("record_payment", InvoicePaid=example_model("InvoicePaid"))
+    record_payment = example("record_payment")
     tables, invoice = (record_payment.__globals__[name] for name in ("Base", "Invoice"))
     synchronous = example("sqlite_engine")(sqlite_url)
     tables.metadata.create_all(synchronous)
@@ -172,8 +169,8 @@ async def test_sqlite_as_the_readme_has_it_is_never_locked_by_the_relay(
 
 
 def test_the_commands_of_the_outbox_are_understood() -> None:
-    commands = re.findall(r"^python -m hubbub_client\.outbox (.*)$", README, re.MULTILINE)
-    [exported] = re.findall(r"^export (HUBBUB_OUTBOX_.*)$", README, re.MULTILINE)
+    commands = re.findall(r"^python -m hubbub_client\.outbox (.*)$", OUTBOX, re.MULTILINE)
+    [exported] = re.findall(r"^export (HUBBUB_OUTBOX_.*)$", OUTBOX, re.MULTILINE)
     environment = dict(each.split("=", 1) for each in exported.replace("…", "x").split())
     assert len(commands) == 2
     for command in commands:

@@ -12,7 +12,7 @@ import pytest
 from clients.python.tests.conftest import API_KEY
 from clients.python.tests.django.outbox.conftest import COMMAND_SECONDS, Project
 from clients.python.tests.outbox.builders import until
-from clients.python.tests.test_documents import README
+from clients.python.tests.test_documents import OUTBOX
 from hubbub_client import Hubbub
 from hubbub_client.django.outbox.apps import SQLITE_OPTIONS
 from tests.gateway.chatting import RunningGateway
@@ -81,7 +81,7 @@ def test_on_sqlite_it_is_said_how_transactions_wait_for_the_relay(sqlite_project
     assert "(hubbub.W001)" in sqlite_project.run("check")
 
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}
-    [options] = re.findall(r"^OPTIONS = (.*)$", README, re.MULTILINE)
+    [options] = re.findall(r"^OPTIONS = (.*)$", OUTBOX, re.MULTILINE)
     assert options == SQLITE_OPTIONS
     sqlite_project.set(DATABASES={"default": database | {"OPTIONS": json.loads(options)}})
     assert "no issues" in sqlite_project.run("check", "--database", "default")
