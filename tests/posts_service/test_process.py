@@ -5,30 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import httpx2
-import pytest
 
 from shared.sql.migrations import migrate
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.posts_service.callers import HMAC_SECRET, a_token
+from tests.system.processes import until_alive
 
 DEADLINE_SECONDS = 20
-
-
-def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "it ended by itself"
-        try:
-            if plain_http.get(f"{url}/livez").status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.02)
-    pytest.fail("the service does not answer")
 
 
 def test_sigterm_ends_the_process_with_0_even_without_a_bus(

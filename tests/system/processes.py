@@ -11,8 +11,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TypeVar
 
+import httpx2
 import psutil
 
+from tests.fixtures import plain_http
 from tests.fixtures.commands import Command
 from tests.fixtures.ports import free_ports
 
@@ -39,6 +41,19 @@ def until(ask: Callable[[], T], *, seconds: float = READY_SECONDS, why: str = ""
         assert time.monotonic() < deadline, f"not within {seconds} s: {why}"
         time.sleep(POLL_SECONDS)
     return answer
+
+
+def until_alive(process: subprocess.Popen[bytes], url: str) -> None:
+    """Return when the service at the URL says so; fail if its process ends or takes too long."""
+
+    def is_alive() -> bool:
+        assert process.poll() is None, "it ended by itself"
+        try:
+            return plain_http.get(f"{url}/livez").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    until(is_alive, why="the service does not answer")
 
 
 def is_gone(process: psutil.Process) -> bool:
