@@ -1,43 +1,33 @@
 """The answer of a model, word by word, in a real browser."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from examples.ai_stream.app import BUNDLE, FOLDER
-from tests.examples.pages import opened_page, shown_environment
+from tests.examples.pages import Example, shown_environment
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import FOLDER as SDK_FOLDER
-from tests.system.processes import HubbubProcess, Processes, processes_in, until
+from tests.system.processes import processes_in, until
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 WHOLE = "Count to 20"
 ENDLESS = "Count to 1000000"
 
 
-@dataclass(frozen=True)
-class Example:
-    """Started as its README says."""
-
-    processes: Processes
-    environment: dict[str, str]
-    gateway: HubbubProcess
-    application: HubbubProcess
-
+class Stream(Example):
     def replace_gateway(self) -> None:
         """Another one takes its place."""
-        assert self.gateway.stop() == 0
-        port = self.gateway.port
+        assert self.hubbub.stop() == 0
+        port = self.hubbub.port
         self.processes.service("gateway", env=self.environment, port=port).until_ready()
 
 
 @pytest.fixture(scope="module")
-def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
     home = tmp_path_factory.mktemp("ai_stream")
     nats = NatsServer(home / "nats")
     nats.start()
@@ -56,16 +46,10 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
             )
             gateway.until_ready()
             application.until_logged("Uvicorn running")
-            yield Example(processes, environment, gateway, application)
+            yield Stream(processes, environment, gateway, application)
             assert "Traceback" not in processes.logs()
     finally:
         nats.stop()
-
-
-@pytest.fixture
-def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    with opened_page(browser, example.application.url, complaints) as page:
-        yield page
 
 
 def ask(page: Page, question: str) -> None:
@@ -113,7 +97,7 @@ def test_a_page_that_is_loaded_again_shows_all_of_it_and_goes_on(
     assert complaints == []
 
 
-def test_a_gateway_that_is_replaced_leaves_no_gap(page: Page, example: Example) -> None:
+def test_a_gateway_that_is_replaced_leaves_no_gap(page: Page, example: Stream) -> None:
     ask(page, ENDLESS)
     seen = until_more_than(page, 20)
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.examples.pages import opened_page, shown_environment
+from tests.examples.pages import PASSWORD, Example, shown_environment
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import NODE_MODULES
-from tests.system.processes import HubbubProcess, Processes, processes_in
+from tests.system.processes import HubbubProcess, processes_in
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/django_reports"
 README = (FOLDER / "README.md").read_text()
@@ -25,24 +24,17 @@ MIGRATE, WORK, SERVE = (
     shlex.split(line)
     for line in re.findall(rf"^run python -m {MANAGE} (.*?)(?: &)?$", README, re.M)
 )
-PASSWORD = "correct horse"
 FOLLOWING = "You hear of your reports as they go on."
 COMMAND_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Example:
-    """Started as its README says."""
-
-    processes: Processes
-    environment: dict[str, str]
-    hubbub: HubbubProcess
+class Reports(Example):
     worker: HubbubProcess
-    application: HubbubProcess
 
 
 @pytest.fixture(scope="module")
-def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reports]:
     home = tmp_path_factory.mktemp("django_reports")
     hubbub_port, port = free_ports(), free_ports()
     environment = {
@@ -67,21 +59,8 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
         )
         hubbub.until_ready()
         application.until_logged("Starting development server")
-        yield Example(processes, environment, hubbub, worker, application)
+        yield Reports(processes, environment, hubbub, application, worker)
         assert "Traceback" not in processes.logs()
-
-
-@pytest.fixture
-def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    with opened_page(browser, example.application.url, complaints) as page:
-        yield page
-
-
-@pytest.fixture
-def other(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    """Another browser's."""
-    with opened_page(browser, example.application.url, complaints) as page:
-        yield page
 
 
 def sign_up(page: Page, name: str) -> None:
@@ -167,7 +146,7 @@ def test_who_signs_out_in_one_browser_is_disconnected_there_and_stays_in_the_oth
 
 
 def test_a_report_that_was_made_while_hubbub_was_away_is_shown_once_it_is_back(
-    page: Page, example: Example
+    page: Page, example: Reports
 ) -> None:
     sign_up(page, "emil")
     assert example.hubbub.stop() == 0
@@ -175,8 +154,7 @@ def test_a_report_that_was_made_while_hubbub_was_away_is_shown_once_it_is_back(
 
     ask_for(page, "Weather")
     example.worker.until_logged("not published in #")
-    again = example.processes.up(port=example.hubbub.port, env=example.environment)
-    again.until_ready()
+    example.bring_hubbub_back()
 
     expect(page.locator("#reports li")).to_have_text(["Weather: ready"])
 

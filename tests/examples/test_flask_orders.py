@@ -3,36 +3,25 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from examples.flask_orders.app import BUNDLE, FOLDER
-from tests.examples.pages import opened_page, shown_environment
+from tests.examples.pages import Example, enter, shown_environment
 from tests.fixtures import plain_http
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import FOLDER as SDK_FOLDER
-from tests.system.processes import HubbubProcess, Processes, processes_in
+from tests.system.processes import processes_in
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 README = (FOLDER / "README.md").read_text().replace("\\\n", "")
-PASSWORD = "correct horse"
 FOLLOWING = "You hear of your orders as they go on."
 COMMAND_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class Example:
-    """Started as its README says."""
-
-    processes: Processes
-    environment: dict[str, str]
-    hubbub: HubbubProcess
-    application: HubbubProcess
-
+class Shop(Example):
     def ship(self, number: int) -> str:
         """What the warehouse's command prints."""
         [command] = re.findall(r" flask (--app \S+ ship) 1$", README, re.MULTILINE)
@@ -44,7 +33,7 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("flask_orders")
     hubbub_port, port = free_ports(), free_ports()
     environment = shown_environment(FOLDER) | {
@@ -64,27 +53,8 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
         )
         hubbub.until_ready()
         application.until_logged("Booting worker")
-        yield Example(processes, environment, hubbub, application)
+        yield Shop(processes, environment, hubbub, application)
         assert "Traceback" not in processes.logs()
-
-
-@pytest.fixture
-def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    with opened_page(browser, example.application.url, complaints) as page:
-        yield page
-
-
-@pytest.fixture
-def other(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    """Another browser's."""
-    with opened_page(browser, example.application.url, complaints) as page:
-        yield page
-
-
-def enter(page: Page, how: str, name: str, *, password: str = PASSWORD) -> None:
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name=how).click()
 
 
 def order(page: Page, item: str) -> int:
@@ -97,7 +67,7 @@ def order(page: Page, item: str) -> int:
 
 
 def test_who_has_ordered_sees_in_all_tabs_what_another_process_does(
-    page: Page, other: Page, example: Example, complaints: list[str]
+    page: Page, other: Page, example: Shop, complaints: list[str]
 ) -> None:
     enter(page, "Sign up", "Ann")
     expect(page.locator("#connection")).to_have_text(FOLLOWING)
@@ -114,7 +84,7 @@ def test_who_has_ordered_sees_in_all_tabs_what_another_process_does(
     assert complaints == []
 
 
-def test_each_hears_of_their_own_orders_alone(page: Page, other: Page, example: Example) -> None:
+def test_each_hears_of_their_own_orders_alone(page: Page, other: Page, example: Shop) -> None:
     enter(page, "Sign up", "Ben")
     enter(other, "Sign up", "Bea")
     for each in (page, other):
@@ -141,7 +111,7 @@ def test_who_signs_out_and_in_again_finds_their_orders(page: Page) -> None:
     expect(page.locator("#orders li")).to_have_text(["A shelf: ordered"])
 
 
-def test_all_workers_publish_though_they_were_forked(page: Page, example: Example) -> None:
+def test_all_workers_publish_though_they_were_forked(page: Page, example: Shop) -> None:
     enter(page, "Sign up", "Dora")
     expect(page.locator("#connection")).to_have_text(FOLLOWING)
 
@@ -157,5 +127,5 @@ def test_all_workers_publish_though_they_were_forked(page: Page, example: Exampl
     assert "is not told" not in example.application.log
 
 
-def test_nobody_connects_who_is_not_signed_in(example: Example) -> None:
+def test_nobody_connects_who_is_not_signed_in(example: Shop) -> None:
     assert plain_http.get(f"{example.application.url}/realtime").status_code == 403

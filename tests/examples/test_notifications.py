@@ -7,19 +7,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.examples.pages import opened_page
+from tests.examples.pages import Example
 from tests.fixtures.ports import free_ports
 from tests.sdk.javascript import NODE_MODULES
-from tests.system.processes import HubbubProcess, Processes, processes_in
+from tests.system.processes import processes_in
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a machine that runs the whole system may be busy
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/notifications"
 README = (FOLDER / "README.md").read_text()
@@ -28,27 +26,12 @@ FOLLOWING = "You hear what you are told as it happens."
 COMMAND_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class Example:
-    """Started as its README says."""
-
-    processes: Processes
-    hubbub: HubbubProcess
-    site: HubbubProcess
-
-    @property
-    def data(self) -> Path:
-        return self.processes.home / "data"
-
-    def restart_hubbub(self) -> None:
-        assert self.hubbub.stop() == 0
-        self.processes.up(port=self.hubbub.port).until_ready()
-
+class Notifications(Example):
     def run(self, command: str) -> str:
         """What a command of the README prints."""
         words = shlex.split(command.removeprefix("uv run hubbub "))
         done = subprocess.run(
-            [sys.executable, "-m", "hubbub", *words, "--data", str(self.data)],
+            [sys.executable, "-m", "hubbub", *words, "--data", str(self.processes.home / "data")],
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,
@@ -58,7 +41,7 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notifications]:
     folder = tmp_path_factory.mktemp("notifications")
     hubbub_port, port = free_ports(), free_ports()
     page = (FOLDER / "index.html").read_text().replace(":8000/", f":{hubbub_port}/")
@@ -76,14 +59,8 @@ def example(sdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exa
         )
         hubbub.until_ready()
         site.until_logged("Serving HTTP")
-        yield Example(processes, hubbub, site)
+        yield Notifications(processes, {}, hubbub, site)
         assert "Traceback" not in processes.logs()
-
-
-@pytest.fixture
-def page(browser: Browser, example: Example, complaints: list[str]) -> Iterator[Page]:
-    with opened_page(browser, example.site.url, complaints) as page:
-        yield page
 
 
 def connect(page: Page, token: str) -> None:
@@ -92,7 +69,7 @@ def connect(page: Page, token: str) -> None:
 
 
 def test_what_the_readme_publishes_is_shown_and_so_is_what_there_was_before(
-    page: Page, example: Example, complaints: list[str]
+    page: Page, example: Notifications, complaints: list[str]
 ) -> None:
     [token] = re.findall(r"^uv run hubbub token .*", README, re.MULTILINE)
     [publish] = re.findall(r"^uv run hubbub publish .*", README, re.MULTILINE)
@@ -110,7 +87,9 @@ def test_what_the_readme_publishes_is_shown_and_so_is_what_there_was_before(
     assert complaints == []
 
 
-def test_a_page_that_was_cut_off_shows_what_it_missed_once(page: Page, example: Example) -> None:
+def test_a_page_that_was_cut_off_shows_what_it_missed_once(
+    page: Page, example: Notifications
+) -> None:
     connect(page, example.run("uv run hubbub token --user ben"))
     expect(page.get_by_role("status")).to_have_text(FOLLOWING)
     publish = "uv run hubbub publish '#ben' '{}'"
@@ -118,7 +97,8 @@ def test_a_page_that_was_cut_off_shows_what_it_missed_once(page: Page, example: 
     example.run(publish.format(json.dumps({"event": "first"})))
     expect(page.locator("li")).to_have_text(["first {}"])
     page.context.set_offline(True)
-    example.restart_hubbub()
+    assert example.hubbub.stop() == 0
+    example.bring_hubbub_back()
     example.run(publish.format(json.dumps({"event": "second"})))
     page.context.set_offline(False)
 
