@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from hubbub_client import NotAvailable, Publish
 from hubbub_client.pytest_plugin import hubbub as hubbub
 from hubbub_client.recorder import Recorder
-from hubbub_client.running import RunningHubbub
+from hubbub_client.running import RunningHubbub, Server
 
 SECONDS = 20
 ASKING = "def test_it(hubbub): pass"
@@ -100,6 +100,20 @@ async def test_an_application_that_awaits_is_seen_too(either: Recorder | Running
     await either.hubbub.publish("chat:awaited", 2)
 
     assert either.data("chat:awaited") == [1, 2]
+
+
+async def test_it_is_reached_where_the_environment_has_a_proxy(
+    hubbub_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    running = RunningHubbub(hubbub_server)
+
+    await running.hubbub.publish("chat:proxied", 1)
+
+    assert running.data("chat:proxied") == [1]
+    running.close()
 
 
 def test_all_of_a_long_history_is_read(hubbub: RunningHubbub) -> None:

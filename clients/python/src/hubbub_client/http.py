@@ -95,7 +95,8 @@ class AsyncHttp:
 class SyncHttp:
     """The same for code that does not await. Threads may share it, and processes that fork.
 
-    An attempt takes longer than it may where each single header is a while in coming.
+    An attempt may last longer than it should: its timeout is of each single step, such as to
+    connect or to send, and the headers of an answer may come piece by piece.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class SyncHttp:
 
     def _send(self, request: Request) -> Outcome:
         method, body, seconds = request
-        ends_at = time.monotonic() + seconds  # the timeout is of each single piece
+        ends_at = time.monotonic() + seconds
         try:
             client = self._client_of_this_process()
             with client.stream("POST", method, content=body, timeout=seconds) as response:

@@ -111,6 +111,7 @@ class RunningHubbub(Published):
     @cached_property
     def hubbub(self) -> Hubbub:
         """A client of it, for any event loop."""
+        # With a transport of its own no proxy of the environment is asked; HTTP verifies nothing.
         # It keeps no connection, so none is left when the loop is closed.
         alone = httpx2.Limits(max_keepalive_connections=0)
         transport = httpx2.AsyncHTTPTransport(verify=False, limits=alone)
@@ -119,7 +120,7 @@ class RunningHubbub(Published):
     @cached_property
     def sync_hubbub(self) -> SyncHubbub:
         """The same for an application that does not await."""
-        transport = httpx2.HTTPTransport(verify=False)
+        transport = httpx2.HTTPTransport(verify=False)  # as above
         return SyncHubbub(self.url, self.api_key, transport=transport)
 
     def token(self, user: User, **claims: Any) -> str:
