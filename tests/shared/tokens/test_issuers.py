@@ -383,54 +383,6 @@ async def test_while_one_providers_keys_are_unknown_the_others_tokens_are_judged
         )
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        jwk(ec_key(), "e", alg="RS256"), jwk(rsa_key(), "r", alg="ES256"),
-        jwk(rsa_key(), "r", alg="RSA-OAEP"), jwk(rsa_key(), "r", use="enc"),
-        jwk(rsa_key(), "r", n=7), jwk(rsa_key(), "r", n=""), jwk(rsa_key(), "r", e="AA"),
-        jwk(rsa_key(), "r", kty="oct", k=base64url(SECRET)), jwk(ec_key(), "e", crv="P-384"),
-        jwk(ec_key(), "e", crv="secp256k1"), jwk(ec_key(), "e", x="AA"), jwk(ec_key(), "e", y=None),
-        jwk(ec_key(), "e", x=jwk(ec_key("other"), "e")["x"]), jwk(ec_key(), "e", d="AA"),
-    ],
-    ids=lambda odd: ascii({name: odd[name] for name in odd if name not in "nxy"})[:60],
-)  # fmt: skip
-def test_a_key_of_a_provider_that_does_not_fit_is_passed_over(odd: dict[str, Any]) -> None:
-    good = jwk(rsa_key("good"), "good")
-
-    assert [key.kid for key in read_jwks(jwks(odd, good), algorithms=ALL)] == ["good"]
-
-
-def test_an_rsa_key_that_is_too_short_is_passed_over() -> None:
-    short = jwk(rsa_key(), "short", n=base64url(b"\xff" * 128))
-
-    assert [key.kid for key in read_jwks(jwks(short, jwk(rsa_key(), "r")), algorithms=ALL)] == ["r"]
-
-
-def test_a_key_is_for_the_algorithm_that_its_issuer_says() -> None:
-    [any_rsa] = read_jwks(jwks(jwk(rsa_key(), "r")), algorithms=ALL)
-    [only_ps] = read_jwks(jwks(jwk(rsa_key(), "r", alg="PS256")), algorithms=["PS256"])
-
-    assert {"RS256", "PS512"} < any_rsa.algorithms
-    assert only_ps.algorithms == {"PS256"}
-    assert only_ps.thumbprint == any_rsa.thumbprint
-
-
-def test_the_thumbprint_of_an_rsa_key_is_that_of_the_standard() -> None:
-    """The key and its thumbprint stand in RFC 7638, section 3.1."""
-    n = (
-        "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJEC"
-        "PebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2Qvz"
-        "qY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZ"
-        "u0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
-    )
-    key = {"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256", "kid": "2011-04-29"}
-
-    [read] = read_jwks(jwks(key), algorithms=ALL)
-
-    assert read.thumbprint == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-
-
 def test_a_key_tells_nothing_of_its_secret() -> None:
     issuer = an_issuer(hmac_secret=SECRET)
 

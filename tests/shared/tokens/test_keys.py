@@ -1,7 +1,6 @@
 """Where the keys come from: an issuer that is slow, away, wrong, or has another key."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +9,6 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
@@ -20,7 +18,7 @@ from shared.runtime.settings import ServiceSettings
 from shared.runtime.supervision import Supervisor
 from shared.tokens.configured import open_verifier
 from shared.tokens.errors import InvalidToken, KeysUnknown
-from shared.tokens.jwk import BadKeySet, public_jwk, read_jwks, trusted_key
+from shared.tokens.jwk import public_jwk, trusted_key
 from shared.tokens.keys import JwksKeys, jwks_keys
 from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.tokens import (
@@ -251,82 +249,3 @@ async def test_keys_of_other_kinds_and_uses_are_passed_over() -> None:
 
     assert [keys.find(kid) for kid in "abc"] == [()] * 3
     assert keys.find(OUR_KEY.kid) == (OUR_KEY,)
-
-
-GOOD = dict(public_jwk(OUR_KEY))
-OTHER = dict(public_jwk(trusted_key(FOREIGN.public_key())))
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        None, 5, "x", [], {}, {"crv": "Ed25519"}, {"kty": None}, {"kty": "LMS"},
-        OTHER | {"kid": 5}, OTHER | {"x": 5}, OTHER | {"x": "AA"}, OTHER | {"x": "é"},
-        OTHER | {"use": 5}, OTHER | {"use": "enc"}, OTHER | {"alg": "HS256"}, OTHER | {"alg": []},
-        OTHER | {"key_ops": ["sign"]}, OTHER | {"key_ops": "verify"}, OTHER | {"kty": "oct"},
-        OTHER | {"crv": "X25519"}, OTHER | {"x": "\ud800"},
-        {"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "small"},
-    ],
-    ids=lambda odd: ascii(odd)[:60],
-)  # fmt: skip
-def test_a_key_that_cannot_be_understood_takes_no_other_along(odd: object) -> None:
-    for keys in ([GOOD, odd], [odd, GOOD]):
-        assert read_jwks(json.dumps({"keys": keys}).encode()) == [OUR_KEY]
-    with pytest.raises(BadKeySet):
-        read_jwks(json.dumps({"keys": [odd]}).encode())
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"alg": "Ed25519"}, {"alg": None}, {"use": None}, {"key_ops": ["verify"]}, {"x5c": None},
-     {"key_ops": ["sign", "verify"]}, {"iat": float("9" * 300), "new": {"member": [1]}}],
-    ids=str,
-)  # fmt: skip
-def test_a_key_may_leave_out_what_it_is_for_and_say_more_than_we_know(
-    changes: dict[str, Any],
-) -> None:
-    assert read_jwks(json.dumps({"keys": [GOOD | changes]}).encode()) == [OUR_KEY]
-
-
-def test_a_number_of_any_length_spoils_no_set() -> None:
-    odd = json.dumps(OTHER)[:-1] + f', "kid": {"9" * 5000}}}'
-
-    assert read_jwks(f'{{"keys": [{odd}, {json.dumps(GOOD)}]}}'.encode()) == [OUR_KEY]
-
-
-def test_a_key_without_a_name_is_known_by_its_thumbprint() -> None:
-    unnamed = {name: value for name, value in GOOD.items() if name != "kid"}
-
-    for jwk in (unnamed, unnamed | {"kid": None}):
-        [key] = read_jwks(json.dumps({"keys": [jwk]}).encode())
-        assert key.kid == OUR_KEY.thumbprint
-
-
-def test_a_private_key_that_was_published_is_trusted_no_more() -> None:
-    private = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(FOREIGN)) | {"kid": "leaked"}
-
-    with capture_logs() as logs:
-        keys = read_jwks(json.dumps({"keys": [private, GOOD]}).encode())
-
-    assert keys == [OUR_KEY]
-    assert [line["event"] for line in logs] == ["private_key_published"]
-    assert private["d"] not in repr(logs)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"\xff", b"[" * 60_000, b"[]", b"{}", b'"keys"', b'{"keys":{}}', b'{"keys":null}',
-     b'{"keys":[]}', b'{"keys":[' + b"[" * 60_000],
-    ids=lambda body: repr(body)[:20],
-)  # fmt: skip
-def test_what_is_no_key_set_is_refused(body: bytes) -> None:
-    with pytest.raises(BadKeySet):
-        read_jwks(body)
-
-
-def test_a_thumbprint_is_that_of_the_standard() -> None:
-    """The key and its thumbprint stand in RFC 8037, appendix A."""
-    raw = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
-    key = trusted_key(Ed25519PrivateKey.from_private_bytes(raw).public_key())
-
-    assert key.thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
