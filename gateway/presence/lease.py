@@ -69,10 +69,8 @@ class NodeLease:
         """The follower has delivered a lease of any node."""
         if record.key.node != self.node:
             return
-        if record.state in (
-            LeaseState.LIVE,
-            LeaseState.LEAVING,
-        ):  # perhaps a renewal whose ack was lost
+        if record.state in (LeaseState.LIVE, LeaseState.LEAVING):
+            # perhaps a renewal whose ack was lost
             self._sequence = max(self._sequence, record.sequence)
         else:
             self.lose("it has expired")

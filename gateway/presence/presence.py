@@ -22,6 +22,7 @@ from gateway.presence.records import (
     Entry,
     EntryKey,
     EntryRecord,
+    ForeignRecord,
     LeaseKey,
     LeaseRecord,
     Record,
@@ -252,7 +253,9 @@ class Presence:
 
     def _deliver(self, message: StoredMessage) -> None:
         name, sequence, payload = message.subject, message.sequence, message.payload
-        record: Record | None = self._writer.own_writes.recall(name, sequence, payload)
+        record: Record | ForeignRecord | None = self._writer.own_writes.recall(
+            name, sequence, payload
+        )
         if record is None:
             record = read_record(name, sequence, payload, message.headers)
         if record is None:
@@ -261,6 +264,8 @@ class Presence:
             self._lease.observe(record)
         elif record.key.node == self._lease.node:
             self._writer.observe(record)
+        if isinstance(record, ForeignRecord):
+            return
         if self._buffered is not None:
             self._buffered[record.key] = record
         elif self.caught_up:

@@ -2,6 +2,10 @@
 
 An entry's subject has three tokens, ``<channel>.<user>.<node>``, and a lease's has two,
 ``_node.<node>``. So the entries of a channel named ``_node`` are not taken for leases.
+
+Whoever may ask the bus for anything can have its answer stored here, in any entry's or lease's
+place. So what is read is what a gateway writes, and nothing else counts as an entry, as a lease or
+as the end of one.
 """
 
 import math
@@ -26,12 +30,14 @@ Membership = tuple[ChannelName, UserId]
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 """The bus stores the message only if the subject's last one has this sequence; 0 for none."""
 REMOVAL_HEADERS = {"KV-Operation": "PURGE"}
-"""A message with these can expire without leaving a marker."""
+"""A message with these can expire without leaving a marker. Every removal has them; an answer of
+the bus, which may be as empty, does not."""
 
 _LEASE = "_node"
 LEASE_BODY = b'{"v":1}'
 LAST_LEASE_BODY = b'{"v":1,"leaving":true}'
-"""Older gateways take it for any other."""
+"""As any lease's, it has a ``v``, which no answer of the bus has. Older gateways take it for any
+other."""
 
 
 def ttl(seconds: float) -> str:
@@ -152,7 +158,8 @@ class LeaseState(Enum):
     LEAVING = "leaving"
     """Renewed for the last time, by a gateway to which nobody is connected any more."""
     EXPIRED = "expired"
-    """Not renewed in time. Some gateway will soon write its end, which all gateways read."""
+    """Not renewed in time, or something stands in its place that no gateway wrote. Some gateway
+    will soon write its end, which all gateways read."""
     ENDED = "ended"
 
 
@@ -175,15 +182,30 @@ class LeaseRecord(NamedTuple):
 Record = EntryRecord | LeaseRecord
 
 
-def read_record(name: str, sequence: int, payload: bytes, headers: bytes) -> Record | None:
-    """Read a message; None if its subject is not ours. An unreadable entry counts as removed.
+class ForeignRecord(NamedTuple):
+    """In an entry's place stands what no gateway wrote: its own gateway writes the entry again, and
+    to the others it is as it was."""
+
+    key: EntryKey
+    sequence: int
+
+
+def read_record(
+    name: str, sequence: int, payload: bytes, headers: bytes
+) -> Record | ForeignRecord | None:
+    """Read a message; None if its subject is not ours.
 
     Args:
         name: The subject, without its prefix.
     """
     match parse(name):
         case EntryKey() as key:
-            return EntryRecord(key, sequence, _read_entry(name, payload) if payload else None)
+            if not payload and _is_removal(headers):
+                return EntryRecord(key, sequence, None)
+            entry = _read_entry(name, payload)
+            if entry is None:
+                return ForeignRecord(key, sequence)
+            return EntryRecord(key, sequence, entry)
         case LeaseKey() as key:
             return LeaseRecord(key, sequence, _lease_state(payload, headers))
         case None:
@@ -193,12 +215,20 @@ def read_record(name: str, sequence: int, payload: bytes, headers: bytes) -> Rec
 
 def _read_entry(name: str, payload: bytes) -> Entry | None:
     try:
-        entry = _entry_of(pydantic_core.from_json(payload, cache_strings="keys"))
-    except (ValueError, OverflowError):  # not JSON, or a number too large for a float
+        entry = _entry_of(_json_of(payload))
+    except OverflowError:  # a number too large for a float
         entry = None
     if entry is None:
         log.warning("presence_entry_unreadable", subject=name)
     return entry
+
+
+def _json_of(payload: bytes) -> Any:
+    """What the text says; None if it is no JSON."""
+    try:
+        return pydantic_core.from_json(payload, cache_strings="keys")
+    except ValueError:
+        return None
 
 
 def _entry_of(body: Any) -> Entry | None:
@@ -240,8 +270,13 @@ def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
 
 
 def _lease_state(payload: bytes, headers: bytes) -> LeaseState:
-    if payload:
-        return LeaseState.LEAVING if payload == LAST_LEASE_BODY else LeaseState.LIVE
-    if header(headers, b"Nats-Marker-Reason") == b"MaxAge":
+    if not payload:
+        return LeaseState.ENDED if _is_removal(headers) else LeaseState.EXPIRED
+    body = _json_of(payload)
+    if type(body) is not dict or type(body.get("v")) is not int:
         return LeaseState.EXPIRED
-    return LeaseState.ENDED
+    return LeaseState.LEAVING if body.get("leaving") is True else LeaseState.LIVE
+
+
+def _is_removal(headers: bytes) -> bool:
+    return header(headers, b"KV-Operation") == b"PURGE"

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import read_record
+from gateway.presence.records import ForeignRecord, read_record
 from gateway.presence.table import PresenceTable
 from hubbub_client.contracts.subjects import PRES_PUB
 from hubbub_client.jetstream.stream_reader import StreamReader
@@ -49,7 +49,7 @@ async def _read(bus: Bus, limits: PresenceLimits) -> tuple[PresenceTable, int]:
             position = message.sequence
             name = message.subject.removeprefix(PRES_PUB)
             record = read_record(name, position, message.payload, message.headers)
-            if record is not None:
+            if record is not None and not isinstance(record, ForeignRecord):
                 table.apply(record)
         if batch.messages and batch.pending:
             continue

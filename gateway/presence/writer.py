@@ -27,6 +27,7 @@ from gateway.presence.records import (
     Entry,
     EntryKey,
     EntryRecord,
+    ForeignRecord,
     Membership,
     entry_name,
     ttl,
@@ -267,14 +268,14 @@ class PresenceWriter:
         """Write nothing until `resume`."""
         self._node = None
 
-    def observe(self, record: EntryRecord) -> None:
-        """The follower has delivered an entry of this node.
+    def observe(self, record: EntryRecord | ForeignRecord) -> None:
+        """The follower has delivered an entry of this node, or what stands in the place of one.
 
         A write that timed out may still be stored much later, after a newer one. It is noticed
         here, because its sequence is above that of the last acknowledged write.
         """
         membership, sequence = record.key.membership, record.sequence
-        is_present = record.entry is not None
+        is_present = isinstance(record, ForeignRecord) or record.entry is not None
         state = self._states.get(membership)
         if state is None:
             if not is_present:

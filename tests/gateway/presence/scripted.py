@@ -4,10 +4,18 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from gateway.presence.records import (
+    LEASE_BODY,
+    REMOVAL_HEADERS,
+    Entry,
+    EntryKey,
+    entry_subject,
+    lease_subject,
+)
 from hubbub_client.contracts.ids import ChannelName, NodeId, UserId
 from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
 from hubbub_client.nats.client import Bus
+from hubbub_client.nats.headers import encode_headers
 
 LOBBY = ChannelName("chat:lobby")
 NODE = NodeId("n1")
@@ -22,7 +30,7 @@ class Message(NamedTuple):
 
 
 def lease(sequence: int) -> Message:
-    return Message(sequence, lease_subject(NODE), b"{}")
+    return Message(sequence, lease_subject(NODE), LEASE_BODY)
 
 
 def entry(sequence: int, user_id: int) -> Message:
@@ -93,7 +101,12 @@ class ScriptedStream:
 
 
 def _block(message: Message, before: int) -> bytes:
-    return (
-        f"NATS/1.0\r\nNats-Subject: {message.subject}\r\nNats-Sequence: {message.sequence}\r\n"
-        f"Nats-Last-Sequence: {before}\r\n\r\n"
-    ).encode()
+    headers = {} if message.payload else REMOVAL_HEADERS
+    return encode_headers(
+        {
+            **headers,
+            "Nats-Subject": message.subject,
+            "Nats-Sequence": str(message.sequence),
+            "Nats-Last-Sequence": str(before),
+        }
+    )

@@ -2,9 +2,17 @@
 
 import pytest
 
-from gateway.presence.records import Entry, EntryKey, EntryRecord, entry_name, read_record
+from gateway.presence.records import (
+    REMOVAL_HEADERS,
+    Entry,
+    EntryKey,
+    EntryRecord,
+    entry_name,
+    read_record,
+)
 from gateway.presence.writer import OwnWrites
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.nats.headers import encode_headers
 
 KEY = EntryKey((ChannelName("chat:lobby"), UserId("7")), NodeId("0f"))
 NAME = entry_name(KEY)
@@ -14,12 +22,13 @@ ENTRY = Entry("Ann Ågren", 1.5, (ConnectionId("a"),))
 @pytest.mark.parametrize("entry", [ENTRY, None])
 def test_a_recognised_write_gives_the_record_that_would_have_been_read(entry: Entry | None) -> None:
     body = entry.encode() if entry is not None else b""
+    headers = encode_headers({} if body else REMOVAL_HEADERS)
     own_writes = OwnWrites()
     own_writes.expect(NAME, KEY, body, entry)
 
     record = own_writes.recall(NAME, 3, body)
 
-    assert record == EntryRecord(KEY, 3, entry) == read_record(NAME, 3, body, b"")
+    assert record == EntryRecord(KEY, 3, entry) == read_record(NAME, 3, body, headers)
 
 
 def test_another_write_under_the_same_name_is_not_recognised() -> None:

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.records import Entry, EntryKey, entry_subject, lease_subject
+from gateway.presence.records import (
+    REMOVAL_HEADERS,
+    Entry,
+    EntryKey,
+    entry_subject,
+    lease_subject,
+)
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId
 from hubbub_client.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
@@ -135,7 +141,12 @@ async def test_a_late_write_under_our_own_name_is_corrected(server: NatsServer) 
         for user_id in (ANN, BOB):  # like a write that timed out and was stored much later
             key = EntryKey((LOBBY, user_id), gateway.presence.node)
             late = Entry("Late", 0, ()).encode() if user_id == ANN else b""
-            await gateway.publisher.publish(entry_subject(key), late, message_id=f"late {user_id}")
+            await gateway.publisher.publish(
+                entry_subject(key),
+                late,
+                message_id=f"late {user_id}",
+                headers=None if late else REMOVAL_HEADERS,
+            )
         await eventually(lambda: len(gateway.changes) >= 5)
         await never(lambda: len(gateway.changes) > 5, seconds=0.3)
 

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.presence.records import (
+    REMOVAL_HEADERS,
     ClientInfo,
     Entry,
     EntryKey,
     EntryRecord,
+    ForeignRecord,
     LeaseKey,
     LeaseRecord,
     LeaseState,
@@ -22,10 +24,12 @@ from gateway.presence.records import (
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
 from hubbub_client.contracts.subjects import PRES_PUB
+from hubbub_client.nats.headers import encode_headers
 from tests.fixtures.user_ids import user_ids
 from tests.gateway.presence.client_infos import client_infos
 
 NODE = NodeId("0f")
+REMOVAL = b"NATS/1.0\r\nKV-Operation: PURGE\r\n\r\n"
 MARKER = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
 
 channels = st.from_regex(r"[!-~]{1,40}", fullmatch=True).map(parse_channel)
@@ -64,7 +68,9 @@ def test_an_entry_is_read_as_it_was_written() -> None:
         (b'{"v":1}', b"", LeaseState.LIVE),
         (b'{"v":1,"leaving":true}', b"", LeaseState.LEAVING),
         (b"", MARKER, LeaseState.EXPIRED),
-        (b"", b"NATS/1.0\r\nKV-Operation: PURGE\r\n\r\n", LeaseState.ENDED),
+        (b"", REMOVAL, LeaseState.ENDED),
+        (b'{"v":1,"later":1}', b"", LeaseState.LIVE),
+        (b'{"v":2,"leaving":true,"later":1}', b"", LeaseState.LEAVING),
     ],
 )
 def test_a_lease_is_live_expired_or_ended(
@@ -176,8 +182,39 @@ def test_an_info_is_as_long_as_what_it_adds_to_an_entry() -> None:
         b'{"name":"a","since":1,"connections":["c"],"unlisted":true}',
     ],
 )
-def test_an_unreadable_entry_counts_as_removed(body: bytes) -> None:
-    record = read_record("c.1.n", 1, body, b"")
+def test_what_is_no_entry_counts_neither_as_one_nor_as_a_removal(body: bytes) -> None:
+    record = read_record("c.1.n", 1, body, REMOVAL)
 
-    assert isinstance(record, EntryRecord)
-    assert record.entry is None
+    assert record == ForeignRecord(EntryKey((ChannelName("c"), UserId("1")), NodeId("n")), 1)
+
+
+def test_an_entry_is_removed_by_an_empty_message_with_the_header_that_each_removal_has() -> None:
+    headers = encode_headers({"Nats-Msg-Id": "n:7", **REMOVAL_HEADERS, "Nats-TTL": "60000ms"})
+
+    record = read_record("c.1.n", 1, b"", headers)
+
+    assert record == EntryRecord(EntryKey((ChannelName("c"), UserId("1")), NodeId("n")), 1, None)
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers"),
+    [
+        (b'{"stream":"RT", "seq":17}', b""),
+        (b'{"stream":"RT", "domain":"hub", "seq":17,"duplicate": true}', b""),
+        (b'{"error":{"code":503,"err_code":10077,"description":"d"},"stream":"RT","seq":0}', b""),
+        (b'{"type":"io.nats.jetstream.api.v1.stream_info_response","total":0,"state":{}}', b""),
+        (b'{"type":"io.nats.jetstream.api.v1.stream_msg_get_response","message":{"seq":1}}', b""),
+        (b'{"v":"1"}', b""),
+        (b"[1]", b""),
+        (b"+OK", b""),
+        (b"", b""),  # of an ack that asks for an answer
+        (b"", b"NATS/1.0 404 No Messages\r\n\r\n"),
+    ],
+)
+def test_an_answer_of_the_bus_is_no_entry_no_lease_and_no_end_of_either(
+    payload: bytes, headers: bytes
+) -> None:
+    assert isinstance(read_record("c.1.n", 1, payload, headers), ForeignRecord)
+    # It took the lease's place in the stream, so the lease is renewed no more, and ended like any.
+    expired = LeaseRecord(LeaseKey(NODE), 5, LeaseState.EXPIRED)
+    assert read_record("_node.0f", 5, payload, headers) == expired
