@@ -64,8 +64,14 @@ def types_of(document: str) -> str:
     return run_script(TYPESCRIPT, "types.js", document)
 
 
-def _next(document: dict[str, Any]) -> str:
-    return f"{int(document['info']['version'].partition('.')[0]) + 1}.0.0"
+def why_not(file: Path, document: dict[str, Any]) -> str | None:
+    """What breaks users of the document that the file has; nothing if it may be replaced."""
+    breaks = unannounced_breaks(json.loads(file.read_text()), document)
+    if not breaks:
+        return None
+    first = int(document["info"]["version"].partition(".")[0]) + 1
+    begin = f"{file.relative_to(ROOT)} would break its users, so its version must be {first}.0.0:"
+    return "\n  ".join([begin, *breaks])
 
 
 def main() -> None:
@@ -73,13 +79,10 @@ def main() -> None:
     if problem is not None:
         sys.exit(f"npm: {problem}")
     for file, document in ((OPENAPI, http_document()), (ASYNCAPI, messages_document())):
+        problem = why_not(file, document)
+        if problem is not None:
+            sys.exit(problem)
         text = as_text(document)
-        if breaks := unannounced_breaks(json.loads(file.read_text()), document):
-            name = file.relative_to(ROOT)
-            lines = "".join(f"\n  {line}" for line in breaks)
-            sys.exit(
-                f"{name} would break its users, so its version must be {_next(document)}:{lines}"
-            )
         file.write_text(text)
         TYPES[file].write_text(types_of(text))
 

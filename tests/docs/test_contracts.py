@@ -12,7 +12,16 @@ from gateway.protocols.chat.frames import COMMANDS, NOTIFICATION_PUSHES, PUSHES
 from hubbub.messages import messages_document
 from posts_service.events import EVENTS
 from tests.fixtures.skipping import skip
-from tools.contracts import ASYNCAPI, OPENAPI, TYPES, as_text, http_document, types_of
+from tools.contracts import (
+    ASYNCAPI,
+    OPENAPI,
+    ROOT,
+    TYPES,
+    as_text,
+    http_document,
+    types_of,
+    why_not,
+)
 from tools.node import NODE, TYPESCRIPT, install_packages, run_script
 
 
@@ -49,6 +58,14 @@ def test_the_asyncapi_document_names_every_frame_and_every_event() -> None:
     frames = {model.__name__ for model in (*COMMANDS, *PUSHES, *NOTIFICATION_PUSHES)}
     events = {f"{event.__name__}{form}" for event in EVENTS for form in ("Data", "Envelope")}
     assert frames | events <= messages.keys()
+
+
+def test_what_would_break_users_is_refused_in_the_words_that_are_shown() -> None:
+    document = json.loads(OPENAPI.read_text())
+    del document["components"]["schemas"]["Post"]["properties"]["like_count"]
+
+    assert f"```\n{why_not(OPENAPI, document)}\n```" in (ROOT / "docs/contracts.md").read_text()
+    assert why_not(OPENAPI, json.loads(OPENAPI.read_text())) is None
 
 
 @pytest.mark.usefixtures("packages")

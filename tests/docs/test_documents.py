@@ -46,6 +46,14 @@ def test_every_link_leads_to_a_file_and_to_a_heading_that_it_has(document: Path)
         assert not heading or heading in _anchors(file), f"{target}#{heading}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_row_belongs_to_a_table(document: Path) -> None:
+    for block in re.split(r"\n(?!\|)", re.sub(r"```.*?```", "", document.read_text(), flags=re.S)):
+        rows = re.findall(r"^\|.*\|$", block, re.MULTILINE)
+        assert not rows or re.fullmatch(r"\|( ?-+ ?\|)+", rows[1]), rows[0]
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) <= 1, rows[0]
+
+
 def _anchors(document: Path) -> list[str]:
     """Of the headings, as GitHub makes them: in lower case, a hyphen for each space, no signs."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
