@@ -17,6 +17,7 @@ from hubbub_client.recorder import Recorder
 from hubbub_client.running import RunningHubbub, Server
 
 SECONDS = 20
+PYTEST_SECONDS = 100
 ASKING = "def test_it(hubbub): pass"
 TELLING = """
 import os
@@ -72,7 +73,9 @@ def run_pytest(folder: Path, test: str, *options: str, ini: str = "") -> str:
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}")
     (folder / "test_it.py").write_text(test)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=PYTEST_SECONDS, check=False
+    )
     return done.stdout
 
 

@@ -13,7 +13,7 @@ User: TypeAlias = str | int | UUID
 MAX_USER_ID_CHARS = 128
 USER_ID = re.compile(rf"[!-~]{{1,{MAX_USER_ID_CHARS}}}")  # printable ASCII but the space
 NUMBERS_END = 2**63
-"""Ids that are given as numbers are below it; old data may hold any of them."""
+"""Ids that are numbers are below it, as a database's integers are."""
 
 
 def user_id(user: User) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import logging
+from collections.abc import Callable
 
 import httpx2
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.test import override_settings
+from django.test import TestCase, override_settings
 from pydantic import BaseModel
 
 from hubbub_client import Limits, SyncHubbub, Unauthorized
@@ -56,6 +58,13 @@ def test_outside_of_a_transaction_it_is_published_at_once(recorder: Recorder) ->
     notify("ann", {"event": "greeting"})
 
     [notification] = recorder.notifications("ann")
+    assert notification["event"] == "greeting"
+
+
+async def test_from_a_coroutine_it_is_told_in_a_thread(recorder: Recorder) -> None:
+    await sync_to_async(notify)(7, {"event": "greeting"})
+
+    [notification] = recorder.notifications(7)
     assert notification["event"] == "greeting"
 
 
@@ -127,6 +136,12 @@ def test_wrong_settings_are_known_before_the_commit() -> None:
     assert reached == []
 
 
+def hurried(answer: Callable[[httpx2.Request], httpx2.Response]) -> SyncHubbub:
+    """A client that soon gives up."""
+    limits, transport = Limits(deadline_seconds=0.01), httpx2.MockTransport(answer)
+    return SyncHubbub("http://nowhere", "any", limits=limits, transport=transport)
+
+
 def test_a_transaction_waits_once_for_a_gateway_that_does_not_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -136,8 +151,7 @@ def test_a_transaction_waits_once_for_a_gateway_that_does_not_answer(
         tried.append(json.loads(request.content)["data"])
         return httpx2.Response(503)
 
-    limits, transport = Limits(deadline_seconds=0.01), httpx2.MockTransport(away)
-    with another_hubbub(SyncHubbub("http://nowhere", "any", limits=limits, transport=transport)):
+    with another_hubbub(hurried(away)):
         with transaction.atomic():
             with pytest.raises(Undone):
                 publish_and_undo(0)
@@ -148,6 +162,23 @@ def test_a_transaction_waits_once_for_a_gateway_that_does_not_answer(
 
     assert tried == [1, 4]
     assert [each.__dict__["code"] for each in caplog.records] == ["unavailable"] * 4
+
+
+def test_in_djangos_test_case_each_capture_is_a_commit() -> None:
+    tried: list[int] = []
+
+    def away(request: httpx2.Request) -> httpx2.Response:
+        tried.append(json.loads(request.content)["data"])
+        return httpx2.Response(503)
+
+    with another_hubbub(hurried(away)), transaction.atomic():  # as around each of its tests
+        for number in (1, 3):
+            with TestCase.captureOnCommitCallbacks(execute=True):
+                publish("invoices:all", number)
+                publish("invoices:all", number + 1)
+        transaction.set_rollback(True)
+
+    assert tried == [1, 3]
 
 
 def test_there_is_one_client_until_the_settings_change() -> None:
