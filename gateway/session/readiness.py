@@ -7,6 +7,10 @@ class Readiness:
     """The same answer for all who ask in one turn, if it is that nothing stands in the way.
 
     To find it out takes some forty calls, and in a storm several connections ask in each turn.
+
+    Whoever comes after something came up in the same turn is let in as if they had come just before
+    it. Nothing is lost by that: a sign-in looks by itself whether keys and revocations are known,
+    and a drain closes whoever came meanwhile, too.
     """
 
     def __init__(

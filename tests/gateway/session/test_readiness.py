@@ -4,7 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.session.access import Access, Authenticator, Occupancy, UserLimit
+from gateway.session.buckets import Buckets
 from gateway.session.readiness import Readiness
+from hubbub_client.contracts.errors import AppError, Unavailable
+from shared.tokens.claims import Claims
+from shared.tokens.revocations import Revocations
+from tests.fixtures.tokens import MAX_TOKEN_SECONDS, a_token, a_verifier, some_claims
+from tests.gateway.connections import AConnection
 
 
 class Gateway:
@@ -55,3 +62,30 @@ def test_who_comes_once_nothing_stands_in_the_way_any_more_is_let_in_at_once(
     gateway.reasons = []
 
     assert gateway.readiness.not_ready() == []
+
+
+async def test_no_token_is_taken_in_the_turn_in_which_the_revocations_became_unknown(
+    gateway: Gateway,
+) -> None:
+    access = Access(
+        Authenticator(
+            a_verifier(),
+            Revocations(max_token_seconds=MAX_TOKEN_SECONDS),
+            knows_revocations=lambda: not gateway.reasons,
+        ),
+        Occupancy(max_connections=0, max_per_address=0),
+        UserLimit(0, here=lambda _: 0, elsewhere=lambda _: 0),
+        Buckets(units_per_second=0, burst=1, max_users=1),
+        gateway.readiness.not_ready,
+    )
+    admitted, refused, token = list[Claims](), list[AppError](), a_token(some_claims())
+
+    def come_in() -> None:
+        assert access.not_ready() == []
+        access.sign_in(token, AConnection(), admit=admitted.append, refuse=refused.append)
+
+    come_in()
+    gateway.reasons = ["the revocations are not read up to their end"]
+    come_in()
+
+    assert (len(admitted), [type(error) for error in refused]) == (1, [Unavailable])
