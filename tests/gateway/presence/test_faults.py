@@ -188,7 +188,9 @@ async def test_after_a_server_is_killed_and_started_again_all_gateways_are_right
             server.kill()
             two.leave(BOB)
             one.enter(ANN, f"again {round_number}")
-            await asyncio.sleep(0.3)
+            for gateway in (one, two):
+                await eventually(lambda g=gateway: not g.presence.caught_up)  # type: ignore[misc]
+            await eventually(lambda: one.presence.unwritten > 0 < two.presence.unwritten)
             server.start()
             two.enter(BOB, "tab")
             one.leave(ANN, f"again {round_number}")
