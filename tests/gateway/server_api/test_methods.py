@@ -23,8 +23,8 @@ from tests.fixtures import plain_http
 from tests.fixtures.documented import Documented
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.talking import Message, Talk, talk, talking
+from tests.gateway.server_api.conftest import KEY
 
-KEY = "an API key of the tests"
 OPTIONS: dict[str, Any] = {
     "api_key": SecretStr(KEY),
     "namespaces": {
