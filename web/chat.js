@@ -73,8 +73,9 @@ export function receive(frame, me) {
       );
     case "publication": {
       const { data } = frame; // any JSON, from a service
-      const text = /** @type {{text?: string} | null} */ (data)?.text;
-      return append(element("li", { className: "service" }, text ?? JSON.stringify(data)));
+      const text = /** @type {{text?: unknown} | null} */ (data)?.text;
+      const shown = typeof text === "string" ? text : JSON.stringify(data);
+      return append(element("li", { className: "service" }, shown));
     }
     case "ack":
       pending.get(frame.id)?.remove(); // the message itself comes as well

@@ -6,6 +6,7 @@ Source: https://www.asyncapi.com/docs/reference/specification/v3.1.0
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from shared.documents.schemas import Schema, with_schemas
@@ -77,14 +78,17 @@ class Channel:
 def asyncapi_document(title: str, channels: Iterable[Channel]) -> dict[str, Any]:
     """
     Raises:
-        ValueError: two channels or two schemas have one name.
+        ValueError: two channels, two messages or two schemas have one name.
     """
     by_key: dict[str, Channel] = {}
     for channel in channels:
         if by_key.setdefault(channel.key, channel) is not channel:
             raise ValueError(f"two channels are called {channel.key}")
     used = {channel.server for channel in by_key.values()}
-    messages = [each for channel in by_key.values() for each in _messages(channel)]
+    messages: dict[str, Message] = {}
+    for each in chain.from_iterable(map(_messages, by_key.values())):
+        if messages.setdefault(each.name, each) != each:
+            raise ValueError(f"two messages are called {each.name}")
     document = {
         "asyncapi": "3.1.0",
         "info": {"title": title, "version": MESSAGES_VERSION, "description": _DESCRIPTION},
@@ -100,7 +104,7 @@ def asyncapi_document(title: str, channels: Iterable[Channel]) -> dict[str, Any]
         "components": {
             "messages": {
                 each.name: {"name": each.name, "summary": each.summary, "payload": each.payload}
-                for each in messages
+                for each in messages.values()
             }
         },
     }

@@ -48,6 +48,19 @@ def test_a_type_that_is_taken_and_given_has_all_its_members_where_it_is_given() 
     assert schemas["KnownPerson"]["title"] == "KnownPerson"
 
 
+def test_two_messages_of_one_name_are_refused() -> None:
+    channels = [
+        Channel(key=key, address=key, server=Server.BUS, description="", sends=[said])
+        for key, said in (
+            ("a", Message("Said", given(Person), "a person")),
+            ("b", Message("Said", given(str), "a text")),
+        )
+    ]
+
+    with pytest.raises(ValueError, match="two messages are called Said"):
+        asyncapi_document("a test", channels)
+
+
 def test_two_channels_of_one_name_are_refused() -> None:
     said = Message("Person", taken(Person), "a person")
     channels = [
