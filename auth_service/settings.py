@@ -82,5 +82,9 @@ class AuthSettings(ServiceSettings):
         return []  # it takes only what it signed itself
 
     @property
+    def warnings(self) -> list[str]:
+        return []  # they are of others' tokens
+
+    @property
     def refresh_token_lifetime(self) -> timedelta:
         return timedelta(seconds=self.refresh_token_seconds)

@@ -26,5 +26,4 @@ def problems_of(service: str) -> list[str]:
 
 def warnings_of(service: str) -> list[str]:
     """What may be a mistake in settings of which `problems_of` finds nothing wrong."""
-    # The auth service verifies only its own tokens.
-    return [] if service == "auth" else read_settings(SETTINGS[service]).warnings
+    return read_settings(SETTINGS[service]).warnings

@@ -43,7 +43,7 @@ def _version(part: str) -> str | None:
 
 
 def _settings(subject: Subject) -> Iterator[Finding]:
-    warnings = subject.settings.warnings if subject.service not in (None, "auth") else []
+    warnings = subject.settings.warnings if subject.service else []
     for warning in warnings:
         yield doubtful("settings", warning, "see docs/operations.md")
     if not warnings:

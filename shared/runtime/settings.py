@@ -226,7 +226,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed and may be a mistake, in a service that verifies tokens."""
+        """What is allowed and may be a mistake."""
         warnings = []
         if self.hmac_secret is not None and is_short(self.hmac_secret):
             warnings.append(f"HUBBUB_HMAC_SECRET {_GUESSED}")
