@@ -1,10 +1,12 @@
 """Asking what answers by HTTP whether it is ready, and the issuer for its keys."""
 
+import asyncio
+
 import httpx2
 
 from hubbub.doctor.findings import Finding, bad, good
 from shared.runtime.settings import ServiceSettings
-from shared.tokens.keys import JwksKeys
+from shared.tokens.keys import connected_keys
 
 ASK_SECONDS = 3.0
 _SAID = 300
@@ -12,8 +14,12 @@ _SAID = 300
 
 
 async def look_at_services(origins: tuple[str, ...]) -> list[Finding]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client:
-        return [await _ask(client, origin.rstrip("/")) for origin in origins]
+    async with (
+        httpx2.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        asked = [group.create_task(_ask(client, origin.rstrip("/"))) for origin in origins]
+    return [each.result() for each in asked]
 
 
 async def _ask(client: httpx2.AsyncClient, origin: str) -> Finding:
@@ -40,9 +46,8 @@ async def look_at_keys(settings: ServiceSettings) -> list[Finding]:
     if settings.jwks_url is None:
         return []
     proxy = settings.jwks_proxy.get_secret_value() if settings.jwks_proxy else None
-    transport = httpx2.AsyncHTTPTransport(proxy=proxy)
-    async with httpx2.AsyncClient(transport=transport) as client:
-        keys = JwksKeys(settings.jwks_url, client, algorithms=settings.key_algorithms)
+    algorithms = settings.key_algorithms
+    async with connected_keys(settings.jwks_url, algorithms=algorithms, proxy=proxy) as keys:
         await keys.look_again()
     if keys.trouble is None:
         return [good("keys", f"{settings.jwks_url} has keys")]

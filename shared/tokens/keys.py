@@ -170,14 +170,10 @@ class JwksKeys:
 
 
 @asynccontextmanager
-async def jwks_keys(
-    url: str,
-    supervisor: Supervisor,
-    *,
-    algorithms: Collection[str] = ("EdDSA",),
-    proxy: str | None = None,
+async def connected_keys(
+    url: str, *, algorithms: Collection[str] = ("EdDSA",), proxy: str | None = None
 ) -> AsyncGenerator[JwksKeys]:
-    """The keys behind ``url``, kept fresh while inside; does not wait for the issuer.
+    """The keys behind ``url``, for which nobody has asked yet.
 
     Without a ``proxy`` of ours they are asked for directly: the one that the environment names
     is for the internet, and the issuer is a neighbour as a rule.
@@ -185,6 +181,20 @@ async def jwks_keys(
     # With a transport of its own the client asks the environment for certificates alone.
     transport = httpx2.AsyncHTTPTransport(verify=certificates(), proxy=proxy)
     async with httpx2.AsyncClient(transport=transport) as client:
-        keys = JwksKeys(url, client, algorithms=algorithms)
-        async with supervisor.running(Loop("keys", keys.run, is_vital=False)):
-            yield keys
+        yield JwksKeys(url, client, algorithms=algorithms)
+
+
+@asynccontextmanager
+async def jwks_keys(
+    url: str,
+    supervisor: Supervisor,
+    *,
+    algorithms: Collection[str] = ("EdDSA",),
+    proxy: str | None = None,
+) -> AsyncGenerator[JwksKeys]:
+    """The keys behind ``url``, kept fresh while inside; does not wait for the issuer."""
+    async with (
+        connected_keys(url, algorithms=algorithms, proxy=proxy) as keys,
+        supervisor.running(Loop("keys", keys.run, is_vital=False)),
+    ):
+        yield keys
