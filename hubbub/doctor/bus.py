@@ -132,11 +132,12 @@ def _on_clock(known: list[StreamInfo], settings: ServiceSettings) -> Iterator[Fi
         return
     at_most = settings.max_clock_offset_seconds
     ahead = max((each.state.clock_ahead_seconds for each in known), key=abs)
-    for trouble in trouble_with_clock(ahead, at_most=at_most):
-        todo = "set the clocks by NTP: until then no service here is ready"
-        yield bad("clock", f"{trouble}, of which {at_most:g} s are allowed", todo)
-        return
-    yield good("clock", f"agrees with the bus's within {at_most:g} s")
+    todo = "set the clocks by NTP: until then no service here is ready"
+    troubles = [
+        bad("clock", f"{trouble}, of which {at_most:g} s are allowed", todo)
+        for trouble in trouble_with_clock(ahead, at_most=at_most)
+    ]
+    yield from troubles or [good("clock", f"agrees with the bus's within {at_most:g} s")]
 
 
 def _on_stream(found: StreamInfo | Finding, meant: Config) -> Iterator[Finding]:

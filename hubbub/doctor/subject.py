@@ -1,7 +1,7 @@
 """What a doctor looks at: the system on a data folder, or what an environment describes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -33,15 +33,15 @@ class Subject:
     """All that can be looked at."""
 
     settings: ServiceSettings
-    service: str | None
+    service: str | None = None
     """Whose settings they are, if they are a service's."""
-    folder: DataFolder | None
-    running: Running | None
+    folder: DataFolder | None = None
+    running: Running | None = None
     """What runs on the folder."""
-    bus: BusAddress | None
+    bus: BusAddress | None = None
     """None if nothing runs, or none is known."""
-    databases: Mapping[str, URL]
-    services: tuple[str, ...]
+    databases: Mapping[str, URL] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
     """The origins of what answers by HTTP."""
 
 
@@ -57,26 +57,20 @@ def subject_of(service: str | None, data: Path | None, urls: tuple[str, ...]) ->
         SETTINGS[service] if service else ServiceSettings, alone=service is not None
     )
     is_named = service is not None or "nats_url" in settings.model_fields_set
-    if data is None and not is_named and urls and not DEFAULT_PATH.exists():
-        return Subject(
-            settings=settings,
-            service=None,
-            folder=None,
-            running=None,
-            bus=None,
-            databases={},
-            services=urls,
-        )
-    if data is not None or not is_named:
-        return _on(DataFolder(data or DEFAULT_PATH), settings, urls)
+    if data is None and is_named:
+        return _described(service, settings, urls)
+    if data is None and urls and not DEFAULT_PATH.exists():
+        return Subject(settings, services=urls)
+    return _on(DataFolder(data or DEFAULT_PATH), settings, urls)
+
+
+def _described(service: str | None, settings: ServiceSettings, urls: tuple[str, ...]) -> Subject:
     url = getattr(settings, "database_url", None)
     user, _ = credentials_of(settings.nats_url.split(","))
     inbox = _OF_USERS.get(user or "", user) or service or "doctor"
     return Subject(
-        settings=settings,
+        settings,
         service=service,
-        folder=None,
-        running=None,
         bus=BusAddress(settings.nats_url, settings.nats_creds, settings.nats_ca, inbox),
         databases={} if url is None or service is None else {service: url},
         services=urls,
@@ -90,8 +84,7 @@ def _on(folder: DataFolder, settings: ServiceSettings, urls: tuple[str, ...]) ->
         url = folder.bus_url_file(_USER).read_text(encoding="utf-8").strip()
         bus = BusAddress(url, None, None, _OF_USERS[_USER])
     return Subject(
-        settings=settings,
-        service=None,
+        settings,
         folder=folder,
         running=running,
         bus=bus,

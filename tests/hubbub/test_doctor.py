@@ -2,21 +2,27 @@
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from hubbub.bootstrap import stream_settings
 from hubbub.cli import cli
+from hubbub.doctor.bus import MANY_EVENTS
 from hubbub.doctor.command import examined
+from hubbub.doctor.databases import look_at_database
 from hubbub.doctor.findings import Finding, Level, as_json, as_lines, bad, doubtful, good
 from hubbub.doctor.subject import BusAddress, Subject, subject_of
 from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.outbox.table import OutboxRow
+from hubbub_client.sql.database import connect_database, transaction
 from shared.jetstream.stream_configs import STREAMS
 from shared.jetstream.streams import bootstrap
 from shared.runtime.settings import ServiceSettings
@@ -47,10 +53,7 @@ def a_subject(
     nats_url: str, database_url: str | None = None, *, services: tuple[str, ...] = ()
 ) -> Subject:
     return Subject(
-        settings=ServiceSettings(),
-        service=None,
-        folder=None,
-        running=None,
+        ServiceSettings(),
         bus=BusAddress(nats_url, None, None, "doctor"),
         databases={"posts": make_url(database_url)} if database_url else {},
         services=services,
@@ -143,6 +146,19 @@ async def test_a_stream_that_soon_takes_nothing_more_is_an_error(
     assert (first.level, first.says[:14]) == (Level.ERROR, "is nearly full")
 
 
+async def test_events_that_nobody_turns_into_notifications_are_told(
+    server: NatsServer, bus: Bus
+) -> None:
+    for number in range(MANY_EVENTS):
+        bus.send("events.posts.x", b"%d" % number)
+    await bus.request("events.posts.x", b"the last", timeout_seconds=20)
+
+    findings = await examined(a_subject(server.url))
+
+    says = f"{MANY_EVENTS + 1} events wait to be told to those whom they concern"
+    assert wrong(findings) == {"consumer notify": (Level.WARNING, says)}
+
+
 @pytest.mark.parametrize(("off", "where"), [(90, "90 s ahead of"), (-90, "90 s behind")])
 async def test_a_clock_that_is_off_is_told(
     server: NatsServer, bus: Bus, off: float, where: str
@@ -193,6 +209,31 @@ async def test_of_a_data_folder_no_variable_is_to_be_corrected(tmp_path: Path) -
     [finding] = [each for each in findings if each.about == "database posts"]
     assert "damaged, or not a database: file is not a database" in finding.says
     assert "HUBBUB_" not in finding.todo
+
+
+async def test_an_outbox_that_nobody_relays_is_told(migrated: Callable[[str], str]) -> None:
+    url = make_url(migrated("posts_service"))
+    async with connect_database(url) as sessions, transaction(sessions) as session:
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        row = OutboxRow(id="1", subject="events.x", aggregate="", payload=b"", created_at=long_ago)
+        session.add(row)
+
+    found = await look_at_database("posts", url, migrate="", mend="")
+
+    assert found.level is Level.WARNING
+    assert re.search(
+        r": 1 rows of its outbox wait to be sent, the oldest for 36\d\d s$", found.says
+    )
+
+
+async def test_a_database_of_a_newer_version_is_told(migrated: Callable[[str], str]) -> None:
+    url = make_url(migrated("posts_service"))
+    async with connect_database(url) as sessions, transaction(sessions) as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    found = await look_at_database("posts", url, migrate="", mend="")
+
+    assert (found.level, "at revision 9999, newer than 0004" in found.says) == (Level.WARNING, True)
 
 
 async def test_a_database_that_is_not_there_is_told_and_not_made(
