@@ -324,8 +324,6 @@ def _by_format(listeners: "Listeners | None") -> Iterable[tuple[Format, Group]]:
     if isinstance(listeners, Subscription):
         return ((listeners.encode, (listeners,)),)
     if isinstance(listeners, tuple):
-        if len(listeners) == 1:
-            return ((listeners[0].encode, listeners),)
         formats = {each.encode for each in listeners}
         if len(formats) == 1:
             return ((formats.pop(), listeners),)

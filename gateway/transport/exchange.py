@@ -314,11 +314,10 @@ class RoutedHttp(BoundedHttp):
         post = read_whole_post(data, max_head_bytes=self.max_head_bytes)
         if post is None or len(post.body) > self._max_body_bytes:
             return False
-        path, query = post.path, post.query
-        endpoint = self._shortcuts.endpoints.get(path)
+        endpoint = self._shortcuts.endpoints.get(post.path)
         if endpoint is None or not self._shortcuts.suit("POST", post.headers):
             return False
-        request = HttpRequest("POST", path, query, post.headers, post.body)
+        request = HttpRequest("POST", *post)
         exchange = HttpExchange(self._server, self, request)
         exchange.more_body = False
         self.cycle = self._being_answered = exchange
