@@ -6,7 +6,7 @@ secret.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -94,22 +94,25 @@ def environment_names(settings: type[BaseSettings]) -> list[str]:
 
 
 def problems_with_names(
-    known: Iterable[str], *, renamed: Mapping[str, str], of_others: tuple[str, ...]
+    known: Iterable[str], *, renamed: Mapping[str, str], of_others: Collection[str]
 ) -> Iterator[str]:
     """What is set and read by nobody, and what is set twice.
 
     Args:
         known: The settings that are read.
         renamed: What they were called before.
-        of_others: How the names of settings begin that are for other processes.
+        of_others: What other processes read: names, and with ``_`` at the end how theirs begin.
     """
     given = {name for name in map(str.upper, _names_in_environment()) if name.startswith(OURS)}
     once = set(known)
-    read = once | {f"{name}{_FILE}" for name in once}
+    beginnings = tuple(each for each in of_others if each.endswith("_"))
+    read = {
+        f"{name}{ending}" for name in {*once, *of_others} - {*beginnings} for ending in ("", _FILE)
+    }
     for name in sorted(given):
         if name in once and f"{name}{_FILE}" in given:
             yield f"{name} and {name}{_FILE} are both set: only one of them can count"
-        if name in read or name.startswith(of_others) or _OF_KUBERNETES.fullmatch(name):
+        if name in read or name.startswith(beginnings) or _OF_KUBERNETES.fullmatch(name):
             continue
         now = renamed.get(name.removesuffix(_FILE))
         if now is not None:

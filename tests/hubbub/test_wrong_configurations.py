@@ -76,6 +76,11 @@ WRONG = [
         "/x",
         "HUBBUB_NATS_URL_FLIE: no such setting; did you mean HUBBUB_NATS_URL_FILE?",
     ),
+    gateway(
+        "HUBBUB_API_KEY_FLIE",
+        "/x",
+        "HUBBUB_API_KEY_FLIE: no such setting; did you mean HUBBUB_API_KEY_FILE?",
+    ),
     auth(
         "HUBBUB_AUTH_SIGNINGKEY",
         "x",
