@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from hubbub_client.sql.database import DatabaseUnfit, Sessions, connect_database, transaction
 from shared.sql.migrations import differences, downgrade, migrate
 from shared.sql.schema import Schema, newest_revision, revision_of
+from tests.fixtures.waiting import eventually
 
 PACKAGE = "posts_service"
 NEWEST = newest_revision(PACKAGE)
@@ -49,9 +50,7 @@ async def test_one_that_was_never_migrated_is_told_and_let_alone_until_it_is(
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(schema.run())
             await migrate(sqlite_url, PACKAGE)
-            async with asyncio.timeout(20):
-                while schema.trouble():  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: schema.trouble() == [])
             looking.cancel()
         async with transaction(sessions):
             pass
