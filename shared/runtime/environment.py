@@ -1,7 +1,6 @@
 """Settings in the environment: their names, their files, and what is wrong with them.
 
-Whatever is wrong is one line that names the variable, and never holds its value, which may be a
-secret.
+Whatever is wrong is one line that names the variable, and holds nothing that may be a secret.
 """
 
 import os
