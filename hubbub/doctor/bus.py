@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from hubbub.bootstrap import stream_settings
-from hubbub.bus_access import why_away
+from hubbub.bus_access import CONNECT_SECONDS, why_away
 from hubbub.doctor.findings import Finding, bad, doubtful, good
 from hubbub.doctor.subject import BusAddress
 from hubbub_client.jetstream.api import Config, ConsumerInfo, JetStreamApi, StreamInfo
@@ -21,7 +21,6 @@ from shared.jetstream.stream_configs import (
 )
 from shared.runtime.settings import ServiceSettings
 
-CONNECT_SECONDS = 5.0
 LEAST_SERVER = (2, 11)
 """The first with what streams and consumer need: times to live, pinned clients."""
 NEARLY_FULL = 0.9

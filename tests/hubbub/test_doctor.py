@@ -1,5 +1,6 @@
 """What a doctor finds: nothing in a healthy system, and what to do about what is wrong in one."""
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from hubbub.doctor.bus import MANY_EVENTS
 from hubbub.doctor.command import examined
 from hubbub.doctor.databases import look_at_database
 from hubbub.doctor.findings import Finding, Level, as_json, as_lines, bad, doubtful, good
+from hubbub.doctor.services import look_at_services
 from hubbub.doctor.subject import BusAddress, Subject, subject_of
 from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.clock import our_clock
@@ -29,6 +31,7 @@ from shared.runtime.settings import ServiceSettings
 from shared.sql.migrations import downgrade
 from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.ports import free_ports
+from tests.fixtures.tcp import a_tcp_server
 
 MEBIBYTE = 1024 * 1024
 
@@ -252,6 +255,21 @@ async def test_a_service_that_does_not_answer_is_told(server: NatsServer, bus: B
 
     level, says = wrong(findings)[f"service {origin}"]
     assert (level, says.startswith("does not answer")) == (Level.ERROR, True)
+
+
+async def test_services_are_asked_side_by_side_so_that_none_waits_for_one_that_hangs() -> None:
+    both = asyncio.Barrier(2)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await both.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async with a_tcp_server(answer) as port, a_tcp_server(answer) as other:
+        found = await look_at_services((f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}"))
+
+    assert [each.level for each in found] == [Level.OK] * 2
 
 
 def test_the_environment_says_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
