@@ -5,11 +5,10 @@ each subscription names. What the client has to be told beside that, such as a h
 tells by the callables of `SessionKind`.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from gateway.channels.connection import Connection, Format, isolate_failure
@@ -19,13 +18,15 @@ from gateway.channels.registry import CATCHING_UP, ConnectionManager, Member, Su
 from gateway.errors import EndReason, MayNotPublish, MayNotSubscribe, OtherUser, Refusal
 from gateway.metrics import GatewayMetrics
 from gateway.presence.records import ClientInfo
+from gateway.session import missed
 from gateway.session.access import Access
+from gateway.session.missed import Position
 from gateway.session.rate import units_of_replay
 from gateway.session.recovery import ConnectionLost, Recovery, SlowConsumer
 from gateway.streams.catch_up import CatchUp
 from gateway.streams.encodings import Encodings
 from gateway.streams.ephemeral import EphemeralFeed
-from gateway.streams.feed import Reason, Unrecoverable
+from gateway.streams.feed import Reason
 from gateway.streams.publishing import ChannelPublisher, PublishResult
 from hubbub_client.contracts.errors import AppError
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
@@ -33,11 +34,6 @@ from hubbub_client.contracts.publications import Publication, Sender, StoredPubl
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import PubAck
 from shared.tokens.claims import Claims
-
-_PAYLOAD = attrgetter("payload")
-
-Position = tuple[int, str | None]
-"""An offset; and its epoch, if the client knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,82 +320,13 @@ class Session(Member):
         self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication]] | None:
         """As `missed`, if all of it is in memory; None if something has to be read."""
-        catch_up, size = self.kind.catch_up, 0
-        found: dict[Subscription, list[StoredPublication]] = {}
-        for subscription, position in wanted.items():
-            channel = subscription.channel
-            if position is None:
-                publications = catch_up.latest(channel)
-            else:
-                publications = catch_up.recent(channel, *position)
-            size += _size_of(publications or ())
-            if publications is None or size > catch_up.reply_bytes:
-                return None
-            found[subscription] = publications
-        return found
+        return missed.recent(self.kind.catch_up, wanted)
 
     async def missed(
         self, wanted: Mapping[Subscription, Position | None]
     ) -> dict[Subscription, list[StoredPublication] | Reason]:
-        """What came in each channel after a position, complete in the step in which it returns.
-
-        All of it goes into one reply, so it is bounded in bytes, too: what does not fit is not
-        had, of the last ones first.
-
-        Args:
-            wanted: The position, of each subscription; None for its newest publication alone.
-
-        Returns:
-            The publications; or why they can't be had.
-
-        Raises:
-            Unavailable: the stream does not answer.
-            ConnectionLost: the connection ended.
-        """
-        found: dict[Subscription, list[StoredPublication] | Reason] = {}
-        through = dict.fromkeys(wanted, -1)
-        sizes = dict.fromkeys(wanted, 0)
-        catch_up = self.kind.catch_up
-
-        def keep(subscription: Subscription, batch: list[StoredPublication]) -> None:
-            kept = found.setdefault(subscription, [])
-            assert isinstance(kept, list)
-            kept += batch
-            sizes[subscription] += _size_of(batch)
-            if sum(sizes.values()) > catch_up.reply_bytes:
-                raise Unrecoverable(Reason.TOO_MANY)
-
-        while behind := [each for each in wanted if through[each] < catch_up.position]:
-            for subscription in behind:
-                if isinstance(found.get(subscription), Reason):
-                    through[subscription] = catch_up.position
-                    continue
-                position = wanted[subscription]
-                try:
-                    if position is None:
-                        newest = await catch_up.read_latest(subscription.channel)
-                        found[subscription], sizes[subscription] = [], 0
-                        keep(subscription, newest)
-                        through[subscription] = catch_up.position
-                        await self._still_there()
-                    else:
-                        found.setdefault(subscription, [])
-                        offset, epoch = position
-                        await catch_up.run(
-                            (subscription.channel,),
-                            max(offset, through[subscription]),
-                            epoch,
-                            send=partial(keep, subscription),
-                            drained=self._still_there,
-                            go_live=partial(_note, through, subscription),
-                        )
-                except Unrecoverable as hole:
-                    found[subscription], sizes[subscription] = hole.reason, 0
-        return found
-
-    async def _still_there(self) -> None:
-        if not self.connection.is_open:
-            raise ConnectionLost
+        """As `gateway.session.missed.read` says."""
+        return await missed.read(self.kind.catch_up, self.connection, wanted)
 
     @contextmanager
     def recovering(self, *subscriptions: Subscription) -> Generator[Recovery]:
@@ -473,11 +400,3 @@ class Session(Member):
     def _has_no_history(self, channel: ChannelName) -> bool:
         options = self.kind.namespaces.options_of(channel)
         return options is not None and not options.history
-
-
-def _size_of(publications: Iterable[StoredPublication]) -> int:
-    return sum(map(len, map(_PAYLOAD, publications)))
-
-
-def _note(through: dict[Subscription, int], subscription: Subscription, live_from: int) -> None:
-    through[subscription] = live_from - 1

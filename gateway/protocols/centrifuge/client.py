@@ -50,6 +50,7 @@ from gateway.proxies.headers import NO_HEADERS, Headers
 from gateway.proxies.proxies import Caller
 from gateway.session.buckets import Buckets
 from gateway.session.command_queue import CommandQueue
+from gateway.session.missed import Position
 from gateway.session.rate import (
     CLOSE,
     CONNECT_UNITS,
@@ -59,7 +60,7 @@ from gateway.session.rate import (
     units_of_text,
 )
 from gateway.session.recovery import ConnectionLost
-from gateway.session.session import Position, Session
+from gateway.session.session import Session
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Close, Frame
 from hubbub_client.contracts.channels import personal_channel

@@ -28,8 +28,9 @@ from gateway.protocols.centrifuge.subscriptions import (
     show_again,
     subscribed,
 )
+from gateway.session.missed import Position
 from gateway.session.recovery import ConnectionLost
-from gateway.session.session import Position, Session
+from gateway.session.session import Session
 from gateway.transport.frames import Close
 from hubbub_client.contracts.errors import AppError
 from hubbub_client.contracts.ids import ChannelName, UserId

@@ -18,7 +18,7 @@ from gateway.protocols.centrifuge.dialogue import Dialogue, checked_channel, ttl
 from gateway.protocols.centrifuge.filters import BadFilter
 from gateway.protocols.centrifuge.formats import Formats
 from gateway.protocols.centrifuge.service import EXPIRY_GRACE_SECONDS, SERVER_SIDE, details_of
-from gateway.session.session import Position
+from gateway.session.missed import Position
 from gateway.streams.feed import Reason
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import StoredPublication

@@ -30,7 +30,8 @@ from gateway.protocols.centrifuge.orders import (
 )
 from gateway.protocols.centrifuge.service import details_of
 from gateway.protocols.centrifuge.subscriptions import Wanted, begin_subscription, subscribe
-from gateway.session.session import Position, Session, SessionKind
+from gateway.session.missed import Position
+from gateway.session.session import Session, SessionKind
 from gateway.settings import GatewaySettings
 from gateway.streams.feed import Reason
 from gateway.transport.frames import Close
