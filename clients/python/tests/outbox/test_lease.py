@@ -2,14 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from clients.python.tests.outbox.builders import until
 from hubbub_client.outbox.lease import Lease
-from hubbub_client.outbox.table import OutboxLease
-from hubbub_client.sql.database import Sessions, transaction
+from hubbub_client.outbox.table import MAX_LEASE_SECONDS, RELAY, OutboxLease
+from hubbub_client.sql.database import Sessions, database_now, transaction
 
 LONG_SECONDS = 300
 SHORT_SECONDS = 1
@@ -37,6 +39,32 @@ async def test_of_many_that_ask_together_one_gets_it(sessions: Sessions) -> None
 
     assert sum(task.result() for task in asked) == 1
     assert [lease.remaining_seconds > 0 for lease in leases] == [task.result() for task in asked]
+
+
+async def test_one_that_is_taken_for_the_longest_time_while_another_asks_is_not_taken_from_it(
+    sessions: Sessions, other_sessions: Sessions
+) -> None:
+    lease = Lease(sessions, seconds=SHORT_SECONDS)
+    assert await lease.hold()
+    await lease.release()
+
+    async with asyncio.TaskGroup() as group, transaction(other_sessions) as others:
+        row = await others.get_one(OutboxLease, RELAY, with_for_update=True)
+        asked = group.create_task(lease.hold())
+        await until(partial(_somebody_waits, others))
+        row.owner = "another"
+        row.expires_at = await database_now(others) + timedelta(seconds=MAX_LEASE_SECONDS)
+        until_then = row.expires_at
+
+    assert not asked.result()
+    assert lease.others_until == until_then
+
+
+async def _somebody_waits(session: AsyncSession) -> bool:
+    if session.get_bind().dialect.name == "sqlite":
+        return True  # it has one writer, who asks for the time once it is its turn
+    waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    return bool(await session.scalar(waiting))
 
 
 async def test_one_that_is_released_is_free_at_once(sessions: Sessions) -> None:

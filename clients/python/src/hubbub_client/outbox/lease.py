@@ -4,7 +4,7 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import update
 
 from hubbub_client.outbox.table import MAX_LEASE_SECONDS, RELAY, OutboxLease
 from hubbub_client.sql.database import Sessions, database_now, insert_into, transaction
@@ -51,24 +51,21 @@ class Lease:
                 free = {"name": RELAY, "owner": "", "expires_at": _LONG_AGO}
                 make = insert_into(session, OutboxLease).values(free)
                 await session.execute(make.on_conflict_do_nothing())
+            lease = await session.get(OutboxLease, RELAY, with_for_update=True)
+            # By a clock read before it is locked, one written meanwhile could seem to be too long.
             now = await database_now(session)
-            expires_at = OutboxLease.expires_at
-            is_over = or_(
-                expires_at <= now, expires_at > now + timedelta(seconds=MAX_LEASE_SECONDS)
-            )
-            available = or_(OutboxLease.owner == self._owner, is_over)
-            take = (
-                update(OutboxLease)
-                .where(OutboxLease.name == RELAY, available)
-                .values(owner=self._owner, expires_at=now + timedelta(seconds=self._seconds))
-                .returning(OutboxLease.owner)
-            )
-            taken = (await session.execute(take)).first() is not None
-            of_others = select(expires_at).where(OutboxLease.name == RELAY)
-            self.others_until = None if taken else await session.scalar(of_others)
-        self._is_there = True
+            taken = lease is not None and self._is_available(lease, now)
+            if lease is not None and taken:
+                lease.owner = self._owner
+                lease.expires_at = now + timedelta(seconds=self._seconds)
+            self.others_until = None if lease is None or taken else lease.expires_at
+        self._is_there = lease is not None
         self._held_until = asked_at + self._seconds if taken else 0.0
         return taken
+
+    def _is_available(self, lease: OutboxLease, now: datetime) -> bool:
+        longest = now + timedelta(seconds=MAX_LEASE_SECONDS)
+        return lease.owner == self._owner or not now < lease.expires_at <= longest
 
     async def release(self) -> None:
         """Give it up, so that the next relay need not wait for its expiry."""
