@@ -72,7 +72,8 @@ def run_pytest(folder: Path, test: str, *options: str, ini: str = "") -> str:
     """What it prints about a test in a project of its own."""
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}")
     (folder / "test_it.py").write_text(test)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    # Without the summary at the end: where `CI` is set it repeats all that was said.
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rN", *options]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=PYTEST_SECONDS, check=False
     )
