@@ -224,3 +224,19 @@ async def test_what_the_body_raises_is_raised(nats_url: str, bus: Bus) -> None:
     with pytest.raises(KeyError, match="broken"):
         async with events.running(nats_url):
             raise KeyError("broken")
+
+
+async def test_the_bus_keeps_the_limits_of_a_consumer(nats_url: str, bus: Bus) -> None:
+    limits = replace(QUICK, ack_wait_seconds=7, max_unsettled=9, forget_seconds=3600)
+    events = Events(a_name(), limits=limits)
+
+    async def ignore(event: OrderPaid) -> None:
+        return
+
+    events.on(OrderPaid)(ignore)
+    async with consuming(events, nats_url):
+        config = (await state_of(bus, events.name))["config"]
+
+    assert config["ack_wait"] == 7 * 10**9
+    assert config["max_ack_pending"] == 9
+    assert config["inactive_threshold"] == 3600 * 10**9

@@ -213,3 +213,20 @@ async def test_a_handler_whose_own_task_was_cancelled_has_failed(nats_url: str, 
                 failure = await failures.get()
 
     assert "cancelled" in failure.reason
+
+
+async def test_of_a_long_reason_a_failed_event_says_the_beginning(nats_url: str, bus: Bus) -> None:
+    limits = replace(QUICK, max_deliveries=1, max_reason_chars=20)
+    events = Events(a_name(), limits=limits)
+    async with a_shop(nats_url) as shop:
+
+        @events.on(OrderPaid, service=shop.service)
+        async def fail(event: OrderPaid) -> None:
+            raise OSError("x" * 2_000_000)  # more than fits into a message
+
+        async with failures_of(events, nats_url) as failures, consuming(events, nats_url):
+            await shop.emit(OrderPaid(order_id=1))
+            async with asyncio.timeout(SECONDS):
+                failure = await failures.get()
+
+    assert failure.reason == "OSError: " + "x" * 11

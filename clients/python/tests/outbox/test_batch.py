@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import update
 
 from clients.python.tests.outbox.builders import (
     SpiedPublisher,
@@ -18,6 +19,7 @@ from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import append_message
 from hubbub_client.outbox.batch import relay_batch
 from hubbub_client.outbox.limits import RelayLimits
+from hubbub_client.outbox.table import OutboxRow
 from hubbub_client.sql.database import DatabaseLimits, Sessions, connect_database, transaction
 from shared.sql.migrations import migrate
 from tests.shared.sql.counting.use_cases import count_up
@@ -100,6 +102,29 @@ async def test_what_was_stored_is_marked_even_when_the_rest_is_cancelled(
 
     assert [row.sent_at is not None for row in await rows(sessions, quick)] == [True]
     assert [row.sent_at is not None for row in await rows(sessions, stuck)] == [False]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)  # SQLite's locks time out
+async def test_who_is_cancelled_waits_only_so_long_for_the_database(
+    sessions: Sessions, other_sessions: Sessions, bus: Bus
+) -> None:
+    quick, stuck = await a_counter(sessions), await a_counter(sessions)
+    await count(sessions, quick)
+    await count(sessions, stuck)
+    publisher = StuckPublisher(bus, stuck=stuck)
+    limits = RelayLimits(stop_seconds=0.1)
+
+    async with transaction(other_sessions) as others, asyncio.TaskGroup() as group:
+        task = group.create_task(relay_batch(sessions, publisher, limits=limits))
+        async with asyncio.timeout(10):
+            await publisher.reached.wait()
+            await publisher.has_published.wait()
+        await others.execute(update(OutboxRow).values(error=None))  # a lock on all of them
+        task.cancel()
+        async with asyncio.timeout(DatabaseLimits().lock_seconds / 2):
+            await asyncio.wait([task])
+
+    assert [row.sent_at for row in await rows(sessions, quick)] == [None]
 
 
 async def test_a_message_that_the_bus_will_never_take_is_set_aside_and_later_ones_go_on(

@@ -6,17 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from hubbub_client.arguments import User, listed, user_id, user_ids
+from hubbub_client.arguments import User, listed, user_id
 from hubbub_client.beside import beside
 from hubbub_client.bus.connecting import USER, BusAddress, keep_signed_in
-from hubbub_client.bus.publications import (
-    Encoded,
-    encode,
-    encode_ephemeral,
-    is_same_data,
-)
-from hubbub_client.contracts.envelope import Envelope
-from hubbub_client.contracts.subjects import emitted_id, event_subject, parse_application
+from hubbub_client.bus.publications import encode, encode_ephemeral, is_same_data
+from hubbub_client.contracts.envelope import Encoded, encode_event
+from hubbub_client.contracts.subjects import parse_application
 from hubbub_client.errors import (
     BadRequest,
     HubbubError,
@@ -25,8 +20,8 @@ from hubbub_client.errors import (
     Unauthorized,
     Unavailable,
 )
-from hubbub_client.events import Event, event_name, to_notification
-from hubbub_client.exchange import Limits, check_size
+from hubbub_client.events import Event, to_notification
+from hubbub_client.exchange import Limits
 from hubbub_client.jetstream.api import JetStreamApi, StoredMessage
 from hubbub_client.jetstream.publisher import PubAck, Publisher
 from hubbub_client.log_events import LogEvent
@@ -165,24 +160,17 @@ class BusHubbub:
             ValueError: it is no event, or a user or channel is none.
             TooLarge: as an event it is.
         """
-        name, key = event_name(type(event)).name, idempotency_key
-        envelope = Envelope.of(
+        encoded = encode_event(
             event,
-            event_id=emitted_id(self.service, name, key) if key else None,
-            recipients=user_ids(recipients),
+            service=self.service,
+            recipients=recipients,
             channels=channels,
+            idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        payload = envelope.model_dump_json().encode()
-        check_size(payload)
         async with self._in_time() as connection:
-            await connection.publisher.publish(
-                event_subject(self.service, name),
-                payload,
-                message_id=envelope.id,
-                deadline_seconds=self._limits.deadline_seconds,
-            )
-        return envelope.id
+            await self._publish(connection, encoded)
+        return encoded.message_id
 
     async def use(self, bus: Bus, publisher: Publisher) -> None:
         """Publish over this connection, until cancelled."""
@@ -211,17 +199,20 @@ class BusHubbub:
         async with self._in_time() as connection:
             # First: nothing is stored if it can't be known.
             epoch = await self._known_epoch(connection)
-            ack = await connection.publisher.publish(
-                encoded.subject,
-                encoded.payload,
-                message_id=encoded.message_id,
-                deadline_seconds=self._limits.deadline_seconds,
-            )
+            ack = await self._publish(connection, encoded)
             if ack.duplicate:
                 await self._check_it_is_the_same(connection, ack, encoded)
             if epoch != self._epoch:
                 epoch = await self._known_epoch(connection)
         return Position(ack.offset, epoch)
+
+    async def _publish(self, connection: "_Connection", encoded: Encoded) -> PubAck:
+        return await connection.publisher.publish(
+            encoded.subject,
+            encoded.payload,
+            message_id=encoded.message_id,
+            deadline_seconds=self._limits.deadline_seconds,
+        )
 
     async def _known_epoch(self, connection: "_Connection") -> str:
         async with self._asking:

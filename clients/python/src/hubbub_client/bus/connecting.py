@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -54,21 +53,6 @@ class BusAddress:
         return url
 
 
-@asynccontextmanager
-async def sign_in(address: BusAddress) -> AsyncGenerator[Bus]:
-    """A bus that connects in the background, as the user in the URL.
-
-    Raises:
-        OSError, BadAddress: as of `BusAddress.read`.
-        BadAddress: in the body, if who connects can't be proved.
-        BusLost: in the body, if the connection was closed for good.
-    """
-    url = address.read()
-    user, _ = credentials_of(url.split(","))
-    async with connect_bus(url, name=user or USER, creds=address.creds, ca=address.ca) as bus:
-        yield bus
-
-
 async def keep_signed_in(
     address: BusAddress,
     work: Callable[[Bus, Publisher], Awaitable[None]],
@@ -78,7 +62,8 @@ async def keep_signed_in(
 ) -> NoReturn:
     """Do the work with a connection, and anew with another one whenever that has ended for good.
 
-    So does whatever else ends it: nobody would notice that a part of an application has stopped.
+    It is of the user in the URL. Whatever else ends it, it begins anew as well: nobody would notice
+    that a part of an application has stopped.
 
     Args:
         begins_anew: Logged with the reason.
@@ -87,7 +72,12 @@ async def keep_signed_in(
     while True:
         began_at = time.monotonic()
         try:
-            async with sign_in(address) as bus, start_publisher(bus) as publisher:
+            url = address.read()
+            user, _ = credentials_of(url.split(","))
+            async with (
+                connect_bus(url, name=user or USER, creds=address.creds, ca=address.ca) as bus,
+                start_publisher(bus) as publisher,
+            ):
                 await work(bus, publisher)
         except Exception:  # whatever it is, it is told
             log.exception(begins_anew)

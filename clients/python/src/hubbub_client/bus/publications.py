@@ -1,23 +1,16 @@
 """Publications as they go over the bus: what over HTTP a gateway makes of a request. Pure."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubbub_client.contracts.channels import BadChannelName, parse_channel
+from hubbub_client.contracts.envelope import Encoded
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import BadPublication, Publication
 from hubbub_client.contracts.subjects import api_message_id, ephemeral_subject, publication_subject
 from hubbub_client.errors import BadRequest
 from hubbub_client.exchange import Answer, check_size, to_json
 from hubbub_client.publishing import Publish
-
-
-class Encoded(NamedTuple):
-    """A publication, ready to be stored."""
-
-    subject: str
-    payload: bytes
-    message_id: str
 
 
 def encode(publish: Publish) -> Encoded:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from hubbub_client.arguments import listed
+from hubbub_client.arguments import User, listed, user_ids
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.contracts.ids import ChannelName, JsonUserId, user_id_from_json
 from hubbub_client.contracts.publications import Publication
+from hubbub_client.contracts.subjects import emitted_id, event_subject, parse_service
 from hubbub_client.events import Event, event_fields, event_name
+from hubbub_client.exchange import check_size
 
 
 class Envelope(BaseModel):
@@ -94,6 +96,42 @@ class Envelope(BaseModel):
         """
         version = {"version": self.version} if self.version > 1 else {}
         return {**self.data, "event": self.type, "id": self.id, **version}
+
+
+class Encoded(NamedTuple):
+    """An event or a publication, ready to be stored."""
+
+    subject: str
+    payload: bytes
+    message_id: str
+
+
+def encode_event(
+    event: Event,
+    *,
+    service: str,
+    recipients: Iterable[User] = (),
+    channels: Iterable[str] = (),
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+) -> Encoded:
+    """The event as the service tells it, under an id that is made of the key if there is one.
+
+    Raises:
+        ValueError: one of them is malformed, or the event has a field that it can't have.
+        TooLarge: as an event it is.
+    """
+    name, key = event_name(type(event)).name, idempotency_key
+    envelope = Envelope.of(
+        event,
+        event_id=emitted_id(service, name, key) if key else None,
+        recipients=user_ids(recipients),
+        channels=channels,
+        traceparent=traceparent,
+    )
+    payload = envelope.model_dump_json().encode()
+    check_size(payload)
+    return Encoded(event_subject(parse_service(service), name), payload, envelope.id)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -7,19 +7,16 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from hubbub_client.arguments import User, user_ids
+from hubbub_client.arguments import User
 from hubbub_client.contracts.channels import parse_channel
-from hubbub_client.contracts.envelope import Envelope
+from hubbub_client.contracts.envelope import encode_event
 from hubbub_client.contracts.publications import Publication
 from hubbub_client.contracts.subjects import (
     api_message_id,
-    emitted_id,
-    event_subject,
     parse_application,
-    parse_service,
     publication_subject,
 )
-from hubbub_client.events import Event, event_name, to_data
+from hubbub_client.events import Event, to_data
 from hubbub_client.exchange import check_size
 from hubbub_client.outbox.table import MAX_NAME_LENGTH, OutboxRow
 from hubbub_client.publishing import a_key
@@ -71,19 +68,16 @@ class Message(NamedTuple):
         traceparent: str | None = None,
     ) -> "Message":
         """As `append` says."""
-        name, key = event_name(type(event)).name, idempotency_key
-        envelope = Envelope.of(
+        subject, payload, message_id = encode_event(
             event,
-            event_id=emitted_id(service, name, key) if key else None,
-            recipients=user_ids(recipients),
+            service=service,
+            recipients=recipients,
             channels=channels,
+            idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        subject = event_subject(parse_service(service), name)
-        payload = envelope.model_dump_json().encode()
-        check_size(payload)
         return cls.checked(
-            id=envelope.id, subject=subject, aggregate=aggregate or subject, payload=payload
+            id=message_id, subject=subject, aggregate=aggregate or subject, payload=payload
         )
 
     @classmethod
