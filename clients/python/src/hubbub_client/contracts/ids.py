@@ -20,8 +20,8 @@ NodeId = NewType("NodeId", str)
 ChannelName = NewType("ChannelName", str)
 """A checked channel name; made only by `hubbub_client.contracts.channels`."""
 
-_NUMBERS_END = 2**53  # not every reader of JSON can tell larger integers from their neighbours
-_LONGEST_NUMBER = len(str(_NUMBERS_END))
+_EXACT_NUMBERS_END = 2**53  # larger integers are inexact to many readers of JSON
+_LONGEST_NUMBER = len(str(_EXACT_NUMBERS_END))
 
 
 class BadUserId(ValueError):
@@ -45,7 +45,7 @@ def user_id_to_json(user_id: UserId) -> int | str:
     """The number, where the id is a positive integer in canonical decimal below 2^53."""
     if user_id.isdecimal() and user_id[0] != "0" and len(user_id) <= _LONGEST_NUMBER:
         number = int(user_id)
-        if number < _NUMBERS_END:
+        if number < _EXACT_NUMBERS_END:
             return number
     return user_id
 
