@@ -4,14 +4,17 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 import structlog
+from execnet import XSpec
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.fixtures.forked_workers import ForkedWorkers
 
 BYTECODE = Path(__file__).parent / ".pytest_cache" / "bytecode"
 UNINSTALLED = Path(__file__).parent / "tests" / "fixtures" / "uninstalled"
@@ -76,6 +79,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MAX_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[XSpec]) -> None:
+    """Workers are forked, by what each takes for the Python that it is to start."""
+    workers = ForkedWorkers(config.args)
+    config.add_cleanup(workers.close)
+    for spec in specs:
+        spec.python = workers.python
 
 
 @pytest.hookimpl(wrapper=True)
