@@ -149,12 +149,12 @@ def _asked(headers: list[tuple[bytes, bytes]], query: bytes, body: bytes) -> _As
 
 def _has_key(asked: _Asked, api_key: SecretStr) -> bool:
     """Whether one of the three places has the key, compared in constant time."""
-    scheme, _, credentials = asked.header(b"authorization").partition(" ")
-    offered = [
-        asked.header(b"x-api-key"),
-        credentials.strip() if scheme.lower() == "apikey" else "",
-        read_query(asked.query).get("api_key", ""),
-    ]
+    offered = [asked.header(b"x-api-key")]
+    if b"authorization" in asked.headers:
+        scheme, _, credentials = asked.header(b"authorization").partition(" ")
+        offered.append(credentials.strip() if scheme.lower() == "apikey" else "")
+    if asked.query:
+        offered.append(read_query(asked.query).get("api_key", ""))
     expected = api_key.get_secret_value().encode()
     # All are compared, so that the time says nothing; as bytes, since a header may hold any.
     matches = [

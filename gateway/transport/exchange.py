@@ -314,10 +314,11 @@ class RoutedHttp(BoundedHttp):
         post = read_whole_post(data, max_head_bytes=self.max_head_bytes)
         if post is None or len(post.body) > self._max_body_bytes:
             return False
-        endpoint = self._shortcuts.endpoints.get(post.path)
-        if endpoint is None or not self._shortcuts.suit("POST", post.headers):
+        path, query, headers, _ = post.head
+        endpoint = self._shortcuts.endpoints.get(path)
+        if endpoint is None or not self._shortcuts.suit("POST", headers):
             return False
-        request = HttpRequest("POST", *post)
+        request = HttpRequest("POST", path, query, headers, post.body)
         exchange = HttpExchange(self._server, self, request)
         exchange.more_body = False
         self.cycle = self._being_answered = exchange

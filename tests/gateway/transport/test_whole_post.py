@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.whole_post import WholePost, read_whole_post
+from gateway.transport.whole_post import PostHead, WholePost, read_whole_post
 
 LIMIT = 1000
 WHOLE = b"POST /a?b=c HTTP/1.1\r\nHost: x\r\nX-Name:  y \r\nContent-Length: 5\r\n\r\nhello"
@@ -21,14 +21,21 @@ def changed(old: bytes, new: bytes) -> bytes:
 
 def test_a_post_in_one_piece_is_read_with_lower_case_names_and_trimmed_values() -> None:
     headers = [(b"host", b"x"), (b"x-name", b"y"), (b"content-length", b"5")]
-    assert read(WHOLE) == WholePost("/a", b"b=c", headers, b"hello")
+    assert read(WHOLE) == WholePost(PostHead("/a", b"b=c", headers, body_bytes=5), b"hello")
 
 
 def test_a_body_may_be_empty_and_the_connection_may_be_named() -> None:
     request = b"POST /a HTTP/1.1\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
     post = read(request)
     assert post is not None
-    assert (post.query, post.body) == (b"", b"")
+    assert (post.head.query, post.body) == (b"", b"")
+
+
+@given(st.binary(min_size=5, max_size=5))
+def test_a_head_that_came_before_has_another_body(body: bytes) -> None:
+    post = read(changed(b"hello", body))
+    assert post is not None
+    assert post.body == body
 
 
 @given(st.integers(min_value=0, max_value=len(WHOLE) - 1))
