@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from hubbub_client.log_events import LogEvent
@@ -76,8 +77,8 @@ OnDone = Callable[[PubAckResult], None]
 class Sending:
     """A message without an answer yet."""
 
-    __slots__ = ("began_at", "deadline", "due", "headers", "on_done", "payload", "reply",
-                 "subject", "token", "tries")  # fmt: skip
+    __slots__ = ("began_at", "deadline", "due", "headers", "on_done", "payload", "subject", "token",
+                 "tries")  # fmt: skip
 
     def __init__(
         self, subject: str, payload: bytes, on_done: OnDone, began_at: float, deadline: float
@@ -90,7 +91,7 @@ class Sending:
         self.began_at = began_at
         self.deadline = deadline
         self.token = 0
-        self.reply = ""
+        """Ends its reply subject."""
         self.due = 0.0
         """When to send it (again), by the monotonic clock."""
         self.tries = 0
@@ -126,6 +127,8 @@ class Publisher:
         self._retry_seconds = retry_seconds
         self._max_waiting_bytes = max_waiting_bytes
         self._on_published = on_published
+        self._answer_to, self._answers = bus.open_inbox(self._take_answer)
+        self._tokens = count(1)
         self._in_flight: dict[int, Sending] = {}  # in the order of their first sending
         self._waiting: OrderedDict[int, Sending] = OrderedDict()
         self._waiting_bytes = 0
@@ -215,7 +218,7 @@ class Publisher:
         if has_to_wait and may_refuse and self._is_full(sending):
             self._end_soon(sending, BusUnavailable("too much is waiting to be stored"))
             return sending
-        sending.token, sending.reply = self._bus.expect_reply(partial(self._take_answer, sending))
+        sending.token = next(self._tokens)
         if self._sweeper is None:
             self._sweep_later()
         if has_to_wait:
@@ -242,6 +245,7 @@ class Publisher:
     def stop(self) -> None:
         """Give up all that is unanswered."""
         self._stopped = True
+        self._answers.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -260,7 +264,6 @@ class Publisher:
             self._admit(first, time.monotonic())
 
     def _drop(self, sending: Sending) -> None:
-        self._bus.forget_reply(sending.token)
         if self._in_flight.pop(sending.token, None) is not None:
             return
         if self._waiting.pop(sending.token, None) is not None:
@@ -273,7 +276,10 @@ class Publisher:
         sending.due = now + self._attempt_seconds
         try:
             self._bus.send(
-                sending.subject, sending.payload, headers=sending.headers, reply=sending.reply
+                sending.subject,
+                sending.payload,
+                headers=sending.headers,
+                reply=f"{self._answer_to}{sending.token}",
             )
         except BusUnavailable:
             self._retry(sending, now)
@@ -285,12 +291,18 @@ class Publisher:
         sending.tries = min(sending.tries + 1, 10)
         sending.due = now + min(pause, self._attempt_seconds)
 
-    def _take_answer(self, sending: Sending, answer: bytes, headers: bytes | None) -> None:
+    def _take_answer(self, token: int, answer: bytes, headers: bytes | None) -> None:
+        sending = self._in_flight.get(token)
+        if sending is None:
+            return  # it was answered before, or forgotten
         result = read_answer(answer, headers)
         if result is None:
             self._retry(sending, time.monotonic())
             return
-        self._end(sending, result)
+        del self._in_flight[token]
+        if self._waiting:
+            self._admit_waiting()
+        self._tell(sending, result)
 
     def _end_soon(self, sending: Sending, result: PubAckResult) -> None:
         """Next turn, so that `on_done` never runs before `send` returns."""

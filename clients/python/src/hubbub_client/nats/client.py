@@ -26,7 +26,7 @@ from hubbub_client.nats.address import (
 )
 from hubbub_client.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from hubbub_client.nats.foreign import without_foreign
-from hubbub_client.nats.inbox import Inbox, Reply, ReplyHandler
+from hubbub_client.nats.inbox import AnswersHandler, Inbox, Reply, ReplyHandler
 from hubbub_client.nats.light_client import LightClient, Subscription
 from hubbub_client.nats.parser import Handler
 
@@ -156,6 +156,21 @@ class Bus:
             The token for `forget_reply`, and the subject for `send`.
         """
         return self._inbox.expect(handler)
+
+    def open_inbox(self, take: AnswersHandler) -> tuple[str, Subscription]:
+        """Make reply subjects for very many answers, each at the cost of a number.
+
+        Returns:
+            What the reply subjects begin with; a number makes it one, and ``take`` gets the number
+            with the answer. And the subscription, until it is closed.
+        """
+        prefix = f"{self._inbox.separate_subject()}."
+        number_at = len(prefix)
+
+        def heed(subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes) -> None:
+            take(int(subject[number_at:]), payload, headers)
+
+        return prefix, self._client.subscribe_inline(f"{prefix}*", heed)
 
     def own_inbox(self) -> str:
         """A subject to subscribe to, for answers that don't carry their reply subject."""

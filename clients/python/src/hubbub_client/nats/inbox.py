@@ -15,6 +15,10 @@ ReplyHandler = Callable[[bytes, bytes | None], None]
 """Gets the payload and headers of an answer."""
 
 
+AnswersHandler = Callable[[int, bytes, bytes | None], None]
+"""Gets the number of the reply subject too."""
+
+
 class Reply(NamedTuple):
     """One answer to a request."""
 
