@@ -252,12 +252,12 @@ class Presence:
         await self._lease.release(deadline_seconds)
 
     def _deliver(self, message: StoredMessage) -> None:
-        name, sequence, payload = message.subject, message.sequence, message.payload
-        record: Record | ForeignRecord | None = self._writer.own_writes.recall(
-            name, sequence, payload
+        sequence, name, payload, headers = message
+        record: Record | ForeignRecord | None = self._writer.recall(
+            name, sequence, payload, headers
         )
         if record is None:
-            record = read_record(name, sequence, payload, message.headers)
+            record = read_record(name, sequence, payload, headers)
         if record is None:
             return
         if isinstance(record, LeaseRecord):

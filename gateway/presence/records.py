@@ -200,7 +200,7 @@ def read_record(
     """
     match parse(name):
         case EntryKey() as key:
-            if not payload and _is_removal(headers):
+            if not payload and is_removal(headers):
                 return EntryRecord(key, sequence, None)
             entry = _read_entry(name, payload)
             if entry is None:
@@ -271,12 +271,13 @@ def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
 
 def _lease_state(payload: bytes, headers: bytes) -> LeaseState:
     if not payload:
-        return LeaseState.ENDED if _is_removal(headers) else LeaseState.EXPIRED
+        return LeaseState.ENDED if is_removal(headers) else LeaseState.EXPIRED
     body = _json_of(payload)
     if type(body) is not dict or type(body.get("v")) is not int:
         return LeaseState.EXPIRED
     return LeaseState.LEAVING if body.get("leaving") is True else LeaseState.LIVE
 
 
-def _is_removal(headers: bytes) -> bool:
+def is_removal(headers: bytes) -> bool:
+    """Whether a gateway has removed what stood there; see `REMOVAL_HEADERS`."""
     return header(headers, b"KV-Operation") == b"PURGE"

@@ -1,8 +1,10 @@
 """Writes this node's presence entries until the stream has what is wanted.
 
 The wanted state is kept here, however long the bus is away. An entry has at most one write in
-flight. When it ends, the entry is compared with the wanted state again, so lost, repeated and
-reordered writes are put right. An entry needs no task and no timer: one heap holds what is due.
+flight. It ends with its live copy, which every gateway is sent; JetStream is asked for an answer
+only if that does not come. Then the entry is compared with the wanted state again, so lost,
+repeated and reordered writes are put right. An entry needs no task and no timer: one heap holds
+what is due.
 """
 
 import asyncio
@@ -16,11 +18,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 import structlog
 
 from gateway.presence.limits import PresenceLimits
+from gateway.presence.own_writes import OwnWrite, OwnWrites
 from gateway.presence.records import (
     REMOVAL_HEADERS,
     ClientInfo,
@@ -38,41 +40,6 @@ from hubbub_client.jetstream.publisher import PubAckResult, Publisher, Sending
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
 log = structlog.get_logger(__name__)
-
-
-class _OwnWrite(NamedTuple):
-    key: EntryKey
-    body: bytes
-    entry: Entry | None
-
-
-class OwnWrites:
-    """Remembers each write until its live copy comes, so that the copy need not be parsed."""
-
-    def __init__(self, *, max_expected: int = 4096) -> None:
-        """
-        Args:
-            max_expected: When so many copies are missing, forget all writes; copies that come
-                later are parsed.
-        """
-        self._max_expected = max_expected
-        self._expected: dict[str, _OwnWrite] = {}
-
-    def __len__(self) -> int:
-        return len(self._expected)
-
-    def expect(self, name: str, key: EntryKey, body: bytes, entry: Entry | None) -> None:
-        """Expect the live copy of this write, and of no earlier one under the same name."""
-        if len(self._expected) >= self._max_expected:
-            self._expected.clear()
-        self._expected[name] = _OwnWrite(key, body, entry)
-
-    def recall(self, name: str, sequence: int, payload: bytes) -> EntryRecord | None:
-        """The record of the message, if it is the last write under that name; returned once."""
-        written = self._expected.pop(name, None)
-        if written is None or written.body != payload:
-            return None
-        return EntryRecord(written.key, sequence, written.entry)
 
 
 _FEW = 8
@@ -200,8 +167,7 @@ class PresenceWriter:
         self._paused_until = 0.0
         self._tombstone_ttl = ttl(limits.tombstone_seconds)
         self._wake = asyncio.Event()
-        self.own_writes = OwnWrites()
-        """For whoever reads the live copies."""
+        self._own_writes = OwnWrites()
 
     @property
     def unwritten(self) -> int:
@@ -267,6 +233,19 @@ class PresenceWriter:
     def pause(self) -> None:
         """Write nothing until `resume`."""
         self._node = None
+
+    def recall(
+        self, name: str, sequence: int, payload: bytes, headers: bytes
+    ) -> EntryRecord | None:
+        """The record of a message, if it is the live copy of what was written last under its name.
+
+        It says that this is stored, so no answer to the write has to be awaited.
+        """
+        written = self._own_writes.recall(name, payload, headers)
+        if written is None:
+            return None
+        self._publisher.confirm(written.sending, sequence)
+        return EntryRecord(written.key, sequence, written.entry)
 
     def observe(self, record: EntryRecord | ForeignRecord) -> None:
         """The follower has delivered an entry of this node, or what stands in the place of one.
@@ -377,8 +356,7 @@ class PresenceWriter:
             body = entry.encode()
         key = EntryKey(state.membership, node)
         name = entry_name(key)
-        self.own_writes.expect(name, key, body, entry)
-        self._in_flight[state] = self._publisher.send(
+        sending = self._in_flight[state] = self._publisher.send(
             f"{PRES_PUB}{name}",
             body,
             message_id=f"{node}:{next(self._message_numbers)}",
@@ -386,7 +364,9 @@ class PresenceWriter:
             deadline_seconds=self._limits.write_seconds,
             ttl=None if body else self._tombstone_ttl,
             headers=None if body else REMOVAL_HEADERS,
+            asks=False,
         )
+        self._own_writes.expect(name, OwnWrite(key, body, entry, sending))
 
     def _take_result(
         self, state: EntryState, node: NodeId, version: int, is_present: bool, result: PubAckResult

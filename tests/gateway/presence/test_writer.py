@@ -92,6 +92,7 @@ class RunningWriter:
 
     task: asyncio.Task[None]
     node = NodeId("")
+    loses_copies = False
 
     def __init__(self, bus: Bus, publisher: ScriptedPublisher, limits: PresenceLimits) -> None:
         self._bus = bus
@@ -103,10 +104,14 @@ class RunningWriter:
 
     def observe(self, subject: bytes, payload: bytes, headers: bytes | None, _reply: bytes) -> None:
         """As the follower does with each live copy."""
+        if self.loses_copies:
+            return
         name = subject.decode().removeprefix(PRES_LIVE)
         assert headers is not None
         sequence = int(header(headers, b"Nats-Sequence") or 0)
         record = read_record(name, sequence, payload, headers)
+        known = self.writer.recall(name, sequence, payload, headers)
+        assert known in (None, record)
         assert isinstance(record, EntryRecord)
         self.stored.append(record)
         if record.key.node == self.node:
@@ -363,6 +368,17 @@ async def test_writes_without_an_answer_are_made_again_when_the_writer_runs_agai
         running.task = group.create_task(running.writer.run())
         await running.until_written()
         running.task.cancel()
+
+
+async def test_a_write_whose_copy_is_lost_is_asked_for_and_not_made_anew(nats_url: str) -> None:
+    async with a_writer(nats_url) as running:
+        running.loses_copies = True
+        running.resume()
+        await asyncio.sleep(0)  # so that it runs
+        running.enter(ANN, "tab")
+        await running.until_written()
+
+        assert running.publisher.writes == 1
 
 
 async def test_nothing_is_written_without_a_lease(nats_url: str) -> None:

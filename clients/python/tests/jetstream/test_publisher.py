@@ -238,6 +238,36 @@ async def test_a_lost_answer_is_asked_for_again(bus: Bus) -> None:
         assert (await publisher.publish("forgetful.test", b"", message_id="a")).offset == 5
 
 
+async def test_who_sees_the_message_in_its_stream_needs_no_answer(bus: Bus) -> None:
+    stream, results = await a_stream(bus), list[PubAckResult]()
+    replies: list[bytes] = []
+    await bus.subscribe(f"{stream}.pub.a", lambda _s, _p, _h, reply: replies.append(reply))
+
+    async with start_publisher(bus, **ONCE) as publisher:
+        sending = publisher.send(
+            f"{stream}.pub.a", b"1", message_id="m", on_done=results.append, asks=False
+        )
+        await eventually(lambda: bool(replies))
+        assert publisher.unanswered == 1
+        publisher.confirm(sending, 1)
+        publisher.confirm(sending, 1)
+
+        assert results == [PubAck(offset=1, duplicate=False)]
+        assert publisher.unanswered == 0
+    assert replies == [b""]
+
+
+async def test_what_nobody_sees_in_its_stream_is_asked_for(bus: Bus) -> None:
+    stream, results = await a_stream(bus), list[PubAckResult]()
+
+    async with start_publisher(bus, attempt_seconds=0.05) as publisher:
+        publisher.send(f"{stream}.pub.a", b"1", message_id="m", on_done=results.append, asks=False)
+        await eventually(lambda: bool(results))
+
+    assert results == [PubAck(offset=1, duplicate=True)]
+    assert [message.payload for message in await read_all(bus, stream)] == [b"1"]
+
+
 class Forgetful(Publisher):
     """Loses the first answer to every publication."""
 

@@ -77,17 +77,26 @@ OnDone = Callable[[PubAckResult], None]
 class Sending:
     """A message without an answer yet."""
 
-    __slots__ = ("began_at", "deadline", "due", "headers", "on_done", "payload", "subject", "token",
-                 "tries")  # fmt: skip
+    __slots__ = ("asks", "began_at", "deadline", "due", "headers", "on_done", "payload", "subject",
+                 "token", "tries")  # fmt: skip
 
     def __init__(
-        self, subject: str, payload: bytes, on_done: OnDone, began_at: float, deadline: float
+        self,
+        subject: str,
+        payload: bytes,
+        on_done: OnDone,
+        began_at: float,
+        deadline: float,
+        *,
+        asks: bool,
     ) -> None:
         self.subject = subject
         self.payload = payload
         self.headers = b""
         self.on_done: OnDone | None = on_done
         """None once it was called, or is not to be called."""
+        self.asks = asks
+        """Whether JetStream is to answer."""
         self.began_at = began_at
         self.deadline = deadline
         self.token = 0
@@ -186,6 +195,7 @@ class Publisher:
         ttl: str | None = None,
         headers: Mapping[str, str] | None = None,
         may_refuse: bool = True,
+        asks: bool = True,
     ) -> Sending:
         """Store the message, and call back with the result. Never waits.
 
@@ -195,12 +205,14 @@ class Publisher:
                 `forget`. If it raises, that is logged.
             ttl: When the stream drops it, as a ``Nats-TTL``: ``15s``, ``never``.
             may_refuse: Refuse with `BusUnavailable` if too much is waiting already.
+            asks: Have JetStream answer. Whoever follows the stream hears otherwise that it is
+                stored, and calls `confirm`; where that takes too long, JetStream is asked.
 
         Returns:
-            What to give to `forget`.
+            What to give to `forget`, or to `confirm`.
         """
         now = time.monotonic()
-        sending = Sending(subject, payload, on_done, now, now + deadline_seconds)
+        sending = Sending(subject, payload, on_done, now, now + deadline_seconds, asks=asks)
         if self._stopped:
             self._end_soon(sending, BusUnavailable("the publisher has stopped"))
             return sending
@@ -227,6 +239,10 @@ class Publisher:
         else:
             self._admit(sending, now)
         return sending
+
+    def confirm(self, sending: Sending, sequence: int) -> None:
+        """It was seen in its stream, under this sequence; harmless if there was an answer."""
+        self._end(sending, PubAck(sequence, duplicate=False))
 
     def forget(self, sending: Sending) -> None:
         """Do not call `on_done`; the message may be stored all the same."""
@@ -274,13 +290,9 @@ class Publisher:
 
     def _send(self, sending: Sending, now: float) -> None:
         sending.due = now + self._attempt_seconds
+        reply = f"{self._answer_to}{sending.token}" if sending.asks else ""
         try:
-            self._bus.send(
-                sending.subject,
-                sending.payload,
-                headers=sending.headers,
-                reply=f"{self._answer_to}{sending.token}",
-            )
+            self._bus.send(sending.subject, sending.payload, headers=sending.headers, reply=reply)
         except BusUnavailable:
             self._retry(sending, now)
         except MessageRejected as rejected:
@@ -354,6 +366,7 @@ class Publisher:
             self._give_up(expired, "the bus did not answer in time")
         for sending in list(self._in_flight.values()):
             if now >= sending.due and self._bus.connected:
+                sending.asks = True
                 self._send(sending, now)
 
 
