@@ -180,7 +180,7 @@ def read_connect(message: str) -> Command:
         values = read_json(message)
     except ValueError as error:
         raise BadCommand("not JSON") from error
-    return _read_values({"id": 1, "connect": values})
+    return _read_values({"id": 1, "connect": _without_nulls(values)})
 
 
 def _read(line: str) -> Command:

@@ -101,7 +101,8 @@ def test_commands_before_a_bad_one_are_read() -> None:
 
 def test_a_unidirectional_client_sends_a_bare_request() -> None:
     assert read_connect('{"token":"T"}') == Command(1, "connect", Connect(token="T"))
-    assert read_connect("{}") == Command(1, "connect", Connect())
+    for nothing in ("{}", "null"):
+        assert read_connect(nothing) == Command(1, "connect", Connect())
     for message in ("x", "[]", '{"token":1}'):
         with pytest.raises(BadCommand):
             read_connect(message)
