@@ -82,6 +82,8 @@ def _leaf(node: dict[str, Any]) -> Predicate:
     key, comparison, value = node.get("key"), node.get("cmp"), node.get("val", "")
     if type(key) is not str or not key or type(value) is not str:
         raise BadFilter("a comparison has a key")
+    if type(comparison) is not str:
+        raise BadFilter("no such comparison")
     if comparison in ("in", "nin"):
         values = node.get("vals")
         if type(values) is not list or len(values) > MAX_VALUES:
@@ -98,7 +100,7 @@ def _leaf(node: dict[str, Any]) -> Predicate:
             raise BadFilter("no number to compare with")
         compare = _NUMBERS[comparison]
         return lambda tags: (has := _number(tags.get(key))) is not None and compare(has, bound)
-    plain = _TEXTS.get(comparison) if type(comparison) is str else None
+    plain = _TEXTS.get(comparison)
     if plain is None:
         raise BadFilter("no such comparison")
     return lambda tags: plain(tags.get(key), value)
@@ -121,7 +123,7 @@ _TEXTS: Mapping[str, Callable[[str | None, str], bool]] = {
     "ew": lambda has, value: has is not None and has.endswith(value),
     "ct": lambda has, value: has is not None and value in has,
 }
-_NUMBERS: Mapping[object, Callable[[Decimal, Decimal], bool]] = {
+_NUMBERS: Mapping[str, Callable[[Decimal, Decimal], bool]] = {
     "lt": lambda has, bound: has < bound,
     "lte": lambda has, bound: has <= bound,
     "gt": lambda has, bound: has > bound,
