@@ -188,9 +188,10 @@ class Proxies:
         assert self.urls.connect is not None
         whose = None if address is None else network_of(address) or address
         body = caller.body(name=name, version=version, data=data, channels=list(channels))
+        asked_at = our_clock()  # what is revoked until the answer covers it
         with self._asking("connect"), self._connects.one_more(whose):
             result = read_reply(await self._http.post(self.urls.connect, body, caller.headers))
-            return None if result is None else read_admission(result, our_clock())
+            return None if result is None else read_admission(result, asked_at)
 
     async def refresh(self, caller: Caller) -> Stay | None:
         """Until when the caller may stay; None for no longer.

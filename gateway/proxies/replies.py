@@ -90,8 +90,11 @@ class Admission:
     """For the client, with the answer."""
 
 
-def read_admission(result: Mapping[str, Any], now: float) -> Admission:
+def read_admission(result: Mapping[str, Any], asked_at: float) -> Admission:
     """
+    Args:
+        asked_at: From then on it counts, in unix seconds: what was revoked later covers it.
+
     Raises:
         BadReply: it does not say who.
     """
@@ -104,7 +107,7 @@ def read_admission(result: Mapping[str, Any], now: float) -> Admission:
                 user_id=user_id,
                 name=_name_of(user_id),
                 session_id=None,
-                issued_at=now,
+                issued_at=asked_at,
                 expires_at=read_end(result, NEVER),
                 info=read_raw(result, "info"),
                 channels=read_channels(result),

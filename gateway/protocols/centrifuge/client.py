@@ -326,6 +326,7 @@ class CentrifugeClient(Dialogue):
             elif admission.claims.expires_at <= our_clock():
                 self.refuse(command, Errors.EXPIRED)
             else:
+                self.service.access.authenticator.confirm(admission.claims)
                 self._data = admission.data
                 self._admit(admission.claims)
         except (

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.channels.options import Namespace
 from gateway.settings import GatewaySettings
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import Bus
@@ -287,6 +288,26 @@ async def test_who_came_by_a_cookie_publishes_and_leaves_when_the_user_is_revoke
         await publisher.publish(
             "ctl.pub.auth.user_revoked", revoked, message_id="r", deadline_seconds=5
         )
+        assert await client.closed() == (3500, "invalid token")
+
+
+async def test_who_is_revoked_while_the_application_is_asked_is_not_let_in(
+    gateway: RunningGateway, application: AnApplication, publisher: Publisher
+) -> None:
+    application.goes_on.clear()
+    async with (
+        talking(gateway, token_of(991, "Ann")) as witness,
+        talk(gateway, headers={"Cookie": "session=991"}) as client,
+    ):
+        await client.say({"id": 1, "connect": {}})
+        await application.until_asked(1)
+        revoked = UserRevoked(user_id=UserId("991")).model_dump_json().encode()
+        await publisher.publish(
+            "ctl.pub.auth.user_revoked", revoked, message_id=a_room(), deadline_seconds=5
+        )
+        assert await witness.closed() == (3500, "invalid token")
+
+        application.goes_on.set()
         assert await client.closed() == (3500, "invalid token")
 
 
