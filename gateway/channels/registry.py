@@ -18,8 +18,9 @@ CATCHING_UP = sys.maxsize
 _ANY_LIVE = CATCHING_UP - 1
 """In place of the offset of what has none: whoever is live gets it."""
 
-Members: TypeAlias = "Member | tuple[Member, ...]"
-"""One alone, as nearly all are: a tuple of it takes 48 bytes."""
+Members: TypeAlias = "Member | tuple[Member, ...] | dict[Member, None]"
+"""One alone, as nearly all are: a tuple of it takes 48 bytes. A dict past a few: all who are nobody
+in particular are together."""
 Group = tuple["Subscription", ...] | dict["Member", "Subscription"]
 """Those of one format in one channel; a dict past a few."""
 Listeners: TypeAlias = "Subscription | tuple[Subscription, ...] | dict[Format, Group]"
@@ -240,10 +241,10 @@ class ConnectionManager:
             yield from _each(group)
 
     def connections_of(self, user_id: UserId) -> Collection[Member]:
-        return _together(self._users.get(user_id))
+        return _all(self._users.get(user_id))
 
     def connections_of_session(self, session_id: SessionId) -> Collection[Member]:
-        return _together(self._sessions.get(session_id))
+        return _all(self._sessions.get(session_id))
 
     def connections(self) -> Collection[Member]:
         return self._members.keys()
@@ -386,15 +387,29 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def _add(index: dict[Key, Members], key: Key | None, member: Member) -> None:
-    if key is not None:
-        index[key] = _packed((*_together(index.get(key)), member))
+    if key is None:
+        return
+    members = index.get(key)
+    if isinstance(members, dict):
+        members[member] = None
+        return
+    together = (*_together(members), member)
+    index[key] = dict.fromkeys(together) if len(together) > _FEW else _packed(together)
 
 
 def _discard(index: dict[Key, Members], key: Key | None, member: Member) -> None:
     if key is None:
         return
-    left = tuple(each for each in _together(index[key]) if each is not member)
-    if left:
+    members = index[key]
+    if isinstance(members, dict):
+        del members[member]
+        if not members:
+            del index[key]
+    elif left := tuple(each for each in _together(members) if each is not member):
         index[key] = _packed(left)
     else:
         del index[key]
+
+
+def _all(members: "Members | None") -> Collection[Member]:
+    return members.keys() if isinstance(members, dict) else _together(members)

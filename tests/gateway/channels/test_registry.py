@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription, for_each
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
-from hubbub_client.contracts.ids import ChannelName, SessionId, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, SessionId, UserId
 from hubbub_client.contracts.publications import BadPublication, StoredPublication
 from tests.gateway.members import AMember, claims_of
 
@@ -245,6 +245,36 @@ class Registry(RuleBasedStateMachine):
 
 
 TestRegistry = Registry.TestCase
+
+
+def test_who_is_one_of_very_many_of_a_user_comes_and_goes_without_a_look_at_the_others() -> None:
+    """All who are nobody in particular are such a user."""
+
+    class Sought(AMember):
+        """Counts how often any of them is looked for."""
+
+        times = 0
+
+        def __hash__(self) -> int:
+            Sought.times += 1
+            return super().__hash__()
+
+    manager, session = a_manager(), SessionId("s1")
+    members = [Sought(ANONYMOUS, session) for _ in range(100)]
+    for member in members[:-1]:
+        manager.connect(member)
+    here, sought = manager.connections_of(ANONYMOUS), Sought.times
+
+    manager.connect(members[-1])
+    assert list(here) == list(manager.connections_of_session(session)) == members, "no copy"
+    manager.disconnect(members[0])
+    assert list(here) == list(manager.connections_of_session(session)) == members[1:]
+
+    assert Sought.times - sought < 20
+    for member in members[1:]:
+        manager.disconnect(member)
+    assert not manager.connections_of(ANONYMOUS)
+    assert manager.active_user_count() == 0
 
 
 @pytest.mark.parametrize("first", [True, False])
