@@ -26,6 +26,14 @@ class TooManyAsked(AppError):
     code: ClassVar[str] = "too_many_requests"
 
 
+class CannotBeAsked(AppError):
+    """What the client said can't be passed on as JSON: a number is too large, or it is nested too
+    deep."""
+
+    kind: ClassVar[ErrorKind] = ErrorKind.INVALID
+    code: ClassVar[str] = "bad_request"
+
+
 class ApplicationRefuses(Exception):
     """The application's own error, for the client."""
 

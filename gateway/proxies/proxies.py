@@ -18,6 +18,7 @@ from gateway.proxies.errors import (
     ApplicationDisconnects,
     ApplicationRefuses,
     BadMethod,
+    CannotBeAsked,
     FailureLog,
     NobodyServes,
     TooManyAsked,
@@ -80,6 +81,9 @@ class Caller(NamedTuple):
         """What is asked, as JSON; what is empty is left out.
 
         In ASCII: half a surrogate pair, which clients may send, passes as it came.
+
+        Raises:
+            CannotBeAsked: no JSON can be made of it.
         """
         said: dict[str, Any] = {
             "client": self.client,
@@ -92,7 +96,10 @@ class Caller(NamedTuple):
         if self.meta is not None:
             asked["meta"] = pydantic_core.from_json(self.meta)
         said |= {name: value for name, value in asked.items() if value not in (None, "", [])}
-        return json.dumps(said, separators=(",", ":")).encode()
+        try:
+            return json.dumps(said, separators=(",", ":"), allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise CannotBeAsked(str(error)) from None
 
 
 class Proxies:
@@ -183,6 +190,7 @@ class Proxies:
 
         Raises:
             ApplicationRefuses, ApplicationDisconnects: it may not.
+            CannotBeAsked: it says what can't be passed on; here and below.
             ApplicationAway, TooManyAsked: it may come again later.
         """
         assert self.urls.connect is not None
@@ -233,8 +241,9 @@ class Proxies:
     ) -> T:
         """Ask over HTTP for somebody who is connected; return what ``read`` makes of the result."""
         assert url is not None
+        body = caller.body(**asked)
         with self._asking(kind), self._one_more(caller):
-            return read(_result(await self._http.post(url, caller.body(**asked), caller.headers)))
+            return read(_result(await self._http.post(url, body, caller.headers)))
 
     async def rpc(self, caller: Caller, method: str, data: Any) -> RawJson | None:
         """What a service on the bus answers, or else the application.

@@ -44,6 +44,7 @@ from gateway.proxies.errors import (
     ApplicationAway,
     ApplicationDisconnects,
     ApplicationRefuses,
+    CannotBeAsked,
     TooManyAsked,
 )
 from gateway.proxies.headers import NO_HEADERS, Headers
@@ -334,6 +335,7 @@ class CentrifugeClient(Dialogue):
             TooManyAsked,
             ApplicationRefuses,
             ApplicationDisconnects,
+            CannotBeAsked,
         ) as failure:
             self.fail(command, failure)
         except AppError as error:

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from gateway.proxies.errors import CannotBeAsked
+from gateway.proxies.proxies import Caller
+from hubbub_client.contracts.ids import ConnectionId
 from hubbub_client.nats.client import Bus
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.talking import talk, talking
@@ -15,6 +19,7 @@ from tests.gateway.proxies.application import AnApplication, Asked, an_applicati
 
 TEMPORARY = {"error": {"code": 100, "message": "internal server error", "temporary": True}}
 TOO_MANY = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
+BAD_REQUEST = {"error": {"code": 107, "message": "bad request"}}
 NOT_AVAILABLE = {"error": {"code": 108, "message": "not available"}}
 NOT_FOUND = {"error": {"code": 104, "message": "method not found"}}
 
@@ -120,6 +125,30 @@ async def test_falsy_data_is_data_and_half_a_surrogate_pair_passes(
             await client.ask("rpc", method="m", data=each)
 
     assert [asked.body["data"] for asked in application.asked] == said
+
+
+async def test_a_number_that_no_double_holds_is_refused_and_not_passed_on(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    connect = {"proxy_connect_url": application.url("/connect")}
+    async with answering(nats_url, application, **connect) as gateway:
+        async with talk(gateway) as client:
+            await client.socket.send('{"id":1,"connect":{"data":1e400}}')
+            assert await client.reply(1) == {"id": 1} | BAD_REQUEST
+        async with talking(gateway, token_of(7, "Ann")) as client:
+            await client.socket.send('{"id":9,"rpc":{"method":"m","data":[-1e400]}}')
+            assert await client.reply(9) == {"id": 9} | BAD_REQUEST
+            assert "data" in await client.ask("rpc", method="m", data=1)
+
+    assert len(application.asked) == 1
+
+
+def test_what_is_nested_too_deep_is_not_passed_on() -> None:
+    data: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        data = [data]
+    with pytest.raises(CannotBeAsked):
+        Caller(ConnectionId("c"), "websocket").body(data=data)
 
 
 @pytest.mark.parametrize(
