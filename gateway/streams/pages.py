@@ -151,10 +151,11 @@ class Pages:
             newest = await self._reads.last(channel, count, up_to=up_to)
             return [each for each in reversed(newest) if each.offset >= begin]
         found: list[StoredPublication] = []
-        through = max(since or 0, begin - 1)
-        while through < position and len(found) < count:
+        size, through = 0, max(since or 0, begin - 1)
+        while through < position and len(found) < count and size <= self._limits.max_bytes:
             page = await self._reads.read(channel, through, up_to=position, or_oldest=True)
             found += page.publications
+            size += sum(len(each.payload) for each in page.publications)
             through = page.through
         return found[:count]
 

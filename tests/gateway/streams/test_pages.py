@@ -15,13 +15,14 @@ from gateway.streams.ring import Ring
 from gateway.streams.shared_reads import SharedReads
 from hubbub_client.contracts.ids import ChannelName
 from hubbub_client.contracts.publications import StoredPublication
-from hubbub_client.contracts.subjects import RT_PUB
+from hubbub_client.contracts.subjects import RT_PUB, publication_subject
 from hubbub_client.jetstream.clock import our_clock
 from tests.gateway.streams.model_gateway import CHANNELS, ModelFeed, World, run
 from tests.gateway.streams.model_stream import ModelStream
 
 ROOM = CHANNELS[0]
 PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001, deadline_seconds=60)
+SMALL = PageLimits(max_count=8)
 KEPT = st.builds(Kept, *(st.none() | st.integers(1, 20),) * 2)
 
 
@@ -31,14 +32,14 @@ class Asked(NamedTuple):
     reverse: bool
 
 
-def pages(world: ModelFeed, kept: Kept) -> Pages:
+def pages(world: ModelFeed, kept: Kept, limits: PageLimits = SMALL) -> Pages:
     feed, history = cast(Feed, world), History(world.stream, PATIENT)
     return Pages(
         feed,
         SharedReads(feed, history),
         history,
         kept_of=lambda _channel: kept,
-        limits=PageLimits(max_count=8),
+        limits=limits,
         now=world.now if isinstance(world, World) else our_clock,
     )
 
@@ -123,6 +124,20 @@ def test_no_more_of_the_ring_is_looked_at_than_the_page_holds(
 
     assert len(page.publications) == 2
     assert ring.looked_at <= 2
+
+
+def test_no_more_of_the_stream_is_read_than_the_page_has_room_for() -> None:
+    stream = ModelStream()
+    for _ in range(60):
+        stream.add(ROOM, bytes(100))
+    feed = ModelFeed(stream)
+    feed.begin_here()
+
+    limits = PageLimits(max_count=60, max_bytes=250)
+    page = run(pages(feed, Kept(), limits).read(ROOM, limit=EVERYTHING))
+
+    assert [each.offset for each in page.publications] == [1, 2]
+    assert stream.asked[publication_subject(ROOM)] <= 2
 
 
 @settings(max_examples=60)
