@@ -13,20 +13,25 @@ _SAID = 300
 """Characters of an answer that are shown at most."""
 
 
-async def look_at_services(origins: tuple[str, ...]) -> list[Finding]:
+async def look_at_services(
+    origins: tuple[str, ...], *, ask_seconds: float = ASK_SECONDS
+) -> list[Finding]:
     async with (
-        httpx2.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client,
+        httpx2.AsyncClient(trust_env=False, timeout=ask_seconds) as client,
         asyncio.TaskGroup() as group,
     ):
-        asked = [group.create_task(_ask(client, origin.rstrip("/"))) for origin in origins]
+        asked = [
+            group.create_task(_ask(client, origin.rstrip("/"), ask_seconds)) for origin in origins
+        ]
     return [each.result() for each in asked]
 
 
-async def _ask(client: httpx2.AsyncClient, origin: str) -> Finding:
+async def _ask(client: httpx2.AsyncClient, origin: str, seconds: float) -> Finding:
     about = f"service {origin}"
     try:
-        answer = await client.get(f"{origin}/readyz")
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        async with asyncio.timeout(seconds):  # for all of it, however slowly it comes
+            answer = await client.get(f"{origin}/readyz")
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         return bad(about, f"does not answer: {reason}", "start it, or see who has its port")
     if answer.status_code == httpx2.codes.OK:

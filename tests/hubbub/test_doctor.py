@@ -272,6 +272,21 @@ async def test_services_are_asked_side_by_side_so_that_none_waits_for_one_that_h
     assert [each.level for each in found] == [Level.OK] * 2
 
 
+async def test_a_service_whose_answer_never_ends_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b" ")
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with a_tcp_server(answer) as port:
+        [found] = await look_at_services((f"http://127.0.0.1:{port}",), ask_seconds=0.1)
+
+    assert (found.level, found.says.partition(":")[0]) == (Level.ERROR, "does not answer")
+
+
 def test_the_environment_says_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUBBUB_NATS_URL", "nats://posts:sesame@bus:4222")
     monkeypatch.setenv("HUBBUB_DATABASE_URL", "sqlite:////x")
