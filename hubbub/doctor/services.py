@@ -5,6 +5,7 @@ import asyncio
 import httpx2
 
 from hubbub.doctor.findings import Finding, bad, good
+from hubbub_client.nats.address import without_passwords
 from shared.runtime.settings import ServiceSettings
 from shared.tokens.keys import connected_keys
 
@@ -55,6 +56,6 @@ async def look_at_keys(settings: ServiceSettings) -> list[Finding]:
     async with connected_keys(settings.jwks_url, algorithms=algorithms, proxy=proxy) as keys:
         await keys.look_again()
     if keys.trouble is None:
-        return [good("keys", f"{settings.jwks_url} has keys")]
+        return [good("keys", f"{without_passwords(settings.jwks_url)} has keys")]
     todo = "see that the issuer runs, and that HUBBUB_JWKS_URL names its keys"
     return [bad("keys", keys.trouble, todo)]

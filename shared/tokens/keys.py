@@ -9,6 +9,7 @@ from typing import Protocol
 import httpx2
 import structlog
 
+from hubbub_client.nats.address import without_passwords
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.jwk import BadKeySet, TrustedKey, read_jwks
 from shared.web.certificates import certificates
@@ -108,6 +109,7 @@ class JwksKeys:
             look_again_seconds: Strangers' tokens may make us ask the issuer this often.
         """
         self._url = url
+        self._shown = without_passwords(url)
         self._algorithms = algorithms
         self._client = client
         self._refresh_seconds = refresh_seconds
@@ -148,8 +150,8 @@ class JwksKeys:
             async with asyncio.timeout(self._fetch_seconds):
                 keys = read_jwks(await self._read(), algorithms=self._algorithms)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadKeySet) as error:
-            log.warning("keys_not_fetched", url=self._url, reason=repr(error), known=self.known)
-            self.trouble = f"{self._url}: {error!r}"
+            log.warning("keys_not_fetched", url=self._shown, reason=repr(error), known=self.known)
+            self.trouble = f"{self._shown}: {error!r}"
             return False
         finally:  # not before: with an issuer that hangs, each who waited would ask anew
             self._next_look = self._monotonic() + self._look_again_seconds
@@ -160,7 +162,8 @@ class JwksKeys:
         # As it is: what is unpacked could be of any size.
         headers = {"Accept-Encoding": "identity"}
         async with self._client.stream("GET", self._url, headers=headers) as response:
-            response.raise_for_status()
+            if not response.is_success:  # `raise_for_status` would tell the URL, with a password
+                raise BadKeySet(f"answered {response.status_code}")
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk

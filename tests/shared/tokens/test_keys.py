@@ -202,6 +202,22 @@ async def test_a_bad_answer_of_the_issuer_leaves_the_keys_in_force(
     assert keys.find(OUR_KEY.kid)[0] is fetched
 
 
+@pytest.mark.parametrize("status", [200, 401, 302])
+async def test_a_password_in_the_issuers_url_is_not_told(status: int) -> None:
+    issuer = Issuer()
+    issuer.status, issuer.body = status, b"no keys"
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(issuer)) as client:
+        keys = JwksKeys("http://hubbub:sesame@auth/jwks.json", client)
+        with capture_logs() as logs:
+            await keys.look_again()
+
+    [told] = logs
+    assert (told["event"], told["url"]) == ("keys_not_fetched", "http://auth/jwks.json")
+    assert keys.trouble is not None
+    assert keys.trouble.startswith("http://auth/jwks.json: ")
+    assert "sesame" not in f"{keys.trouble} {told}"
+
+
 async def test_a_key_that_the_issuer_withdrew_is_trusted_no_more() -> None:
     issuer, clock = Issuer(), Clock()
     keys = jwks_of(issuer, clock)
