@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gateway.channels.registry import Member, Subscription, for_each
 from gateway.cluster import Question
-from gateway.errors import EndReason
+from gateway.errors import EndReason, MayNotSubscribe
 from gateway.protocols.centrifuge import codes, commands
 from gateway.protocols.centrifuge.codec import json_of
 from gateway.protocols.centrifuge.dialogue import Dialogue, expiry_json, ttl_of
@@ -92,6 +92,15 @@ class Orders:
         handle("refresh", RefreshOrder, self.refresh)
 
     def subscribe(self, order: SubscribeOrder) -> None:
+        """
+        Raises:
+            MayNotSubscribe: the user may not, by the settings here. Those of the gateway that was
+                asked may be others, as while gateways are replaced.
+        """
+        channel, user_id = ChannelName(order.channel), UserId(order.user)
+        refusal = self._service.namespaces.why_not_subscribe(channel, user_id, by_token=True)
+        if refusal is not None:
+            raise MayNotSubscribe(f"no subscribing to {channel}", refusal)
         self._for_each_sdk(order, partial(self._subscribe, order))
 
     def unsubscribe(self, order: UnsubscribeOrder) -> None:

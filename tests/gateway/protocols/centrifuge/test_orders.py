@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from gateway.app import Gateway
 from gateway.channels.connection import Connection
 from gateway.channels.registry import Subscription
-from gateway.errors import EndReason
+from gateway.errors import EndReason, MayNotSubscribe
 from gateway.protocols.centrifuge.codec import WEBSOCKET
 from gateway.protocols.centrifuge.codes import (
     SERVER_UNSUBSCRIBE,
@@ -123,6 +123,18 @@ async def test_who_left_meanwhile_is_subscribed_to_nothing(
 
     assert session.subscriptions == ()
     assert gateway.manager.channels() == set()
+
+
+async def test_a_channel_of_another_gateways_settings_is_refused_and_ends_nobody(
+    gateway: Gateway, orders: Orders
+) -> None:
+    session, held = a_session(gateway), a_session(gateway)
+    gateway.centrifuge.hold(held)
+    with pytest.raises(MayNotSubscribe):
+        orders.subscribe(SubscribeOrder(user=ANN, channel="of_another:1"))
+    gateway.centrifuge.release(held)
+
+    assert [each.connection.is_open for each in (session, held)] == [True, True]
 
 
 async def test_an_order_is_for_its_user_and_client_alone(gateway: Gateway, orders: Orders) -> None:
