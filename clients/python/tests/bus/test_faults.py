@@ -174,7 +174,7 @@ async def test_what_failed_is_not_settled_before_that_is_stored_with_its_reason(
 async def test_a_connection_that_was_closed_for_good_is_followed_by_another(
     nats_server: StartServer,
 ) -> None:
-    server, mailer = nats_server("max_subscriptions: 1"), Mailer()  # a consumer needs two
+    server, mailer = nats_server("max_subscriptions: 2"), Mailer()  # a consumer needs three
     async with connect_bus(server.url, name="test") as bus:
         await bootstrap(bus)
         async with consuming(mailer.events, server.url), connect(server.url) as shop:
