@@ -41,8 +41,10 @@ class Api:
 
     def _named(self, command: dict[str, Any]) -> tuple[str, Any]:
         """The method that a command of a batch names, and what it takes."""
-        name = next((name for name in command if name in self._run_by_name), "")
-        return name, command.get(name)
+        for name, body in command.items():
+            if name in self._run_by_name:
+                return name, body
+        return "", None
 
     def _beside(self, group: asyncio.TaskGroup, name: str, body: Any) -> Awaitable[Answer]:
         """Begin a command that goes on while others do."""

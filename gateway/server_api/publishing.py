@@ -72,10 +72,9 @@ class Publishing:
     def _publish(self, name: str, request: Publishable) -> Result:
         data = request.to_data()
         channel = channel_named(name)
-        refusal = self._namespaces.why_not_take(channel, data)
-        if refusal is not None:
-            raise ApiError(CODE_OF_REFUSAL[refusal])
         options = options_of(self._namespaces, channel)
+        if not options.takes_data(data):
+            raise ApiError(ApiErrorCode.BAD_REQUEST)
         if request.skip_history or options.ephemeral:
             return self._pass_on(channel, data, request)
         epoch = self._epoch()

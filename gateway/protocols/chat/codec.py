@@ -127,7 +127,7 @@ def encode_deflated_publication(stored: StoredPublication) -> Frame:
 
 def _of_stored(encode: Callable[[StoredPublication], Frame]) -> Format:
     """A tab is sent nothing ephemeral: all that it knows has an offset."""
-    return lambda publication: None if publication.is_ephemeral else encode(publication)
+    return lambda publication: encode(publication) if publication.offset else None
 
 
 PUBLICATION_FORMATS = (_of_stored(encode_publication), _of_stored(encode_deflated_publication))
