@@ -9,7 +9,6 @@ the time. They are answered by the same function.
 
 import hmac
 from functools import partial
-from http import HTTPStatus
 from typing import NamedTuple
 
 import structlog
@@ -131,7 +130,7 @@ async def _respond(api: Api, api_key: SecretStr, name: str, exchange: HttpExchan
 
 async def _answer(api: Api, api_key: SecretStr, name: str, asked: _Asked) -> _Response:
     if not _has_key(asked, api_key):
-        return _Response(HTTPStatus.UNAUTHORIZED)
+        return _Response(401)
     try:
         body = read_json(asked.body)
     except ValueError:
@@ -140,7 +139,7 @@ async def _answer(api: Api, api_key: SecretStr, name: str, asked: _Asked) -> _Re
     error = answer.get("error")
     if error is not None and asked.header(b"x-centrifugo-error-mode") == "transport":
         return _Response(STATUS_OF_CODE[error["code"]], _JSON, to_json(error))
-    return _Response(HTTPStatus.OK, _JSON, to_json(answer))
+    return _Response(200, _JSON, to_json(answer))
 
 
 def _asked(headers: list[tuple[bytes, bytes]], query: bytes, body: bytes) -> _Asked:

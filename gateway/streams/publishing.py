@@ -105,6 +105,7 @@ class ChannelPublisher:
             recent: The publication at an offset if it is in memory, which saves a request.
             on_answered: Gets the seconds from a publication to its answer or its deadline.
         """
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call
         self._publisher = publisher
         self._history = history
         self._recent = recent
@@ -112,8 +113,9 @@ class ChannelPublisher:
         self._on_answered = on_answered
         self._stuck_until: float | None = None
         prefix = secrets.token_hex(16)
-        self._own_ids = (f"{prefix}-{number}" for number in count(1))
-        """For publications without an id: nobody repeats them, so it only has to be unique."""
+        self._own_ids = (f"own:{prefix}-{number}" for number in count(1))
+        """For publications without an id: nobody repeats them, so it only has to be unique, and
+        unlike those of `hubbub_client.contracts.subjects`."""
 
     @property
     def stuck(self) -> bool:
@@ -144,7 +146,9 @@ class ChannelPublisher:
         """
         assert publication.sender is not None
         user_id = publication.sender.user_id
-        message_id = user_message_id(user_id, channel, client_id or next(self._own_ids))
+        message_id = (
+            user_message_id(user_id, channel, client_id) if client_id else next(self._own_ids)
+        )
         self._send(channel, publication, message_id, on_done)
 
     def publish_by_service(
@@ -158,8 +162,8 @@ class ChannelPublisher:
         Raises:
             PublicationTooLong, PublicationRefused: it can never be stored.
         """
-        message_id = api_message_id(channel, key or next(self._own_ids))
-        stored = Stored(self, publication.data)
+        message_id = api_message_id(channel, key) if key else next(self._own_ids)
+        stored = Stored(self, publication.data, self._loop.create_future())
         stored.sending = self._send(channel, publication, message_id, stored.on_done)
         return stored
 
@@ -225,10 +229,12 @@ class Stored:
 
     __slots__ = ("_data", "_publisher", "_result", "sending")
 
-    def __init__(self, publisher: ChannelPublisher, data: Any) -> None:
+    def __init__(
+        self, publisher: ChannelPublisher, data: Any, result: asyncio.Future[PublishResult]
+    ) -> None:
         self._publisher = publisher
         self._data = data
-        self._result: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+        self._result = result
         self.sending: Sending
 
     def on_done(self, result: PublishResult) -> None:
@@ -238,8 +244,9 @@ class Stored:
     def __await__(self) -> Generator[Any, None, int]:
         try:
             result = yield from self._result
-        finally:
+        except BaseException:  # nobody waits for it any more
             self._publisher.forget(self.sending)
+            raise
         if isinstance(result, AppError):
             raise result
         if result.duplicate:

@@ -59,6 +59,8 @@ class Shortcuts(NamedTuple):
         return 0 <= length <= self.max_body_bytes and b"origin" not in values
 
 
+_NO_CONTENT = HTTPStatus.NO_CONTENT.value  # an enum's members are slow to reach
+
 NO_SHORTCUTS = Shortcuts(MappingProxyType({}), max_body_bytes=0)
 
 
@@ -183,7 +185,8 @@ class HttpExchange(RequestResponseCycle):
         except Exception as error:
             self._fail(error)
         else:
-            self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)  # if it did not
+            if not self.response_complete:
+                self.respond(HTTPStatus.INTERNAL_SERVER_ERROR)
         finally:
             if not self.response_complete:  # it is cancelled
                 self._http.transport.abort()
@@ -272,7 +275,7 @@ class RoutedHttp(BoundedHttp):
     ) -> None:
         """Write a whole response; then it is the next request's turn."""
         lines = header_lines(headers)
-        if status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
+        if status != _NO_CONTENT:  # RFC 9110, section 8.6
             lines += b"content-length: %d\r\n" % len(body)
         if not exchange.keep_alive:
             lines += b"connection: close\r\n"
