@@ -51,7 +51,7 @@ async def by_user(
 
 
 @pytest.fixture
-def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
+async def publishing(publisher: Publisher, history: History) -> ChannelPublisher:
     return ChannelPublisher(publisher, history, limits=LIMITS)
 
 
