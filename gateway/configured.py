@@ -65,7 +65,9 @@ def kept_of_namespaces(namespaces: Namespaces) -> KeptOf:
 
     def kept_of(channel: ChannelName) -> Kept:
         options = namespaces.options_of(channel)
-        return ALL if options is None else Kept(options.history_size, options.history_ttl)
+        if options is None or (options.history_size is None and options.history_ttl is None):
+            return ALL
+        return Kept(options.history_size, options.history_ttl)
 
     return kept_of
 

@@ -15,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
@@ -36,6 +35,7 @@ from gateway.presence.records import (
 )
 from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
 from hubbub_client.contracts.subjects import PRES_PUB
+from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import PubAckResult, Publisher, Sending
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 
@@ -198,7 +198,7 @@ class PresenceWriter:
         if is_known and state.name == name and state.info_of(connection) == info:
             return
         if not state.connections and state.node is None:
-            state.since = datetime.now(UTC).timestamp()
+            state.since = our_clock()
         state.put(connection, info)
         state.name = name
         state.version += 1

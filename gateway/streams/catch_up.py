@@ -18,7 +18,7 @@ from itertools import chain
 from operator import attrgetter
 
 from gateway.streams.feed import Feed, Reason, Unrecoverable
-from gateway.streams.kept import KeptOf, all_of_it
+from gateway.streams.kept import ALL, KeptOf, all_of_it
 from gateway.streams.merged_history import MergedHistory, Source, bounded
 from gateway.streams.shared_reads import SharedReads
 from hubbub_client.contracts.ids import ChannelName
@@ -101,7 +101,8 @@ class CatchUp:
             if page is None or page.through < self._floor:
                 return None
             at, found = page.through, page.publications
-        found = [*found, *ring.after((channel,), at)]
+        after = ring.all_after(channel, at)
+        found = [*found, *after] if found else after
         if found and not self._may_have(channel, len(found), found[0]):
             return None
         return found if len(found) <= self._limits.replay_limit else None
@@ -137,7 +138,7 @@ class CatchUp:
             known = self._reads.known_last(channel, 1, up_to=through)
             if known is None or through < self._floor:
                 return None
-            newest = [*known, *self._feed.ring.after((channel,), through)][-1:]
+            newest = [*known, *self._feed.ring.all_after(channel, through)][-1:]
         return self._kept_of(channel).newest_of(newest, self._now())
 
     async def read_latest(self, channel: ChannelName) -> list[StoredPublication]:
@@ -153,7 +154,7 @@ class CatchUp:
             page = await self._reads.read(channel, through, up_to=feed.position)
             self._check_reset(resets)
             newest, through = page.publications[-1:] or newest, page.through
-        newest = [*newest, *feed.ring.after((channel,), through)][-1:]
+        newest = [*newest, *feed.ring.all_after(channel, through)][-1:]
         return self._kept_of(channel).newest_of(newest, self._now())
 
     async def run(
@@ -259,7 +260,7 @@ class CatchUp:
         self._check_reset(resets)
         if through < self._floor:
             return newest, through
-        return [*newest, *feed.ring.after((channel,), through)][-count:], feed.position
+        return [*newest, *feed.ring.all_after(channel, through)][-count:], feed.position
 
     @property
     def _floor(self) -> int:
@@ -288,7 +289,8 @@ class CatchUp:
 
     def _may_have(self, channel: ChannelName, count: int, oldest: StoredPublication) -> bool:
         """Whether the channel's newest publications, so many and none older, are all kept."""
-        return self._kept_of(channel).includes(oldest, count, self._now())
+        kept = self._kept_of(channel)
+        return kept is ALL or kept.includes(oldest, count, self._now())
 
     @property
     def _bounds(self) -> tuple[int, int]:

@@ -119,7 +119,7 @@ class Pages:
             begin = since or 0
             found = islice(ring.after((channel,), begin), count)
             return [*found] if begin >= ring.floor else None
-        here = [*ring.after((channel,), 0)]
+        here = ring.all_after(channel, 0)
         newest = kept.newest_of(here, self._now())
         has_all = len(newest) < len(here) or len(newest) == kept.size or self._reaches(kept)
         if reverse:

@@ -101,6 +101,13 @@ class Ring:
         merged = heapq.merge(*runs) if len(runs) > 1 else chain.from_iterable(runs)
         return map(self._publications.__getitem__, merged)
 
+    def all_after(self, channel: ChannelName, offset: int) -> list[StoredPublication]:
+        """As `after`, of one channel, at once."""
+        offsets = self._offsets.get(channel)
+        if offsets is None:
+            return []
+        return [*map(self._publications.__getitem__, offsets.all_after(offset))]
+
     def before(self, channel: ChannelName, offset: int) -> StoredPublication | None:
         """The channel's publication before the one at the offset, if it is kept."""
         offsets = self._offsets.get(channel)
@@ -170,6 +177,9 @@ class _Offsets:
 
     def after(self, offset: int) -> Iterator[int]:
         return map(self._offsets.__getitem__, range(self._index_after(offset), len(self._offsets)))
+
+    def all_after(self, offset: int) -> list[int]:
+        return self._offsets[self._index_after(offset) :]
 
     def count_after(self, offset: int) -> int:
         return len(self._offsets) - self._index_after(offset)

@@ -1,11 +1,11 @@
 """Access tokens: who somebody is, if a key that we trust says so."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from hubbub_client.jetstream.clock import Clock, our_clock
 from shared.tokens.claims import Claims, Subscriber, SubscriptionClaims
 from shared.tokens.errors import (
     GrantExpired,
@@ -44,7 +44,7 @@ class TokenVerifier:
         issuers: Sequence[Issuer],
         *,
         remembered_tokens: int = 0,
-        now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
+        now: Clock = our_clock,
     ) -> None:
         """Nothing is fetched here.
 

@@ -7,6 +7,7 @@ it asks, twice the time that it takes libsodium.
 
 import hmac
 from binascii import a2b_base64, b2a_base64
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jwt
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 _FROM_URL, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
+
+_KNOWN_HEADERS = 64
+"""All tokens of an issuer begin alike; one may be as long as a token."""
 
 _EXTENDED = ("crit", "b64")
 """What a header has if its token is to be read in a way that we don't know (RFC 7515, RFC 7797)."""
@@ -53,14 +57,23 @@ def read_token(token: str) -> Unverified:
     """
     try:
         segment, payload, _ = token.encode().split(b".")
-        header = pydantic_core.from_json(_base64url_decode(segment))
-        if type(header) is not dict or not header.keys().isdisjoint(_EXTENDED):
-            raise BadSignature("no header that is understood here")
-        if not isinstance(header.get("kid", ""), str):
-            raise BadSignature("the key's name is no text")
-        return Unverified(Header(header.get("alg"), header.get("kid")), _base64url_decode(payload))
+        return Unverified(_read_header(segment), _base64url_decode(payload))
     except ValueError:
         raise BadSignature("not a signed token") from None
+
+
+@lru_cache(maxsize=_KNOWN_HEADERS)
+def _read_header(segment: bytes) -> Header:
+    """
+    Raises:
+        ValueError: there is none that is understood here.
+    """
+    header = pydantic_core.from_json(_base64url_decode(segment))
+    if type(header) is not dict or not header.keys().isdisjoint(_EXTENDED):
+        raise BadSignature("no header that is understood here")
+    if not isinstance(header.get("kid", ""), str):
+        raise BadSignature("the key's name is no text")
+    return Header(header.get("alg"), header.get("kid"))
 
 
 class SignatureChecker:

