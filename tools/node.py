@@ -27,7 +27,7 @@ def install_packages(folder: Path) -> str | None:
             return None
         try:
             done = subprocess.run(
-                [str(NODE), str(NPM), "ci"],
+                [str(NODE), str(NPM), "ci", "--no-audit", "--no-fund"],
                 cwd=folder,
                 capture_output=True,
                 text=True,

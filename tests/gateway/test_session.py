@@ -267,7 +267,7 @@ async def test_a_session_that_was_is_freed_without_the_collector(
 async def test_sessions_that_were_leave_nothing_behind(gateway: RunningGateway) -> None:
     tokens = [token_of(user_id, f"User {user_id}") for user_id in range(1, 9)]
 
-    rooms = [a_room() for _ in range(1000)]
+    rooms = [a_room() for _ in range(400)]
 
     async def visit(room: str, token: str) -> bool:
         """Whether it was let in: it isn't while the gateway reads anew who is present."""

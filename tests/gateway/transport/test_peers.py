@@ -64,8 +64,8 @@ async def test_connections_that_have_ended_leave_nothing_in_memory() -> None:
     async with a_gateway() as gateway:
         await come_and_go(500)
         before = held()
-        await come_and_go(10_000)
-        assert held() - before < 1000, "a tenth of a block for each"
+        await come_and_go(4000)
+        assert held() - before < 400, "a tenth of a block for each"
 
 
 async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector() -> None:
