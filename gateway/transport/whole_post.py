@@ -14,7 +14,8 @@ _METHOD = b"POST "
 _END = b"\r\n\r\n"
 _REMEMBERED_HEADS = 512
 _REMEMBERED_BYTES = 1024
-"""The longest head that is remembered; with what is read of it, all of them take 2 MiB at most."""
+"""The longest head that is remembered. With what is read of them all take 1 MiB, or 10 MiB if
+somebody sends heads of nothing but tiny headers."""
 
 
 class PostHead(NamedTuple):
