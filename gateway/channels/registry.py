@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 from gateway.channels.connection import Connection, Format, Frame
 from gateway.metrics import GatewayMetrics
 from gateway.transport.coalescer import WriteCoalescer
+from hubbub_client.contracts.channels import owner_of, personal_channel
 from hubbub_client.contracts.ids import ChannelName, SessionId, UserId
 from hubbub_client.contracts.publications import BadPublication, StoredPublication
 from shared.tokens.claims import Claims
@@ -197,8 +198,12 @@ class ConnectionManager:
         else:
             del self._listeners[channel]
 
-    def broadcast(self, publication: StoredPublication) -> int:
-        """Give a publication to its channel's listeners here that are live; return to how many.
+    def send_to_user(self, user_id: UserId, publication: StoredPublication) -> int:
+        """Give a publication of the user's personal channel to all connections of the user here."""
+        return self.broadcast(personal_channel(user_id), publication)
+
+    def broadcast(self, channel: ChannelName, publication: StoredPublication) -> int:
+        """Give a publication to the channel's listeners here that are live; return to how many.
 
         They are settled now, though what they are given leaves at the end of the turn. Those whose
         sockets take nothing now are given no ephemeral one.
@@ -208,7 +213,7 @@ class ConnectionManager:
                 other formats have theirs.
         """
         count, offset, fault = 0, publication.offset or _ANY_LIVE, None
-        for encode, group in _by_format(self._listeners.get(publication.channel)):
+        for encode, group in _by_format(self._listeners.get(channel)):
             try:
                 frame = encode(publication)
             except BadPublication as bad:
@@ -271,8 +276,12 @@ class Fanout:
 
     def deliver(self, publication: StoredPublication) -> None:
         """Give a publication to the channel's listeners; it is encoded only if there are any."""
+        owner = owner_of(publication.channel)
         try:
-            reached = self._manager.broadcast(publication)
+            if owner is None:
+                reached = self._manager.broadcast(publication.channel, publication)
+            else:
+                reached = self._manager.send_to_user(owner, publication)
         except BadPublication as bad:
             self._metrics.unreadable(publication.offset, str(bad))
         else:

@@ -148,8 +148,15 @@ class Registry(RuleBasedStateMachine):
 
     @rule(channel=CHANNELS, offset=OFFSETS)
     def broadcast(self, channel: ChannelName, offset: int) -> None:
-        count = self.manager.broadcast(StoredPublication(offset, channel, b"said"))
+        count = self.manager.broadcast(channel, StoredPublication(offset, channel, b"said"))
         self._assert_it_reached(channel, offset, b"said", count)
+
+    @rule(user=USERS, offset=OFFSETS)
+    def send_to_user(self, user: UserId, offset: int) -> None:
+        count = self.manager.send_to_user(
+            user, StoredPublication(offset, ChannelName(f"#{user}"), b"for you")
+        )
+        self._assert_it_reached(ChannelName(f"#{user}"), offset, b"for you", count)
 
     def _assert_it_reached(
         self, channel: ChannelName, offset: int, payload: bytes, count: int
@@ -307,7 +314,7 @@ def test_a_publication_costs_nothing_for_the_formats_of_other_channels() -> None
         manager.subscribe(member, ChannelName("chat:a"), AFormat(f"filter {number}"))
     channel = ChannelName(Sought("chat:b"))
 
-    manager.broadcast(StoredPublication(5, channel, b"said"))
+    manager.broadcast(channel, StoredPublication(5, channel, b"said"))
     list(manager.subscriptions_to(channel))
 
     assert Sought.times == 2
@@ -327,7 +334,7 @@ def test_a_listener_may_change_its_format_among_few_and_among_many() -> None:
         assert list(manager.listeners(channel, patched)) == subscriptions
         assert not list(manager.listeners(channel, whole))
         assert list(manager.subscriptions_to(channel)) == subscriptions
-    assert manager.broadcast(StoredPublication(5, channel, b"said")) == 10
+    assert manager.broadcast(channel, StoredPublication(5, channel, b"said")) == 10
     assert (whole.asked, patched.asked) == (0, 1)
 
 
@@ -353,7 +360,7 @@ def test_what_cannot_be_encoded_reaches_nobody_of_its_format_and_all_of_another(
         manager.subscribe(each, channel, encode, 0)
 
     with pytest.raises(BadPublication, match="nothing to see"):
-        manager.broadcast(StoredPublication(5, channel, b"said"))
+        manager.broadcast(channel, StoredPublication(5, channel, b"said"))
 
     assert member.connection.sent == []
     assert another.connection.sent == [chat.seen(StoredPublication(5, channel, b"said"))]

@@ -53,7 +53,7 @@ class World:
         data = {"n": offset, "pad": PAD}
         stored = StoredPublication(offset, CHANNEL, Publication(data, delta=delta).encode())
         self.stored.append(stored)
-        self.manager.broadcast(stored)
+        self.manager.broadcast(CHANNEL, stored)
 
     def next_turn(self) -> None:
         due, self.due = self.due, []
@@ -147,7 +147,7 @@ def test_what_several_filters_take_is_encoded_once() -> None:
 
     for offset, kind in ((1, "goal"), (2, "foul")):
         payload = Publication({"score": offset}, tags={"kind": kind}).encode()
-        world.manager.broadcast(StoredPublication(offset, CHANNEL, payload))
+        world.manager.broadcast(CHANNEL, StoredPublication(offset, CHANNEL, payload))
         world.next_turn()
 
     assert goals.connection.sent == both.connection.sent[:1]
@@ -169,7 +169,7 @@ def test_a_publication_is_read_once_for_all_filters() -> None:
     for number in range(10):
         listen_filtered(world, f"kind {number}")
 
-    world.manager.broadcast(Counted(1, CHANNEL, Publication("said").encode()))
+    world.manager.broadcast(CHANNEL, Counted(1, CHANNEL, Publication("said").encode()))
 
     assert Counted.reads == 1
 
