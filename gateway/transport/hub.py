@@ -54,13 +54,17 @@ class Hub:
         """Check every connection once per `sweep_seconds`, until cancelled."""
         while True:
             await asyncio.sleep(self.limits.sweep_seconds)
-            now = time.monotonic()
-            self.reading.unfinished.end_late(now)
-            for number, connection in enumerate(tuple(self.shared.connections), start=1):
-                if connection.wakes_at <= now:
-                    _check(connection, now)
-                if number % _SWEEP_SLICE == 0:
-                    await asyncio.sleep(0)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Not within `run`, which would hold on to the last connection while it sleeps."""
+        now = time.monotonic()
+        self.reading.unfinished.end_late(now)
+        for number, connection in enumerate(tuple(self.shared.connections), start=1):
+            if connection.wakes_at <= now:
+                _check(connection, now)
+            if number % _SWEEP_SLICE == 0:
+                await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Ask every peer to reconnect elsewhere, at a pace that the other gateways can bear.

@@ -72,7 +72,8 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
     def alive() -> int:
         return sum(type(each) is WebSocketConnection for each in gc.get_objects())
 
-    async with a_gateway() as gateway:
+    loop = asyncio.get_running_loop()
+    async with a_gateway(ping_seconds=0.01) as gateway:
         gc.collect()
         before = alive()
         gc.disable()
@@ -80,6 +81,8 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
             for _ in range(20):
                 async with a_raw_tab(gateway.port):
                     pass
+            async with a_raw_tab(gateway.port) as swept:
+                assert await loop.sock_recv(swept, 1), "a ping"
             await until(lambda: len(gateway.hub) == 0)
             gateway.echoes.clear()
             await until(lambda: alive() <= before)
