@@ -188,6 +188,7 @@ class CentrifugeClient(Dialogue):
             self.service.metrics.refused(reason)
             log.debug("refused", connection_id=self.connection.id, reason=close.reason)
             return
+        self.left = frozenset(each.channel for each in session.subscriptions)
         for subscription in session.subscriptions:
             self.service.end(subscription)
         session.end()

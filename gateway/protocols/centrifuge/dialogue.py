@@ -44,7 +44,8 @@ class Dialogue:
     """Commands and replies of one connection."""
 
     __slots__ = (
-        "_asking", "_beside", "_commands", "_session", "codec", "connection", "headers", "service",
+        "_asking", "_beside", "_commands", "_session", "codec", "connection", "headers", "left",
+        "service",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,8 @@ class Dialogue:
         self._asking: dict[ChannelName, Command] | None = None
         self.headers = headers
         """That the application is shown."""
+        self.left: frozenset[ChannelName] = frozenset()
+        """The channels in which it was when its connection was lost: what it said there counts."""
 
     @classmethod
     def of(cls, session: Session, service: CentrifugeService, codec: Codec) -> "Dialogue":

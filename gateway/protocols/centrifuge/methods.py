@@ -40,7 +40,13 @@ def publish(client: Dialogue, command: Command) -> bool:
         session.publish_ephemeral(channel, asked.data, sender=sender)
         client.reply(command, b"{}")
         return False
-    session.publish(channel, asked.data, partial(_published, client, command), sender=sender)
+    session.publish(
+        channel,
+        asked.data,
+        partial(_published, client, command),
+        as_subscriber=channel in client.left,
+        sender=sender,
+    )
     return True
 
 
@@ -49,7 +55,7 @@ async def _publish_if_allowed(
 ) -> None:
     """In its turn, so that what a client says keeps its order."""
     session, namespaces = client.session, client.service.namespaces
-    was_subscribed = session.is_subscribed(channel)
+    was_subscribed = session.is_subscribed(channel) or channel in client.left
     refusal = namespaces.why_not_publish(
         channel, session.user_id, is_subscribed=was_subscribed, by_application=True
     )

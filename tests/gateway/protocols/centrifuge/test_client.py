@@ -95,6 +95,18 @@ async def test_who_goes_on_after_an_error_to_its_connect_is_sent_away(
         assert await client.closed() == BAD_REQUEST
 
 
+async def test_what_a_client_said_before_it_left_is_published(gateway: RunningGateway) -> None:
+    channel, said = a_channel("tagged"), [{"n": number} for number in range(5)]
+    async with talking(gateway, token_of(1, "Ann")) as listener:
+        await listener.ask("subscribe", channel=channel)
+        async with talking(gateway, token_of(2, "Ben")) as client:
+            await client.ask("subscribe", channel=channel)
+            publish = [{"channel": channel, "data": each} for each in said]
+            await client.say(*({"id": 9, "publish": each} for each in publish))
+
+        assert [(await listener.publication(channel))["data"] for _ in said] == said
+
+
 async def test_a_client_that_answers_no_ping_is_told_so(nats_url: str) -> None:
     quick = {"ping_seconds": 1, "pong_seconds": 0.4}
     async with (
