@@ -13,7 +13,8 @@ class Kept(NamedTuple):
     """The newest publications of a channel that may be read back."""
 
     size: int | None = None
-    """At most so many; None for all that the stream holds."""
+    """At most so many; None for all that the stream holds. Who reads from a replica that lags may
+    have as many more as that lacks: it does not count them."""
     ttl_seconds: float | None = None
     """None older than that."""
 

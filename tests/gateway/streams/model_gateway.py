@@ -63,6 +63,7 @@ class World(ModelFeed):
         super().__init__(stream, ring_size=data.draw(st.integers(1, 8)))
         self.steps_left = data.draw(st.integers(0, 25))
         self.may_drop = data.draw(st.booleans())
+        self.may_lag = True
         self.on_delivered: list[Callable[[int, ChannelName], None]] = []
         self.steps = 0
         self.reset_at_step: int | None = None
@@ -103,4 +104,5 @@ class World(ModelFeed):
             self.stream.drop(self.data.draw(st.integers(0, min(5, self.position))))
 
     def _draw_lag(self) -> int:
-        return self.data.draw(st.sampled_from([0, 1, 3, 6])) if self.steps_left > 0 else 0
+        may_lag = self.may_lag and self.steps_left > 0
+        return self.data.draw(st.sampled_from([0, 1, 3, 6])) if may_lag else 0

@@ -159,24 +159,39 @@ def test_what_is_no_longer_kept_is_refused_and_the_rest_comes_whole(
     data: st.DataObject, kept: Kept
 ) -> None:
     world = a_world(data)
+    world.may_lag = kept.size is None
+    for client, was_lost in those_who_came_back(world, kept).items():
+        assert client.refused or not was_lost
+
+
+@settings(max_examples=40)
+@given(data=st.data(), size=st.integers(1, 15))
+def test_while_a_replica_lags_more_may_be_had_than_is_kept_and_nothing_less(
+    data: st.DataObject, size: int
+) -> None:
+    assert those_who_came_back(a_world(data), Kept(size))
+
+
+def those_who_came_back(world: World, kept: Kept) -> dict[Client, bool]:
+    """Whether something that each missed was kept no longer before it came."""
     world.may_drop = False
-    clients = data.draw(clients_of(world))
-    lost_before = [client for client in clients if not client.is_kept(world, kept)]
+    clients = world.data.draw(clients_of(world))
+    was_lost = {client: not client.is_kept(world, kept) for client in clients}
     world.deliver(world.stream.last)
 
     run(all_come_back(world, a_catch_up(world, CatchUpLimits(replay_limit=1000), kept), clients))
-    lost_meanwhile = [client for client in clients if not client.is_kept(world, kept)]
+    is_lost = {client: not client.is_kept(world, kept) for client in clients}
     world.publish(3)
     world.deliver(world.stream.last)
 
     for client in clients:
         if client.refused is None:
-            assert client not in lost_before
             assert client.got == client.should_have(world.stream)
         else:
             assert client.refused is Reason.TOO_OLD
-            assert client in lost_meanwhile
+            assert is_lost[client]
             assert not client.got
+    return was_lost
 
 
 @settings(max_examples=60)
