@@ -19,6 +19,7 @@ from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.outbox import rows as outbox_rows
 from hubbub_client.outbox.lease import Lease
+from hubbub_client.outbox.table import MAX_LEASE_SECONDS
 from hubbub_client.sql.database import Sessions, connect_database
 from shared.jetstream.follower import Follower
 from shared.jetstream.stream_configs import StreamSettings
@@ -172,7 +173,9 @@ async def test_an_end_of_a_session_is_heard_of_at_once_whoever_holds_the_lease_o
         listening(nats) as listener,
         connect_database(settings.database_url) as sessions,
     ):
-        assert await Lease(sessions, seconds=3600).hold()  # as a process that was killed left it
+        assert await Lease(
+            sessions, seconds=MAX_LEASE_SECONDS
+        ).hold()  # as a process that was killed left it
         async with service(nats, settings) as client:
             tokens = await a_signed_in_user(client)
             if way == "signing out":
@@ -194,7 +197,7 @@ async def test_a_pending_end_of_a_session_can_be_asked_for_again_without_the_lea
         listening(nats) as listener,
         connect_database(settings.database_url) as sessions,
     ):
-        assert await Lease(sessions, seconds=3600).hold()
+        assert await Lease(sessions, seconds=MAX_LEASE_SECONDS).hold()
         async with service(nats, impatient) as client:
             token = (await a_signed_in_user(client))["access_token"]
             nats.kill()
