@@ -12,6 +12,7 @@ from shared.tokens.keys import connected_keys
 ASK_SECONDS = 3.0
 _SAID = 300
 """Characters of an answer that are shown at most."""
+_MAX_PORT = 65_535
 
 
 async def look_at_services(
@@ -30,6 +31,8 @@ async def look_at_services(
 async def _ask(client: httpx2.AsyncClient, origin: str, seconds: float) -> Finding:
     about = f"service {origin}"
     try:
+        if (httpx2.URL(origin).port or 0) > _MAX_PORT:  # nothing else looks before it connects
+            raise httpx2.InvalidURL("there is no such port")
         async with asyncio.timeout(seconds):  # for all of it, however slowly it comes
             answer = await client.get(f"{origin}/readyz")
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:

@@ -287,6 +287,13 @@ async def test_a_service_whose_answer_never_ends_is_told() -> None:
     assert (found.level, found.says.partition(":")[0]) == (Level.ERROR, "does not answer")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:x", "//x", "ftp://x"])
+async def test_a_service_at_a_url_where_none_can_be_is_told(url: str) -> None:
+    [found] = await look_at_services((url,))
+
+    assert (found.level, found.says.partition(":")[0]) == (Level.ERROR, "does not answer")
+
+
 def test_the_environment_says_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUBBUB_NATS_URL", "nats://posts:sesame@bus:4222")
     monkeypatch.setenv("HUBBUB_DATABASE_URL", "sqlite:////x")
