@@ -46,7 +46,7 @@ class EnvOrFile(EnvSettingsSource):
             WrongSettings: it can't be read.
         """
         value, key, is_complex = super().get_field_value(field, field_name)
-        name = self._variable(field, field_name)
+        name = _variable_of(self.settings_cls, field_name)
         if value is None:
             path = self.env_vars.get(f"{name}{_FILE}".lower())
             return (None if path is None else _read(f"{name}{_FILE}", path)), key, is_complex
@@ -57,16 +57,19 @@ class EnvOrFile(EnvSettingsSource):
                 raise WrongSettings([f"{name}: not in UTF-8"]) from None
         return value, key, is_complex
 
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
+        if value is None:  # few are set, and to find out how a value is read takes long
+            return None
+        return super().prepare_field_value(field_name, field, value, value_is_complex)
+
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
             return super().decode_complex_value(field_name, field, value)
         except (ValueError, RecursionError) as error:
-            name = self._variable(field, field_name)
+            name = _variable_of(self.settings_cls, field_name)
             raise WrongSettings([f"{name}: no JSON: {error}"]) from None
-
-    def _variable(self, field: FieldInfo, field_name: str) -> str:
-        (_, name, _), *_ = self._extract_field_info(field, field_name)
-        return name.upper()
 
 
 def _read(variable: str, path: str) -> str:

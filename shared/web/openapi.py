@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from functools import cache
 from http import HTTPStatus
 from inspect import getdoc
 from typing import Any
@@ -92,6 +93,7 @@ def listed(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+@cache  # many routes have the same
 def problem_schema(status: int, *codes: str) -> Schema:
     """Of a problem document with one of these codes."""
     return {
