@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,6 +32,7 @@ from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import public_jwk
 from shared.web.addresses import network_of
 from shared.web.openapi import problems
+from shared.web.router import Router
 
 JWKS_MAX_AGE_SECONDS = 60
 MAX_FORM_BYTES = 8 * 1024
@@ -87,14 +88,14 @@ def create_router(
     throttle: Throttle,
     refresh_lifetime: timedelta,
     revoke_seconds: float,
-) -> APIRouter:
+) -> Router:
     """All routes, with their full paths.
 
     Args:
         verifier: Accepts only the issuer's tokens. The database says whether their session is
             over: it knows first.
     """
-    router = APIRouter(prefix="/auth", tags=["auth"], route_class=BoundedForms)
+    router = Router(prefix="/auth", tags=["auth"], route_class=BoundedForms)
 
     async def verified(token: Annotated[str, Depends(bearer_token)]) -> Claims:
         return await verifier.verify(token)

@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 from argon2 import PasswordHasher
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from auth_service import use_cases
@@ -37,7 +37,7 @@ from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import CompletePosition
 from shared.web.application import Application
 from shared.web.http import body_limit
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from shared.web.origins import Origins
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,8 @@ async def _never() -> None:
 class AuthParts:
     """The running service, without an application around it."""
 
-    router: APIRouter
+    add_routes: Callable[[FastAPI], None]
+    """Let an application answer at the service's URLs."""
     keys: FixedKeys
     """To verify its tokens with, for others in the same process."""
     issuer: TokenIssuer
@@ -137,7 +138,9 @@ async def assembled(
             refresh_lifetime=settings.refresh_token_lifetime,
             revoke_seconds=settings.revoke_seconds,
         )
-        yield AuthParts(router, keys, issuer, sessions, passwords, origins=settings.origins())
+        yield AuthParts(
+            router.add_to, keys, issuer, sessions, passwords, origins=settings.origins()
+        )
 
 
 @asynccontextmanager
@@ -194,8 +197,8 @@ async def serving(
 def create_app(parts: AuthParts, *, registry: CollectorRegistry) -> FastAPI:
     """The service as a process of its own serves it."""
     app = Application("Hubbub: auth", max_body_bytes=MAX_BODY_BYTES, origins=parts.origins)
-    app.include_router(parts.router)
-    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    parts.add_routes(app)
+    add_operations(app, registry=registry, ready=parts.ready)
     return app
 
 

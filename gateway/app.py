@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from gateway import configured
@@ -29,7 +29,7 @@ from gateway.server_api.api import Api
 from gateway.server_api.ordering import Ordering
 from gateway.server_api.publishing import Publishing
 from gateway.server_api.reading import Reading
-from gateway.server_api.routes import api_shortcuts, create_api_router
+from gateway.server_api.routes import add_api, api_shortcuts
 from gateway.server_api.surveying import Surveying
 from gateway.session.access import Access, Authenticator, Occupancy, UserLimit, connection_limit
 from gateway.session.clock import ClockWatch
@@ -61,7 +61,7 @@ from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.access_tokens import TokenVerifier
 from shared.tokens.revocations import CompletePosition, Revocations
 from shared.web.application import Application
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from shared.web.origins import Origins
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,8 @@ log = structlog.get_logger(__name__)
 class GatewayParts:
     """The running gateway, without an application around it."""
 
-    router: APIRouter
+    add_routes: Callable[[FastAPI], None]
+    """Let an application answer at the gateway's URLs."""
     ready: Callable[[], list[str]]
     """What stands in the way of serving; empty when nothing does."""
     drain: Callable[[], Awaitable[None]]
@@ -415,7 +416,7 @@ async def serving(
         ):
             origins = settings.origins()
             yield GatewayParts(
-                router=create_router(gateway),
+                add_routes=partial(add_api, api=gateway.api, api_key=settings.api_key),
                 ready=gateway.not_ready,
                 drain=gateway.drain,
                 server_options=websocket_options(
@@ -435,11 +436,6 @@ async def serving(
             )
 
 
-def create_router(gateway: Gateway) -> APIRouter:
-    """The gateway's URLs."""
-    return create_api_router(gateway.api, api_key=gateway.settings.api_key)
-
-
 def create_app(
     parts: GatewayParts, *, registry: CollectorRegistry, siblings: Siblings | None = None
 ) -> FastAPI:
@@ -449,7 +445,7 @@ def create_app(
         origins=parts.origins,
         messages=partial(asyncapi_document, "Hubbub: gateway", CHANNELS),
     )
-    app.include_router(parts.router)
+    parts.add_routes(app)
     metrics = None if siblings is None else siblings.metrics
-    app.include_router(operations_router(registry=registry, ready=parts.ready, metrics=metrics))
+    add_operations(app, registry=registry, ready=parts.ready, metrics=metrics)
     return app

@@ -35,7 +35,7 @@ from shared.tokens.configured import open_verifier
 from shared.tokens.jwk import BadSigningKey, read_signing_key
 from shared.web.application import Application
 from shared.web.http import MAX_BODY_BYTES
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from shared.web.page_headers import PAGE_HEADERS
 
 WEB = shipped("web")
@@ -212,8 +212,8 @@ async def running_system(
             messages=messages_document,
         )
         for part in parts:
-            app.include_router(part.router)
-        app.include_router(operations_router(registry=registry, ready=ready))
+            part.add_routes(app)
+        add_operations(app, registry=registry, ready=ready)
         _add_page(app)
         yield System(app, auth, ready, gateway_parts.drain, gateway_parts.server_options)
 

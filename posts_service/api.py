@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hubbub_client.contracts.ids import PostId
@@ -17,6 +17,7 @@ from posts_service.schemas import Comment, LikeState, NewComment, NewPost, Page,
 from shared.tokens.authentication import REFUSALS
 from shared.tokens.claims import Claims
 from shared.web.openapi import Cause, problems
+from shared.web.router import Router
 from shared.web.user_rates import TooFast, UserRates
 
 
@@ -71,7 +72,7 @@ def create_router(
     rates: UserRates,
     *,
     like_notice_interval: timedelta,
-) -> APIRouter:
+) -> Router:
     """All routes, with their full paths.
 
     Args:
@@ -79,7 +80,7 @@ def create_router(
         rates: The rate limits of users.
         like_notice_interval: An author is notified of the same user's like once in this time.
     """
-    router = APIRouter()
+    router = Router()
     # Types that depend on the arguments. scope="function" commits before the answer is sent.
     Reader = Annotated[Claims, Depends(charging(authenticated, rates, READ_UNITS))]  # noqa: N806
     Lister = Annotated[Claims, Depends(charging_by_item(authenticated, rates))]  # noqa: N806

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from hubbub_client.contracts.subjects import CTL_LIVE, CTL_PUB
@@ -35,7 +35,7 @@ from shared.tokens.authentication import authenticate
 from shared.tokens.revocations import CompletePosition, Revocations
 from shared.web.application import Application
 from shared.web.http import body_limit
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from shared.web.origins import Origins
 from shared.web.user_rates import UserRates
 
@@ -48,7 +48,8 @@ LOOK_SECONDS = 0.05
 class PostsParts:
     """The running service, without an application around it."""
 
-    router: APIRouter
+    add_routes: Callable[[FastAPI], None]
+    """Let an application answer at the service's URLs."""
     ready: Callable[[], list[str]]
     """Why requests can't be answered; empty if they can."""
     origins: Origins = field(default_factory=Origins)
@@ -149,7 +150,7 @@ async def serving(
             Loop("posts_relay", relay, is_vital=False),
             Loop("posts_losses", partial(watch_for_losses, sessions, events), is_vital=False),
         ):
-            yield PostsParts(router, ready, origins=settings.origins())
+            yield PostsParts(router.add_to, ready, origins=settings.origins())
 
 
 def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
@@ -160,8 +161,8 @@ def create_app(parts: PostsParts, *, registry: CollectorRegistry) -> FastAPI:
         origins=parts.origins,
         messages=partial(asyncapi_document, "Hubbub: posts", CHANNELS),
     )
-    app.include_router(parts.router)
-    app.include_router(operations_router(registry=registry, ready=parts.ready))
+    parts.add_routes(app)
+    add_operations(app, registry=registry, ready=parts.ready)
     return app
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import auth_service.api
 import posts_service.api
-from gateway.server_api.routes import create_api_router
+from gateway.server_api.routes import add_api
 from hubbub.messages import messages_document
 from shared.tokens.authentication import authenticate
 from shared.web.application import Application
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from tools.contract_changes import unannounced_breaks
 from tools.node import TYPESCRIPT, install_packages, run_script
 
@@ -37,21 +37,18 @@ _ABSENT: Any = None
 def http_document() -> dict[str, Any]:
     """The OpenAPI document of all services, as `hubbub up` serves it."""
     app = Application("Hubbub", messages=dict)
-    for router in (
-        auth_service.api.create_router(
-            _ABSENT, _ABSENT, _ABSENT, _ABSENT,
-            publisher=_ABSENT, throttle=_ABSENT, refresh_lifetime=_ABSENT, revoke_seconds=_ABSENT,
-        ),
-        posts_service.api.create_router(
-            _ABSENT,
-            authenticate(_ABSENT, _ABSENT, revocations_known=_ABSENT),
-            _ABSENT,
-            like_notice_interval=_ABSENT,
-        ),
-        create_api_router(_ABSENT, api_key=_ABSENT),
-        operations_router(registry=_ABSENT, ready=_ABSENT),
-    ):  # fmt: skip
-        app.include_router(router)
+    auth_service.api.create_router(
+        _ABSENT, _ABSENT, _ABSENT, _ABSENT,
+        publisher=_ABSENT, throttle=_ABSENT, refresh_lifetime=_ABSENT, revoke_seconds=_ABSENT,
+    ).add_to(app)  # fmt: skip
+    posts_service.api.create_router(
+        _ABSENT,
+        authenticate(_ABSENT, _ABSENT, revocations_known=_ABSENT),
+        _ABSENT,
+        like_notice_interval=_ABSENT,
+    ).add_to(app)
+    add_api(app, _ABSENT, api_key=_ABSENT)
+    add_operations(app, registry=_ABSENT, ready=_ABSENT)
     return app.openapi()
 
 

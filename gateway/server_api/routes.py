@@ -8,11 +8,11 @@ the time. They are answered by the same function.
 """
 
 import hmac
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import structlog
-from fastapi import APIRouter, HTTPException, Request, Response, Security
+from fastapi import FastAPI, HTTPException, Request, Response, Security
 from fastapi.security import APIKeyHeader, APIKeyQuery
 from fastapi.security.http import HTTPBase
 from pydantic import SecretStr
@@ -28,6 +28,7 @@ from hubbub_client.exchange import MAX_REQUEST_BYTES
 from shared.web.http import defect
 from shared.web.query import read_query
 from shared.web.request_context import begin_request
+from shared.web.router import Router
 
 log = structlog.get_logger(__name__)
 
@@ -65,13 +66,26 @@ class _Response(NamedTuple):
     body: bytes = b""
 
 
-def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
-    """The routes below ``/api``. If no key is configured, they answer 404."""
-    router = APIRouter(tags=["server API"], dependencies=[Security(each) for each in _KEY_PLACES])
+class _Served(NamedTuple):
+    """What an application answers with."""
+
+    api: Api
+    api_key: SecretStr | None
+
+
+def add_api(app: FastAPI, api: Api, *, api_key: SecretStr | None) -> None:
+    """Let the application answer below ``/api``; if no key is configured, with 404."""
+    app.state.server_api = _Served(api, api_key)
+    _router().add_to(app)
+
+
+@cache
+def _router() -> Router:
+    router = Router(tags=["server API"], dependencies=[Security(each) for each in _KEY_PLACES])
     for name in NAMES:
         router.add_api_route(
             f"/api/{name}",
-            partial(_call, api, api_key, name),
+            partial(_call, name),
             methods=["POST"],
             name=f"api_{name}",
             summary=name,
@@ -81,7 +95,7 @@ def create_api_router(api: Api, *, api_key: SecretStr | None) -> APIRouter:
 
     @router.post("/api/{method}", include_in_schema=False)
     async def unknown(method: str, request: Request) -> Response:
-        return await _call(api, api_key, method, request)
+        return await _call(method, request)
 
     return router
 
@@ -96,14 +110,15 @@ def api_shortcuts(api: Api, *, api_key: SecretStr | None) -> Shortcuts:
     )
 
 
-async def _call(api: Api, api_key: SecretStr | None, name: str, request: Request) -> Response:
-    if api_key is None:
+async def _call(name: str, request: Request) -> Response:
+    served: _Served = request.app.state.server_api
+    if served.api_key is None:
         raise HTTPException(404, "Not Found")
     body = await request.body()
     if len(body) > MAX_REQUEST_BYTES:  # one process may serve others, whose bodies may be longer
         raise HTTPException(413, f"a body has at most {MAX_REQUEST_BYTES} bytes")
     asked = _asked(request.scope["headers"], request.scope["query_string"], body)
-    status, content_type, answer = await _answer(api, api_key, name, asked)
+    status, content_type, answer = await _answer(served.api, served.api_key, name, asked)
     return Response(answer, status, media_type=content_type)
 
 

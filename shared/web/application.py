@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI, Request
 
 from shared.web.docs_page import docs_router
 from shared.web.http import MAX_BODY_BYTES, install_edge
 from shared.web.openapi import openapi_document
 from shared.web.origins import Origins
+from shared.web.router import Router
 
 
 class Application(FastAPI):
@@ -32,12 +32,12 @@ class Application(FastAPI):
             title=title,
             docs_url=None,  # its page loads scripts of other hosts
             redoc_url=None,
-            generate_unique_id_function=_operation_id,
         )
         install_edge(self, max_body_bytes=max_body_bytes, origins=origins)
-        self.include_router(docs_router())
+        docs_router().add_to(self)
         if messages is not None:
-            self.include_router(_messages_router(messages))
+            self.state.messages = cache(messages)  # made for the first who asks, as `openapi` is
+            _messages.add_to(self)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -45,16 +45,9 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def _messages_router(messages: Callable[[], Mapping[str, Any]]) -> APIRouter:
-    router = APIRouter(tags=["operations"])
-    document = cache(messages)  # made for the first who asks, as that of the routes is
-
-    @router.get("/asyncapi")
-    async def asyncapi() -> dict[str, Any]:
-        return dict(document())
-
-    return router
+_messages = Router(tags=["operations"])
 
 
-def _operation_id(route: APIRoute) -> str:
-    return route.name
+@_messages.get("/asyncapi")
+async def asyncapi(request: Request) -> dict[str, Any]:
+    return dict(request.app.state.messages())

@@ -5,12 +5,13 @@ releases. None of its code is used.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from shared.web.page_headers import PAGE_HEADERS
+from shared.web.router import Router
 
 _FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
@@ -36,9 +37,10 @@ SwaggerUIBundle({ dom_id: "#api", url: "openapi.json", deepLinking: true, valida
 """
 
 
-def docs_router() -> APIRouter:
+@cache
+def docs_router() -> Router:
     """``/docs`` and its files."""
-    router = APIRouter(include_in_schema=False)
+    router = Router(include_in_schema=False)
     shipped = files("fastapi_swagger") / "resources"
 
     @router.get("/docs")

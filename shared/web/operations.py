@@ -1,14 +1,16 @@
 """What operators ask of every process: whether it lives, whether it is ready, and its metrics."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from fastapi import APIRouter, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from typing_extensions import TypedDict
 
 from hubbub_client.contracts.errors import Unavailable
 from shared.web.openapi import problems
+from shared.web.router import Router
 
 
 class NotReady(Unavailable):
@@ -22,34 +24,53 @@ class Health(TypedDict):
     status: str
 
 
-def operations_router(
+@dataclass(frozen=True, slots=True)
+class _Operations:
+    registry: CollectorRegistry
+    ready: Callable[[], list[str]]
+    metrics: Callable[[], Awaitable[bytes]] | None
+
+
+def add_operations(
+    app: FastAPI,
     *,
     registry: CollectorRegistry,
     ready: Callable[[], list[str]],
     metrics: Callable[[], Awaitable[bytes]] | None = None,
-) -> APIRouter:
-    """``/livez``, ``/readyz`` and ``/metrics``.
+) -> None:
+    """Let the application answer ``/livez``, ``/readyz`` and ``/metrics``.
 
     Args:
         ready: The reasons why the process can't serve; empty if it can.
         metrics: Makes the text in place of the registry.
     """
-    router = APIRouter(tags=["operations"])
+    app.state.operations = _Operations(registry, ready, metrics)
+    _router.add_to(app)
 
-    @router.get("/livez")
-    async def livez() -> Health:
-        return {"status": "alive"}
 
-    @router.get("/readyz", responses=problems(NotReady))
-    async def readyz() -> Health:
-        reasons = ready()
-        if reasons:
-            raise NotReady("; ".join(reasons))
-        return {"status": "ready"}
+_router = Router(tags=["operations"])
 
-    @router.get("/metrics", response_class=PlainTextResponse)
-    async def show_metrics() -> Response:
-        text = generate_latest(registry) if metrics is None else await metrics()
-        return Response(text, media_type="text/plain; version=0.0.4")
 
-    return router
+@_router.get("/livez")
+async def livez() -> Health:
+    return {"status": "alive"}
+
+
+@_router.get("/readyz", responses=problems(NotReady))
+async def readyz(request: Request) -> Health:
+    reasons = _of(request).ready()
+    if reasons:
+        raise NotReady("; ".join(reasons))
+    return {"status": "ready"}
+
+
+@_router.get("/metrics", response_class=PlainTextResponse)
+async def show_metrics(request: Request) -> Response:
+    asked = _of(request)
+    text = generate_latest(asked.registry) if asked.metrics is None else await asked.metrics()
+    return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def _of(request: Request) -> _Operations:
+    operations: _Operations = request.app.state.operations
+    return operations

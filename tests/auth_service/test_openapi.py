@@ -80,7 +80,7 @@ def failing(parts: AuthParts, settings: AuthSettings, error: Exception) -> AuthP
         refresh_lifetime=timedelta(days=1),
         revoke_seconds=1,
     )
-    return replace(parts, router=router)
+    return replace(parts, add_routes=router.add_to)
 
 
 async def call_everything(client: Client, pair: dict[str, Any]) -> None:

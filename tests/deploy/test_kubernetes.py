@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.settings import GatewaySettings
 from hubbub.cli import cli
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from tests.deploy.manifests import (
     ALL,
     BASE,
@@ -62,7 +62,7 @@ def test_the_service_leads_to_the_port_that_its_container_listens_on(service: st
 @each_service
 def test_the_probes_ask_pages_that_the_services_have(service: str) -> None:
     app = FastAPI()
-    app.include_router(operations_router(registry=CollectorRegistry(), ready=list))
+    add_operations(app, registry=CollectorRegistry(), ready=list)
     pages = set(app.openapi()["paths"])
     container = container_of(named("Deployment", service))
     asked = {

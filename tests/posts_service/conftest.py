@@ -40,7 +40,7 @@ def app(sessions: Sessions, rates: UserRates) -> FastAPI:
         verifier, Revocations(max_token_seconds=86_400), revocations_known=lambda: True
     )
     router = create_router(sessions, authenticated, rates, like_notice_interval=timedelta(days=1))
-    return create_app(PostsParts(router, ready=list), registry=CollectorRegistry())
+    return create_app(PostsParts(router.add_to, ready=list), registry=CollectorRegistry())
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def failing(error: Exception, sessions: Sessions, rates: UserRates) -> FastAPI:
         raise error
 
     router = create_router(sessions, fail, rates, like_notice_interval=timedelta(days=1))
-    return create_app(PostsParts(router, ready=list), registry=CollectorRegistry())
+    return create_app(PostsParts(router.add_to, ready=list), registry=CollectorRegistry())
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)

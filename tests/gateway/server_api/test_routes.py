@@ -23,7 +23,7 @@ from gateway.server_api.errors import (
 )
 from gateway.server_api.methods import METHODS
 from gateway.server_api.requests import PublishRequest
-from gateway.server_api.routes import NAMES, api_shortcuts, create_api_router
+from gateway.server_api.routes import NAMES, add_api, api_shortcuts
 from gateway.transport.hub import Hub
 from gateway.transport.sniffer import websocket_options
 from hubbub_client.contracts.errors import ErrorKind
@@ -152,7 +152,7 @@ async def test_a_method_that_fails_is_answered_with_a_problem_document_either_wa
     api, key = Api({"publish": fail}), SecretStr(KEY)
     app = FastAPI()
     install_edge(app)
-    app.include_router(create_api_router(api, api_key=key))
+    add_api(app, api, api_key=key)
     options = websocket_options(Hub(some_limits()), {}, {}, api_shortcuts(api, api_key=key))
     async with (
         served(app, options=options) as port,
@@ -221,7 +221,7 @@ async def test_each_answer_that_the_document_lists_is_given_and_no_other(
         api = FailingApi(error)
         app = FastAPI()
         install_edge(app)
-        app.include_router(create_api_router(api, api_key=SecretStr(KEY)))
+        add_api(app, api, api_key=SecretStr(KEY))
         inside = httpx2.ASGITransport(app, raise_app_exceptions=False)
         async with client_of(0, inside) as client:
             await ask(client)
@@ -234,7 +234,7 @@ async def test_a_body_has_the_same_bound_where_other_services_take_longer_ones()
     app = FastAPI()
     install_edge(app, max_body_bytes=2 * MAX_REQUEST_BYTES)
     failing = FailingApi(ApiError(ApiErrorCode.NOT_AVAILABLE))
-    app.include_router(create_api_router(failing, api_key=SecretStr(KEY)))
+    add_api(app, failing, api_key=SecretStr(KEY))
     async with httpx2.AsyncClient(
         base_url="http://gateway", headers={"X-API-Key": KEY}, transport=httpx2.ASGITransport(app)
     ) as client:

@@ -19,7 +19,7 @@ from shared.web.http import (
     body_limit,
     install_edge,
 )
-from shared.web.operations import operations_router
+from shared.web.operations import add_operations
 from shared.web.request_context import child_traceparent, current_traceparent
 
 
@@ -47,7 +47,7 @@ async def reasons() -> list[str]:
 async def client(reasons: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     app, registry = FastAPI(), CollectorRegistry()
     install_edge(app)
-    app.include_router(operations_router(registry=registry, ready=lambda: reasons))
+    add_operations(app, registry=registry, ready=lambda: reasons)
     Counter("hubbub_tests", "Tests.", registry=registry).inc()
 
     things = APIRouter(prefix="/things")  # one router, as each service has
