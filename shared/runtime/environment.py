@@ -45,8 +45,10 @@ class EnvOrFile(EnvSettingsSource):
         Raises:
             WrongSettings: it can't be read.
         """
-        value, key, is_complex = super().get_field_value(field, field_name)
         name = _variable_of(self.settings_cls, field_name)
+        if self.env_vars.keys().isdisjoint({name.lower(), f"{name}{_FILE}".lower()}):
+            return None, field_name, False  # as most are
+        value, key, is_complex = super().get_field_value(field, field_name)
         if value is None:
             path = self.env_vars.get(f"{name}{_FILE}".lower())
             return (None if path is None else _read(f"{name}{_FILE}", path)), key, is_complex
@@ -60,7 +62,7 @@ class EnvOrFile(EnvSettingsSource):
     def prepare_field_value(
         self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
     ) -> Any:
-        if value is None:  # few are set, and to find out how a value is read takes long
+        if value is None:  # to find out how it would be read takes long
             return None
         return super().prepare_field_value(field_name, field, value, value_is_complex)
 
