@@ -144,11 +144,12 @@ async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
     """Create or update them; if there is too little room, all of them proportionally smaller."""
     configs = stream_configs(settings)
     # Before any of them changes: what they have reserved counts as room.
-    reserved = {
-        config["name"]: found.config["max_bytes"]
+    found = {
+        config["name"]: stream
         for config in configs
-        if (found := await _find_stream(api, config["name"])) is not None
+        if (stream := await _find_stream(api, config["name"])) is not None
     }
+    reserved = {name: stream.config["max_bytes"] for name, stream in found.items()}
     whole = sum(config["max_bytes"] for config in configs)
     least = sum(
         _room(config["max_bytes"], 0, reserved.get(config["name"], 0), settings)
@@ -162,9 +163,14 @@ async def _ensure_streams(api: JetStreamApi, settings: StreamSettings) -> None:
     while True:
         try:
             for config in configs:
-                room = _room(config["max_bytes"], part, reserved.get(config["name"], 0), settings)
-                await _ensure_stream(api, {**config, "max_bytes": room})
+                name = config["name"]
+                room = _room(config["max_bytes"], part, reserved.get(name, 0), settings)
+                sized = {**config, "max_bytes": room}
+                # To change one takes another look, or it would undo what others did meanwhile.
+                if name not in found or _wanted(sized, found[name]) != found[name].config:
+                    await _ensure_stream(api, sized)
         except _NoRoom as error:
+            found.clear()  # some have been changed
             if part * whole <= settings.min_bytes:  # each was as small as allowed
                 raise _too_little(least, whole) from error
             part *= _SHRINK
@@ -217,12 +223,7 @@ async def _ensure_stream(api: JetStreamApi, config: Config) -> None:
         else:
             log.info("stream_created", stream=name, max_bytes=config["max_bytes"])
             return
-    metadata = dict(found.metadata)
-    # A stream that others made: derived from its creation, so that two processes agree.
-    metadata.setdefault("epoch", hashlib.sha256(found.created.encode()).hexdigest()[:16])
-    wanted = {**found.config, **config, "metadata": metadata}
-    if config["discard"] == "new":  # with less it would have to drop messages
-        wanted["max_bytes"] = max(config["max_bytes"], found.stored_bytes)
+    wanted = _wanted(config, found)
     if wanted == found.config:
         return
     try:
@@ -230,6 +231,17 @@ async def _ensure_stream(api: JetStreamApi, config: Config) -> None:
     except ApiError as refusal:
         raise _reason_of(refusal) from refusal
     log.info("stream_updated", stream=name, max_bytes=wanted["max_bytes"])
+
+
+def _wanted(config: Config, found: StreamInfo) -> Config:
+    """What the configuration of a stream that exists is to become."""
+    metadata = dict(found.metadata)
+    # A stream that others made: derived from its creation, so that two processes agree.
+    metadata.setdefault("epoch", hashlib.sha256(found.created.encode()).hexdigest()[:16])
+    wanted = {**found.config, **config, "metadata": metadata}
+    if config["discard"] == "new":  # with less it would have to drop messages
+        wanted["max_bytes"] = max(config["max_bytes"], found.stored_bytes)
+    return wanted
 
 
 def _reason_of(refusal: ApiError) -> Exception:

@@ -10,7 +10,7 @@ import pytest
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, BusUnavailable, StreamMissing, connect_bus
-from shared.jetstream.stream_configs import StreamSettings
+from shared.jetstream.stream_configs import STREAMS, StreamSettings
 from shared.jetstream.streams import BootstrapFailed, bootstrap, check_streams
 from tests.fixtures.nats import StartServer
 from tests.shared.jetstream.builders import js_api
@@ -207,6 +207,21 @@ async def test_two_that_bootstrap_at_once_agree_and_later_ones_change_no_epoch(
         assert all(first)
         assert await epochs(two) == first
         assert (await config_of(two, "RT"))["max_bytes"] == 10_000_000
+
+
+async def test_streams_that_are_as_they_should_be_are_looked_at_once(
+    nats_server: StartServer,
+) -> None:
+    server = nats_server()
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        calls: list[bytes] = []
+        await bus.subscribe("$JS.API.>", lambda subject, *_message: calls.append(subject))
+        await bootstrap(bus)
+
+        looks = [f"STREAM.INFO.{stream}" for stream in STREAMS]
+        wanted = [f"$JS.API.{call}" for call in (*looks, "CONSUMER.INFO.EVENTS.notify")]
+        assert [call.decode() for call in calls] == wanted
 
 
 async def test_what_a_stream_holds_survives_another_bootstrap(nats_server: StartServer) -> None:
