@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -42,6 +41,7 @@ from shared.runtime.process import Server, run, running, server_config, stop_sig
 from shared.runtime.settings import ServiceSettings, read_settings
 from shared.runtime.supervision import Supervisor
 from shared.runtime.telemetry import configure_logging
+from shared.runtime.version import running_version
 from shared.web.addresses import is_loopback
 from shared.web.open_files import allow_open_files
 
@@ -120,7 +120,7 @@ async def _live(options: UpOptions, stop: asyncio.Event, serving: asyncio.Event)
         origins = [_origin(options.host, each) for each in further]
         announcement = Running(
             pid=os.getpid(),
-            version=version("hubbub"),
+            version=running_version(),
             url=url,
             gateways=tuple(origins),
             nats_url=nats.url,
@@ -240,7 +240,7 @@ async def _not_ready(
 def _banner(
     running: Running, origins: Sequence[str], users: Sequence[DemoUser], folder: DataFolder
 ) -> str:
-    lines = [f"Hubbub {version('hubbub')} is ready: {running.url}"]
+    lines = [f"Hubbub {running_version()} is ready: {running.url}"]
     if origins:
         sockets = " ".join(f"{each.replace('http', 'ws', 1)}/ws/chat" for each in origins)
         lines.append(f"  further gateways  {sockets}")

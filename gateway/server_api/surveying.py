@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
-from importlib.metadata import version
 from typing import Any
 
 from gateway.channels.registry import ConnectionManager
@@ -20,6 +19,7 @@ from gateway.server_api.requests import ChannelsRequest, InfoRequest
 from gateway.server_api.results import ChannelsResult, InfoResult, NodeInfo
 from hubbub_client.contracts.errors import Unavailable
 from hubbub_client.contracts.ids import ChannelName
+from shared.runtime.version import running_version
 
 MAX_CHANNELS = 5000
 """Of one gateway, in one answer."""
@@ -45,7 +45,7 @@ class Surveying:
         self._cluster = cluster
         self._manager = manager
         self._started_at = time.monotonic()
-        self._version = version("hubbub")
+        self._version = running_version()
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         cluster.handle("channels", _Matching, self._own_channels)
         cluster.handle("info", _Nothing, self._own_info)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from importlib.metadata import version
 
 from gateway.channels.connection import Connection, Frame
 from gateway.channels.namespaces import Namespaces
@@ -28,6 +27,7 @@ from gateway.streams.pages import Pages
 from gateway.transport.http_stream import HttpStreamConnection
 from hubbub_client.contracts.ids import ANONYMOUS, ChannelName
 from hubbub_client.jetstream.clock import our_clock
+from shared.runtime.version import running_version
 from shared.tokens.claims import NEVER, NO_GRANT, Claims, Grant
 
 EMULATION = "emulation"
@@ -120,7 +120,7 @@ class CentrifugeService:
         self.channel_limit = channel_limit
         self.history_limit = history_limit
         self.allows_anonymous = allows_anonymous
-        self.version = version("hubbub")
+        self.version = running_version()
         self.presence = presence
         self.pages = pages
         self.cluster = cluster
