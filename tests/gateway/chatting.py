@@ -198,7 +198,7 @@ async def a_gateway(
     """
     registry = CollectorRegistry()
     ordinary: dict[str, Any] = {"presence_grace_seconds": 0.2, "drain_seconds": 1}
-    # Each would read back what all tests before it said, and FastAPI's caches keep it alive.
+    # Each would read back what all tests before it said.
     ordinary["ring_messages"] = 1000
     verifier = a_verifier(
         now=now, keys=keys or FixedKeys([OUR_KEY]), hmac_secret=hmac_secret, more=issuers
