@@ -106,6 +106,11 @@ class Tab:
         assert self.closed is not None
         return self.closed
 
+    async def until_first_close(self) -> tuple[int, str]:
+        async with asyncio.timeout(DEADLINE_SECONDS), self.changed:
+            await self.changed.wait_for(lambda: bool(self.closes))
+        return self.closes[0]
+
     def of_type(self, kind: str) -> list[Frame]:
         return [frame for frame in self.frames if frame["type"] == kind]
 

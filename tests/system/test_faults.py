@@ -77,10 +77,10 @@ async def test_clients_of_a_gateway_that_stops_go_on_at_the_other_and_have_every
             system.gateways[0].signal(SIGTERM)
         said = [talk.result() for talk in talks]
         await _until_all_have(tabs, set(chain(*said)))
+        closes = [await tab.until_first_close() for tab in tabs[:-1]]
 
     assert system.gateways[0].wait() == 0
-    for tab in tabs[:-1]:
-        assert tab.closes[0] == (1012, "restarting")
+    assert closes == [(1012, "restarting")] * 5
     _assert_each_once_in_order(tabs, said)
 
 
