@@ -1,4 +1,4 @@
-"""A real gateway, and both clients of it."""
+"""A real gateway, and both clients of it; a server of NATS of a test's own."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,6 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from hubbub_client import Hubbub, SyncHubbub
+from hubbub_client.nats.client import Bus, connect_bus
+from shared.jetstream.streams import bootstrap
+from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.tokens import SECRET
 from tests.gateway.chatting import RunningGateway, a_gateway
 
@@ -54,3 +57,17 @@ async def hubbub(request: pytest.FixtureRequest, url: str) -> AsyncGenerator[Hub
     else:
         with SyncHubbub(url, API_KEY) as synchronous:
             yield cast(Hubbub, InThread(synchronous))
+
+
+@pytest.fixture
+def server(nats_server: StartServer) -> NatsServer:
+    """For tests that kill or fill it."""
+    return nats_server()
+
+
+@pytest.fixture
+async def own_bus(server: NatsServer) -> AsyncGenerator[Bus]:
+    """On it, with the streams."""
+    async with connect_bus(server.url, name="test") as bus:
+        await bootstrap(bus)
+        yield bus

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -49,18 +48,6 @@ class Mailer:
             self.failed[event.order_id] += 1
             raise OSError("the mail server is away")
         self.handled[event.order_id] += 1
-
-
-@pytest.fixture
-def server(nats_server: StartServer) -> NatsServer:
-    return nats_server()
-
-
-@pytest.fixture
-async def own_bus(server: NatsServer) -> AsyncGenerator[Bus]:
-    async with connect_bus(server.url, name="test") as bus:
-        await bootstrap(bus)
-        yield bus
 
 
 async def test_a_server_that_dies_and_comes_back_gives_out_what_is_left(

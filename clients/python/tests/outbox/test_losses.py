@@ -17,7 +17,7 @@ from clients.python.tests.outbox.builders import (
 from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.work_queue import open_work_queue
-from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import rows as outbox_rows
 from hubbub_client.outbox.batch import relay_batch
@@ -28,21 +28,9 @@ from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transactio
 from shared.jetstream.stream_configs import NOTIFY_CONSUMER
 from shared.jetstream.streams import bootstrap
 from shared.runtime.process import running
-from tests.fixtures.nats import NatsServer, StartServer
+from tests.fixtures.nats import NatsServer
 from tests.shared.jetstream.builders import js_api
 from tests.shared.sql.counting.use_cases import count_up
-
-
-@pytest.fixture
-def server(nats_server: StartServer) -> NatsServer:
-    return nats_server()
-
-
-@pytest.fixture
-async def own_bus(server: NatsServer) -> AsyncGenerator[Bus]:
-    async with connect_bus(server.url, name="test") as bus:
-        await bootstrap(bus)
-        yield bus
 
 
 @pytest.fixture
