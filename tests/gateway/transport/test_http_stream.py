@@ -286,7 +286,7 @@ async def test_many_idle_streams_are_no_task() -> None:
         for _ in range(300):
             await stack.enter_async_context(gateway.peer(a_request()))
         await until(lambda: len(gateway.hub) == 300)
-        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 async def test_a_drain_ends_streams() -> None:

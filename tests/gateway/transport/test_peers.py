@@ -44,7 +44,7 @@ async def test_a_thousand_idle_connections_are_no_task_and_no_timer() -> None:
         for _ in range(1000):
             await stack.enter_async_context(a_raw_tab(gateway.port))
         assert len(gateway.hub) == 1000
-        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 async def test_connections_that_have_ended_leave_nothing_in_memory() -> None:
@@ -136,7 +136,7 @@ async def test_peers_that_flap_leave_nothing_and_make_no_traceback(
         await until(lambda: len(gateway.closes) == len(gateway.echoes))
         assert all(echo.ended is not None for echo in gateway.echoes)
         assert gateway.hub.shared.stalled_bytes == 0
-        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
         async with gateway.tab() as tab:
             await tab.send("still here")
             assert await tab.recv() == "still here"
