@@ -94,7 +94,7 @@ class History:
             BusUnavailable: no answer by the deadline.
         """
         first = (await self.state()).first
-        begin, _ = await self._begin_of_last(channel, count, first, up_to, at_most=4 * count)
+        begin, _ = await self._begin_of_last(channel, count, first, up_to, at_most=2 * count)
         while True:
             newest: deque[StoredPublication] = deque(maxlen=count)
             through = begin - 1
@@ -217,7 +217,7 @@ class History:
         if total <= at_most:
             return first, total
         enough, enough_count, too_few = first, total, up_to + 1
-        begin = max(first, up_to + 1 - (up_to + 1 - first) * 2 * count // total)
+        begin = max(first, up_to + 1 - (up_to + 1 - first) * 3 * count // (2 * total))
         for _ in range(self._limits.max_probes):
             if begin == enough:
                 break

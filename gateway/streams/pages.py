@@ -25,6 +25,9 @@ class PageLimits:
     max_count: int = 1000
     max_bytes: int = 4 * 1024 * 1024
     """Of payloads. One publication always fits."""
+    step_count: int = 64
+    """So many are read at first where the stream is read backwards, to see how long they are. As
+    many of the longest fill a page, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +146,38 @@ class Pages:
     ) -> list[StoredPublication]:
         position, kept = self._feed.position, self._kept_of(channel)
         if reverse and since is None:
-            newest = await self._reads.last(channel, kept.at_most(count), up_to=position)
-            return kept.newest_of(newest, self._now())[::-1]
+            newest = await self._newest(channel, kept.at_most(count), up_to=position)
+            return kept.newest_of(newest[::-1], self._now())[::-1]
         begin = await self._begin(channel, kept, position)
         if reverse:
             up_to = position if since is None else min(position, since - 1)
-            newest = await self._reads.last(channel, count, up_to=up_to)
-            return [each for each in reversed(newest) if each.offset >= begin]
+            newest = await self._newest(channel, count, up_to=up_to)
+            return [each for each in newest if each.offset >= begin]
         found: list[StoredPublication] = []
         size, through = 0, max(since or 0, begin - 1)
         while through < position and len(found) < count and size <= self._limits.max_bytes:
             page = await self._reads.read(channel, through, up_to=position, or_oldest=True)
             found += page.publications
-            size += sum(len(each.payload) for each in page.publications)
+            size += _bytes_of(page.publications)
             through = page.through
         return found[:count]
+
+    async def _newest(
+        self, channel: ChannelName, count: int, *, up_to: int
+    ) -> list[StoredPublication]:
+        """The last publications up to an offset, the newest first, until the page is full."""
+        most, step = self._limits.max_bytes, self._limits.step_count
+        found: list[StoredPublication] = []
+        size = 0
+        while up_to > 0 and len(found) < count and size <= most:
+            step = min(step, count - len(found))
+            newest = await self._reads.last(channel, step, up_to=up_to)
+            found += reversed(newest)
+            size += _bytes_of(newest)
+            up_to = newest[0].offset - 1 if len(newest) == step else 0
+            # As many as there is room for, if they are like those so far; at most as many again.
+            step = min(len(found), len(found) * (most - size) // max(size, 1) + 1)
+        return found
 
     async def _begin(self, channel: ChannelName, kept: Kept, position: int) -> int:
         """The offset from which on the channel's publications are kept."""
@@ -180,3 +200,7 @@ class Pages:
             if number and size > self._limits.max_bytes:
                 return list(islice(found, number))
         return found
+
+
+def _bytes_of(publications: list[StoredPublication]) -> int:
+    return sum(len(each.payload) for each in publications)

@@ -37,6 +37,8 @@ class ModelStream(StreamReader):
         self.messages: list[StoredMessage] = []
         self.asked = Counter[str]()
         """How often for each subject; `STATE` is for the state."""
+        self.read = 0
+        """How many messages were sent in batches."""
         self._lag = lag
         self._meanwhile = meanwhile
 
@@ -71,6 +73,7 @@ class ModelStream(StreamReader):
             if messages and size > request.get("max_bytes", size):
                 break
             messages.append(each)
+        self.read += len(messages)
         answer = Batch(messages, len(found) - len(messages), None)
         await self._meanwhile()
         return answer

@@ -22,7 +22,7 @@ from tests.gateway.streams.model_stream import ModelStream
 
 ROOM = CHANNELS[0]
 PATIENT = HistoryLimits(batch_count=3, batch_bytes=400, retry_seconds=0.0001, deadline_seconds=60)
-SMALL = PageLimits(max_count=8)
+SMALL = PageLimits(max_count=8, step_count=3)
 KEPT = st.builds(Kept, *(st.none() | st.integers(1, 20),) * 2)
 
 
@@ -138,6 +138,24 @@ def test_no_more_of_the_stream_is_read_than_the_page_has_room_for() -> None:
 
     assert [each.offset for each in page.publications] == [1, 2]
     assert stream.asked[publication_subject(ROOM)] <= 2
+
+
+@pytest.mark.parametrize("since", [None, (60, None)])
+def test_backwards_hardly_more_of_the_stream_is_read_than_the_page_has_room_for(
+    since: tuple[int, str | None] | None,
+) -> None:
+    stream = ModelStream()
+    for _ in range(60):
+        stream.add(ROOM, bytes(100))
+    feed = ModelFeed(stream)
+    feed.begin_here()
+
+    limits = PageLimits(max_count=60, max_bytes=250, step_count=3)
+    page = run(pages(feed, Kept(), limits).read(ROOM, limit=EVERYTHING, since=since, reverse=True))
+
+    newest = 60 if since is None else 59
+    assert [each.offset for each in page.publications] == [newest, newest - 1]
+    assert stream.read <= 24
 
 
 @settings(max_examples=60)
