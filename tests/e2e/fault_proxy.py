@@ -29,6 +29,8 @@ CONNECT_SECONDS = 5.0
 HEAD_SECONDS = 5.0
 POLL_SECONDS = 0.02
 """How soon a stall that ends is noticed."""
+TURNS_UNTIL_SERVED = 4
+"""Of the loop: from the one in which somebody is accepted to the one in which he is served."""
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
@@ -207,9 +209,10 @@ async def fault_proxy(
         # Asyncio loses who was accepted in the turn of the close: nobody would ever hear of it.
         for each in server.sockets:
             asyncio.get_running_loop().remove_reader(each.fileno())
-        await asyncio.sleep(0)
+        for _ in range(TURNS_UNTIL_SERVED):
+            await asyncio.sleep(0)
         server.close()
-        while proxy.open:  # some have only just come; their tasks end in the next turns of the loop
+        while proxy.open:  # their tasks end in the next turns of the loop
             proxy.reset_all()
             await asyncio.sleep(POLL_SECONDS)
 

@@ -150,7 +150,11 @@ class RunningGateway:
         if receive_buffer_bytes is not None:  # before it connects, or it has no effect
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
+        except BaseException:  # nobody is there, or nobody waits for it any more
+            raw.close()
+            raise
         async with connect(
             f"ws://127.0.0.1:{self.port}{path}?{urlencode(query)}",
             subprotocols=[Subprotocol(each) for each in subprotocols or []] or None,

@@ -14,6 +14,7 @@ import pytest
 from clients.python.tests.conftest import API_KEY, InThread
 from hubbub_client import Hubbub, Limits, SyncHubbub, Unavailable, UnexpectedAnswer
 from hubbub_client.http import MAX_ANSWER_BYTES
+from tests.fixtures.tcp import a_tcp_server
 
 URL = "http://127.0.0.1:8000"
 SECRET_KEY = "a-key-that-nobody-else-may-see"
@@ -95,8 +96,8 @@ async def answering(answer: Answer) -> AsyncGenerator[str]:
             await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with a_tcp_server(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("answer", [in_no_encoding, too_deep, too_long])

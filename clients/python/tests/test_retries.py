@@ -34,6 +34,7 @@ from hubbub_client.exchange import (
 )
 from hubbub_client.publishing import broadcast, publish_many
 from tests.fixtures.nats import NatsServer
+from tests.fixtures.tcp import a_tcp_server
 from tests.gateway.chatting import a_gateway
 
 T = TypeVar("T")
@@ -238,20 +239,17 @@ async def test_both_clients_try_again_what_their_connections_fail_to_carry() -> 
 
 
 async def test_who_takes_too_long_is_given_up() -> None:
-    async def never(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
+    async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
-    held: list[asyncio.StreamWriter] = []
     limits = Limits(deadline_seconds=0.1, attempt_seconds=0.05)
-    async with await asyncio.start_server(never, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with a_tcp_server(never) as port:
+        url = f"http://127.0.0.1:{port}"
         async with Hubbub(url, API_KEY, limits=limits) as hubbub:
             with pytest.raises(Unavailable, match="Timeout"):
                 await hubbub.publish("chat:a", 1)
         with SyncHubbub(url, API_KEY, limits=limits) as synchronous, pytest.raises(Unavailable):
             await asyncio.to_thread(synchronous.publish, "chat:a", 1)
-        for writer in held:
-            writer.close()
 
 
 async def test_an_answer_that_drips_is_given_up_too() -> None:
@@ -262,11 +260,10 @@ async def test_an_answer_that_drips_is_given_up_too() -> None:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0)
-        writer.close()
 
     limits = Limits(deadline_seconds=0.3, attempt_seconds=0.2)
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server, asyncio.timeout(10):
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with a_tcp_server(drip) as port, asyncio.timeout(10):
+        url = f"http://127.0.0.1:{port}"
         async with Hubbub(url, API_KEY, limits=limits) as hubbub:
             with pytest.raises(Unavailable):
                 await hubbub.publish("chat:a", 1)
