@@ -69,11 +69,13 @@ class Session(Member):
     idles is this object and nothing else.
     """
 
-    __slots__ = ("_recoveries", "kind")
+    __slots__ = ("_recoveries", "kind", "on_end_settled")
 
     def __init__(self, connection: Connection, claims: Claims, kind: SessionKind) -> None:
         super().__init__(connection, claims)
         self.kind = kind
+        self.on_end_settled: Callable[[], None] | None = None
+        """Told whenever `end_with_token` was."""
         self._recoveries: tuple[Recovery, ...] = ()
 
     def begin(self, units: int) -> None:
@@ -262,6 +264,8 @@ class Session(Member):
     def end_with_token(self) -> None:
         seconds = self.claims.expires_at - our_clock() + self._grace_seconds
         self.connection.close_after(seconds, EndReason.TOKEN_EXPIRED)
+        if self.on_end_settled is not None:
+            self.on_end_settled()
 
     @property
     def _grace_seconds(self) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -474,6 +475,77 @@ async def test_while_nobody_says_whether_somebody_may_stay_the_application_is_as
         assert "error" not in await client.ask("subscribe", channel=f"chat:{a_room()}")
         application.answers["/refresh"] = {"result": {"expired": True}}
         assert await client.closed() == (3005, "connection expired")
+
+
+def let_time_pass(gateway: RunningGateway, user: str) -> None:
+    """Until the connection of the user is over, as if the clock had gone on by as much."""
+    [member] = gateway.parts.manager.connections_of(UserId(user))
+    gateway.parts.manager.renew(member, replace(member.claims, expires_at=now()))
+    member.end_with_token()
+
+
+@asynccontextmanager
+async def asking_when_time_has_passed(
+    nats_url: str, application: AnApplication
+) -> AsyncGenerator[RunningGateway]:
+    """One that lets everybody in for long, and nobody stay."""
+    async with asking_again(nats_url, application) as gateway:
+        application.answers["/connect"] = lambda asked: {
+            "result": {"user": asked.body["name"], "expire_at": now() + 1000}
+        }
+        application.answers["/refresh"] = {"result": {"expired": True}}
+        yield gateway
+
+
+async def test_when_the_clock_has_jumped_the_application_is_asked_at_the_end_by_the_new_time(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    async with (
+        asking_when_time_has_passed(nats_url, application) as gateway,
+        talk(gateway) as client,
+    ):
+        await client.ask("connect", name="7")
+        let_time_pass(gateway, "7")
+        assert await client.closed() == (3005, "connection expired")
+
+    assert application.bodies("/refresh")
+
+
+async def test_about_who_has_shown_a_token_the_application_is_asked_no_more(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    async with (
+        asking_when_time_has_passed(nats_url, application) as gateway,
+        talk(gateway) as ann,
+        talk(gateway) as ben,
+    ):
+        await ann.ask("connect", name="7")
+        await ben.ask("connect", name="8")
+        assert (await ann.ask("refresh", token=token_of(7, "Ann")))["ttl"] > 1
+        let_time_pass(gateway, "7")
+        let_time_pass(gateway, "8")
+        assert await ben.closed() == (3005, "connection expired")
+
+        assert [asked["user"] for asked in application.bodies("/refresh")] == ["8"]
+        assert "error" not in await ann.ask("subscribe", channel=f"chat:{a_room()}")
+
+
+async def test_a_token_counts_that_is_shown_while_the_application_is_asked(
+    nats_url: str, bus: Bus, application: AnApplication
+) -> None:
+    async with (
+        asking_when_time_has_passed(nats_url, application) as gateway,
+        talk(gateway) as client,
+    ):
+        await client.ask("connect", name="7")
+        application.goes_on.clear()
+        let_time_pass(gateway, "7")
+        await application.until_asked(2)
+        assert (await client.ask("refresh", token=token_of(7, "Ann")))["ttl"] > 1
+        application.goes_on.set()
+        asked = {"question": "refresh", "outcome": "answered"}
+        await until(lambda: gateway.metric("hubbub_proxy_requests_total", **asked) == 1)
+        assert "error" not in await client.ask("subscribe", channel=f"chat:{a_room()}")
 
 
 def test_only_who_was_let_in_by_the_application_can_be_asked_about_again() -> None:
