@@ -57,7 +57,7 @@ class Publishing:
         Raises:
             ApiError, AppError: now or later; it was not published, or nobody knows whether it was.
         """
-        return self._publish(request.channel, request)
+        return self._publish(request.channel, self._read(request))
 
     async def broadcast(self, request: BroadcastRequest) -> Answer:
         """Publish the same into many channels, each by itself.
@@ -65,35 +65,65 @@ class Publishing:
         Raises:
             ApiError: it can be published nowhere.
         """
-        request.to_data()
-        begun = [Begun(self._publish, channel, request) for channel in request.channels]
+        content = self._read(request)
+        begun = [Begun(self._publish, channel, content) for channel in request.channels]
         return {"responses": [await each for each in begun]}
 
-    def _publish(self, name: str, request: Publishable) -> Result:
-        data = request.to_data()
+    def _read(self, request: Publishable) -> "_Content":
+        """
+        Raises:
+            ApiError: it can be published nowhere.
+        """
+        return _Content(request, request.to_data(), self._publisher.encode)
+
+    def _publish(self, name: str, content: "_Content") -> Result:
+        request = content.request
         channel = channel_named(name)
         options = options_of(self._namespaces, channel)
-        if not options.takes_data(data):
+        if not options.takes_data(content.data):
             raise ApiError(ApiErrorCode.BAD_REQUEST)
         if request.skip_history or options.ephemeral:
-            return self._pass_on(channel, data, request)
+            return self._pass_on(channel, content)
         epoch = self._epoch()
         if not epoch:  # checked before publishing, since after it an error would be wrong
             raise ApiError(ApiErrorCode.INTERNAL)
-        publication = Publication(
-            data, tags=request.tags, delta=request.delta or options.delta_publish
-        )
+        publication, encoded = content.encoded(delta=request.delta or options.delta_publish)
         key = request.idempotency_key or None
-        return _Published(self._publisher.publish_by_service(channel, publication, key=key), epoch)
+        stored = self._publisher.publish_by_service(channel, publication, key=key, encoded=encoded)
+        return _Published(stored, epoch)
 
-    def _pass_on(self, channel: ChannelName, data: Any, request: Publishable) -> PublishResult:
-        if request.idempotency_key:  # nobody could tell that it was sent before
+    def _pass_on(self, channel: ChannelName, content: "_Content") -> PublishResult:
+        if content.request.idempotency_key:  # nobody could tell that it was sent before
             raise ApiError(ApiErrorCode.NOT_AVAILABLE, "idempotency_key, of what is not stored")
         refusal = self._namespaces.why_not_pass_on(channel)
         if refusal is not None:
             raise ApiError(CODE_OF_REFUSAL[refusal], "skip_history")
-        self._ephemeral.publish(channel, Publication(data, tags=request.tags))
+        publication, encoded = content.encoded(delta=False)
+        self._ephemeral.publish(channel, publication, encoded=encoded)
         return {}
+
+
+class _Content:
+    """What a request publishes: read once and encoded once, however many channels it is for."""
+
+    def __init__(
+        self, request: Publishable, data: Any, encode: Callable[[Publication], bytes]
+    ) -> None:
+        self.request = request
+        self.data = data
+        self._encode = encode
+        self._encoded: dict[bool, tuple[Publication, bytes]] = {}
+
+    def encoded(self, *, delta: bool) -> tuple[Publication, bytes]:
+        """The publication, and as it is stored.
+
+        Raises:
+            PublicationTooLong, PublicationRefused: it can never be.
+        """
+        if delta not in self._encoded:
+            publication = Publication(self.data, tags=self.request.tags, delta=delta)
+            self._encoded[delta] = publication, self._encode(publication)
+        return self._encoded[delta]
 
 
 class _Published(NamedTuple):

@@ -53,14 +53,21 @@ class EphemeralFeed:
         finally:
             subscription.close()
 
-    def publish(self, channel: ChannelName, publication: Publication) -> None:
+    def publish(
+        self, channel: ChannelName, publication: Publication, *, encoded: bytes | None = None
+    ) -> None:
         """Send it to all gateways. Never waits, and nobody learns whether it arrived.
+
+        Args:
+            encoded: What `encode` gave for it, if it goes into other channels too.
 
         Raises:
             PublicationTooLong, PublicationRefused: it can never be sent.
             BusUnavailable: the bus is away.
         """
-        payload = encode(publication, max_bytes=self._limits.max_payload_bytes)
+        payload = encoded
+        if payload is None:
+            payload = encode(publication, max_bytes=self._limits.max_payload_bytes)
         try:
             self._bus.send(ephemeral_subject(channel), payload)
         except MessageRejected as error:

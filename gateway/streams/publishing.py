@@ -149,14 +149,28 @@ class ChannelPublisher:
         message_id = (
             user_message_id(user_id, channel, client_id) if client_id else next(self._own_ids)
         )
-        self._send(channel, publication, message_id, on_done)
+        self._send(channel, self.encode(publication), message_id, on_done)
+
+    def encode(self, publication: Publication) -> bytes:
+        """As it is stored.
+
+        Raises:
+            PublicationTooLong, PublicationRefused: it can never be.
+        """
+        return encode(publication, max_bytes=self._limits.max_payload_bytes)
 
     def publish_by_service(
-        self, channel: ChannelName, publication: Publication, *, key: str | None = None
+        self,
+        channel: ChannelName,
+        publication: Publication,
+        *,
+        key: str | None = None,
+        encoded: bytes | None = None,
     ) -> "Stored":
         """Store what a service publishes; awaited, the result gives its offset.
 
         Args:
+            encoded: What `encode` gave for it, if it goes into other channels too.
             key: Within the dedupe window it is stored once in the channel.
 
         Raises:
@@ -164,7 +178,8 @@ class ChannelPublisher:
         """
         message_id = api_message_id(channel, key) if key else next(self._own_ids)
         stored = Stored(self, publication.data, self._loop.create_future())
-        stored.sending = self._send(channel, publication, message_id, stored.on_done)
+        payload = self.encode(publication) if encoded is None else encoded
+        stored.sending = self._send(channel, payload, message_id, stored.on_done)
         return stored
 
     def forget(self, sending: Sending) -> None:
@@ -186,11 +201,11 @@ class ChannelPublisher:
         return ack.offset
 
     def _send(
-        self, channel: ChannelName, publication: Publication, message_id: str, on_done: OnDone
+        self, channel: ChannelName, payload: bytes, message_id: str, on_done: OnDone
     ) -> Sending:
         return self._publisher.send(
             publication_subject(channel),
-            encode(publication, max_bytes=self._limits.max_payload_bytes),
+            payload,
             message_id=message_id,
             on_done=partial(self._done, channel, time.monotonic(), on_done),
             deadline_seconds=self._limits.deadline_seconds,

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from gateway.channels.namespaces import Namespaces
 from gateway.server_api.api import Api
 from gateway.server_api.publishing import Publishing
+from gateway.server_api.requests import BroadcastRequest
 from gateway.streams.ephemeral import EphemeralFeed
 from gateway.streams.history import History
 from gateway.streams.publishing import ChannelPublisher, PublishingLimits
@@ -140,6 +141,37 @@ async def test_data_may_come_as_json_in_base64(api: httpx2.AsyncClient, bus: Bus
     stored = await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel)))
     assert stored is not None
     assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
+
+
+async def test_what_goes_into_many_channels_is_read_and_encoded_once(bus: Bus) -> None:
+    class CountingPublisher(ChannelPublisher):
+        encoded = 0
+
+        def encode(self, publication: Publication) -> bytes:
+            self.encoded += 1
+            return super().encode(publication)
+
+    class CountingRequest(BroadcastRequest):
+        def to_data(self) -> Any:
+            read.append(self)
+            return super().to_data()
+
+    read: list[CountingRequest] = []
+    channels = [a_channel() for _ in range(3)]
+    async with start_publisher(bus) as publisher:
+        history = History(StreamReader(bus, "RT"))
+        publishing = CountingPublisher(publisher, history, limits=PublishingLimits(5))
+        ephemeral = cast(EphemeralFeed, None)
+        by_api = Publishing(publishing, ephemeral, namespaces=Namespaces(), epoch=lambda: "e")
+        b64data = base64.b64encode(b'{"a": [1]}').decode()
+        answer = await by_api.broadcast(CountingRequest(channels=channels, b64data=b64data))
+
+    assert all("result" in each for each in answer["responses"])
+    assert (len(read), publishing.encoded) == (1, 1)
+    for channel in channels:
+        stored = await StreamReader(bus, "RT").last_of(publication_subject(parse_channel(channel)))
+        assert stored is not None
+        assert Publication.decode(stored.payload) == Publication(data={"a": [1]})
 
 
 def an_api(publishing: ChannelPublisher, *, epoch: str) -> Api:
