@@ -26,6 +26,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from hubbub_client.cancellation import end_if_cancelled, is_cancelled
 from shared.runtime.backoff import Backoff
 from shared.runtime.process import running
 
@@ -114,6 +115,7 @@ class Supervisor:
                 if life.loop.is_vital and life.has_failed_for >= self._limits.give_up_seconds:
                     log.critical("loop_given_up", loop=name)
                     raise LoopKeepsFailing(name) from error
+                end_if_cancelled()
                 await asyncio.sleep(pause)
             else:
                 return
@@ -125,12 +127,10 @@ async def _run(loop: Loop) -> None:
     Raises:
         LoopEnded: it ended though it must not.
     """
-    task = asyncio.current_task()
-    assert task is not None
     try:
         await loop.run()
     except asyncio.CancelledError as cancelled:
-        if task.cancelling():
+        if is_cancelled():
             raise
         raise LoopEnded("what it waited for was cancelled") from cancelled
     if not loop.may_return:

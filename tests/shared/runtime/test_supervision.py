@@ -96,6 +96,25 @@ async def test_a_loop_whose_future_somebody_else_cancels_has_failed_and_is_start
     assert "LoopEnded: what it waited for was cancelled" in capsys.readouterr().out
 
 
+async def test_a_loop_that_fails_as_it_is_cancelled_is_not_started_again() -> None:
+    starts, has_begun = 0, asyncio.Event()
+
+    async def failing_at_its_end() -> None:
+        nonlocal starts
+        starts += 1
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise KeyError("a bug") from None
+
+    async with asyncio.timeout(10):
+        async with Supervisor().running(Loop("feed", failing_at_its_end)):
+            await has_begun.wait()
+
+    assert starts == 1
+
+
 async def test_a_process_is_not_ready_while_a_vital_loop_keeps_failing_and_ready_once_it_runs() -> (
     None
 ):

@@ -103,6 +103,27 @@ async def test_whatever_ends_a_connection_another_follows(nats_url: str, bus: Bu
         keeping.cancel()
 
 
+async def test_who_is_cancelled_ends_though_an_error_hides_it(nats_url: str, bus: Bus) -> None:
+    has_begun = asyncio.Event()
+
+    async def work(_bus: Bus, _publisher: object) -> None:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise KeyError("a bug") from None
+
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(
+            keep_signed_in(BusAddress(nats_url), work, begins_anew=LogEvent("begins_anew"))
+        )
+        await has_begun.wait()
+        keeping.cancel()
+        await eventually(keeping.done)
+
+    assert keeping.cancelled()
+
+
 async def test_a_client_takes_another_password_when_the_servers_do(
     nats_server: StartServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

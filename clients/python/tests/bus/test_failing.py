@@ -69,6 +69,34 @@ async def test_what_fails_too_often_is_told_as_a_failed_event_which_may_be_tried
     assert json.loads(failure.payload)["id"] == event_id
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ValueError("no \ud800"), "ValueError: no \\ud800"), (Unspeakable(), "Unspeakable")],
+)
+async def test_what_a_handler_raises_is_told_even_if_it_is_no_text(
+    error: Exception, reason: str, nats_url: str, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = Events(a_name(), limits=replace(QUICK, max_deliveries=1))
+    async with a_shop(nats_url) as shop:
+
+        @events.on(OrderPaid, service=shop.service)
+        async def hear(event: OrderPaid) -> None:
+            raise error
+
+        async with failures_of(events, nats_url) as failures, consuming(events, nats_url):
+            await shop.emit(OrderPaid(order_id=1))
+            async with asyncio.timeout(SECONDS):
+                failure = await failures.get()
+
+    assert failure.reason == reason
+    assert "consumer_begins_anew" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [

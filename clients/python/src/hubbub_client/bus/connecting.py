@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from hubbub_client.cancellation import end_if_cancelled
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.log_events import LogEvent
 from hubbub_client.nats.address import BadAddress, check_servers, credentials_of, tls_context
@@ -81,6 +82,7 @@ async def keep_signed_in(
                 await work(bus, publisher)
         except Exception:  # whatever it is, it is told
             log.exception(begins_anew)
+            end_if_cancelled()
         if time.monotonic() - began_at > LONGEST_PAUSE_SECONDS:
             pause = first_pause_seconds
         await asyncio.sleep(pause)

@@ -18,9 +18,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
-from hubbub_client.bus.failures import FAILED, envelope_of_failure
+from hubbub_client.bus.failures import FAILED, envelope_of_failure, reason_of
 from hubbub_client.bus.handlers import CannotHandle, Handlers
 from hubbub_client.bus.limits import ConsumerLimits
+from hubbub_client.cancellation import is_cancelled
 from hubbub_client.contracts.subjects import event_subject
 from hubbub_client.jetstream.api import Config, ConsumerInfo, JetStreamApi, nanoseconds
 from hubbub_client.jetstream.consumers import Ensured, ensure_consumer
@@ -143,7 +144,7 @@ class Consumer:
                 )
             )
             if is_last:
-                await self._give_up(job, f"{type(error).__name__}: {error}")
+                await self._give_up(job, reason_of(error))
             else:
                 job.nak(delay_seconds=pause)
         else:
@@ -292,11 +293,9 @@ def _subjects_of(found: ConsumerInfo) -> list[str]:
 @asynccontextmanager
 async def _as_failure_if_cancelled() -> AsyncGenerator[None]:
     """A handler that lets what it waits for be cancelled has failed; we are not cancelled."""
-    task = asyncio.current_task()
-    assert task is not None
     try:
         yield
     except asyncio.CancelledError as cancelled:
-        if task.cancelling():
+        if is_cancelled():
             raise
         raise RuntimeError("what the handler waited for was cancelled") from cancelled

@@ -27,8 +27,18 @@ class EventFailed(BaseModel):
 FAILED = event_name(EventFailed).name
 
 
+def reason_of(error: Exception) -> str:
+    """What a handler raised."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # its text is the application's own
+        return name
+
+
 def envelope_of_failure(job: Job, consumer: str, reason: str, *, max_bytes: int) -> Envelope:
     """The event that says so, with the same id each time that it is told."""
+    reason = reason.encode(errors="backslashreplace").decode()  # a lone surrogate is no UTF-8
     about = f"{consumer} {job.sequence} {job.stored_at}".encode()
     failure = EventFailed(
         consumer=consumer,

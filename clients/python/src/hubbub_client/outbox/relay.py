@@ -14,6 +14,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hubbub_client.beside import beside
+from hubbub_client.cancellation import end_if_cancelled
 from hubbub_client.log_events import LogEvent
 from hubbub_client.outbox import rows as outbox_rows
 from hubbub_client.outbox.batch import BatchResult, relay_batch
@@ -134,6 +135,7 @@ async def relaying(
                 )
             except Exception:  # whatever it is, it is told
                 log.exception(LogEvent("outbox_relay_begins_anew"))
+                end_if_cancelled()
             await asyncio.sleep(limits.failed_seconds)
 
     async with beside(relay()):
@@ -184,6 +186,7 @@ class _Relay:
                         database=place_of(self._sessions.engine.url),
                     )
                 )
+                end_if_cancelled()
                 await self._back_off()
 
     async def release_lease(self) -> None:
