@@ -86,7 +86,10 @@ class NodeLease:
         while not self._releasing.is_set():
             self._lost.clear()
             node = await self._acquire()
-            if self._releasing.is_set():
+            if node is None:
+                break
+            if self._releasing.is_set():  # under which nothing will be written
+                await self._renew(node)
                 break
             self.node = node
             self._on_held(node)
@@ -105,16 +108,17 @@ class NodeLease:
     async def release(self, deadline_seconds: float) -> None:
         """Shorten the lease, and wait until `run` has returned."""
         self._releasing.set()
-        if self.node is None:
-            return
         with suppress(TimeoutError):  # the lease expires by itself, later
             async with asyncio.timeout(deadline_seconds):
                 await self._released.wait()
 
-    async def _acquire(self) -> NodeId:
-        """Take a lease under a new name. After a failure try another: it may have been stored."""
+    async def _acquire(self) -> NodeId | None:
+        """Take a lease under a new name. After a failure try another: it may have been stored.
+
+        None if it is to be released before there is one.
+        """
         pause = self._limits.retry_seconds
-        while True:
+        while not self._releasing.is_set():
             node = NodeId(secrets.token_hex(8))
             self._sequence = 0
             try:
@@ -125,6 +129,7 @@ class NodeLease:
                 pause = min(pause * 2, self._limits.max_retry_seconds)
             else:
                 return node
+        return None
 
     async def _renew(self, node: NodeId) -> None:
         pause = self._limits.renew_seconds
