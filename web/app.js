@@ -47,14 +47,13 @@ async function enter() {
     me = user;
     mine.push(new Live("lobby", account.accessToken, inLobby)); // before its form is shown
     draw();
-    await feed.load();
-    if (rooms !== mine) return;
-    mine.push(new Live("feed", account.accessToken, inFeed));
   } catch (error) {
     if (rooms !== mine) return;
     if (error.status === 401) account.forget();
-    leave(error.status === 401 ? "Please sign in again." : error.message);
+    return leave(error.status === 401 ? "Please sign in again." : error.message);
   }
+  await feed.load(); // without posts the lobby is still of use
+  if (rooms === mine) mine.push(new Live("feed", account.accessToken, inFeed));
 }
 
 /** @param {Heard} frame */
@@ -71,7 +70,7 @@ function inLobby(frame) {
 
 /** @param {Heard} frame */
 function inFeed(frame) {
-  if (frame.type !== "signed_out") feed.receive(frame).catch((error) => show("status", error.message));
+  if (frame.type !== "signed_out") feed.receive(frame);
 }
 
 onSubmit("sign-in", async ({ email, password }) => {

@@ -1,7 +1,7 @@
 // The feed: posts with like buttons, updated live by the publications of the room "feed".
 
 import { call, post } from "./account.js";
-import { element } from "./page.js";
+import { element, show } from "./page.js";
 
 const list = document.getElementById("posts");
 const more = document.getElementById("more-posts");
@@ -10,6 +10,16 @@ const more = document.getElementById("more-posts");
 const shown = new Map();
 /** @type {string | null} */
 let cursor = null;
+
+/** Do what a click or a publication asks for; say in the feed what goes wrong. */
+async function attempt(action) {
+  show("feed-error", "");
+  try {
+    await action();
+  } catch (error) {
+    show("feed-error", error.message);
+  }
+}
 
 function drawLikes(entry) {
   const { button, post } = entry;
@@ -21,10 +31,11 @@ function drawLikes(entry) {
 /** @param {Post} post */
 function draw(post) {
   const button = element("button", { type: "button" });
-  button.addEventListener("click", async () => {
+  const toggle = async () => {
     Object.assign(post, await call(`/posts/${post.id}/like`, { method: "POST" }));
     drawLikes(entry);
-  });
+  };
+  button.addEventListener("click", () => attempt(toggle));
   const item = element(
     "li",
     {},
@@ -42,29 +53,47 @@ function draw(post) {
 }
 
 /**
+ * Show the post where it belongs: the newest has the highest id, and comes first.
+ *
  * @param {Post} post
- * @param {"append" | "prepend"} where
  */
-function place(post, where) {
-  if (!shown.has(post.id)) list[where](draw(post));
+function place(post) {
+  if (shown.has(post.id)) return;
+  const older = [...list.children].find((/** @type {HTMLElement} */ item) => Number(item.dataset.post) < post.id);
+  list.insertBefore(draw(post), older ?? null);
 }
 
-export async function load() {
+async function loadPage() {
   /** @type {import("./types/http.js").PagePost} */
   const page = await call(`/posts?limit=20${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-  page.items.forEach((post) => place(post, "append"));
+  page.items.forEach(place);
   cursor = page.next_cursor;
   more.hidden = cursor === null;
 }
 
+/** Show the first page, or one more. */
+export const load = () => attempt(loadPage);
+
 export async function create(title, body) {
-  place(await post("/posts", { title, body }), "prepend");
+  place(await post("/posts", { title, body }));
 }
 
 export function reset() {
   shown.clear();
   list.replaceChildren();
   cursor = null;
+  show("feed-error", "");
+}
+
+/** A post that was written. The room tells newcomers of its last ones, which may be gone by now. */
+async function fetchNew(id) {
+  const isOnLaterPage = cursor !== null && id < Math.min(...shown.keys());
+  if (isOnLaterPage) return;
+  try {
+    place(await call(`/posts/${id}`));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
 }
 
 /** @param {import("./live.js").Heard} frame */
@@ -75,11 +104,11 @@ export async function receive(frame) {
     return;
   }
   if (frame.type !== "publication") return;
-  const data = /** @type {import("./types/messages.js").FeedSends} */ (frame.data);
-  const entry = shown.get(data.post_id);
-  if (data.event === "post_created" && !entry) {
-    place(await call(`/posts/${data.post_id}`), "prepend");
-  } else if (data.event === "post_deleted") {
+  const data = /** @type {import("./types/messages.js").FeedSends | null} */ (frame.data);
+  const entry = shown.get(data?.post_id);
+  if (data?.event === "post_created" && !entry) {
+    await attempt(() => fetchNew(data.post_id));
+  } else if (data?.event === "post_deleted") {
     entry?.item.remove();
     shown.delete(data.post_id);
   } else if (entry && "like_count" in data) {

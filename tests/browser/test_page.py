@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -148,6 +149,48 @@ def test_a_newcomer_registers_and_finds_what_was_said_before(windows: tuple[Page
 
     expect(newcomer.locator("#me")).to_have_text("Mary")
     expect(newcomer.locator("#messages")).to_contain_text("before you came")
+
+
+def test_the_feed_is_in_order_though_its_room_tells_of_older_posts_and_of_one_that_is_gone(
+    windows: tuple[Page, Page], hubbub: HubbubProcess
+) -> None:
+    with httpx2.Client(base_url=hubbub.url, verify=False, trust_env=False, timeout=60) as client:
+        demo = {"username": "ada@example.com", "password": "hubbub-demo"}
+        token = client.post("/auth/token", data=demo).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        ids = [
+            client.post("/posts", json={"title": str(each), "body": "x"}).json()["id"]
+            for each in range(25)
+        ]
+        for gone in (ids[2], ids[23]):
+            client.delete(f"/posts/{gone}").raise_for_status()
+        page, _ = windows
+        sign_in(page, "Ada")
+        titles = page.locator("#posts strong")
+        newest = [str(each) for each in reversed(range(25)) if each != 23][:20]
+        expect(titles).to_have_text(newest)
+
+        # What the room told of its past was heard before this.
+        client.post("/posts", json={"title": "new", "body": "x"}).raise_for_status()
+        expect(titles).to_have_text(["new", *newest])
+        expect(page.locator("#feed-error")).to_be_empty()
+        expect(page.locator("#status")).to_be_empty()
+
+        page.get_by_role("button", name="Older posts").click()
+        expect(titles).to_have_text(["new", *newest, "3", "1", "0"])
+
+
+def test_the_lobby_is_of_use_while_there_are_no_posts_to_be_had(
+    windows: tuple[Page, Page],
+) -> None:
+    page, _ = windows
+    away = {"detail": "the database does not answer now", "code": "unavailable"}
+    page.route("**/posts?*", lambda route: route.fulfill(status=503, json=away))
+    sign_in(page, "Ada")
+
+    expect(page.locator("#feed-error")).to_have_text("the database does not answer now")
+    say(page, "still here")
+    expect(page.locator("#messages li:not(.notice)")).to_have_text(["Ada still here"])
 
 
 def test_a_page_that_lost_its_connection_comes_back_and_misses_nothing(
