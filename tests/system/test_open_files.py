@@ -1,8 +1,10 @@
 """Open files: all that a process may have, and never all of them for those who connect."""
 
 import resource
+import shlex
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.fixtures import plain_http
 from tests.fixtures.nats import NatsServer
+from tests.fixtures.ports import free_ports
 from tests.system.conftest import SECRET, a_token, make_streams, make_tables
 from tests.system.processes import HubbubProcess, Processes, until
 from tests.system.tab import open_tab
@@ -24,26 +27,28 @@ on_linux = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def hard_limit() -> Iterator[int]:
-    """What may be had; processes that are started meanwhile begin with few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, hard))
-    try:
-        yield hard
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def service_with_few_files(
+    name: str, processes: Processes, *, env: Mapping[str, str], may_raise: bool = False
+) -> HubbubProcess:
+    """Started by a shell that allows few open files; the service may have more if it asks."""
+    script, port = processes.home / f"{name}.sh", free_ports()
+    limit = f"ulimit {'-S' if may_raise else ''} -n {FEW}"
+    script.write_text(f'#!/bin/sh\n{limit}\nexec {shlex.quote(sys.executable)} -m hubbub "$@"\n')
+    script.chmod(0o700)
+    place = ("--host", "127.0.0.1", "--port", str(port))
+    return processes.start(name, *place, env=env, port=port, script=script)
 
 
 @on_linux
-def test_a_gateway_takes_all_the_open_files_that_it_may_have(
-    processes: Processes, hard_limit: int
-) -> None:
-    gateway = processes.service("gateway", env={"HUBBUB_HMAC_SECRET": SECRET})
+def test_a_gateway_takes_all_the_open_files_that_it_may_have(processes: Processes) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gateway = service_with_few_files(
+        "gateway", processes, env={"HUBBUB_HMAC_SECRET": SECRET}, may_raise=True
+    )
 
     limits = psutil.Process(gateway.process.pid).rlimit
 
-    until(lambda: limits(psutil.RLIMIT_NOFILE) == (hard_limit, hard_limit), why=gateway.log)
+    until(lambda: limits(psutil.RLIMIT_NOFILE) == (hard, hard), why=gateway.log)
 
 
 def silent_peers(of: HubbubProcess, count: int) -> list[socket.socket]:
@@ -66,9 +71,9 @@ async def test_peers_who_say_nothing_leave_the_files_for_the_bus_and_the_databas
     }
     await anyio.to_thread.run_sync(make_streams, nats.url)
     await anyio.to_thread.run_sync(make_tables, environment["HUBBUB_DATABASE_URL"], "posts_service")
-    gateway, posts = [processes.service(each, env=environment) for each in ("gateway", "posts")]
-    for each in (gateway, posts):  # before it has looked
-        psutil.Process(each.process.pid).rlimit(psutil.RLIMIT_NOFILE, (FEW, FEW))
+    gateway, posts = [
+        service_with_few_files(each, processes, env=environment) for each in ("gateway", "posts")
+    ]
     for each in (gateway, posts):
         each.until_ready()
     with ExitStack() as open_peers:
