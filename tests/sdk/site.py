@@ -30,6 +30,8 @@ NAMESPACES: dict[str, dict[str, Any]] = {
     "news": {"subscribe": "users", "publish": "services"},
 }
 EPHEMERAL_BURST = 10
+SHORT_SECONDS = 3.0
+"""The life of a token that is to end: whoever it is made for has to come before."""
 IN_NODE = [f"{version}-{transport}" for version in VERSIONS for transport in TRANSPORTS]
 SDKS = ["python", *IN_NODE]
 SETTINGS: dict[str, Any] = {

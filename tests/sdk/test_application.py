@@ -1,7 +1,7 @@
 """The real SDKs at a gateway that asks the application."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,16 @@ def who_it_is(asked: Asked) -> dict[str, Any]:
     return {"result": {"user": asked.headers["cookie"].removeprefix("session=")}}
 
 
+def at_first_for_a_second(result: dict[str, Any]) -> Callable[[Asked], dict[str, Any]]:
+    """From when it is asked on; whoever comes again may stay."""
+    lives = [1.0]
+
+    def answer(_asked: Asked) -> dict[str, Any]:
+        return {"result": result | {"expire_at": now() + lives.pop() if lives else 0}}
+
+    return answer
+
+
 @dataclass
 class Asking:
     """A gateway, the application, and what is between them."""
@@ -32,7 +42,15 @@ class Asking:
 
 
 @pytest.fixture
-async def asking(nats_url: str, bus: Bus, publisher: Publisher) -> AsyncGenerator[Asking]:
+def proxy_timeout_seconds() -> float:
+    """Longer than an application that answers takes on any machine."""
+    return 4.0
+
+
+@pytest.fixture
+async def asking(
+    nats_url: str, bus: Bus, publisher: Publisher, proxy_timeout_seconds: float
+) -> AsyncGenerator[Asking]:
     async with (
         an_application(connect=who_it_is) as application,
         fault_proxy("127.0.0.1", application.port) as (between, port),
@@ -47,7 +65,7 @@ async def asking(nats_url: str, bus: Bus, publisher: Publisher) -> AsyncGenerato
                 "namespaces": NAMESPACES
                 | {"asked": {"subscribe_proxy_enabled": True, "publish_proxy_enabled": True}},
                 "rpc_over_bus": True,
-                "proxy_timeout_seconds": 1,
+                "proxy_timeout_seconds": proxy_timeout_seconds,
             },
             hmac_secret=SECRET,
         ) as gateway,
@@ -100,7 +118,7 @@ async def test_a_service_on_the_bus_answers_a_call(asking: Asking, sdk: Sdk, bus
     await ann.connect()
 
     async with a_service(bus, method, {"result": {"data": {"stopped": True}}}):
-        await bus.request(f"rpc.{method}", b"", timeout_seconds=5)  # so the server knows of it
+        await bus.request(f"rpc.{method}", b"", timeout_seconds=20)  # so the server knows of it
         answer = await ann.call("rpc", method, {})
 
     assert answer["data"] == {"stopped": True}
@@ -128,8 +146,7 @@ async def test_a_client_subscribes_again_while_the_application_is_away_and_when_
     asking: Asking, sdk: Sdk
 ) -> None:
     channel = a_channel("asked")
-    ends = [now() + 1, 0]
-    asking.application.answers["/subscribe"] = lambda asked: {"result": {"expire_at": ends.pop(0)}}
+    asking.application.answers["/subscribe"] = at_first_for_a_second({})
     ann = await sdk.client(asking.site, cookie="session=ann")
     await ann.connect()
     asking.between.faults = Faults(refusing=True)
@@ -171,6 +188,7 @@ async def test_a_call_is_refused_in_the_applications_words(asking: Asking, sdk: 
     assert refused.value.code == 409
 
 
+@pytest.mark.parametrize("proxy_timeout_seconds", [1.0])
 @pytest.mark.parametrize("fault", [Faults(refusing=True), Faults(stalled=True)], ids=str)
 async def test_a_client_comes_back_as_soon_as_the_application_does(
     asking: Asking, sdk: Sdk, fault: Faults
@@ -232,10 +250,7 @@ async def test_the_applications_code_says_whether_to_come_back(
 async def test_a_client_whose_time_is_over_comes_again_and_is_asked_about_anew(
     asking: Asking, sdk: Sdk
 ) -> None:
-    ends = [now() + 1, 0]
-    asking.application.answers["/connect"] = lambda asked: {
-        "result": {"user": "ann", "expire_at": ends.pop(0)}
-    }
+    asking.application.answers["/connect"] = at_first_for_a_second({"user": "ann"})
     ann = await sdk.client(asking.site, cookie="session=ann")
     await ann.connect()
 

@@ -4,7 +4,7 @@ import pytest
 from cent import AsyncClient, Disconnect, DisconnectRequest
 
 from tests.sdk.clients import SdkError
-from tests.sdk.site import Sdk, Site, a_channel, a_user, connection_token
+from tests.sdk.site import SHORT_SECONDS, Sdk, Site, a_channel, a_user, connection_token
 
 
 async def test_a_client_connects_leaves_and_comes_back(site: Site, sdk: Sdk) -> None:
@@ -61,7 +61,8 @@ async def test_a_client_asks_for_another_token_than_an_expired_one(site: Site, s
 
 async def test_a_connection_outlives_its_token_by_the_next(site: Site, sdk: Sdk) -> None:
     user, channel = a_user(), a_channel("talk")
-    ann = await sdk.client(site, tokens=[connection_token(user, seconds=1), connection_token(user)])
+    short = connection_token(user, seconds=SHORT_SECONDS)
+    ann = await sdk.client(site, tokens=[short, connection_token(user)])
     await ann.connect()
     await ann.subscribe(channel)
 
@@ -75,7 +76,8 @@ async def test_a_connection_outlives_its_token_by_the_next(site: Site, sdk: Sdk)
 async def test_a_user_who_may_no_longer_stay_leaves_when_the_token_ends(
     site: Site, sdk: Sdk
 ) -> None:
-    ann = await sdk.client(site, tokens=[connection_token(a_user(), seconds=1), None])
+    short = connection_token(a_user(), seconds=SHORT_SECONDS)
+    ann = await sdk.client(site, tokens=[short, None])
     await ann.connect()
 
     disconnected = await ann.until("disconnected")

@@ -2,7 +2,16 @@
 
 import pytest
 
-from tests.sdk.site import IN_NODE, SDKS, Sdk, Site, a_channel, a_user, subscription_token
+from tests.sdk.site import (
+    IN_NODE,
+    SDKS,
+    SHORT_SECONDS,
+    Sdk,
+    Site,
+    a_channel,
+    a_user,
+    subscription_token,
+)
 
 
 async def test_who_comes_back_to_the_other_gateway_gets_what_was_missed(
@@ -127,7 +136,7 @@ async def test_an_expired_token_of_a_subscription_brings_the_client_back(
     """An error would make the SDK give the subscription up."""
     channel, user = a_channel("talk"), a_user()
     expired = subscription_token(user, channel, seconds=-1)
-    short, long = (subscription_token(user, channel, seconds=each) for each in (1, 900))
+    short, long = (subscription_token(user, channel, seconds=each) for each in (SHORT_SECONDS, 900))
     ann = await sdk.client(site, user)
     await ann.connect()
     await ann.subscribe(channel, tokens=[short, expired, long])
@@ -142,7 +151,8 @@ async def test_an_expired_token_of_a_subscription_brings_the_client_back(
 
 async def test_a_subscription_outlives_its_token_by_the_next(site: Site, sdk: Sdk) -> None:
     channel, user = a_channel("talk"), a_user()
-    tokens = [subscription_token(user, channel, seconds=1), subscription_token(user, channel)]
+    short = subscription_token(user, channel, seconds=SHORT_SECONDS)
+    tokens = [short, subscription_token(user, channel)]
     ann = await sdk.client(site, user)
     await ann.connect()
     await ann.subscribe(channel, tokens=tokens)
