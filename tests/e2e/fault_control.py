@@ -4,8 +4,6 @@ import httpx2
 
 from tests.fixtures import plain_http
 
-ANSWER_SECONDS = 5.0
-
 
 class FaultControl:
     """Speaks to the control port of `tests.e2e.fault_proxy`."""
@@ -35,4 +33,4 @@ class FaultControl:
 
     def _ask(self, method: str, path: str, json: object = None) -> httpx2.Response:
         url = f"{self._url}{path}"
-        return plain_http.request(method, url, json=json, timeout=ANSWER_SECONDS)
+        return plain_http.request(method, url, json=json)

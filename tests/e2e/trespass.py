@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nats
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
 NAME = "trespasser"
 
 

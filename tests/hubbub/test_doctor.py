@@ -25,7 +25,7 @@ from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.outbox.table import OutboxRow
 from hubbub_client.sql.database import connect_database, transaction
-from shared.jetstream.stream_configs import STREAMS
+from shared.jetstream.stream_configs import NOTIFY_CONSUMER, STREAMS
 from shared.jetstream.streams import bootstrap
 from shared.runtime.settings import ServiceSettings
 from shared.sql.migrations import downgrade
@@ -156,10 +156,20 @@ async def test_events_that_nobody_turns_into_notifications_are_told(
         bus.send("events.posts.x", b"%d" % number)
     await bus.request("events.posts.x", b"the last", timeout_seconds=20)
 
+    async with asyncio.timeout(20):  # for a moment the consumer does not know of what was stored
+        while await pending(bus) <= MANY_EVENTS:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
     findings = await examined(a_subject(server.url))
 
     says = f"{MANY_EVENTS + 1} events wait to be told to those whom they concern"
     assert wrong(findings) == {"consumer notify": (Level.WARNING, says)}
+
+
+async def pending(bus: Bus) -> int:
+    """The events that the consumer has yet to be given."""
+    info = await JetStreamApi(bus).request("CONSUMER.INFO", "EVENTS", NOTIFY_CONSUMER)
+    return int(info["num_pending"])
 
 
 @pytest.mark.parametrize(("off", "where"), [(90, "90 s ahead of"), (-90, "90 s behind")])
@@ -267,7 +277,8 @@ async def test_services_are_asked_side_by_side_so_that_none_waits_for_one_that_h
         writer.close()
 
     async with a_tcp_server(answer) as port, a_tcp_server(answer) as other:
-        found = await look_at_services((f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}"))
+        asked = (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}")
+        found = await look_at_services(asked, ask_seconds=20)
 
     assert [each.level for each in found] == [Level.OK] * 2
 

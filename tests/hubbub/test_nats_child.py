@@ -57,7 +57,7 @@ def start_parent() -> Iterator[StartParent]:
 
 async def soon(ask: Callable[[], object]) -> None:
     """Wait for the condition without blocking the loop."""
-    await anyio.to_thread.run_sync(lambda: until(ask, seconds=20))
+    await anyio.to_thread.run_sync(until, ask)
 
 
 def test_the_server_dies_with_its_parent_however_that_dies(
@@ -68,9 +68,9 @@ def test_the_server_dies_with_its_parent_however_that_dies(
 
     parent.kill()
 
-    until(lambda: is_gone(server), seconds=20)
+    until(lambda: is_gone(server))
     assert shell is not None
-    until(lambda: is_gone(shell), seconds=20)
+    until(lambda: is_gone(shell))
 
 
 def test_a_server_that_hangs_dies_with_its_parent_too(
@@ -81,7 +81,7 @@ def test_a_server_that_hangs_dies_with_its_parent_too(
 
     parent.kill()
 
-    until(lambda: is_gone(server), seconds=15)
+    until(lambda: is_gone(server))
 
 
 def test_the_next_one_waits_until_the_store_is_let_go_of(

@@ -26,6 +26,7 @@ from hubbub_client.jetstream.publishing import publish as publish_on_bus
 from hubbub_client.nats.client import BusUnavailable, connect_bus
 from shared.web.page_headers import PAGE_HEADERS
 from tests.fixtures import plain_http
+from tests.fixtures.waiting import eventually
 from tests.system.processes import HubbubProcess, Processes, is_gone, processes_in, until
 from tools.contracts import OPENAPI
 
@@ -204,7 +205,7 @@ def test_a_second_one_on_the_same_folder_is_told_who_has_it(
     pid = standing.process.pid
     assert f"is in use by process {pid} ({standing.url})" in second.log.splitlines()[-1]
     assert "Traceback" not in second.log
-    assert standing.is_ready()
+    standing.until_ready()
 
 
 def test_the_other_commands_find_it_by_its_data_folder(
@@ -251,7 +252,8 @@ async def test_an_application_publishes_on_its_bus_with_what_lies_in_the_data_fo
                 message_id="forged",
                 deadline_seconds=1,
             )
-    assert "authentication error" in (data / "nats/nats.log").read_text()
+        bus_log = data / "nats/nats.log"
+        await eventually(lambda: "authentication error" in bus_log.read_text())
 
 
 def test_its_services_do_nothing_on_the_bus_that_they_may_not(standing: HubbubProcess) -> None:
@@ -373,7 +375,7 @@ def test_nothing_outlives_it_when_it_is_killed(processes: Processes) -> None:
 
     system.kill()
 
-    until(lambda: all(map(is_gone, started)), seconds=10, why=f"all of {started} are gone")
+    until(lambda: all(map(is_gone, started)), why=f"all of {started} are gone")
 
 
 def test_the_demo_users_are_for_this_machine_alone(processes: Processes) -> None:

@@ -420,6 +420,8 @@ async def test_what_the_bus_was_made_to_deliver_to_the_stream_is_not_the_streams
     async with start_publisher(bus) as publisher, following(follower):
         await follower.until_caught_up()
         await deliver_from_elsewhere(bus, f"{stream}.{place}.k", sequence=1)
+        if place == "pub":
+            await eventually(lambda: follower.position == 1)
         await publish_numbers(publisher, stream, range(1))
         await eventually(lambda: reader.payloads == [b"0"])
 
@@ -442,8 +444,14 @@ async def deliver_from_elsewhere(bus: Bus, to: str, *, sequence: int) -> None:
     bus.send(f"events.{name}.k", b"forged", headers=headers)
     bus.send(f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{name}", b'{"batch": 1}', reply=to)
     async with asyncio.timeout(10):
-        while (await js_api(bus, f"CONSUMER.INFO.EVENTS.{name}"))["num_pending"]:  # noqa: ASYNC110
+        while not await was_delivered(bus, name):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def was_delivered(bus: Bus, consumer: str) -> bool:
+    """Not whether nothing is pending: at first the consumer does not know of what was stored."""
+    delivered = (await js_api(bus, f"CONSUMER.INFO.EVENTS.{consumer}"))["delivered"]
+    return bool(delivered["consumer_seq"])
 
 
 async def test_another_epoch_is_noticed_without_any_traffic(bus: Bus) -> None:
