@@ -118,7 +118,7 @@ def test_two_windows_show_each_others_actions_live(
     expect(ada.locator("#notifications")).to_have_text("Grace liked “Engines”")
 
     grace.get_by_role("button", name="Sign out").click()
-    leaves_ms = 15_000  # a reload is not a leave: there is a grace of some seconds
+    leaves_ms = 30_000  # a reload is not a leave: there is a grace of some seconds
     expect(ada.locator("#messages")).to_contain_text("Grace left", timeout=leaves_ms)
     expect(ada.locator("#count")).to_have_text("1 here")
     expect(grace.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -22,7 +22,7 @@ from tests.fixtures.nats import StartServer
 from tests.fixtures.waiting import eventually
 
 VALUES: dict[str, Any] = read_yaml(KUBERNETES / "nats-values.yaml")
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 20
 
 
 def _as_the_chart_writes_it(config: dict[str, Any]) -> str:

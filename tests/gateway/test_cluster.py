@@ -44,7 +44,7 @@ class Gateways:
             bus,
             leases=lambda: frozenset(map(NodeId, self.leases)),
             own_lease=lambda: lease,
-            limits=limits or ClusterLimits(survey_seconds=1.5),
+            limits=limits or ClusterLimits(survey_seconds=3),
         )
         cluster.handle("number", Number, handler)
         await stack.enter_async_context(cluster.listening())
@@ -145,13 +145,15 @@ async def test_whatever_comes_over_the_bus_a_gateway_goes_on(
         bus.send(f"{subject}.number", b'{"sender":1}')
         asked = {"sender": "x", "body": {"number": "no number"}}
         refused = await bus.request(
-            f"{subject}.number", json.dumps(asked).encode(), timeout_seconds=5
+            f"{subject}.number", json.dumps(asked).encode(), timeout_seconds=20
         )
         unknown = await bus.request(
-            f"{subject}.nothing", json.dumps(asked).encode(), timeout_seconds=5
+            f"{subject}.nothing", json.dumps(asked).encode(), timeout_seconds=20
         )
         asked["body"] = {"number": 21}
-        good = await bus.request(f"{subject}.number", json.dumps(asked).encode(), timeout_seconds=5)
+        good = await bus.request(
+            f"{subject}.number", json.dumps(asked).encode(), timeout_seconds=20
+        )
 
     assert json.loads(refused)["error"] == json.loads(unknown)["error"] == "not answered"
     assert json.loads(good)["result"] == 42

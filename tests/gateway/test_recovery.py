@@ -114,7 +114,7 @@ async def test_what_the_stream_no_longer_holds_is_too_old(
 
 
 async def request(bus: Bus, what: str, payload: dict[str, Any]) -> None:
-    answer = await bus.request(f"$JS.API.{what}", json.dumps(payload).encode(), timeout_seconds=5)
+    answer = await bus.request(f"$JS.API.{what}", json.dumps(payload).encode(), timeout_seconds=20)
     assert "error" not in json.loads(answer)
 
 

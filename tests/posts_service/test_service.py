@@ -93,7 +93,7 @@ async def stored_events(bus: Bus, subject: str = "events.posts.>") -> list[Envel
     while True:
         request = json.dumps({"seq": sequence, "next_by_subj": subject}).encode()
         answer = json.loads(
-            await bus.request("$JS.API.STREAM.MSG.GET.EVENTS", request, timeout_seconds=2)
+            await bus.request("$JS.API.STREAM.MSG.GET.EVENTS", request, timeout_seconds=20)
         )
         if "error" in answer:
             return found

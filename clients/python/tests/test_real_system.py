@@ -201,9 +201,9 @@ def test_it_ends_with_the_tests_also_if_they_are_killed(tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_ready_in_time_is_stopped(tmp_path: Path) -> None:
-    options = "hubbub_command = sh -c 'echo $$ > pid; exec sleep 600'\nhubbub_start_seconds = 1"
+    options = "hubbub_command = sh -c 'echo $$ > pid; exec sleep 600'\nhubbub_start_seconds = 3"
 
     said = run_pytest(tmp_path, ASKING, ini=options)
 
-    assert "`hubbub up` is not ready after 1 s, and printed:\nnothing\n" in said
+    assert "`hubbub up` is not ready after 3 s, and printed:\nnothing\n" in said
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))

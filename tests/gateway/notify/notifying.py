@@ -87,7 +87,7 @@ class Notifying:
 
     async def acked_up_to(self) -> int:
         call = "$JS.API.CONSUMER.INFO.EVENTS.notify"
-        info = json.loads(await self.bus.request(call, b"", timeout_seconds=2))
+        info = json.loads(await self.bus.request(call, b"", timeout_seconds=20))
         return int(info["ack_floor"]["stream_seq"])
 
     async def until_ids_are_forgotten(self) -> None:

@@ -38,7 +38,7 @@ QUICK = PresenceLimits(
 )
 """No lease expires, however busy the machine is; but for those of gateways with other limits."""
 EXPIRING = replace(QUICK, lease_seconds=2)
-PATIENT_SECONDS = 2.0
+PATIENT_SECONDS = 4.0
 """A hold in which a gateway on a busy machine writes its entries anew."""
 GONE_SECONDS = 15.0
 """Until a killed gateway's users have left."""

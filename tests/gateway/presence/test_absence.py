@@ -44,11 +44,11 @@ async def until_expired(gateway: Gateway, node: NodeId) -> None:
 
 async def republish(gateway: Gateway, *, on: bool) -> None:
     """Turn the stream's live copies on or off."""
-    answer = await gateway.bus.request("$JS.API.STREAM.INFO.PRES", b"", timeout_seconds=2)
+    answer = await gateway.bus.request("$JS.API.STREAM.INFO.PRES", b"", timeout_seconds=20)
     config = json.loads(answer)["config"]
     config["republish"] = {"src": "pres.st.>", "dest": "pres.live.>"} if on else None
     answer = await gateway.bus.request(
-        "$JS.API.STREAM.UPDATE.PRES", json.dumps(config).encode(), timeout_seconds=2
+        "$JS.API.STREAM.UPDATE.PRES", json.dumps(config).encode(), timeout_seconds=20
     )
     assert "error" not in json.loads(answer), answer
 

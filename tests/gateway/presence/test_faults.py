@@ -227,7 +227,7 @@ async def test_after_a_stream_is_made_anew_its_entries_are_written_anew_and_no_u
         one.enter(ANN)
         two.enter(BOB)
         await eventually(lambda: one.users == two.users == {ANN, BOB})
-        await one.bus.request("$JS.API.STREAM.DELETE.PRES", b"", timeout_seconds=2)
+        await one.bus.request("$JS.API.STREAM.DELETE.PRES", b"", timeout_seconds=20)
         await eventually(lambda: not one.presence.caught_up and not two.presence.caught_up)
         await bootstrap(one.bus)
         await eventually(lambda: one.presence.caught_up and two.presence.caught_up)

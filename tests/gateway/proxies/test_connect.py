@@ -287,7 +287,7 @@ async def test_who_came_by_a_cookie_publishes_and_leaves_when_the_user_is_revoke
 
         revoked = UserRevoked(user_id="9").model_dump_json().encode()
         await publisher.publish(
-            "ctl.pub.auth.user_revoked", revoked, message_id="r", deadline_seconds=5
+            "ctl.pub.auth.user_revoked", revoked, message_id="r", deadline_seconds=20
         )
         assert await client.closed() == (3500, "invalid token")
 
@@ -304,7 +304,7 @@ async def test_who_is_revoked_while_the_application_is_asked_is_not_let_in(
         await application.until_asked(1)
         revoked = UserRevoked(user_id=UserId("991")).model_dump_json().encode()
         await publisher.publish(
-            "ctl.pub.auth.user_revoked", revoked, message_id=a_room(), deadline_seconds=5
+            "ctl.pub.auth.user_revoked", revoked, message_id=a_room(), deadline_seconds=20
         )
         assert await witness.closed() == (3500, "invalid token")
 

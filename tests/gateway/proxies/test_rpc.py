@@ -84,7 +84,7 @@ async def has_heard(bus: Bus) -> None:
     echo = await bus.subscribe(
         subject, lambda _subject, _payload, _headers, reply: bus.send(reply.decode(), b"")
     )
-    await bus.request(subject, b"", timeout_seconds=5)
+    await bus.request(subject, b"", timeout_seconds=20)
     echo.close()
 
 

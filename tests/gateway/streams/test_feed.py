@@ -143,14 +143,14 @@ async def test_a_jump_is_told_once_the_ring_is_empty_as_too_old_or_as_another_ep
             await eventually(lambda: feed.ring.get(before) is not None)
 
         last = [await publish() for _ in range(3)][-1]
-        await bus.request("$JS.API.STREAM.PURGE.RT", b'{"seq":%d}' % last, timeout_seconds=5)
+        await bus.request("$JS.API.STREAM.PURGE.RT", b'{"seq":%d}' % last, timeout_seconds=20)
         async with running(feed.run):
             await eventually(lambda: told == [Reason.TOO_OLD])
             await feed.until_caught_up()
             before = await publish()
             await eventually(lambda: feed.ring.get(before) is not None)
 
-        await bus.request("$JS.API.STREAM.DELETE.RT", b"", timeout_seconds=5)
+        await bus.request("$JS.API.STREAM.DELETE.RT", b"", timeout_seconds=20)
         await bootstrap(bus)
         async with running(feed.run):
             await eventually(lambda: told == [Reason.TOO_OLD, Reason.EPOCH])

@@ -124,7 +124,7 @@ async def _flood_with_pings(raw: socket.socket) -> None:
 
 async def test_a_peer_that_reads_may_ping_as_long_as_it_likes() -> None:
     async with a_gateway(bare_frames_per_second=10_000) as gateway, gateway.tab() as tab:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for _ in range(2000):
                 await (await tab.ping(b"x" * 125))
         await tab.send("still here")

@@ -19,7 +19,7 @@ from shared.jetstream.follower import Follower
 async def js_api(bus: Bus, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
     payload = b"" if request is None else json.dumps(request).encode()
     answer: dict[str, Any] = json.loads(
-        await bus.request(f"$JS.API.{call}", payload, timeout_seconds=5)
+        await bus.request(f"$JS.API.{call}", payload, timeout_seconds=20)
     )
     assert "error" not in answer, answer["error"]
     return answer

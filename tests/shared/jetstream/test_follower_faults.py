@@ -48,12 +48,12 @@ async def test_every_acked_publication_is_delivered_once_in_order_through_kill_9
                     group.create_task(publish(key))
                 for _ in range(3):
                     goal = len(acked) + 300
-                    await eventually(lambda goal=goal: len(acked) > goal)  # type: ignore[misc]
+                    await eventually(lambda goal=goal: len(acked) > goal, seconds=30)  # type: ignore[misc]
                     server.kill()
                     await eventually(lambda: not follower.caught_up)
                     server.start()
                 goal = len(acked) + 300
-                await eventually(lambda: len(acked) > goal)
+                await eventually(lambda: len(acked) > goal, seconds=30)
                 stop.set()
             stored = await read_all(writer, stream)
             await eventually(lambda: follower.position == stored[-1].sequence)
@@ -221,7 +221,7 @@ async def a_gated_pair(
             await bus.until_connected()
             await publish_numbers(publisher, publications, range(count))
             await publish_numbers(publisher, revocations, range(1))
-            await bus.request("$JS.API.INFO", b"", timeout_seconds=5)
+            await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
             assert second.messages == []
             assert not after.caught_up
             before.gate.set()

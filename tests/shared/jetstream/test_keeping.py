@@ -56,7 +56,7 @@ async def epochs(bus: Bus) -> dict[str, str]:
 
 async def has_consumer(bus: Bus) -> bool:
     try:
-        answer = await bus.request("$JS.API.CONSUMER.INFO.EVENTS.notify", b"", timeout_seconds=5)
+        answer = await bus.request("$JS.API.CONSUMER.INFO.EVENTS.notify", b"", timeout_seconds=20)
     except BusUnavailable:
         return False
     return "error" not in json.loads(answer)

@@ -175,7 +175,7 @@ async def store_until_refused(publisher: Publisher, subject: str, *, at_most: in
     for number in range(at_most):
         try:
             await publisher.publish(
-                subject, FULL, message_id=f"{subject}-{number}", deadline_seconds=1
+                subject, FULL, message_id=f"{subject}-{number}", deadline_seconds=3
             )
         except BusUnavailable:
             return number

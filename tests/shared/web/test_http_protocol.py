@@ -25,7 +25,7 @@ class Impatient(BoundedHttp):
 
 
 class LessImpatient(BoundedHttp):
-    request_seconds = 1.0
+    request_seconds = 3.0
 
 
 class Narrow(BoundedHttp):
@@ -219,7 +219,7 @@ async def test_requests_in_time_are_answered_one_after_another() -> None:
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 ")
             assert await reader.readexactly(len(str(size))) == str(size).encode()
-            await asyncio.sleep(LessImpatient.request_seconds / 2)  # each has its own time
+            await asyncio.sleep(LessImpatient.request_seconds * 0.4)  # each has its own time
         writer.close()
         await service.all_gone()
 

@@ -152,7 +152,8 @@ async def test_a_long_handler_keeps_its_event(nats_url: str, bus: Bus) -> None:
     name, begun, may_end = a_name(), list[int](), asyncio.Event()
 
     def a_process() -> Events:
-        events = Events(f"{name}-mailer", limits=replace(QUICK, ack_wait_seconds=1))
+        # The loop may stand still for two thirds of it.
+        events = Events(f"{name}-mailer", limits=replace(QUICK, ack_wait_seconds=4))
 
         @events.on(OrderPaid, service=name)
         async def hear(event: OrderPaid) -> None:
@@ -168,7 +169,7 @@ async def test_a_long_handler_keeps_its_event(nats_url: str, bus: Bus) -> None:
     ):
         await shop.emit(OrderPaid(order_id=1))
         await eventually(lambda: begun == [1])
-        await until_older(bus, f"{name}-mailer", seconds=2)
+        await until_older(bus, f"{name}-mailer", seconds=5)
         may_end.set()
         await until_settled(bus, f"{name}-mailer")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from unittest.mock import ANY
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from clients.python.tests.bus.consuming import OrderPaid, a_name
+from clients.python.tests.bus.consuming import SECONDS, OrderPaid, a_name
 from clients.python.tests.conftest import API_KEY
 from hubbub_client import (
     BadRequest,
@@ -285,9 +285,22 @@ async def test_the_user_application_publishes_and_nobody_signs_in_by_a_wrong_pas
         await hubbub.emit(OrderPaid(order_id=1))
     async with connect(file, limits=SOON) as hubbub:
         hubbub.service = "posts"  # which `connect` refuses
-        with pytest.raises(Unauthorized, match=r"events\.posts\.order_paid"):
-            await hubbub.emit(OrderPaid(order_id=1))
+        refusal = await until_refused(lambda: hubbub.emit(OrderPaid(order_id=1)))
+        assert "events.posts.order_paid" in refusal
     wrong = url_of(server, "application", "guessed")
     async with connect(wrong, limits=SOON) as hubbub:
-        with pytest.raises(Unauthorized, match="Authorization Violation"):
-            await hubbub.publish("chat:a", 1)
+        refusal = await until_refused(lambda: hubbub.publish("chat:a", 1))
+        assert "Authorization Violation" in refusal
+
+
+async def until_refused(ask: Callable[[], Awaitable[object]]) -> str:
+    """Why. Who does not hear of a refusal within the deadline takes the bus to be away."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                await ask()
+            except Unavailable:
+                continue
+            except Unauthorized as refusal:
+                return str(refusal)
+            raise AssertionError("it was allowed")

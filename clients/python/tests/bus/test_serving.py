@@ -110,4 +110,8 @@ async def test_the_events_of_a_process_that_is_killed_go_to_another(
         stuck.kill()
         await stuck.wait()
         async with consuming(events, nats_url):
-            await eventually(lambda: heard == [(1, 2)])
+            await eventually(lambda: bool(heard))
+
+    order_id, deliveries = heard[0]
+    assert order_id == 1
+    assert deliveries > 1

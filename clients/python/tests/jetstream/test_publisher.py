@@ -75,7 +75,7 @@ async def test_no_more_than_the_window_is_in_flight(bus: Bus) -> None:
         for number in range(5):
             group.create_task(publisher.publish("silent.window", b"", message_id=str(number)))
         await eventually(lambda: len(asked) == 3)
-        await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
+        await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
         assert len(asked) == 3
         assert publisher.unanswered == 5
 
@@ -312,7 +312,7 @@ async def test_what_was_in_flight_when_the_connection_was_lost_is_sent_again_at_
         server.pause()
         tasks = [
             group.create_task(
-                publisher.publish(f"{stream}.pub.a", b"", message_id=str(n), deadline_seconds=10)
+                publisher.publish(f"{stream}.pub.a", b"", message_id=str(n), deadline_seconds=60)
             )
             for n in range(5)
         ]
@@ -338,7 +338,7 @@ async def test_a_stream_that_comes_late_still_gets_the_message(bus: Bus) -> None
 
     async with start_publisher(bus) as publisher, asyncio.TaskGroup() as group:
         publishing = group.create_task(
-            publisher.publish(f"{name}.pub.a", b"", message_id="a", deadline_seconds=10)
+            publisher.publish(f"{name}.pub.a", b"", message_id="a", deadline_seconds=30)
         )
         await asyncio.sleep(0.1)  # so that it has been refused at least once
         assert not publishing.done()
@@ -431,11 +431,11 @@ async def test_nothing_in_flight_is_lost_or_doubled_by_kill_9(nats_server: Start
                 group.create_task(publish_until(stop, publisher, str(key)))
             for _ in range(3):
                 goal = len(acked) + 500
-                await eventually(lambda goal=goal: len(acked) > goal)  # type: ignore[misc]
+                await eventually(lambda goal=goal: len(acked) > goal, seconds=30)  # type: ignore[misc]
                 server.kill()
                 server.start()
             goal = len(acked) + 500
-            await eventually(lambda: len(acked) > goal)
+            await eventually(lambda: len(acked) > goal, seconds=30)
             stop.set()
 
         stored = {m.payload.decode(): m.sequence for m in await read_all(bus, stream)}

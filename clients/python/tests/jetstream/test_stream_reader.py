@@ -154,7 +154,7 @@ async def test_a_batch_of_which_nothing_got_lost_is_whole(bus: Bus) -> None:
 
 async def test_replies_are_plain_tuples_of_payload_and_headers(bus: Bus) -> None:
     replies = await bus.request_many(
-        "$JS.API.INFO", b"", is_last=lambda _reply: True, timeout_seconds=2
+        "$JS.API.INFO", b"", is_last=lambda _reply: True, timeout_seconds=20
     )
 
     assert [type(reply) for reply in replies] == [Reply]

@@ -108,21 +108,25 @@ async def test_a_job_that_is_forgotten_is_redelivered_after_the_ack_wait(
     never_reports = WorkQueueLimits(progress_seconds=600)
     async with open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, never_reports) as queue:
         await add(own_publisher, b"forgotten")
-        [first] = await until_taken(queue)
-        [again] = await until_taken(queue)
+        [first] = await until_taken(queue, 1)
+        [again] = await until_taken(queue, 1)
 
     assert (first.payload, first.deliveries) == (b"forgotten", 1)
     assert (again.payload, again.deliveries) == (b"forgotten", 2)
 
 
 async def test_a_process_that_waits_gets_a_job_as_soon_as_there_is_one(
-    queue: WorkQueue, own_publisher: Publisher
+    own_bus: Bus, own_publisher: Publisher
 ) -> None:
-    async with asyncio.TaskGroup() as group:
+    asks_once = WorkQueueLimits(wait_seconds=60)
+    async with (
+        open_work_queue(own_bus, "EVENTS", NOTIFY_CONSUMER, asks_once) as queue,
+        asyncio.TaskGroup() as group,
+    ):
         waiting = group.create_task(until_taken(queue))
         await asyncio.sleep(0)
         await add(own_publisher, b"1")
-        await eventually(waiting.done, seconds=4)
+        await eventually(waiting.done)
 
     assert [job.payload for job in waiting.result()] == [b"1"]
 

@@ -168,7 +168,7 @@ async def test_a_message_that_is_too_large_is_rejected_and_the_connection_stays(
         with pytest.raises(MessageRejected):
             bus.send("a", bytes(990), headers=b"NATS/1.0\r\nA: b\r\n\r\n")
         bus.send("a", bytes(1000))
-        await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
+        await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
 
     assert downs == [1]  # our own close
 
@@ -182,7 +182,7 @@ async def test_a_subject_that_is_none_is_rejected_and_the_connection_stays(
     with pytest.raises(MessageRejected):
         bus.send(subject, b"")
 
-    await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
+    await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
 
 
 async def test_what_cannot_be_sent_is_bounded(nats_server: StartServer) -> None:
@@ -212,7 +212,7 @@ async def test_a_server_that_hangs_with_a_full_pipe_is_left_and_found_again(
         server.go_on()
         async with asyncio.timeout(20):
             await bus.until_connected()
-        await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
+        await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
 
 
 async def test_a_connection_that_is_closed_for_good_ends_the_body(
@@ -280,7 +280,7 @@ async def test_what_was_unsent_when_the_connection_was_lost_is_not_sent_later(
     heard: list[bytes] = []
 
     # Longer than it takes to fill the pipe, or it is left before.
-    async with connect_bus(server.url, name="test", ping_seconds=0.5) as bus:
+    async with connect_bus(server.url, name="test", ping_seconds=1.5) as bus:
         await bus.subscribe("a", lambda _s, payload, _h, _r: heard.append(payload[:1]))
         await bus.until_connected()
         server.pause()

@@ -176,6 +176,6 @@ async def test_a_subscription_survives_reconnects_until_it_is_closed(
         subscription.close()
         subscription.close()
         bus.send("a.b", b"2")
-        await bus.request("$JS.API.INFO", b"", timeout_seconds=2)
+        await bus.request("$JS.API.INFO", b"", timeout_seconds=20)
 
     assert heard == [b"1"]

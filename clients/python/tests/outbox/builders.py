@@ -42,7 +42,7 @@ async def stored(bus: Bus, name: str) -> list[int]:
         request = {"seq": sequence, "next_by_subj": f"events.test.{name}"}
         answer = json.loads(
             await bus.request(
-                "$JS.API.STREAM.MSG.GET.EVENTS", json.dumps(request).encode(), timeout_seconds=5
+                "$JS.API.STREAM.MSG.GET.EVENTS", json.dumps(request).encode(), timeout_seconds=20
             )
         )
         if "error" in answer:

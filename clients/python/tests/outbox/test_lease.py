@@ -91,7 +91,8 @@ async def test_one_that_is_not_renewed_expires(sessions: Sessions) -> None:
     dead, heir = Lease(sessions, seconds=SHORT_SECONDS), Lease(sessions, seconds=LONG_SECONDS)
     assert await dead.hold()
 
-    assert not await heir.hold()
+    was_free = await heir.hold()
+    assert not was_free or dead.remaining_seconds <= 0  # a machine may stand still until then
     await until(heir.hold)
 
     assert dead.remaining_seconds <= 0

@@ -28,7 +28,7 @@ from tests.fixtures.waiting import eventually
 from tests.shared.accounts import AccountRow, CardRow, balance, create_tables, open_account
 
 WRITERS = 20
-IN_TIME_SECONDS = 3
+IN_TIME_SECONDS = 8
 
 
 @pytest.fixture
