@@ -59,7 +59,8 @@ function draw(post) {
  */
 function place(post) {
   if (shown.has(post.id)) return;
-  const older = [...list.children].find((/** @type {HTMLElement} */ item) => Number(item.dataset.post) < post.id);
+  const items = /** @type {HTMLElement[]} */ ([...list.children]);
+  const older = items.find((item) => Number(item.dataset.post) < post.id);
   list.insertBefore(draw(post), older ?? null);
 }
 
