@@ -20,7 +20,6 @@ from auth_service.schemas import NewUser, Refresh, SignIn
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer
 from auth_service.throttle import Throttle
-from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.clock import Clock, our_clock, trouble_with_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.trusted_clock import TrustedClock
@@ -72,16 +71,14 @@ class AuthParts:
     origins: Origins = field(default_factory=Origins)
     """Of pages that may ask."""
 
-    async def ensure_user(self, *, email: str, name: str, password: str) -> UserId:
-        """The user with this email, made if there is none; an existing account is not changed."""
+    async def ensure_user(self, *, email: str, name: str, password: str) -> bool:
+        """Make the user with this email, if there is none; an existing account is not changed.
+
+        Returns:
+            Whether the account has this password.
+        """
         return await use_cases.ensure_user(
             self.sessions, self.passwords, email=email, name=name, password=password
-        )
-
-    async def has_password(self, *, email: str, password: str) -> bool:
-        """Whether there is an account with this email and this password."""
-        return await use_cases.has_password(
-            self.sessions, self.passwords, email=email, password=password
         )
 
     async def delete_user(self, *, email: str, password: str) -> bool:

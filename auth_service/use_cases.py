@@ -26,7 +26,7 @@ from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow, user_id_of
 from auth_service.throttle import Throttle
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import SessionId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.outbox import append_message
@@ -101,22 +101,19 @@ async def register(
 
 async def ensure_user(
     sessions: Sessions, passwords: Passwords, *, email: str, name: str, password: str
-) -> UserId:
-    """The user with this email, made if there is none; an existing account is not changed."""
-    async with transaction(sessions, read_only=True) as db:
-        found = await repository.find_user(db, *_keys_of(email))
-    if found is None:
-        found = await _make_account(
+) -> bool:
+    """Make the user with this email, if there is none; an existing account is not changed.
+
+    Returns:
+        Whether the account has this password.
+    """
+    try:
+        await _make_account(
             sessions, passwords, email=email, name=name, password=password, address=""
         )
-    return user_id_of(found.id)
-
-
-async def has_password(
-    sessions: Sessions, passwords: Passwords, *, email: str, password: str
-) -> bool:
-    """Whether there is an account with this email and this password."""
-    return await _find_by_password(sessions, passwords, email, password) is not None
+    except EmailTaken:
+        return await _find_by_password(sessions, passwords, email, password) is not None
+    return True
 
 
 async def delete_user(

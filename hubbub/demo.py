@@ -21,12 +21,10 @@ async def ensure_demo_users(auth: AuthParts) -> list[DemoUser]:
 
     Somebody may have registered the email with another password: that account stays theirs.
     """
-    for demo in DEMO_USERS:
-        await auth.ensure_user(email=demo.email, name=demo.name, password=DEMO_PASSWORD)
     return [
         demo
         for demo in DEMO_USERS
-        if await auth.has_password(email=demo.email, password=DEMO_PASSWORD)
+        if await auth.ensure_user(email=demo.email, name=demo.name, password=DEMO_PASSWORD)
     ]
 
 

@@ -27,6 +27,12 @@ from hubbub_client.sync_client import SyncHubbub
 POLL_SECONDS = 0.05
 STOP_SECONDS = 20.0
 """From the signal to the end; then it is killed."""
+QUICK_HASHES = {
+    "HUBBUB_AUTH_ARGON2_MEMORY_KIB": "8",
+    "HUBBUB_AUTH_ARGON2_PASSES": "1",
+    "HUBBUB_AUTH_ARGON2_LANES": "1",
+}
+"""Of passwords that are nobody's: as they are meant to be, they take half of a system's start."""
 SHOWN_LINES = 40
 """Of what a system printed that did not start, or has ended."""
 
@@ -86,6 +92,7 @@ def running_server(
         for name, value in os.environ.items()  # noqa: TID251 passed on
         if not name.startswith("HUBBUB_")
     }
+    environment |= QUICK_HASHES
     environment |= {"HUBBUB_API_KEY": api_key, "HUBBUB_HMAC_SECRET": secret, **settings}
     with tempfile.TemporaryDirectory(prefix="hubbub-") as home, _Log(Path(home, "log")) as log:
         up = [*_found(command), "up", "--port", "0", "--data", str(Path(home, "data"))]
