@@ -15,11 +15,13 @@ from hubbub.bus_access import bus_of, named_bus
 from hubbub.channels import known_channels, why_not_store
 from hubbub.errors import CommandFailed
 from hubbub.lines import lines_of
+from hubbub_client.bus.publications import is_same_data
 from hubbub_client.contracts import json_values
 from hubbub_client.contracts.channels import BadChannelName, parse_channel
 from hubbub_client.contracts.ids import ChannelName
-from hubbub_client.contracts.publications import BadPublication
-from hubbub_client.jetstream.publisher import Publisher, start_publisher
+from hubbub_client.contracts.publications import BadPublication, Publication
+from hubbub_client.jetstream.api import JetStreamApi
+from hubbub_client.jetstream.publisher import PubAck, Publisher, start_publisher
 from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
@@ -87,6 +89,23 @@ def check_channel(channels: Namespaces, channel: ChannelName, data: Any) -> None
         raise BadLine(f"{channel}: {refusal}")
 
 
+async def store(
+    bus: Bus, publisher: Publisher, channel: ChannelName, data: Any, *, key: str | None
+) -> PubAck:
+    """Publish the value; what its key has stored before has to be the same, as with `/api`.
+
+    Raises:
+        BadLine: the key stands for other data.
+        BusUnavailable, MessageRejected, BadPublication: as `publish` says.
+    """
+    stored = await publish(publisher, channel, data, key=key, deadline_seconds=DEADLINE_SECONDS)
+    if stored.duplicate:
+        first = await JetStreamApi(bus).get_message("RT", {"seq": stored.offset})
+        if first is not None and not is_same_data(first.payload, Publication(data).encode()):
+            raise BadLine(f"the key stands for other data, at offset {stored.offset}")
+    return stored
+
+
 async def publish_one(
     bus: Bus, channels: Namespaces, channel: str, text: str, *, key: str | None
 ) -> None:
@@ -98,10 +117,8 @@ async def publish_one(
         raise CommandFailed(f"cannot publish: {error}") from error
     async with start_publisher(bus) as publisher:
         try:
-            stored = await publish(
-                publisher, name, data, key=key, deadline_seconds=DEADLINE_SECONDS
-            )
-        except BadPublication as error:
+            stored = await store(bus, publisher, name, data, key=key)
+        except (BadLine, BadPublication) as error:
             raise CommandFailed(f"cannot publish: {error}") from error
     again = " (it was there already)" if stored.duplicate else ""
     click.echo(f"stored at offset {stored.offset}{again}")
@@ -161,7 +178,7 @@ async def publish_lines(
                     tally.fail(number, error)
                     continue
                 await room.acquire()
-                group.create_task(_publish(publisher, number, channel, read, tally, room))
+                group.create_task(_publish(bus, publisher, number, channel, read, tally, room))
 
         reading = group.create_task(read_all())
         stopping = group.create_task(stop.wait())
@@ -174,6 +191,7 @@ async def publish_lines(
 
 
 async def _publish(
+    bus: Bus,
     publisher: Publisher,
     number: int,
     channel: ChannelName,
@@ -182,10 +200,8 @@ async def _publish(
     room: asyncio.Semaphore,
 ) -> None:
     try:
-        await publish(
-            publisher, channel, line.data, key=line.key, deadline_seconds=DEADLINE_SECONDS
-        )
-    except (BusUnavailable, MessageRejected, BadPublication) as error:
+        await store(bus, publisher, channel, line.data, key=line.key)
+    except (BadLine, BusUnavailable, MessageRejected, BadPublication) as error:
         tally.fail(number, error)
     else:
         tally.stored += 1

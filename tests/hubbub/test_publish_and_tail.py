@@ -128,6 +128,22 @@ def test_any_text_is_published_and_printed_whatever_the_locale(
     assert "it was there already" in again.stdout
 
 
+def test_a_key_that_stands_for_other_data_is_refused(url: str, channel: ChannelName) -> None:
+    first = publish(channel, '{"price": 1}', "--key", "k", nats=url)
+    offset = first.stdout.split()[-1]
+
+    other = publish(channel, '{"price": 2}', "--key", "k", nats=url)
+    lines = [{"channel": channel, "data": {"price": each}, "key": "k"} for each in (1, 3)]
+    many = publish("-", nats=url, lines="\n".join(map(json.dumps, lines)))
+
+    why = f"the key stands for other data, at offset {offset}"
+    assert (other.returncode, other.stdout) == (1, "")
+    assert other.stderr == f"Error: cannot publish: {why}\n"
+    assert many.returncode == 1
+    assert many.stdout.startswith("1 stored, 1 failed")
+    assert many.stderr == f"line 2: {why}\n"
+
+
 def test_the_same_key_is_stored_once(url: str, channel: ChannelName) -> None:
     first = publish(channel, "1", "--key", "k", nats=url)
     second = publish(channel, "1", "--key", "k", nats=url)
