@@ -83,7 +83,7 @@ async def _flood(port: int, peers: int, kind: str) -> AsyncGenerator[None]:
 async def _keep_connecting(target: Target, user_id: int, ends_at: float, took: list[float]) -> None:
     """Connect again and again. One that is refused is tried again, and its duration goes on."""
     began = time.perf_counter()
-    while began < ends_at:
+    while not took or began < ends_at:
         with suppress(ConnectionClosed):
             async with _tab(target, user_id):
                 took.append(time.perf_counter() - began)

@@ -13,6 +13,9 @@ from tests.fixtures.nats import NatsServer, StartServer
 from tests.fixtures.tcp import a_tcp_server
 from tests.fixtures.waiting import eventually
 
+TURNS_OF_CONNECTING = 25
+"""Of the loop: more than it takes until the client waits for what the server says."""
+
 
 def send_until_refused(bus: Bus) -> None:
     for _ in range(10_000):
@@ -76,6 +79,37 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_server: StartS
 
     assert time.monotonic() - began_at < 5
     await eventually(lambda: sockets_to(server) == 0)
+
+
+@pytest.mark.parametrize("was_connected", [False, True])
+async def test_closing_in_any_turn_of_connecting_ends_the_connection(was_connected: bool) -> None:
+    """In one of them asyncio.wait_for, in nats-py, swallows the cancel."""
+    served: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.append(task)
+        if was_connected and len(served) == 1:  # welcome it, and turn it away
+            writer.write(b'INFO {"max_payload": 1000}\r\n')
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+        else:
+            await reader.read()
+        writer.close()
+
+    for turns in range(TURNS_OF_CONNECTING):
+        served.clear()
+        async with asyncio.timeout(20), a_tcp_server(serve) as port:
+            url = f"nats://127.0.0.1:{port}"
+            async with connect_bus(url, name="test", reconnect_seconds=0) as bus:
+                if was_connected:
+                    lost = asyncio.Event()
+                    bus.on_disconnected(lost.set)
+                    await lost.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            await asyncio.gather(*served)
 
 
 async def test_what_is_wrong_with_each_of_several_servers_is_said_once(

@@ -73,7 +73,6 @@ class Bus:
         """How often it refused anything."""
         self._servers = ""
         """Their addresses, without passwords."""
-        self.closing = False
         self._on_connected: list[Callable[[], None]] = []
         self._on_disconnected: list[Callable[[], None]] = []
         self._inbox = Inbox(inbox_prefix)
@@ -260,13 +259,16 @@ class Bus:
         await self._lost.wait()
         raise BusLost("the bus closed the connection for good")
 
+    def begin_close(self) -> None:
+        """Connect no more: what is being cancelled may not be told so."""
+        self._client.is_closing = True
+
     async def close(self, *, close_seconds: float) -> None:
         try:
             async with asyncio.timeout(close_seconds):
                 await self._client.close()
         except TimeoutError:
             log.warning(LogEvent("bus_close_timed_out"))
-            self._client.abort()
 
     async def _came_up(self) -> None:
         log.info(LogEvent("bus_connected"))
@@ -278,12 +280,12 @@ class Bus:
     async def _went_down(self) -> None:
         self._up.clear()
         self._inbox.connection_lost()
-        if not self.closing:
+        if not self._client.is_closing:
             log.warning(LogEvent("bus_disconnected"))
         self._call(self._on_disconnected)
 
     async def _was_closed(self) -> None:
-        if not self.closing:
+        if not self._client.is_closing:
             log.error(LogEvent("bus_lost"))
             self._lost.set()
 
@@ -350,8 +352,10 @@ async def connect_bus(
         try:
             yield bus
         finally:
-            bus.closing = True
-            while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
-                keeper.cancel()
-                await asyncio.wait({keeper}, timeout=close_seconds)
-            await bus.close(close_seconds=close_seconds)
+            bus.begin_close()
+            try:
+                while not keeper.done():  # asyncio.wait_for, in nats-py, may swallow one cancel
+                    keeper.cancel()
+                    await asyncio.wait({keeper}, timeout=close_seconds)
+            finally:  # cancelled or not
+                await bus.close(close_seconds=close_seconds)

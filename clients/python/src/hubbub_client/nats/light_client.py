@@ -85,6 +85,8 @@ class LightClient(Client):
         self._handlers: dict[int, Handler] = {}
         self._max_unsent_bytes = max_pending_bytes
         self._tap: Tap | None = None
+        self.is_closing = False
+        """Set before its tasks are cancelled, so that they end and connect no more."""
 
     @property
     def server_version(self) -> str:
@@ -153,8 +155,13 @@ class LightClient(Client):
         self._tap.write(command)
 
     async def close(self) -> None:
-        if self._flush_queue is not None:  # without connect() nats-py's close() fails
+        self.is_closing = True
+        if self._flush_queue is None:  # without connect() nats-py's close() fails
+            return
+        try:
             await super().close()
+        finally:  # in time or not
+            self.abort()
 
     def abort(self) -> None:
         """Close the socket, and drop what is unsent."""
@@ -165,6 +172,7 @@ class LightClient(Client):
     async def _process_connect_init(self) -> None:
         """The handshake; messages come only after the first subscription."""
         await super()._process_connect_init()
+        self._stop_if_closing()
         # No other task has run since. What nats-py has read by now, such as the INFO of other
         # servers, stays with it; all later bytes come through the tap.
         transport = self._transport._io_writer.transport  # type: ignore[union-attr]
@@ -186,16 +194,24 @@ class LightClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         """Nats-py does not close the socket of an attempt that the server refused."""
         self.abort()
-        if s.uri.scheme not in ("nats", "tls"):
+        self._stop_if_closing()
+        if s.uri.scheme in ("nats", "tls"):
+            s.last_attempt = time.monotonic()
+            self._transport = Transport()
+            await self._transport.connect(
+                s.uri,
+                buffer_size=DEFAULT_BUFFER_SIZE,
+                connect_timeout=self.options["connect_timeout"],
+            )
+        else:
             await super()._connect_to_server(s)
-            return
-        s.last_attempt = time.monotonic()
-        self._transport = Transport()
-        await self._transport.connect(
-            s.uri,
-            buffer_size=DEFAULT_BUFFER_SIZE,
-            connect_timeout=self.options["connect_timeout"],
-        )
+        self._stop_if_closing()
+
+    def _stop_if_closing(self) -> None:
+        """Cancel the running task: asyncio.wait_for, in nats-py, may have swallowed its cancel."""
+        if self.is_closing:
+            self.abort()
+            raise asyncio.CancelledError
 
     async def _attempt_reconnect(self) -> None:
         self.abort()  # close() would wait until a server that hangs has read all
