@@ -263,10 +263,21 @@ def _infos_of(values: Any) -> tuple[ClientInfo | None, ...] | None:
         if type(each) is not dict:
             return None
         texts = each.get("conn"), each.get("chan")
-        if not all(text is None or type(text) is str for text in texts):
+        if not all(text is None or _is_json_line(text) for text in texts):
             return None
         infos.append(ClientInfo(*(None if text is None else text.encode() for text in texts)))
     return tuple(infos)
+
+
+def _is_json_line(text: Any) -> bool:
+    """Whether it may stand in a frame as it is: one JSON value, within a line."""
+    if type(text) is not str or "\n" in text or "\r" in text:
+        return False
+    try:
+        pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _lease_state(payload: bytes, headers: bytes) -> LeaseState:
