@@ -49,15 +49,15 @@ async def test_failures_are_counted_over_any_minute_not_from_the_full_one(
     client: httpx2.AsyncClient, parts: AuthParts, clock: Clock
 ) -> None:
     await sign_in(client, "ann@example.com")
-    await time_passes(parts, clock, 55)
+    await time_passes(parts, clock, 30)
     for _ in range(9):
         await sign_in(client, "ann@example.com")
 
     throttled = await sign_in(client, "ann@example.com")
     assert throttled.status_code == 429
-    assert 0 < int(throttled.headers["Retry-After"]) <= 5  # less if the sign-ins took seconds
+    assert 0 < int(throttled.headers["Retry-After"]) <= 30  # less if the sign-ins took seconds
 
-    await time_passes(parts, clock, 6)
+    await time_passes(parts, clock, 31)
     assert (await sign_in(client, "ann@example.com")).status_code == 401
     assert (await sign_in(client, "ann@example.com")).status_code == 429
 
@@ -67,10 +67,10 @@ async def test_being_throttled_does_not_prolong_it(
 ) -> None:
     for _ in range(10):
         await sign_in(client)
-    await time_passes(parts, clock, 50)
+    await time_passes(parts, clock, 30)
 
     for _ in range(20):
-        assert int((await sign_in(client)).headers["Retry-After"]) <= 10
+        assert int((await sign_in(client)).headers["Retry-After"]) <= 30
 
 
 async def test_successful_sign_ins_are_never_throttled(client: httpx2.AsyncClient) -> None:

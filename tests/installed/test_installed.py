@@ -105,6 +105,7 @@ def test_all_that_it_keeps_is_where_it_was_started_and_git_leaves_it_alone(
     assert f"data              {application}/.hubbub\n" in system.log
 
 
+@pytest.mark.timeout(300)  # it installs, and compiles all that it imports
 @pytest.mark.skipif(not NOTHING_SKIPPED, reason="it asks an index, and uv keeps what it makes")
 def test_the_readmes_one_command_starts_it(
     wheel: Path, tmp_path: Path, processes: Processes

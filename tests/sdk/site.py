@@ -14,6 +14,7 @@ from hubbub_client.nats.client import Bus
 from tests.e2e.fault_proxy import FaultProxy, Faults, fault_proxy
 from tests.fixtures.tokens import SECRET, a_foreign_token
 from tests.gateway.chatting import RunningGateway, a_gateway, now
+from tests.gateway.serving import until
 from tests.sdk.clients import SdkClient
 from tests.sdk.javascript import TRANSPORTS, VERSIONS, Driver
 from tests.sdk.python import PyClient
@@ -88,6 +89,14 @@ class Site:
         """As a service does on the bus."""
         for each in data:
             await publish(self.publisher, channel, each)
+
+    async def until_left(self, channel: ChannelName) -> None:
+        """Return when nobody is subscribed; an SDK does not wait for the gateway to hear of it.
+
+        What is published before that reaches a client that has unsubscribed.
+        """
+        managers = [each.parts.manager for each in self.gateways]
+        await until(lambda: not any(list(each.subscriptions_to(channel)) for each in managers))
 
     def publish_ephemeral(self, channel: ChannelName, *data: Any) -> None:
         """As a service does on the bus, for those who are there."""

@@ -65,6 +65,7 @@ async def test_a_subscription_ends_and_begins_many_times(site: Site, sdk: Sdk) -
         await ann.resubscribe(channel)
     stats = await ann.call("presenceStats", channel)
     await ann.unsubscribe(channel)
+    await site.until_left(channel)
     await site.publish(channel, "missed")
     await ann.resubscribe(channel)
 

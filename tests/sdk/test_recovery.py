@@ -45,6 +45,7 @@ async def test_who_subscribes_again_gets_what_was_missed(site: Site, sdk: Sdk) -
     await ann.subscribe(channel)
 
     await ann.unsubscribe(channel)
+    await site.until_left(channel)
     await site.publish(channel, 1, 2)
     again = await ann.resubscribe(channel)
 
@@ -62,6 +63,7 @@ async def test_who_missed_more_than_is_kept_is_told_so(site: Site, sdk: Sdk) -> 
     await ann.data(1)
 
     await ann.unsubscribe(channel)
+    await site.until_left(channel)
     await site.publish(channel, 1, 2, 3)
     await site.publish(behind_it, "seen")  # the gateway has seen what comes before it, too
     await ann.data(1)

@@ -1,7 +1,6 @@
 """The ways in which a database is away, and that each is told as one error, in time."""
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -102,10 +101,6 @@ async def test_a_sqlite_file_without_its_folder_is_a_database_that_is_away(tmp_p
     async with connect_database(f"sqlite:///{tmp_path}/gone/test.db") as sessions:
         with pytest.raises(DatabaseUnavailable):
             await balance(sessions)
-
-    for thread in threading.enumerate():  # the driver's ends on its own, and must before the loop
-        if "_connection_worker" in thread.name:
-            await asyncio.to_thread(thread.join, IN_TIME_SECONDS)
 
 
 async def test_a_killed_server_is_away_until_it_is_back(
