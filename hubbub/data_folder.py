@@ -52,15 +52,15 @@ class DataFolder:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether another process has it now. Nothing is written to find out."""
-        lock = self.path / "lock"
-        if not lock.exists():
+        """Whether another process has it now. Nothing is written: the folder may be read-only."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)
+        except FileNotFoundError:
             return False
-        descriptor = take_lock(lock)
-        if descriptor is None:
-            return True
-        os.close(descriptor)
-        return False
+        try:
+            return not _locks(descriptor)
+        finally:
+            os.close(descriptor)
 
     def create(self) -> None:
         try:
@@ -90,6 +90,7 @@ class DataFolder:
             who = f" by process {running.pid} ({running.url})" if running else ""
             raise DataFolderInUse(f"the data folder {self.path} is in use{who}")
         try:
+            self._running.unlink(missing_ok=True)  # of one that was killed
             yield
         finally:
             os.close(descriptor)
@@ -97,7 +98,7 @@ class DataFolder:
     @property
     def api_key_file(self) -> Path:
         """The file of the key of `/api`; made if there is none in it."""
-        if not self._api_key.exists() or not self._api_key.stat().st_size:
+        if not self._api_key.exists() or not self._api_key.read_bytes().strip():
             write_private(self._api_key, f"{secrets.token_urlsafe(32)}\n".encode())
         return self._api_key
 
@@ -156,9 +157,16 @@ def take_lock(path: Path) -> int | None:
     holds it too, until all of them have closed it or died.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locks(descriptor):
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _locks(descriptor: int) -> bool:
+    """Lock the file, unless it is somebody else's."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -83,6 +83,26 @@ def test_keys_are_for_the_owners_eyes_and_stay_the_same(folder: DataFolder) -> N
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("left", [b"", b"\n", b" \r\n"])
+def test_a_key_that_was_not_written_to_its_end_is_made_anew(
+    folder: DataFolder, left: bytes
+) -> None:
+    (folder.path / "api_key").write_bytes(left)
+
+    assert len(folder.api_key_file.read_text().strip()) >= 32
+
+
+def test_who_waits_for_a_folder_is_not_told_of_one_that_was_killed(folder: DataFolder) -> None:
+    (folder.path / "running.json").write_text(RUNNING.model_dump_json())
+
+    with folder.locked():
+        assert folder.is_in_use
+        assert folder.running() is None
+        with pytest.raises(DataFolderInUse, match=r"is in use$"), folder.locked():
+            pass
+    assert not folder.is_in_use
+
+
 def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_private(tmp_path / "key", b"old and long")
     write_private(tmp_path / "key", b"new")
