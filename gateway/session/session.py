@@ -78,16 +78,19 @@ class Session(Member):
         """Told whenever `end_with_token` was."""
         self._recoveries: tuple[Recovery, ...] = ()
 
-    def begin(self, units: int) -> None:
-        """Register it, in the step in which its claims were found to hold.
+    def admit(self, units: int) -> None:
+        """Let its user have it, and pay for it: before anything is done for what it asks for.
 
         Args:
-            units: What that costs its user, see `gateway.session.rate`.
+            units: What it costs, see `gateway.session.rate`.
 
         Raises:
             TooManyConnections, TooFast: its user may have no more of them, now.
         """
         self.kind.access.admit_one_more(self, units)
+
+    def begin(self) -> None:
+        """Register it, in the step in which its claims were found to hold."""
         self.kind.manager.connect(self)
         self.end_with_token()
 

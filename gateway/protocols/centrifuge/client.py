@@ -384,8 +384,9 @@ class CentrifugeClient(Dialogue):
         asked = command.request
         assert isinstance(asked, commands.Connect)
         session = Session(self.connection, claims, self.service.kind_of(self.codec))
+        session.admit(CONNECT_UNITS + units_of_replay(len(asked.subs)))
         wanted = self._server_side(session, asked)
-        session.begin(CONNECT_UNITS + units_of_replay(len(asked.subs)))
+        session.begin()
         self._session = session
         if self.service.proxies.asks_refresh and not claims.is_of_token:
             self._staying = Staying(self)

@@ -168,8 +168,9 @@ class ChatClient:
         own = personal_channel(claims.user_id)
         channel = own if asked.channel is None else asked.channel
         session = Session(self.connection, claims, self._service.sessions)
+        session.admit(CONNECT_UNITS + units_of_replay(asked.history))
         options = session.options_of(channel)
-        session.begin(CONNECT_UNITS + units_of_replay(asked.history))
+        session.begin()
         self._session, self._handshake = session, None
         encode = PUBLICATION_FORMATS[self.connection.deflates]
         self._room = session.kind.manager.subscribe(session, channel, encode)

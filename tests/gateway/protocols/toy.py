@@ -69,7 +69,8 @@ class ToyClient:
 
     def _admit(self, asked: list[str], claims: Claims) -> None:
         self._session = session = Session(self._connection, claims, self._sessions)
-        session.begin(units=1)
+        session.admit(units=1)
+        session.begin()
         for channel in asked[1:]:
             session.subscribe(parse_channel(channel), encode)
         self._connection.start(self._recover(session, since=int(asked[0])))

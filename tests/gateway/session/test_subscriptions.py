@@ -316,7 +316,7 @@ def test_a_session_ends_with_its_token_or_some_time_later(grace: float, least: f
     kind = replace(world.kind, expiry_grace_seconds=grace)
     claims = Claims(ANN, "Ann", None, issued_at=0, expires_at=our_clock() + 3600)
 
-    Session(tab, claims, kind).begin(units=1)
+    Session(tab, claims, kind).begin()
 
     assert tab.closes_after is not None
     seconds, reason = tab.closes_after

@@ -92,7 +92,7 @@ class World:
         session = Session(
             connection, Claims(ANN, "Ann", None, issued_at=0, expires_at=2**40), self.kind
         )
-        session.begin(units=1)
+        session.begin()
         subscriptions = [session.subscribe(channel, encode) for channel in channels]
         for subscription in subscriptions:
             subscription.live_from = self.position + 1

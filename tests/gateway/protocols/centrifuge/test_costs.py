@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.channels.options import Namespace
-from gateway.session.rate import ANSWERED_BYTES_A_UNIT, CONNECT_UNITS, PUBLICATIONS_A_UNIT
+from gateway.session.rate import (
+    ANSWERED_BYTES_A_UNIT,
+    CONNECT_UNITS,
+    PUBLICATIONS_A_UNIT,
+    units_of_replay,
+)
 from gateway.transport.connection import Connection
 from hubbub_client.contracts.channels import parse_channel
 from hubbub_client.jetstream.publisher import Publisher
@@ -95,6 +100,23 @@ async def test_what_is_replayed_is_charged_to_its_user(nats_url: str, publisher:
     assert [len(each.get("publications", ())) for each in answers] == [40, 41, 0, 0, 0]
     codes = [each.get("error", {}).get("code") for each in answers]
     assert codes == [None, None, 111, None, 111]
+
+
+async def test_whoever_asks_for_too_many_channels_again_and_again_pays_for_that(
+    nats_url: str,
+) -> None:
+    subs: Message = {a_channel(): {} for _ in range(SETTINGS["channel_limit"] + 1)}
+    costs = CONNECT_UNITS + units_of_replay(len(subs))
+    closes: list[tuple[int, str]] = []
+    may = REFILLS_SLOWLY | {"user_burst": 2 * costs}
+    async with a_gateway(nats_url, settings=SETTINGS | may) as gateway:
+        for _ in range(3):
+            async with talk(gateway) as client:
+                connect = {"token": token_of(1, "Ann"), "subs": subs}
+                await client.say({"id": 1, "connect": connect})
+                closes.append(await client.closed())
+
+    assert [code for code, _ in closes] == [3505, 3505, 3013]
 
 
 async def test_presence_costs_by_how_many_are_there(nats_url: str) -> None:

@@ -82,7 +82,7 @@ def a_session(
     claims = Claims(user_id, "Ann", None, issued_at=None, expires_at=our_clock() + 100)
     codec = gateway.centrifuge.kind_of(WEBSOCKET)
     session = kind(connection or AConnection(), claims, codec)
-    session.begin(0)
+    session.begin()
     return session
 
 
