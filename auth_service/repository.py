@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import EmailTaken
 from auth_service.tables import FailuresRow, RefreshTokenRow, SessionRow, UserRow
-from hubbub_client.contracts.ids import SessionId
 from hubbub_client.sql.database import Moment
+from shared.tokens.claims import SessionId
 
 
 class FoundSession(NamedTuple):

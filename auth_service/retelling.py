@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service import repository
 from auth_service.tables import SessionRow, user_id_of
-from hubbub_client.contracts.ids import SessionId
 from hubbub_client.jetstream.api import StreamState
 from hubbub_client.jetstream.clock import Clock, our_clock
 from hubbub_client.jetstream.publisher import Publisher
@@ -27,6 +26,7 @@ from hubbub_client.nats.errors import BusUnavailable
 from hubbub_client.outbox import rows as outbox_rows
 from hubbub_client.outbox.table import OutboxStream
 from hubbub_client.sql.database import DatabaseUnavailable, Sessions, transaction
+from shared.tokens.claims import SessionId
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
+from shared.tokens.claims import SessionId
 from shared.tokens.jwk import TrustedKey, read_signing_key, trusted_key
 
 

@@ -26,14 +26,13 @@ from auth_service.repository import FoundSession
 from auth_service.signing import TokenIssuer, digest_of, new_refresh_token
 from auth_service.tables import RefreshTokenRow, SessionRow, UserRow, user_id_of
 from auth_service.throttle import Throttle
-from hubbub_client.contracts.ids import SessionId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 from hubbub_client.outbox import append_message
 from hubbub_client.outbox.batch import publish_at_once
 from hubbub_client.outbox.rows import is_unsent
 from hubbub_client.sql.database import Sessions, database_now, transaction
-from shared.tokens.claims import Claims
+from shared.tokens.claims import Claims, SessionId
 from shared.tokens.errors import InvalidToken
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 

@@ -18,7 +18,6 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hubbub_client.contracts.errors import AppError, ErrorKind, Unavailable
-from hubbub_client.contracts.ids import NodeId
 from hubbub_client.contracts.json_values import read_json
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected, NobodyAnswers
@@ -93,8 +92,8 @@ class Cluster:
         self,
         bus: Bus,
         *,
-        leases: Callable[[], frozenset[NodeId]],
-        own_lease: Callable[[], NodeId | None],
+        leases: Callable[[], frozenset[str]],
+        own_lease: Callable[[], str | None],
         limits: ClusterLimits | None = None,
     ) -> None:
         """
@@ -196,8 +195,7 @@ class Cluster:
         return Survey(answers, is_complete=not silent and not has_failed)
 
     def _others(self) -> set[str]:
-        others: set[str] = {*self._leases()}
-        return others - {self._own_lease()}
+        return {*self._leases()} - {self._own_lease()}
 
     def _question(self, body: Mapping[str, Any]) -> bytes:
         return _write({"sender": self.node, "body": body})

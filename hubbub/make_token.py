@@ -9,9 +9,9 @@ import jwt
 from auth_service.signing import TokenIssuer
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from hubbub_client.contracts.ids import BadUserId, SessionId, parse_user_id
+from hubbub_client.contracts.ids import BadUserId, parse_user_id
 from shared.runtime.settings import ServiceSettings, read_settings
-from shared.tokens.claims import shown_name
+from shared.tokens.claims import SessionId, shown_name
 from shared.tokens.jwk import BadSigningKey
 
 

@@ -8,9 +8,9 @@ from gateway.channels.connection import Connection, Format, Frame
 from gateway.metrics import GatewayMetrics
 from gateway.transport.coalescer import WriteCoalescer
 from hubbub_client.contracts.channels import owner_of, personal_channel
-from hubbub_client.contracts.ids import ChannelName, SessionId, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 from hubbub_client.contracts.publications import BadPublication, StoredPublication
-from shared.tokens.claims import Claims
+from shared.tokens.claims import Claims, SessionId
 
 CATCHING_UP = sys.maxsize
 """The `live_from` of a subscription that gets nothing live yet."""

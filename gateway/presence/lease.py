@@ -26,10 +26,10 @@ from gateway.presence.records import (
     LEASE_BODY,
     LeaseRecord,
     LeaseState,
+    NodeId,
     lease_subject,
     ttl,
 )
-from hubbub_client.contracts.ids import NodeId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.errors import BusUnavailable, MessageRejected
 

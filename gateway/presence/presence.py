@@ -25,6 +25,7 @@ from gateway.presence.records import (
     ForeignRecord,
     LeaseKey,
     LeaseRecord,
+    NodeId,
     Record,
     read_record,
 )
@@ -33,7 +34,7 @@ from gateway.presence.table import Change, ClientChange, PresenceChange, Presenc
 from gateway.presence.users import ChannelStats, Client
 from gateway.presence.waiters import JoinWaiters, OnDone
 from gateway.presence.writer import PresenceWriter
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
 from hubbub_client.jetstream.api import StoredMessage
 from hubbub_client.jetstream.publisher import Publisher

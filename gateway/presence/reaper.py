@@ -17,12 +17,12 @@ from gateway.presence.limits import PresenceLimits
 from gateway.presence.records import (
     EXPECTED_SEQUENCE,
     REMOVAL_HEADERS,
+    NodeId,
     entries_of,
     lease_subject,
     ttl,
 )
 from gateway.presence.table import PresenceTable
-from hubbub_client.contracts.ids import NodeId
 from hubbub_client.jetstream.api import JetStreamApi
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.stream_reader import StreamReader

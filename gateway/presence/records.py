@@ -12,18 +12,20 @@ import math
 from collections.abc import Iterable
 from enum import Enum
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NewType
 
 import pydantic_core
 import structlog
 
 from hubbub_client.contracts.channels import BadChannelName
-from hubbub_client.contracts.ids import BadUserId, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import BadUserId, ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.subjects import PRES_PUB, channel_of, token_of, user_of
 from hubbub_client.nats.headers import header
 
 log = structlog.get_logger(__name__)
 
+NodeId = NewType("NodeId", str)
+"""One life of one gateway process, as presence knows it."""
 Membership = tuple[ChannelName, UserId]
 """A user in a channel, on any node."""
 

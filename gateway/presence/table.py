@@ -16,10 +16,11 @@ from gateway.presence.records import (
     LeaseRecord,
     LeaseState,
     Membership,
+    NodeId,
     Record,
 )
 from gateway.presence.users import ChannelStats, ChannelUsers, Client, Clients
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make

@@ -6,8 +6,8 @@ from itertools import count, islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.presence.records import ClientInfo, Entry
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from gateway.presence.records import ClientInfo, Entry, NodeId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 
 HEAD = 200
 """How many of the first users `head_version` stands for; `welcome` lists as many by default."""

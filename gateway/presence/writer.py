@@ -30,10 +30,11 @@ from gateway.presence.records import (
     EntryRecord,
     ForeignRecord,
     Membership,
+    NodeId,
     entry_name,
     ttl,
 )
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId, user_id_to_json
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId, user_id_to_json
 from hubbub_client.contracts.subjects import PRES_PUB
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import PubAckResult, Publisher, Sending

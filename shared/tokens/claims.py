@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NewType
 
 import pydantic_core
 
 from hubbub_client.contracts.channels import BadChannelName, parse_channel
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, SessionId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.json_values import RawJson, fault_of
 from shared.tokens.errors import InvalidToken
+
+SessionId = NewType("SessionId", str)
+"""A sign-in: the `sid` of every token that descends from it."""
 
 MAX_NAME_CHARS = 64
 MAX_SESSION_ID_CHARS = 64

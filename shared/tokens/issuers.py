@@ -10,7 +10,6 @@ import pydantic_core
 from hubbub_client.contracts.ids import (
     ANONYMOUS,
     BadUserId,
-    SessionId,
     UserId,
     parse_user_id,
     user_id_from_json,
@@ -19,6 +18,7 @@ from shared.tokens.claims import (
     MAX_SESSION_ID_CHARS,
     NEVER,
     Claims,
+    SessionId,
     SubscriptionClaims,
     read_channel,
     read_channels,

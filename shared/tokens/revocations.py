@@ -10,8 +10,8 @@ from uuid import uuid4
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from hubbub_client.contracts.ids import JsonUserId, SessionId, UserId
-from shared.tokens.claims import MAX_SESSION_ID_CHARS, Claims, SubscriptionClaims
+from hubbub_client.contracts.ids import JsonUserId, UserId
+from shared.tokens.claims import MAX_SESSION_ID_CHARS, Claims, SessionId, SubscriptionClaims
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 
 log = structlog.get_logger(__name__)

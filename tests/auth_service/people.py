@@ -17,11 +17,11 @@ from sqlalchemy import select
 from auth_service.app import AuthParts, assembled, create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import FailuresRow
-from hubbub_client.contracts.ids import SessionId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.nats.client import Bus
 from hubbub_client.outbox.table import OutboxRow
 from hubbub_client.sql.database import transaction
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.documented import Documented
 from tests.fixtures.tokens import Clock

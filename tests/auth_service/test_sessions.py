@@ -8,9 +8,10 @@ from sqlalchemy import select, update
 
 from auth_service.app import AuthParts
 from auth_service.tables import RefreshTokenRow, SessionRow
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.sql.database import transaction
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.claims import SessionId
 from shared.tokens.configured import own_issuer
 from shared.tokens.revocations import Revocations
 from tests.auth_service.people import (

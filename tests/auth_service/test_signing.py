@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from auth_service.settings import AuthSettings
 from auth_service.signing import TokenIssuer, make_signing_key
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.claims import SessionId
 from shared.tokens.configured import own_issuer
 from shared.tokens.jwk import read_jwks
 from shared.tokens.keys import FixedKeys

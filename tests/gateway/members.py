@@ -2,8 +2,8 @@
 
 from gateway.channels.connection import Frame
 from gateway.channels.registry import Member
-from hubbub_client.contracts.ids import SessionId, UserId
-from shared.tokens.claims import Claims
+from hubbub_client.contracts.ids import UserId
+from shared.tokens.claims import Claims, SessionId
 from tests.gateway.connections import AConnection
 
 

@@ -10,8 +10,9 @@ from gateway.protocols.chat import arrival
 from gateway.protocols.chat.codec import encode_welcome
 from gateway.transport.connection import Connection
 from gateway.transport.frames import Frame
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import Publisher
+from shared.tokens.claims import SessionId
 from shared.tokens.jwk import trusted_key
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked

@@ -10,7 +10,6 @@ import pytest
 
 from gateway.cluster import Cluster, ClusterLimits, NoSuchNode, Question
 from hubbub_client.contracts.errors import Unavailable
-from hubbub_client.contracts.ids import NodeId
 from hubbub_client.nats.client import Bus, connect_bus
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually
@@ -38,11 +37,11 @@ class Gateways:
         """One that stays until the test is over, or the stack is closed."""
         stack = stack or self._stack
         bus = await stack.enter_async_context(connect_bus(self._url, name="gateway"))
-        lease = NodeId(f"lease-{len(self.leases)}")
+        lease = f"lease-{len(self.leases)}"
         self.leases.append(lease)
         cluster = Cluster(
             bus,
-            leases=lambda: frozenset(map(NodeId, self.leases)),
+            leases=lambda: frozenset(self.leases),
             own_lease=lambda: lease,
             limits=limits or ClusterLimits(survey_seconds=3),
         )

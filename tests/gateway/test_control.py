@@ -5,8 +5,9 @@ from gateway.control import Control
 from gateway.errors import EndReason
 from gateway.transport.coalescer import FrameBatch, WriteCoalescer
 from gateway.transport.frames import Close, Frame
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.api import StoredMessage
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, Revocations, SessionRevoked
 from tests.gateway.connections import AConnection
 from tests.gateway.members import AMember, claims_of

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from websockets.exceptions import ConnectionClosed
 
 from hubbub_client.contracts.channels import room_channel
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.tcp import a_tcp_server

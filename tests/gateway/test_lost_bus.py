@@ -2,11 +2,12 @@
 
 from uuid import uuid4
 
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import connect_bus
 from shared.jetstream.streams import bootstrap
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import (
     REVOCATIONS_COMPLETE_SUBJECT,
     SESSION_REVOKED_SUBJECT,

@@ -19,11 +19,12 @@ from gateway.protocols.chat.frames import UserJoined
 from gateway.session.session import Session
 from gateway.streams.ring import Ring
 from hubbub_client.contracts.channels import room_channel
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.contracts.publications import StoredPublication
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.publishing import publish
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked, UserRevoked
 from tests.fixtures import plain_http
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of

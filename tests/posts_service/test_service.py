@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from hubbub_client.contracts.envelope import Envelope
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import start_publisher
 from hubbub_client.nats.client import Bus, BusUnavailable, connect_bus
 from hubbub_client.outbox.limits import RelayLimits
@@ -22,6 +22,7 @@ from posts_service.settings import PostsSettings
 from shared.jetstream.streams import bootstrap
 from shared.sql.migrations import migrate
 from shared.sql.outbox_metrics import OutboxMetrics
+from shared.tokens.claims import SessionId
 from shared.tokens.configured import open_verifier
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.nats import NatsServer, StartServer

@@ -19,8 +19,9 @@ from hypothesis.stateful import (
 from gateway.channels.registry import CATCHING_UP, ConnectionManager, Subscription, for_each
 from gateway.transport.coalescer import NOTHING_MORE, STALLED, FrameBatch, WriteCoalescer
 from gateway.transport.frames import Frame
-from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, SessionId, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, UserId
 from hubbub_client.contracts.publications import BadPublication, StoredPublication
+from shared.tokens.claims import SessionId
 from tests.gateway.members import AMember, claims_of
 
 USERS = st.sampled_from([UserId("1"), UserId("2"), UserId("3")])

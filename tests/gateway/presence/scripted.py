@@ -9,10 +9,11 @@ from gateway.presence.records import (
     REMOVAL_HEADERS,
     Entry,
     EntryKey,
+    NodeId,
     entry_subject,
     lease_subject,
 )
-from hubbub_client.contracts.ids import ChannelName, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
 from hubbub_client.nats.client import Bus
 from hubbub_client.nats.headers import encode_headers

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.records import EntryKey, entry_subject, lease_subject
-from hubbub_client.contracts.ids import NodeId, UserId
+from gateway.presence.records import EntryKey, NodeId, entry_subject, lease_subject
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.stream_reader import StreamReader
 from shared.jetstream.limits import FollowerLimits
 from tests.fixtures.nats import NatsServer

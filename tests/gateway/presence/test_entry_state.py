@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.presence.records import ClientInfo, Entry
+from gateway.presence.records import ClientInfo, Entry, NodeId
 from gateway.presence.writer import EntryState
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from tests.gateway.presence.client_infos import client_infos
 from tests.gateway.presence.gateways import QUICK
 

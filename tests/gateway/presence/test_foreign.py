@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.presence.records import EntryKey, entry_subject, lease_subject
-from hubbub_client.contracts.ids import NodeId
+from gateway.presence.records import EntryKey, NodeId, entry_subject, lease_subject
 from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB
 from hubbub_client.jetstream.stream_reader import StreamReader
 from hubbub_client.nats.client import Bus, connect_bus

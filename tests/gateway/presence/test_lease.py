@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from gateway.presence.lease import NodeLease
-from gateway.presence.records import EXPECTED_SEQUENCE, LAST_LEASE_BODY, LEASE_BODY
-from hubbub_client.contracts.ids import NodeId
+from gateway.presence.records import EXPECTED_SEQUENCE, LAST_LEASE_BODY, LEASE_BODY, NodeId
 from hubbub_client.contracts.subjects import PRES_PUB
 from hubbub_client.jetstream.publisher import PubAck, Publisher
 from hubbub_client.jetstream.stream_reader import StreamReader

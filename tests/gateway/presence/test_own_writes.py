@@ -3,13 +3,8 @@
 import pytest
 
 from gateway.presence.own_writes import OwnWrite, OwnWrites
-from gateway.presence.records import (
-    REMOVAL_HEADERS,
-    Entry,
-    EntryKey,
-    entry_name,
-)
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from gateway.presence.records import REMOVAL_HEADERS, Entry, EntryKey, NodeId, entry_name
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from hubbub_client.jetstream.publisher import Sending
 from hubbub_client.nats.headers import encode_headers
 

@@ -8,10 +8,11 @@ from gateway.presence.records import (
     REMOVAL_HEADERS,
     Entry,
     EntryKey,
+    NodeId,
     entry_subject,
     lease_subject,
 )
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId
 from hubbub_client.jetstream.stream_reader import StreamReader
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.waiting import eventually

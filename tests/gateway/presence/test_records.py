@@ -16,13 +16,14 @@ from gateway.presence.records import (
     LeaseKey,
     LeaseRecord,
     LeaseState,
+    NodeId,
     entry_subject,
     lease_subject,
     parse,
     read_record,
 )
 from hubbub_client.contracts.channels import parse_channel
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.subjects import PRES_PUB
 from hubbub_client.nats.headers import encode_headers
 from tests.fixtures.user_ids import user_ids

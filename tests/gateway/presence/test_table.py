@@ -12,11 +12,12 @@ from gateway.presence.records import (
     LeaseRecord,
     LeaseState,
     Membership,
+    NodeId,
     Record,
 )
 from gateway.presence.table import Change, ClientChange, PresenceChange, PresenceTable
 from gateway.presence.users import ChannelStats
-from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, UserId
 
 CHANNEL = ChannelName("chat:lobby")
 ANN, BOB = UserId("1"), UserId("2")

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.presence.records import ClientInfo, Entry
+from gateway.presence.records import ClientInfo, Entry, NodeId
 from gateway.presence.users import HEAD, ChannelUsers
-from hubbub_client.contracts.ids import ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, ConnectionId, UserId
 
 LOBBY = ChannelName("chat:lobby")
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.presence.limits import PresenceLimits
-from gateway.presence.records import ClientInfo, EntryRecord, read_record
+from gateway.presence.records import ClientInfo, EntryRecord, NodeId, read_record
 from gateway.presence.writer import PresenceWriter
-from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, NodeId, UserId
+from hubbub_client.contracts.ids import ANONYMOUS, ChannelName, ConnectionId, UserId
 from hubbub_client.contracts.subjects import PRES_LIVE, PRES_PUB, token_of
 from hubbub_client.jetstream.publisher import OnDone, PubAckResult, Publisher, Sending
 from hubbub_client.jetstream.stream_reader import StreamReader

@@ -22,13 +22,14 @@ from gateway.streams.feed import Reason
 from gateway.transport.sniffer import websocket_options
 from gateway.transport.upgrade import Upgrade
 from hubbub_client.contracts.channels import post_channel
-from hubbub_client.contracts.ids import ChannelName, PostId, SessionId, UserId
+from hubbub_client.contracts.ids import ChannelName, PostId, UserId
 from hubbub_client.jetstream.clock import our_clock
 from hubbub_client.jetstream.publisher import Publisher, start_publisher
 from hubbub_client.jetstream.publishing import publish
 from hubbub_client.nats.client import Bus
 from shared.jetstream.streams import bootstrap
 from shared.runtime.supervision import Supervisor
+from shared.tokens.claims import SessionId
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.fixtures.tokens import OUR_KEY, a_verifier

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.session.access import Authenticator
 from hubbub_client.contracts.errors import Unavailable
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from shared.tokens.access_tokens import TokenVerifier
+from shared.tokens.claims import SessionId
 from shared.tokens.errors import InvalidToken
 from shared.tokens.jwk import trusted_key
 from shared.tokens.keys import FixedKeys

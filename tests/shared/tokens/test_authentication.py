@@ -6,9 +6,9 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI
 
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from shared.tokens.authentication import authenticate
-from shared.tokens.claims import Claims
+from shared.tokens.claims import Claims, SessionId
 from shared.tokens.keys import FixedKeys
 from shared.tokens.revocations import Revocations, SessionRevoked
 from shared.web.http import install_edge

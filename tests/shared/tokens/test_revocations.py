@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub_client.contracts.ids import SessionId, UserId
-from shared.tokens.claims import Claims
+from hubbub_client.contracts.ids import UserId
+from shared.tokens.claims import Claims, SessionId
 from shared.tokens.issuers import CLOCK_SKEW_SECONDS
 from shared.tokens.revocations import Revocation, Revocations, SessionRevoked, UserRevoked
 from tests.fixtures.tokens import MAX_TOKEN_SECONDS, NOW, Clock

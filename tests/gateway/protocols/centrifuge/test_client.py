@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from hubbub_client.contracts.channels import parse_channel
-from hubbub_client.contracts.ids import SessionId, UserId
+from hubbub_client.contracts.ids import UserId
 from hubbub_client.jetstream.publisher import Publisher
 from hubbub_client.jetstream.publishing import publish
+from shared.tokens.claims import SessionId
 from shared.tokens.revocations import SESSION_REVOKED_SUBJECT, SessionRevoked
 from tests.gateway.chatting import RunningGateway, a_gateway, a_room, token_of
 from tests.gateway.protocols.centrifuge.channels import SETTINGS, a_channel

@@ -9,7 +9,15 @@ import pytest
 from gateway.channels.registry import ConnectionManager
 from gateway.errors import EndReason
 from gateway.presence.presence import Presence
-from gateway.presence.records import Entry, EntryKey, EntryRecord, LeaseKey, LeaseRecord, LeaseState
+from gateway.presence.records import (
+    Entry,
+    EntryKey,
+    EntryRecord,
+    LeaseKey,
+    LeaseRecord,
+    LeaseState,
+    NodeId,
+)
 from gateway.presence.table import PresenceChange, PresenceTable
 from gateway.presence.users import HEAD
 from gateway.protocols.chat.announcements import Announcements
@@ -18,7 +26,7 @@ from gateway.session.session import Session
 from gateway.transport.coalescer import WriteCoalescer
 from gateway.transport.frames import Frame
 from hubbub_client.contracts.channels import room_channel
-from hubbub_client.contracts.ids import ChannelName, NodeId, UserId
+from hubbub_client.contracts.ids import ChannelName, UserId
 from hubbub_client.contracts.publications import StoredPublication
 from shared.runtime.process import running
 from tests.gateway.members import AFailingMember, AMember

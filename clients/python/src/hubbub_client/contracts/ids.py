@@ -10,13 +10,9 @@ UserId = NewType("UserId", str)
 """The `sub` of a user's tokens, opaque; made only by `parse_user_id` and `user_id_from_json`."""
 ANONYMOUS = UserId("")
 """Who connected without a token, or with one that names nobody."""
-SessionId = NewType("SessionId", str)
-"""A sign-in: the `sid` of every token that descends from it."""
 PostId = NewType("PostId", int)
 ConnectionId = NewType("ConnectionId", str)
 """One open socket of one tab; dies with it."""
-NodeId = NewType("NodeId", str)
-"""One life of one gateway process, as presence knows it."""
 ChannelName = NewType("ChannelName", str)
 """A checked channel name; made only by `hubbub_client.contracts.channels`."""
 
