@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -54,14 +54,23 @@ def charging(authenticated: Authenticated, rates: UserRates, units: int) -> Auth
     return charged
 
 
-def charging_by_item(authenticated: Authenticated, rates: UserRates) -> Authenticated:
+class Listing(NamedTuple):
+    """Who asks for a page of a list, and how long it may be."""
+
+    caller: Claims
+    limit: int
+
+
+def charging_by_item(
+    authenticated: Authenticated, rates: UserRates
+) -> Callable[..., Awaitable[Listing]]:
     """The same for a list, which costs more the longer it may be."""
 
     async def charged(
         claims: Annotated[Claims, Depends(authenticated)], limit: Limit = DEFAULT_LIMIT
-    ) -> Claims:
+    ) -> Listing:
         rates.charge(claims.user_id, READ_UNITS + limit // ITEMS_A_UNIT)
-        return claims
+        return Listing(claims, limit)
 
     return charged
 
@@ -83,7 +92,7 @@ def create_router(
     router = Router()
     # Types that depend on the arguments. scope="function" commits before the answer is sent.
     Reader = Annotated[Claims, Depends(charging(authenticated, rates, READ_UNITS))]  # noqa: N806
-    Lister = Annotated[Claims, Depends(charging_by_item(authenticated, rates))]  # noqa: N806
+    Asked = Annotated[Listing, Depends(charging_by_item(authenticated, rates))]  # noqa: N806
     Writer = Annotated[Claims, Depends(charging(authenticated, rates, WRITE_UNITS))]  # noqa: N806
     Writing = Annotated[  # noqa: N806
         AsyncSession, Depends(transaction_dependency(sessions), scope="function")
@@ -98,12 +107,12 @@ def create_router(
         return _shown(seen)
 
     @router.get("/posts", tags=["posts"], responses=problems(*ALL, BadCursor))
-    async def list_posts(
-        caller: Lister, session: Reading, cursor: str | None = None, limit: Limit = DEFAULT_LIMIT
-    ) -> Page[Post]:
+    async def list_posts(asked: Asked, session: Reading, cursor: str | None = None) -> Page[Post]:
         before_id = None if cursor is None else decode_cursor("posts", cursor)
-        posts = await repository.posts_before(session, before_id, caller.user_id, limit=limit + 1)
-        return _page("posts", [_shown(post) for post in posts], limit)
+        posts = await repository.posts_before(
+            session, before_id, asked.caller.user_id, limit=asked.limit + 1
+        )
+        return _page("posts", [_shown(post) for post in posts], asked.limit)
 
     @router.get("/posts/{post_id}", tags=["posts"], responses=problems(*OF_A_POST))
     async def read_post(caller: Reader, post_id: PathPostId, session: Reading) -> Post:
@@ -161,18 +170,15 @@ def create_router(
         "/posts/{post_id}/comments", tags=["comments"], responses=problems(*OF_A_POST, BadCursor)
     )
     async def list_comments(
-        _caller: Lister,
-        post_id: PathPostId,
-        session: Reading,
-        cursor: str | None = None,
-        limit: Limit = DEFAULT_LIMIT,
+        asked: Asked, post_id: PathPostId, session: Reading, cursor: str | None = None
     ) -> Page[Comment]:
         list_name = f"comments:{post_id}"
         after_id = 0 if cursor is None else decode_cursor(list_name, cursor)
-        comments = await use_cases.list_comments(
-            session, post_id, after_id=after_id, limit=limit + 1
+        found = await use_cases.list_comments(
+            session, post_id, after_id=after_id, limit=asked.limit + 1
         )
-        return _page(list_name, [Comment.model_validate(comment) for comment in comments], limit)
+        comments = [Comment.model_validate(comment) for comment in found]
+        return _page(list_name, comments, asked.limit)
 
     return router
 
