@@ -67,8 +67,9 @@ class AsyncHttp:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            for other in [each for each in self._clients if each.is_closed()]:
-                del self._clients[other]
+            for other in list(self._clients):  # a copy: other threads do the same with theirs
+                if other.is_closed():
+                    self._clients.pop(other, None)
             client = self._clients[loop] = httpx2.AsyncClient(**self._options)
         return client
 

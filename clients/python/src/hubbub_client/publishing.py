@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 from uuid import uuid4
 
 from hubbub_client.arguments import listed
@@ -65,6 +66,10 @@ class PartlyPublished(HubbubError):
         self.outcomes = outcomes
         failed = [each for each in outcomes if isinstance(each, HubbubError)]
         super().__init__(f"{len(failed)} of {len(outcomes)} failed, the first so: {failed[0]}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Sequence[Position | HubbubError]]]:
+        """For other processes, which by default would make it of its text."""
+        return type(self), (self.outcomes,)
 
 
 def a_key() -> str:

@@ -1,5 +1,7 @@
 """The errors of the bus."""
 
+from typing import Self
+
 from hubbub_client.contracts.errors import Unavailable
 
 
@@ -22,6 +24,10 @@ class MessageRejected(Exception):
         super().__init__(f"{description} ({err_code})")
         self.err_code = err_code
         self.description = description
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, str]]:
+        """For other processes, which by default would make it of its text."""
+        return type(self), (self.err_code, self.description)
 
 
 class BusLost(Exception):
