@@ -154,3 +154,16 @@ async def test_a_consumer_is_ready_anew_each_time_that_it_runs(nats_url: str, bu
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await events.until_ready()
+
+
+def test_a_consumer_runs_in_one_event_loop_after_the_other() -> None:
+    events = an_events()
+
+    async def run() -> None:
+        async with events.running("nats://127.0.0.1:9"):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await events.until_ready()
+
+    for _ in range(2):
+        asyncio.run(run())

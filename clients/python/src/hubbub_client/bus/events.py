@@ -146,12 +146,15 @@ class Events:
 
     async def _run(self, address: BusAddress) -> None:
         begins_anew = LogEvent("consumer_begins_anew", consumer=self.name)
-        await keep_signed_in(
-            address,
-            self._consume,
-            begins_anew=begins_anew,
-            first_pause_seconds=self._limits.retry_seconds,
-        )
+        try:
+            await keep_signed_in(
+                address,
+                self._consume,
+                begins_anew=begins_anew,
+                first_pause_seconds=self._limits.retry_seconds,
+            )
+        finally:
+            self._ready = asyncio.Event()  # the next event loop can't wait for this one's
 
     async def _consume(self, bus: Bus, publisher: Publisher) -> None:
         consumer = Consumer(
