@@ -1,15 +1,21 @@
 """What a class is called as an event, and what of it is published."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, RootModel, create_model
 
 from hubbub_client import event_name
 from hubbub_client.contracts.envelope import Envelope
-from hubbub_client.events import RESERVED, to_data
+from hubbub_client.events import (
+    RESERVED,
+    event_fields,
+    read_fields,
+    to_data,
+    to_notification,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,52 @@ def test_a_field_that_every_notification_has_is_refused(field: str) -> None:
 
     with pytest.raises(ValueError, match=f"Shadowing.{field}"):
         to_data(model(), "k")
+
+
+class OrderShipped(BaseModel):
+    order_number: int = Field(alias="orderNumber")
+    parcels: list["Parcel"]
+
+
+class Parcel(BaseModel):
+    weight_grams: int = Field(alias="weightGrams")
+
+
+def test_an_event_is_read_as_it_was_published_whatever_its_aliases() -> None:
+    shipped = OrderShipped(orderNumber=17, parcels=[Parcel(weightGrams=900)])
+
+    fields = event_fields(shipped)
+
+    assert fields == {"order_number": 17, "parcels": [{"weight_grams": 900}]}
+    assert read_fields(OrderShipped, fields) == shipped
+    assert read_fields(OrderShipped, {"orderNumber": 17, "parcels": []}).order_number == 17
+
+
+def test_a_class_that_reads_its_fields_without_pydantic_is_given_them_alone() -> None:
+    class Plain:
+        @classmethod
+        def model_validate(cls, values: Any) -> Self:
+            read = cls()
+            read.values = values
+            return read
+
+        values: Any
+
+    assert read_fields(Plain, {"a": 1}).values == {"a": 1}
+
+
+class Total(RootModel[int]):
+    """A single value."""
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [(OrderShipped, "neither a model"), (Total(9), "a single value")]
+)
+def test_neither_a_class_nor_a_single_value_is_an_event(data: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        to_notification(data, "k")
+    with pytest.raises(ValueError, match="an event"):
+        event_fields(data)
 
 
 @pytest.mark.parametrize("data", [None, 1, "text", [1], {"event": "e", "id": 3}])

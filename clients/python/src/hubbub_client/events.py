@@ -5,9 +5,10 @@ an event is its fields, with `event`, `id` and, from 2 on, `version` beside them
 service's own events look like to subscribers. Nothing here imports pydantic.
 """
 
+import inspect
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
 RESERVED = frozenset({"event", "id", "version", "type", "offset", "time"})
 """What a notification says beside the fields of its event."""
@@ -29,6 +30,9 @@ class Readable(Protocol):
 
     @classmethod
     def model_validate(cls, values: Any) -> Self: ...
+
+
+R = TypeVar("R", bound=Readable)
 
 
 class EventName(NamedTuple):
@@ -57,7 +61,7 @@ def to_data(data: object, event_id: str) -> object:
     Raises:
         ValueError: a field is called as something that every notification has.
     """
-    if not isinstance(data, Event):
+    if not _is_event(data):
         return data
     name, version = event_name(type(data))
     return {
@@ -74,9 +78,11 @@ def event_fields(event: Event) -> dict[str, Any]:
     Raises:
         ValueError: one is called as something that every notification has; or it is no event.
     """
-    if not isinstance(event, Event):
+    if not _is_event(event):
         raise ValueError(f"an event is a model, such as pydantic's, and no {type(event).__name__}")
     fields = event.model_dump(mode="json")
+    if not isinstance(fields, dict):
+        raise ValueError(f"an event has fields, and {type(event).__name__} is a single value")
     taken = RESERVED & fields.keys()
     if taken:
         raise ValueError(f"{type(event).__name__}.{min(taken)}: call the field something else")
@@ -89,8 +95,25 @@ def to_notification(event: object, event_id: str) -> object:
     Raises:
         ValueError: it is no event.
     """
-    if isinstance(event, Event):
+    if _is_event(event):
         return to_data(event, event_id)
     if isinstance(event, Mapping) and isinstance(event.get("event"), str):
         return {"id": event_id, **event}
     raise ValueError("neither a model nor a mapping with its name as `event`")
+
+
+def read_fields(model: type[R], fields: Mapping[str, Any]) -> R:
+    """The event with these fields, as `event_fields` has written them.
+
+    Raises:
+        ValueError: it can't be read as one of that class, such as pydantic's `ValidationError`.
+    """
+    # They have their names there, which pydantic by default doesn't read where there is an alias.
+    may_say = "by_name" in inspect.signature(model.model_validate).parameters
+    either: dict[str, bool] = {"by_alias": True, "by_name": True} if may_say else {}
+    return model.model_validate(fields, **either)
+
+
+def _is_event(value: object) -> TypeGuard[Event]:
+    """Whether it is a model. Its class is none."""
+    return isinstance(value, Event) and not isinstance(value, type)

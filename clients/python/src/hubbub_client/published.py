@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 from hubbub_client.arguments import User, user_id
-from hubbub_client.events import RESERVED, Readable, event_name
+from hubbub_client.events import RESERVED, Readable, event_name, read_fields
 from hubbub_client.exchange import Answer
 
 E = TypeVar("E", bound=Readable)
@@ -30,7 +30,7 @@ def events_in(published: list[Any], model: type[E]) -> list[E]:
     """Those that are of the class."""
     name = event_name(model)
     return [
-        model.model_validate(_fields(data))
+        read_fields(model, _fields(data))
         for data in published
         if isinstance(data, dict) and name == (data.get("event"), data.get("version", 1))
     ]

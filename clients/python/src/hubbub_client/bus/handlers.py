@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hubbub_client.contracts.envelope import Envelope, first_problem
 from hubbub_client.contracts.subjects import event_subject, parse_service
-from hubbub_client.events import Readable, event_name
+from hubbub_client.events import Readable, event_name, read_fields
 
 _ANY_SERVICE = "*"
 
@@ -122,7 +122,7 @@ class Handlers:
             raise CannotHandle(f"no event: {error}") from error
         entry = self._entry_for(service, envelope)
         try:
-            event = entry.model.model_validate(envelope.data)
+            event = read_fields(entry.model, envelope.data)
         except ValidationError as error:
             # From None: its own text has what was sent.
             raise CannotHandle(f"no {entry.model.__name__}: {first_problem(error)}") from None
