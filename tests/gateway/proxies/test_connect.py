@@ -424,17 +424,21 @@ async def test_who_leaves_while_it_is_asked_about_gives_the_place_back(
 async def test_the_application_is_asked_whether_somebody_may_stay(
     nats_url: str, bus: Bus, application: AnApplication
 ) -> None:
-    channel, ends = f"chat:{a_room()}", [now() + 2, 0]
-    application.answers["/refresh"] = lambda _: {
-        "result": {"expire_at": ends.pop(0), "info": {"left": len(ends)}, "meta": {"n": len(ends)}}
-    }
+    channel, lives = f"chat:{a_room()}", [1, 0]
+
+    def stays(_asked: Asked) -> dict[str, Any]:
+        life, left = lives.pop(0), len(lives)
+        ends = now() + life if life else 0
+        return {"result": {"expire_at": ends, "info": {"left": left}, "meta": {"n": left}}}
+
+    application.answers["/refresh"] = stays
     async with (
         asking_again(nats_url, application) as gateway,
         talk(gateway, headers=COOKIE) as client,
     ):
         connected = await client.ask("connect")
         await client.ask("subscribe", channel=channel)
-        await until(lambda: not ends)
+        await until(lambda: not lives)
         here: Any = {}
         while here.get("conn_info") != {"left": 0}:
             present = await client.ask("presence", channel=channel)

@@ -291,7 +291,7 @@ async def test_a_stream_made_anew_during_a_replay_ends_it(
             await eventually(lambda: feed.position == 5)
 
             async def make_anew() -> None:
-                await bus.request("$JS.API.STREAM.DELETE.RT", b"", timeout_seconds=2)
+                await bus.request("$JS.API.STREAM.DELETE.RT", b"", timeout_seconds=20)
                 await bootstrap(bus)
                 await eventually(lambda: bool(resets), seconds=30)
 

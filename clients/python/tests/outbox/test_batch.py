@@ -24,7 +24,7 @@ from hubbub_client.sql.database import DatabaseLimits, Sessions, connect_databas
 from shared.sql.migrations import migrate
 from tests.shared.sql.counting.use_cases import count_up
 
-HASTY = RelayLimits(publish_seconds=1)
+HASTY = RelayLimits(publish_seconds=3)
 
 
 class PowerCut(BaseException):
