@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hubbub.data_folder import DEFAULT_PATH, DataFolder
 from hubbub.errors import CommandFailed
-from hubbub_client.nats.address import without_passwords
 from hubbub_client.nats.client import Bus, connect_bus
+from hubbub_client.urls import without_passwords
 from shared.runtime.settings import ServiceSettings, read_settings
 
 CONNECT_SECONDS = 5.0

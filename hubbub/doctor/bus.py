@@ -10,9 +10,10 @@ from hubbub.doctor.findings import Finding, bad, doubtful, good
 from hubbub.doctor.subject import BusAddress
 from hubbub_client.jetstream.api import Config, ConsumerInfo, JetStreamApi, StreamInfo
 from hubbub_client.jetstream.clock import Clock, trouble_with_clock
-from hubbub_client.nats.address import BadAddress, without_passwords
+from hubbub_client.nats.address import BadAddress
 from hubbub_client.nats.client import Bus, connect_bus
 from hubbub_client.nats.errors import BusLost, BusUnavailable, NobodyAnswers, StreamMissing
+from hubbub_client.urls import without_passwords
 from shared.jetstream.stream_configs import (
     NOTIFY_CONSUMER,
     StreamSettings,

@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 
 from hubbub.doctor.findings import Finding, bad, good
-from hubbub_client.nats.address import without_passwords
+from hubbub_client.urls import without_passwords
 from shared.runtime.settings import ServiceSettings
 from shared.tokens.keys import connected_keys
 

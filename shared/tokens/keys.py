@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx2
 import structlog
 
-from hubbub_client.nats.address import without_passwords
+from hubbub_client.urls import without_passwords
 from shared.runtime.supervision import Loop, Supervisor
 from shared.tokens.jwk import BadKeySet, TrustedKey, read_jwks
 from shared.web.certificates import certificates

@@ -1,10 +1,11 @@
 """The URL of the bus: its servers, and the user and password, which must not be shown."""
 
-import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from hubbub_client.urls import without_passwords
 
 
 def tls_context(url: str, ca: Path | None) -> ssl.SSLContext | None:
@@ -19,9 +20,6 @@ def tls_context(url: str, ca: Path | None) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:  # as ssl.SSLError is
         raise BadAddress(f"cannot read the CA in {str(ca)!r}: {error.strerror or error}") from None
-
-
-_USER_INFO = re.compile(r"(^|,)(\w+://)?(?:(?!,\w+://).)*@", re.DOTALL)
 
 
 class BadAddress(ValueError):
@@ -67,11 +65,3 @@ def credentials_of(servers: Sequence[str]) -> tuple[str | None, str | None]:
         if parts.username and parts.password:
             return unquote(parts.username), unquote(parts.password)
     return None, None
-
-
-def without_passwords(url: str) -> str:
-    """The URL, or several with commas between them, without user and password.
-
-    Of a malformed URL rather too much is cut off than a piece of a password shown.
-    """
-    return _USER_INFO.sub(r"\1\2", url)

@@ -17,18 +17,13 @@ except ImportError as error:
 
 from hubbub_client.beside import beside
 from hubbub_client.log_events import LogEvent
-from hubbub_client.nats.address import (
-    BadAddress,
-    check_servers,
-    credentials_of,
-    tls_context,
-    without_passwords,
-)
+from hubbub_client.nats.address import BadAddress, check_servers, credentials_of, tls_context
 from hubbub_client.nats.errors import BusLost, BusUnavailable, MessageRejected, StreamMissing
 from hubbub_client.nats.foreign import without_foreign
 from hubbub_client.nats.inbox import AnswersHandler, Inbox, Reply, ReplyHandler
 from hubbub_client.nats.light_client import LightClient, Subscription
 from hubbub_client.nats.parser import Handler
+from hubbub_client.urls import without_passwords
 
 __all__ = [
     "Bus", "BusLost", "BusUnavailable", "Handler", "MessageRejected", "Reply", "StreamMissing",

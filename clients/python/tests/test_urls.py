@@ -1,6 +1,6 @@
 import pytest
 
-from hubbub_client.nats.address import without_passwords
+from hubbub_client.urls import without_passwords
 
 
 @pytest.mark.parametrize(
