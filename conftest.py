@@ -135,6 +135,16 @@ def _file_of(nodeid: str) -> str:
     return END_TO_END if file.startswith(END_TO_END) else file
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A worker ends if it is to report what is no UTF-8, as half a surrogate pair in a log."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Frames of a client have a random mask, and workers have to agree on the tests' names."""
     return argname if isinstance(val, bytes) and not val.isascii() else None
