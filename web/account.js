@@ -73,7 +73,7 @@ export function onChange(callback) {
   }
 }
 
-/** Remove a session that is over, for all tabs. */
+/** Remove the session that this tab shows, as it is over, for all tabs. */
 export function forget() {
   if (stored()?.name === shown) localStorage.removeItem(KEY);
   shown = null;
@@ -92,7 +92,8 @@ async function refreshOnce(refused) {
     store(withTokens(session.name, pair));
     return current();
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) forget();
+    // Somebody else may have signed in here since.
+    if (error instanceof ApiError && error.status === 401 && session.name === shown) forget();
     throw error;
   }
 }

@@ -63,6 +63,7 @@ export class Live {
     try {
       token = await this.#token(this.#refused);
     } catch (error) {
+      if (this.#closed) return;
       if (error.status === 401) this.#on({ type: "signed_out" });
       else this.#later();
       return;

@@ -75,7 +75,9 @@ def _signing_key(folder: DataFolder) -> Finding:
     except FileNotFoundError:
         return bad("keys", f"there is no {file}", "start `hubbub up`, which makes it")
     except (BadSigningKey, OSError) as error:
-        todo = "put back the file from a backup, or delete it: then everybody has to sign in again"
+        todo = (
+            "put back the file from a backup, or delete it: `up` makes another, and sessions stay"
+        )
         return bad("keys", f"{file}: {error}", todo)
     if is_open:
         says = f"others can read {file}, and sign in as anybody"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from tests.fixtures.skipping import skip
 from tests.system.processes import HubbubProcess
@@ -23,6 +23,11 @@ window.sockets = [];
 window.WebSocket = class extends WebSocket {
   constructor(...given) { super(...given); window.sockets.push(this); }
 };
+"""
+
+EXPIRE_SESSION = """
+const session = JSON.parse(localStorage.getItem("hubbub.session"));
+localStorage.setItem("hubbub.session", JSON.stringify({ ...session, expires_at: 0 }));
 """
 
 
@@ -191,6 +196,30 @@ def test_the_lobby_is_of_use_while_there_are_no_posts_to_be_had(
     expect(page.locator("#feed-error")).to_have_text("the database does not answer now")
     say(page, "still here")
     expect(page.locator("#messages li:not(.notice)")).to_have_text(["Ada still here"])
+
+
+def test_the_end_of_one_session_does_not_end_the_next_one_in_the_same_page(
+    windows: tuple[Page, Page],
+) -> None:
+    page, _ = windows
+    sign_in(page, "Ada")
+    expect(page.locator("#count")).to_have_text("1 here")
+    held: list[Route] = []
+    page.route("**/auth/token/refresh", lambda route: held.append(route))
+    page.evaluate(EXPIRE_SESSION)
+    with page.expect_request("**/auth/token/refresh"):
+        page.evaluate("window.sockets.forEach((socket) => socket.close())")
+    page.get_by_role("button", name="Sign out").click()
+    sign_in(page, "Grace")
+    expect(page.locator("#count")).to_have_text("2 here")  # Ada's leave has its grace
+
+    with page.expect_response("**/auth/token/refresh"):
+        held.pop().fulfill(status=401, json={"detail": "the refresh token is not valid"})
+
+    say(page, "still Grace")
+    expect(page.locator("#messages li:not(.notice)")).to_have_text(["Grace still Grace"])
+    page.reload()
+    expect(page.locator("#me")).to_have_text("Grace")
 
 
 def test_a_page_that_lost_its_connection_comes_back_and_misses_nothing(
