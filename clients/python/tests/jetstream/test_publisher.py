@@ -188,6 +188,8 @@ async def test_what_can_never_be_stored_is_rejected_at_once(bus: Bus) -> None:
     [
         (400, 10071, True),
         (404, 10059, True),
+        (400, 10002, False),
+        (400, 10120, False),
         (400, 10158, False),
         (408, 10008, False),
         (429, 10167, False),
@@ -199,6 +201,34 @@ def test_only_a_definite_no_is_final(code: int, err_code: int, final: bool) -> N
     answer = b'{"error":{"code":%d,"err_code":%d,"description":"no"},"seq":0}' % (code, err_code)
 
     assert (rejection(answer) is not None) == final
+
+
+SMALL_ACCOUNT = """
+accounts: { A: { jetstream: { max_file: 1M }, users: [ { user: a, password: a } ] } }
+no_auth_user: a
+"""
+
+
+async def test_a_message_for_which_the_account_has_no_room_is_stored_once_there_is(
+    nats_server: StartServer,
+) -> None:
+    server = nats_server(SMALL_ACCOUNT)
+    async with connect_bus(server.url, name="test") as bus, start_publisher(bus) as publisher:
+        await bus.until_connected()
+        stream = await a_stream(bus)
+
+        async def fill(*, messages: int) -> None:
+            for _ in range(messages):
+                await publisher.publish(
+                    f"{stream}.pub.a", bytes(100_000), message_id=uuid4().hex, deadline_seconds=1
+                )
+
+        with pytest.raises(BusUnavailable):
+            await fill(messages=20)
+        await js_api(bus, f"STREAM.PURGE.{stream}")
+        await publisher.publish(
+            f"{stream}.pub.a", bytes(100_000), message_id="last", deadline_seconds=20
+        )
 
 
 async def test_an_answer_that_says_not_now_is_followed_by_the_same_message_again(

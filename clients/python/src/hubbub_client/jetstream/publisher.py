@@ -31,8 +31,15 @@ _BYTES_BESIDE = 1024
 _SEQUENCE = re.compile(rb'"seq": ?(\d+)')
 _DUPLICATE = re.compile(rb'"duplicate": ?true')
 _STORED = re.compile(rb'\{"stream": ?"[^"]*", ?"seq": ?(\d+)(, ?"duplicate": ?true)?\}')
-_DUPLICATE_IN_PROCESS = 10158  # its first attempt is being stored right now
 _TEMPORARY_CODES = (408, 429)
+_TEMPORARY_ERRORS = frozenset(
+    {
+        10002,  # all that the account may store is stored
+        10120,  # the account may store nothing like that, as yet
+        10158,  # the first attempt is being stored right now
+    }
+)
+"""Which nevertheless have the code 400."""
 
 
 class PubAck(NamedTuple):
@@ -62,7 +69,7 @@ def rejection(answer: bytes) -> MessageRejected | None:
     """Why the message can never be stored, or None if another try may store it."""
     error = json.loads(answer)["error"]
     code, err_code = error.get("code", 0), error.get("err_code", 0)
-    if code in _TEMPORARY_CODES or not 400 <= code < 500 or err_code == _DUPLICATE_IN_PROCESS:
+    if code in _TEMPORARY_CODES or not 400 <= code < 500 or err_code in _TEMPORARY_ERRORS:
         return None
     return MessageRejected(err_code, error.get("description", ""))
 
