@@ -197,7 +197,7 @@ async def test_everything_arrives_once_and_in_order_though_the_broker_is_killed(
     async with connect_bus(server.url, name="test") as bus:
         await bootstrap(bus)
         publisher = SpiedPublisher(bus)
-        async with relaying(sessions, publisher):
+        async with relaying(sessions, publisher, QUICK_FOR_LONG):
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(count(sessions, name, times=60))
                 await until_stored_at_least(bus, name, 10)
