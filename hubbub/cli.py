@@ -16,6 +16,8 @@ from shared.runtime.locale import as_utf8
 SERVICES = ("auth", "posts", "gateway")
 MAX_GATEWAYS = 64
 """Processes of one command; each receives every publication."""
+_STDERR = 2
+"""The last descriptor of the standard streams."""
 
 
 class Text(click.ParamType[str]):
@@ -305,6 +307,19 @@ def doctor(service: str | None, data: Path | None, urls: tuple[str, ...], json: 
         sys.exit(1)
 
 
+def _replace_closed_streams() -> None:
+    """Let standard streams that are closed, as some daemons start processes, lead to nowhere.
+
+    Else the first sockets got their numbers, and libuv aborts when it closes one of these.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)  # children need them as much
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the end
+
+
 def _never_fail_for_a_character(stream: TextIOWrapper) -> None:
     """Without a locale Python chooses ASCII, though the terminal nearly always takes UTF-8."""
     encoding = codecs.lookup(stream.encoding).name
@@ -313,6 +328,7 @@ def _never_fail_for_a_character(stream: TextIOWrapper) -> None:
 
 def main() -> NoReturn:
     """The `hubbub` script."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             _never_fail_for_a_character(stream)

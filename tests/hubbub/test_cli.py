@@ -48,9 +48,30 @@ def assert_fails_with(done: subprocess.CompletedProcess[str], sentence: str) -> 
     """One line on stderr, and a status that is not 0."""
     assert done.returncode != 0
     assert done.stdout == ""
-    assert done.stderr.startswith("Error: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert sentence in done.stderr
+    assert_one_line(done.stderr, sentence)
+
+
+def assert_one_line(stderr: str, sentence: str) -> None:
+    assert stderr.startswith("Error: "), stderr
+    assert stderr.count("\n") == 1, stderr
+    assert sentence in stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_a_standard_stream_may_be_closed(closed: str) -> None:
+    """As some daemons start processes; a socket must not get its number."""
+    command = [sys.executable, "-m", "hubbub", "bootstrap", "--nats", "127.0.0.1:1"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env=whole_environment({}),
+    )
+
+    assert done.returncode == 1
+    assert_one_line(done.stderr, "does not answer")
 
 
 @pytest.mark.parametrize("run", [hubbub, started_anew])
