@@ -1,6 +1,6 @@
 """The server API in the OpenAPI document."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -31,9 +31,28 @@ _ERROR_MODE = {
 }
 
 
-@cache  # to make them takes longer than all else that a router needs
-def operation_of(name: str) -> dict[str, Any]:
-    """What the document says of a method, beside what FastAPI knows."""
+class Described(Mapping[str, Any]):
+    """What the document says of a method, beside what FastAPI knows.
+
+    It is made for the first who reads it: that takes longer than all else that a router needs, and
+    most processes are never asked for the document.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getitem__(self, key: str) -> Any:
+        return _operation_of(self._name)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_operation_of(self._name))
+
+    def __len__(self) -> int:
+        return len(_operation_of(self._name))
+
+
+@cache
+def _operation_of(name: str) -> dict[str, Any]:
     if name == BATCH:
         return _operation(taken(BatchRequest), given(BatchAnswer), ())
     method = METHODS[name]

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from pydantic_core import to_json
 
 from gateway.server_api.api import Api
-from gateway.server_api.described import BATCH, DESCRIPTION, operation_of
+from gateway.server_api.described import BATCH, DESCRIPTION, Described
 from gateway.server_api.errors import STATUS_OF_CODE
 from gateway.server_api.methods import METHODS
 from gateway.transport.exchange import NO_SHORTCUTS, HttpExchange, Shortcuts
@@ -90,7 +90,7 @@ def _router() -> Router:
             name=f"api_{name}",
             summary=name,
             description=DESCRIPTION,
-            openapi_extra=operation_of(name),
+            openapi_extra=Described(name),  # type: ignore[arg-type]  # it is only read
         )
 
     @router.post("/api/{method}", include_in_schema=False)
