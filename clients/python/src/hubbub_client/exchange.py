@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -31,12 +31,20 @@ MAX_REQUEST_BYTES = 64 * 1024
 """Gateways read no longer one. A publication or an event is no longer on any other way."""
 
 
+KEY_SECONDS = 300
+"""How long an idempotency key counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long is tried, and how much at once."""
+    """How long is tried, and how much at once.
+
+    Raises:
+        ValueError: one is not above 0, or the deadline not below `KEY_SECONDS`.
+    """
 
     deadline_seconds: float = 10.0
-    """For a command with all its retries. A key counts for 5 minutes, so it must be below that."""
+    """For a command with all its retries. Later its key would count no more."""
     attempt_seconds: float = 4.0
     """For one request and its answer."""
     first_pause_seconds: float = 0.1
@@ -46,6 +54,13 @@ class Limits:
     """Publications in one request, or channels of one broadcast."""
     max_body_bytes: int = 60_000
     """Of a request with several publications; below `MAX_REQUEST_BYTES`."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise ValueError(f"{each.name} is not above 0")
+        if self.deadline_seconds >= KEY_SECONDS:
+            raise ValueError(f"deadline_seconds is not below {KEY_SECONDS}")
 
 
 class Request(NamedTuple):

@@ -86,7 +86,9 @@ class AsyncHttp:
                     received += piece
                     if len(received) > MAX_ANSWER_BYTES:
                         return _ENDLESS
-        except (httpx2.TransportError, TimeoutError) as error:
+        except TimeoutError:
+            return NoResponse("no answer in time")
+        except httpx2.TransportError as error:
             return NoResponse(_reason(error))
         except httpx2.DecodingError as error:
             return Unreadable(_reason(error))

@@ -7,11 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from hubbub_client.exchange import KEY_SECONDS
 from hubbub_client.http import is_api_key, is_url
 
 SETTING = "HUBBUB"
-MAX_DEADLINE_SECONDS = 300
-"""For so long a key counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,5 @@ def problems() -> Iterator[str]:
         if not isinstance(given.get(name, ""), str | None):
             yield f"settings.{SETTING}['{name}'] is no text"
     seconds = given.get("DEADLINE_SECONDS", 1)
-    if not isinstance(seconds, int | float) or not 0 < seconds < MAX_DEADLINE_SECONDS:
-        yield (
-            f"settings.{SETTING}['DEADLINE_SECONDS'] is no number between 0 and"
-            f" {MAX_DEADLINE_SECONDS}"
-        )
+    if not isinstance(seconds, int | float) or not 0 < seconds < KEY_SECONDS:
+        yield (f"settings.{SETTING}['DEADLINE_SECONDS'] is no number between 0 and {KEY_SECONDS}")
