@@ -47,17 +47,20 @@ async def lines_of(descriptor: int) -> AsyncGenerator[bytes | None]:
 
     A daemon thread reads: an event loop can't wait for a regular file, and the process must not
     wait for a read that never returns.
+
+    Raises:
+        OSError: the input can't be read, or not to its end.
     """
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes] = asyncio.Queue(MAX_CHUNKS)
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(MAX_CHUNKS)
 
     def read() -> None:
-        chunk = b"more"
-        while chunk:
+        chunk: bytes | OSError = b"more"
+        while chunk and isinstance(chunk, bytes):
             try:
                 chunk = os.read(descriptor, CHUNK_BYTES)
-            except OSError:
-                chunk = b""
+            except OSError as error:
+                chunk = error
             putting = chunks.put(chunk)
             try:
                 asyncio.run_coroutine_threadsafe(putting, loop).result()
@@ -68,6 +71,8 @@ async def lines_of(descriptor: int) -> AsyncGenerator[bytes | None]:
     threading.Thread(target=read, name="lines", daemon=True).start()
     splitter = LineSplitter()
     while chunk := await chunks.get():
+        if isinstance(chunk, OSError):
+            raise chunk
         for line in splitter.feed(chunk):
             yield line
     for line in splitter.end():

@@ -167,18 +167,24 @@ async def publish_lines(
 
         async def read_all() -> None:
             number = 0
-            async for line in lines:
-                number += 1
-                if line is not None and not line.strip():
-                    continue
-                try:
-                    channel, read = read_line(line)
-                    check_channel(channels, channel, read.data)
-                except BadLine as error:
-                    tally.fail(number, error)
-                    continue
-                await room.acquire()
-                group.create_task(_publish(bus, publisher, number, channel, read, tally, room))
+            try:
+                async for line in lines:
+                    number += 1
+                    await begin(number, line)
+            except OSError as error:
+                tally.fail(number + 1, f"the input can't be read further: {error.strerror}")
+
+        async def begin(number: int, line: bytes | None) -> None:
+            if line is not None and not line.strip():
+                return
+            try:
+                channel, read = read_line(line)
+                check_channel(channels, channel, read.data)
+            except BadLine as error:
+                tally.fail(number, error)
+                return
+            await room.acquire()
+            group.create_task(_publish(bus, publisher, number, channel, read, tally, room))
 
         reading = group.create_task(read_all())
         stopping = group.create_task(stop.wait())

@@ -1,6 +1,8 @@
 import os
+from pathlib import Path
 
 import anyio
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,3 +33,11 @@ async def test_a_line_is_there_before_the_input_ends() -> None:
         os.close(write_end)
         assert [line async for line in lines] == [b"second"]
     os.close(read_end)
+
+
+async def test_an_input_that_cannot_be_read_is_not_taken_for_its_end(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)  # which is opened, and refuses to be read
+
+    with anyio.fail_after(10), pytest.raises(IsADirectoryError):
+        _ = [line async for line in lines_of(folder)]
+    os.close(folder)
