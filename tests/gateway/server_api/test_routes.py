@@ -200,10 +200,9 @@ async def test_each_answer_that_the_document_lists_is_given_and_no_other(
         await client.post(url, json=_BODIES[name], headers=transport)
 
     def client_of(port: int, transport: httpx2.ASGITransport | None = None) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
+        return plain_http.client(
             base_url=f"http://127.0.0.1:{port}",
             headers={"X-API-Key": KEY},
-            trust_env=False,
             transport=transport,
             event_hooks=documented.hooks,
         )
