@@ -55,7 +55,7 @@ class DataFolder:
         """Whether another process has it now. Nothing is written: the folder may be read-only."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             return not _locks(descriptor)
