@@ -132,6 +132,7 @@ async def test_of_two_relays_one_publishes(
         for expected in range(1, 31):
             await count(sessions, name)
             await until_stored(bus, name, list(range(1, expected + 1)))
+        await eventually(lambda: len(first.published) + len(second.published) == 30)
 
     assert sorted([len(first.published), len(second.published)]) == [0, 30]
 
@@ -184,6 +185,7 @@ async def test_a_relay_that_lost_its_lease_publishes_nothing_more(
             stuck.gate.set()
             await count(other_sessions, name)
             await until_stored(bus, name, [1, 2, 3, 4])
+            await eventually(lambda: len(heir.published) == 4)
 
     assert stuck.published == []
     assert len(heir.published) == 4
