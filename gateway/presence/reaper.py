@@ -61,6 +61,8 @@ class LeaseReaper:
         """When to act on each node, by the monotonic clock."""
         self._refused: set[NodeId] = set()
         """Nodes whose lease the bus did not let us end."""
+        self._unpurged: set[NodeId] = set()
+        """Nodes whose lease we tried to end: it may have ended, and their entries be there."""
 
     async def run(self) -> None:
         """Run until cancelled; what fails is tried again."""
@@ -92,8 +94,11 @@ class LeaseReaper:
             else:
                 await self._purge_orphan(node)
             self._due.pop(node, None)
+        for node in self._unpurged - expired.keys():
+            await self._purge_orphan(node)
 
     async def _end_lease(self, node: NodeId, marker: int) -> None:
+        self._unpurged.add(node)
         try:
             await self._publisher.publish(
                 lease_subject(node),
@@ -104,23 +109,24 @@ class LeaseReaper:
                 headers={**REMOVAL_HEADERS, EXPECTED_SEQUENCE: str(marker)},
             )
         except MessageRejected:
-            # Another gateway has ended it. If that one did not purge, the node is orphaned. If the
-            # table still has the lease at the next try, the marker has expired without a message.
+            # Another gateway has ended it. If the table still has the lease at the next try, the
+            # marker has expired without a message.
             if node in self._refused:
                 self._mark_stale()
             self._refused.add(node)
             return
         log.info("presence_lease_ended", node=node)
         await self._purge(node)
+        self._unpurged.discard(node)
 
     async def _purge_orphan(self, node: NodeId) -> None:
         """Remove entries without a lease: the node has stopped, or wrote them too late."""
         subject = lease_subject(node)
         found = await self._reader.last_of(subject)
-        if found is not None and found.payload:
-            return  # it has a lease, whose live copy is on the way
-        await self._purge(node)
-        self._table.forget(node)
+        if found is None or not found.payload:  # else its lease's live copy is on the way
+            await self._purge(node)
+            self._table.forget(node)
+        self._unpurged.discard(node)
 
     async def _purge(self, node: NodeId) -> None:
         purged = await self._api.purge_stream("PRES", subject=entries_of(node))

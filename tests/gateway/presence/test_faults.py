@@ -33,6 +33,7 @@ class Stuck(Publisher):
 
     stuck = False
     loses_ack = False
+    loses_ack_of_end = False
     broken = False
     renewals = 0
     """Of which the ack came."""
@@ -64,6 +65,9 @@ class Stuck(Publisher):
         if self.loses_ack and is_renewal:
             self.loses_ack = False
             raise BusUnavailable("stored, and only the answer is lost")
+        if self.loses_ack_of_end and is_renewal and not payload:
+            self.loses_ack_of_end = False
+            raise BusUnavailable("stored, and only the answer is lost")
         self.renewals += is_renewal
         return stored
 
@@ -85,6 +89,20 @@ async def test_the_users_of_a_killed_gateway_leave_once_and_in_time(server: Nats
     assert survivor.told[-1] == (ANN, "left", 1)
     assert survivor.told_of_tabs == other.told_of_tabs
     assert survivor.told_of_tabs[-1] == ("tab", "left")
+
+
+async def test_who_never_hears_that_a_lease_has_ended_removes_the_entries_all_the_same(
+    server: NatsServer,
+) -> None:
+    async with a_gateway(server.url, make_publisher=Stuck) as survivor:
+        assert isinstance(survivor.publisher, Stuck)
+        async with a_gateway(server.url, EXPIRING) as victim:
+            victim.enter(ANN)
+            await eventually(lambda: survivor.users == {ANN})
+            survivor.publisher.loses_ack_of_end = True
+        await eventually(lambda: survivor.users == set(), seconds=GONE_SECONDS)
+
+        await until_entries_in_the_stream(survivor, 0)
 
 
 async def test_a_node_that_loses_its_lease_takes_another_name_and_its_users_are_not_seen_to_leave(
