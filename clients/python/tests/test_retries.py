@@ -23,6 +23,7 @@ from hubbub_client import (
     UnknownChannel,
 )
 from hubbub_client.exchange import (
+    NOT_IN_TIME,
     Attempts,
     NoResponse,
     Outcome,
@@ -148,6 +149,15 @@ def test_the_deadline_bounds_all_tries_together_and_the_last_one_is_cut_short() 
     assert clock.now <= 1000 + LIMITS.deadline_seconds + 3.5
     assert requests[0].timeout_seconds == LIMITS.attempt_seconds
     assert requests[-1].timeout_seconds < LIMITS.attempt_seconds
+
+
+def test_an_attempt_without_an_answer_hides_no_reason_of_the_one_before_it() -> None:
+    clock = Clock()
+
+    with pytest.raises(Unavailable, match="refused"):
+        play(publish(clock), [REFUSED, *[NOT_IN_TIME] * 9], clock, each_seconds=3.5)
+    with pytest.raises(Unavailable, match="no answer in time"):
+        play(publish(clock), [NOT_IN_TIME] * 10, clock, each_seconds=3.5)
 
 
 @pytest.mark.parametrize(

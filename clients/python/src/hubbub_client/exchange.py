@@ -89,6 +89,9 @@ class NoResponse(NamedTuple):
     reason: str
 
 
+NOT_IN_TIME = NoResponse("no answer in time")
+
+
 class Unreadable(NamedTuple):
     """Something answered, and it is not as HTTP has it, or has no end."""
 
@@ -108,6 +111,10 @@ class Temporary(HubbubError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class NotInTime(Temporary):
+    """An attempt had no answer within its time, which may be what is left until the deadline."""
+
+
 class Attempts:
     """The retries of one command: their pauses, and their end at the deadline."""
 
@@ -116,6 +123,7 @@ class Attempts:
         self._clock = clock
         self._deadline = clock() + limits.deadline_seconds
         self._pause_seconds = limits.first_pause_seconds
+        self._last_problem: Temporary | None = None
 
     def request(self, method: str, body: bytes) -> Request:
         left = max(self._deadline - self._clock(), 0.0)
@@ -129,8 +137,11 @@ class Attempts:
         # Not all at the same moment: a gateway that comes back would have to refuse them again.
         jittered = self._pause_seconds * random.uniform(0.5, 1.0)
         seconds = max(jittered, problem.retry_after_seconds)
+        if isinstance(problem, NotInTime):  # what was wrong before says more
+            problem = self._last_problem or problem
         if self._clock() + seconds >= self._deadline:
             raise Unavailable(str(problem)) from problem
+        self._last_problem = problem
         self._pause_seconds = min(2 * self._pause_seconds, self._limits.longest_pause_seconds)
         return Pause(seconds)
 
@@ -201,6 +212,8 @@ def answer_in(outcome: Outcome) -> Answer:
     """
     if isinstance(outcome, Unreadable):
         raise UnexpectedAnswer(outcome.reason)
+    if outcome == NOT_IN_TIME:
+        raise NotInTime(NOT_IN_TIME.reason)
     if not isinstance(outcome, Response):
         raise Temporary(outcome.reason if outcome else "no response")
     status, headers, body = outcome

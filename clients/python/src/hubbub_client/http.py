@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from hubbub_client.exchange import (
+    NOT_IN_TIME,
     NoResponse,
     Outcome,
     Pause,
@@ -86,8 +87,8 @@ class AsyncHttp:
                     received += piece
                     if len(received) > MAX_ANSWER_BYTES:
                         return _ENDLESS
-        except TimeoutError:
-            return NoResponse("no answer in time")
+        except (TimeoutError, httpx2.TimeoutException):
+            return NOT_IN_TIME
         except httpx2.TransportError as error:
             return NoResponse(_reason(error))
         except httpx2.DecodingError as error:
@@ -146,6 +147,8 @@ class SyncHttp:
                         return _ENDLESS
                     if time.monotonic() > ends_at:
                         return NoResponse("the answer came too slowly")
+        except httpx2.TimeoutException:
+            return NOT_IN_TIME
         except httpx2.TransportError as error:
             return NoResponse(_reason(error))
         except httpx2.DecodingError as error:
