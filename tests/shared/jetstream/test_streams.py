@@ -13,6 +13,7 @@ from hubbub_client.nats.client import Bus, BusUnavailable, StreamMissing, connec
 from shared.jetstream.stream_configs import STREAMS, StreamSettings
 from shared.jetstream.streams import BootstrapFailed, bootstrap, check_streams
 from tests.fixtures.nats import StartServer
+from tests.fixtures.waiting import eventually
 from tests.shared.jetstream.builders import js_api
 
 SECOND = 1_000_000_000
@@ -218,9 +219,11 @@ async def test_streams_that_are_as_they_should_be_are_looked_at_once(
         calls: list[bytes] = []
         await bus.subscribe("$JS.API.>", lambda subject, *_message: calls.append(subject))
         await bootstrap(bus)
+        await js_api(bus, "INFO")
+        await eventually(lambda: b"$JS.API.INFO" in calls)  # no call before it comes later
 
         looks = [f"STREAM.INFO.{stream}" for stream in STREAMS]
-        wanted = [f"$JS.API.{call}" for call in (*looks, "CONSUMER.INFO.EVENTS.notify")]
+        wanted = [f"$JS.API.{call}" for call in (*looks, "CONSUMER.INFO.EVENTS.notify", "INFO")]
         assert [call.decode() for call in calls] == wanted
 
 
