@@ -29,8 +29,6 @@ T = TypeVar("T")
 
 MAX_REQUEST_BYTES = 64 * 1024
 """Gateways read no longer one. A publication or an event is no longer on any other way."""
-
-
 KEY_SECONDS = 300
 """How long an idempotency key counts."""
 

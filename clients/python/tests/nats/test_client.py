@@ -15,6 +15,7 @@ from tests.fixtures.waiting import eventually
 
 TURNS_OF_CONNECTING = 25
 """Of the loop: more than it takes until the client waits for what the server says."""
+TURNS_OF_CLOSING = 5
 
 
 def send_until_refused(bus: Bus) -> None:
@@ -109,6 +110,33 @@ async def test_closing_in_any_turn_of_connecting_ends_the_connection(was_connect
                     await lost.wait()
                 for _ in range(turns):
                     await asyncio.sleep(0)
+            await asyncio.gather(*served)
+
+
+async def test_closing_that_is_cancelled_ends_the_connection_all_the_same() -> None:
+    served: list[asyncio.Task[None]] = []
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.append(task)
+        await reader.read()
+        writer.close()
+
+    async def live(port: int) -> None:
+        async with connect_bus(f"nats://127.0.0.1:{port}", name="test"):
+            await asyncio.Event().wait()
+
+    for turns in range(TURNS_OF_CLOSING):
+        served.clear()
+        async with asyncio.timeout(20), a_tcp_server(say_nothing) as port:
+            async with asyncio.TaskGroup() as group:
+                living = group.create_task(live(port))
+                await eventually(lambda: bool(served))
+                living.cancel()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                living.cancel()
             await asyncio.gather(*served)
 
 
